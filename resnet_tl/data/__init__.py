@@ -1,0 +1,1 @@
+"""From files of images to batches; knows nothing of networks."""

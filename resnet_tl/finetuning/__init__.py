@@ -1,0 +1,1 @@
+"""What trains: modes, phases, freezing and its proof, parameter groups, learning rates."""

@@ -1,0 +1,1 @@
+"""What a model bundle is used for: predicting and submitting."""

@@ -1,0 +1,1 @@
+"""The LightningModule and the callbacks of a fit."""
