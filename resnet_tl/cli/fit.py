@@ -1,0 +1,33 @@
+"""`resnet-tl fit`: Lightning's own command line over our data module and classifier."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from resnet_tl.recipe import find_recipe, load_recipe
+
+
+def main(argv: list[str]) -> None:
+    if "-h" in argv or "--help" in argv:
+        from resnet_tl.cli.fit_help import print_help
+
+        print_help()
+        return
+    recipes, flags = split_recipes(argv)
+    if "--help_all" in argv:
+        flags = ["--help"]
+    from resnet_tl.cli.fit_parser import FitCLI
+
+    FitCLI(recipes, flags).run()
+
+
+def split_recipes(argv: list[str]) -> tuple[list[Path], list[str]]:
+    """Takes every `--recipe NAME` out of the line, so that flags win wherever they stand."""
+    parser = argparse.ArgumentParser(prog="resnet-tl fit", add_help=False, allow_abbrev=False)
+    parser.add_argument("--recipe", action="append", default=[])
+    known, rest = parser.parse_known_args(argv)
+    paths = [find_recipe(name) for name in known.recipe]
+    for path in paths:
+        load_recipe(path)
+    return paths, rest

@@ -1,0 +1,96 @@
+"""`resnet-tl fit --help`: our own and the common options, read from the source so that torch is not imported."""
+
+from __future__ import annotations
+
+import ast
+import re
+import textwrap
+from pathlib import Path
+
+PACKAGE = Path(__file__).resolve().parent.parent
+
+INTRODUCTION = """\
+usage: resnet-tl fit [--recipe NAME|FILE] [--SECTION.OPTION VALUE ...]
+
+Trains by a recipe, evaluates the best checkpoint, and writes a run directory with the model bundle, the prediction
+tables, the metrics and the resolved recipe.
+
+  --recipe NAME|FILE    a shipped recipe (`resnet-tl recipes list`) or a file; may be given again: later ones override
+                        earlier ones key by key, a list replaces a list. Flags override recipes wherever they stand.
+  --run FOLDER          the run's folder (default: runs/RECIPE-1, or the next free number)
+  --seed N              of the split, the order, the augmentation, the head, dropout and mixup (default: 0)
+  --help_all            every option, with those of Lightning's Trainer, loggers, callbacks, optimizers, schedulers
+  --debug               show the stack trace of an error
+
+examples:
+  resnet-tl fit --recipe freeze_backbone.yaml
+  resnet-tl fit --recipe freeze_backbone.yaml --data.root photos --trainer.max_epochs 5
+  resnet-tl fit --recipe last_stages --data.root photos --model.network resnet50 --trainer.precision bf16-mixed
+  resnet-tl fit --recipe train_everything --data.root photos --optimizer SGD --optimizer.lr 0.01
+  resnet-tl fit --data.root photos --trainer.logger TensorBoardLogger --trainer.logger.save_dir logs
+"""
+
+# The common ones of Lightning's Trainer, and the torch classes; --help_all has the rest.
+TRAINING = {
+    "--trainer.max_epochs N": "epochs (default: by mode, docs/defaults.md)",
+    "--trainer.accelerator NAME": "cpu, gpu, mps or auto (default: auto)",
+    "--trainer.devices N": "processes, one for each device (default: auto); batch_size is for each of them",
+    "--trainer.precision NAME": "32-true, or bf16-mixed where the machine is fast at it (default: 32-true)",
+    "--trainer.accumulate_grad_batches N": "batches for each optimizer step (default: 1)",
+    "--trainer.gradient_clip_val X": "largest norm of the gradient (default: none)",
+    "--trainer.logger NAME": "TensorBoardLogger, CSVLogger, ... with --trainer.logger.save_dir (default: none)",
+    "--trainer.callbacks NAME": "such as EarlyStopping with --trainer.callbacks.monitor val_loss (mode min)",
+    "--optimizer NAME": "a torch optimizer (default: AdamW), then --optimizer.lr and its other arguments",
+    "--lr_scheduler NAME": "a torch scheduler (default: warm-up and cosine); ReduceLROnPlateau takes .monitor",
+}
+
+
+def print_help() -> None:
+    print(INTRODUCTION)
+    for title, prefix, file, name in (
+        ("images", "data", "data/datamodule.py", "ImageDataModule"),
+        ("network and fine-tuning", "model", "training/classifier.py", "ImageClassifier"),
+    ):
+        print(f"{title}:")
+        for option, default, text in options(PACKAGE / file, name):
+            _print_option(f"--{prefix}.{option}", f"{text} (default: {default})" if default != "None" else text)
+        print()
+    print("training:")
+    for option, text in TRAINING.items():
+        _print_option(option, text)
+
+
+def options(file: Path, class_name: str) -> list[tuple[str, str, str]]:
+    """(name, default, description) of each argument that a user sets on a class of a source file."""
+    tree = ast.parse(file.read_text(encoding="utf-8"))
+    node = next(node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == class_name)
+    described = dict(_described(ast.get_docstring(node) or ""))
+    init = next(item for item in node.body if isinstance(item, ast.FunctionDef) and item.name == "__init__")
+    names = [argument.arg for argument in init.args.args[1:]]
+    defaults = [_shown(default) for default in init.args.defaults]
+    # These come from --seed, --optimizer and --lr_scheduler.
+    return [
+        (name, default, described[name])
+        for name, default in zip(names, defaults, strict=True)
+        if name not in ("seed", "optimizer", "lr_scheduler")
+    ]
+
+
+def _shown(default: ast.expr) -> str:
+    return str(default.value) if isinstance(default, ast.Constant) else ast.unparse(default)
+
+
+def _described(docstring: str) -> list[tuple[str, str]]:
+    section = re.search(r"^Args:\n(.*?)(?:^\S|\Z)", docstring, flags=re.DOTALL | re.MULTILINE)
+    entries = re.findall(r"^    (\w+): (.*(?:\n {8}.*)*)", section[1] if section else "", flags=re.MULTILINE)
+    return [(name, " ".join(text.split())) for name, text in entries]
+
+
+def _print_option(option: str, text: str) -> None:
+    lines = textwrap.wrap(text, 84)
+    if len(option) > 31:
+        print(f"  {option}")
+        option = ""
+    print(f"  {option:<32}  {lines[0]}")
+    for line in lines[1:]:
+        print(f"{'':<36}{line}")

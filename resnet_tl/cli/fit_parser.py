@@ -1,0 +1,160 @@
+"""The parser behind `resnet-tl fit`: LightningCLI with recipes, per-mode defaults, and errors in one sentence."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+import yaml
+from jsonargparse import ActionConfigFile, ArgumentError
+from lightning.pytorch import Trainer
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.utilities.rank_zero import rank_zero_only
+
+from resnet_tl.cli.parse_errors import check_keys, explain
+from resnet_tl.data.datamodule import ImageDataModule
+from resnet_tl.errors import UserError
+from resnet_tl.finetuning.defaults import defaults_for
+from resnet_tl.recipe import load_recipe, resolved_text
+from resnet_tl.run import Run
+from resnet_tl.training.classifier import ImageClassifier
+from resnet_tl.training.fit import best_checkpoint, fit
+from resnet_tl.training.progress import FitProgress
+from resnet_tl.training.recorder import RunRecorder
+
+TRAINER_DEFAULTS = {
+    "logger": False,  # metrics.csv and figures are always written; TensorBoard and others on request
+    "enable_model_summary": False,  # our stage table says more
+    "num_sanity_val_steps": 0,  # every image has been decoded before
+    "use_distributed_sampler": False,  # our loaders shard themselves
+    "log_every_n_steps": 10,
+}
+
+
+class FitCLI(LightningCLI):
+    """Parses recipes and flags, makes data module, classifier and trainer, and fits."""
+
+    def __init__(self, recipes: list[Path], flags: list[str]) -> None:
+        self.recipes = recipes
+        self.flags = flags
+        _quiet()
+        super().__init__(
+            ImageClassifier,
+            ImageDataModule,
+            save_config_callback=None,
+            trainer_class=Trainer,
+            trainer_defaults=TRAINER_DEFAULTS,
+            parser_kwargs={"allow_abbrev": False, "exit_on_error": False, "prog": "resnet-tl fit"},
+            args=[f"--recipe={path}" for path in recipes] + flags,
+            run=False,
+            auto_configure_optimizers=False,
+            load_from_checkpoint_support=False,
+        )
+
+    def init_parser(self, **kwargs: Any) -> LightningArgumentParser:
+        parser = self.parser_class(**kwargs)
+        parser.add_argument("--recipe", action=ActionConfigFile, help="a recipe's name or file; may be given again")
+        return parser
+
+    def add_default_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        parser.add_argument("--seed", type=int, default=0, help="of everything that is random")
+        parser.add_argument("--run", type=str | None, default=None, help="folder of the run; default: runs/RECIPE-N")
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        parser.add_optimizer_args(link_to="model.optimizer")
+        parser.add_lr_scheduler_args(link_to="model.lr_scheduler")
+        parser.link_arguments("seed", "data.seed")
+        parser.link_arguments("seed", "model.seed")
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        """Parses twice, since some defaults depend on the mode, and the mode on recipes and flags."""
+        for path in self.recipes:
+            check_keys(parser, load_recipe(path), str(path))
+        check_keys(parser, self.flags, "the command line")
+        try:
+            chosen = self._parse_with_defaults(parser, args, mode="all", schedule=None)
+            mode, schedule = chosen.model.mode, chosen.model.schedule
+            self.config = self._parse_with_defaults(parser, args, mode, schedule)
+            if self.config.optimizer.class_path != "torch.optim.AdamW":
+                # Another optimizer was named: it has its own defaults, not AdamW's.
+                parser.set_defaults({"optimizer": None})
+                self.config = parser.parse_args(args)
+        except ArgumentError as error:
+            raise explain(parser, str(error)) from error
+
+    def _parse_with_defaults(self, parser: LightningArgumentParser, args: Any, mode: str, schedule: Any) -> Any:
+        defaults = defaults_for(mode, schedule)
+        parser.set_defaults(
+            {
+                "trainer.max_epochs": _epochs(schedule, defaults.epochs),
+                "data.augmentation": defaults.augmentation,
+                "optimizer": {
+                    "class_path": "torch.optim.AdamW",
+                    "init_args": {"lr": defaults.lr, "weight_decay": defaults.weight_decay},
+                },
+            }
+        )
+        return parser.parse_args(args)
+
+    def _set_seed(self) -> None:
+        """Nothing draws from a global generator that was not seeded for its purpose (rule 2 of the design)."""
+
+    def instantiate_classes(self) -> None:
+        try:
+            super().instantiate_classes()
+        except MisconfigurationException as error:
+            raise UserError(" ".join(str(error).split())) from error
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        name = self.recipes[-1].stem if self.recipes else "fit"
+        self.recorder = RunRecorder(name, self.config.run, self._resolved_recipe)
+        self.best = best_checkpoint(self.config.model.monitor)
+        callbacks = [self.recorder, self.best]
+        if self.config.trainer.enable_progress_bar is not False:
+            callbacks.append(FitProgress())
+        given = self.config_init.trainer.callbacks or []
+        given = given if isinstance(given, list) else [given]
+        return super().instantiate_trainer(callbacks=[*callbacks, *given], **kwargs)
+
+    def _resolved_recipe(self, model: ImageClassifier) -> str:
+        settings = yaml.safe_load(self.parser.dump(self.config, skip_none=False))
+        for key in ("recipe", "run"):
+            settings.pop(key, None)
+        data, weights = settings["data"], settings["model"]["weights"]
+        if data["root"] is not None:
+            data["root"] = str(Path(data["root"]).resolve())
+            data["source"] = None
+        if Path(weights).exists():
+            settings["model"]["weights"] = str(Path(weights).resolve())
+        command = " ".join(["resnet-tl", *sys.argv[1:]])
+        return resolved_text(settings, model.resolved, f"Resolved by {command}")
+
+    def run(self) -> Run:
+        try:
+            return fit(self.model, self.datamodule, self.trainer, self.recorder, self.best)
+        except MisconfigurationException as error:
+            raise UserError(" ".join(str(error).split())) from error
+
+
+def _epochs(schedule: Any, default: int) -> int:
+    epochs = [phase["epochs"] for phase in schedule or []]
+    return sum(epochs) if epochs and None not in epochs else default
+
+
+def _quiet() -> None:
+    """Only what a user can act on: our own lines, and warnings of others."""
+    for name in ("lightning.pytorch", "lightning.fabric", "lightning_utilities"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    log = logging.getLogger("resnet_tl")
+    log.setLevel(logging.INFO if rank_zero_only.rank == 0 else logging.ERROR)
+    if not log.handlers:
+        handler = logging.StreamHandler(sys.stdout)
+        handler.setFormatter(logging.Formatter("%(message)s"))
+        log.addHandler(handler)
+        log.propagate = False
+    warnings.filterwarnings("ignore", category=DeprecationWarning)
+    warnings.filterwarnings("ignore", message=".*srun.*")

@@ -1,0 +1,67 @@
+"""`resnet-tl`: finds the command and runs it; answers `--help` without importing torch."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import traceback
+from importlib import import_module
+
+from resnet_tl import __version__
+from resnet_tl.errors import UserError, nearest
+
+COMMANDS = {
+    "fit": "train a network on images, by a recipe",
+    "validate": "the numbers of a run on its validation images",
+    "test": "the numbers of a run on its test images, or on another labelled folder",
+    "predict": "classify images with a run or a model bundle",
+    "submit": "write a Kaggle submission that fits its sample file",
+    "data": "list and fetch known data sets, look at a folder of images",
+    "recipes": "list, show and copy the shipped recipes",
+}
+EXAMPLES = """\
+examples:
+  resnet-tl fit --recipe freeze_backbone.yaml
+  resnet-tl fit --recipe freeze_backbone.yaml --data.root photos --trainer.max_epochs 5
+  resnet-tl predict runs/freeze_backbone-1 new_photos
+  resnet-tl COMMAND --help
+"""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs one command; 0 when done, 1 when it failed, 2 when the user's input is wrong."""
+    argv = sys.argv[1:] if argv is None else argv
+    parser = argparse.ArgumentParser(
+        prog="resnet-tl",
+        description="Fine-tune ResNets on folders of images: one recipe, one command, one run directory.",
+        usage="resnet-tl [--help] [--version] [--debug] COMMAND ...",
+        epilog="commands:\n" + "".join(f"  {name:<9} {text}\n" for name, text in COMMANDS.items()) + "\n" + EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"resnet-tl {__version__}")
+    parser.add_argument("--debug", action="store_true", help="show the stack trace of an error; works anywhere")
+    debug = "--debug" in argv
+    argv = [word for word in argv if word != "--debug"]
+    if not argv:
+        parser.print_help()
+        return 0
+    command = argv[0]
+    if command.startswith("-"):
+        parser.parse_args(argv)
+        return 0
+    try:
+        if command not in COMMANDS:
+            raise UserError(
+                f"'{command}' is not a command; they are {', '.join(COMMANDS)}.{nearest(command, COMMANDS)}"
+            )
+        return import_module(f"resnet_tl.cli.{command}").main(argv[1:]) or 0
+    except UserError as error:
+        if debug:
+            traceback.print_exc()
+        print(f"resnet-tl: {error}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:
+        # The reader, such as `head`, has seen enough.
+        sys.stderr.close()
+        return 0

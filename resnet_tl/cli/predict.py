@@ -1,0 +1,61 @@
+"""`resnet-tl predict RUN IMAGES...`."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+EXAMPLES = """\
+examples:
+  resnet-tl predict runs/freeze_backbone-1 photo.jpg
+  resnet-tl predict runs/freeze_backbone-1 new_photos 'more/*.png' --output predictions.csv
+  resnet-tl predict runs/freeze_backbone-1 list.csv --top 3      a CSV with a column `path`
+"""
+
+
+def main(argv: list[str]) -> None:
+    parser = argparse.ArgumentParser(
+        prog="resnet-tl predict",
+        description="Classify images with a run or a model bundle: id, path, predicted class, probabilities.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("run", metavar="RUN", help="a run such as runs/freeze_backbone-1, or a model bundle")
+    parser.add_argument("images", metavar="IMAGES", nargs="+", help="files, folders, globs, or a CSV with a path column")
+    parser.add_argument("-o", "--output", type=Path, help="write the table to this CSV file; default: print it")
+    parser.add_argument("--top", type=int, default=3, help="classes to print for each image; default: 3")
+    parser.add_argument("--batch_size", type=int, default=32, help="images at once; default: 32")
+    parser.add_argument("--on_bad_image", choices=["stop", "skip"], default="stop", help="default: stop")
+    parser.add_argument("--device", help="such as cpu or cuda; default: the fastest at hand")
+    arguments = parser.parse_args(argv)
+
+    from resnet_tl.evaluation.predictions import write_predictions
+    from resnet_tl.inference.predictor import Predictor
+
+    predictor = Predictor(arguments.run, arguments.device)
+    table = predictor.predict(arguments.images, arguments.batch_size, arguments.on_bad_image)
+    if arguments.output:
+        write_predictions(table, arguments.output)
+        print(f"{arguments.output}: {len(table)} images")
+    else:
+        _print(table, arguments.top)
+
+
+def _print(table: pd.DataFrame, top: int) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from resnet_tl.evaluation.predictions import classes_of, probabilities
+
+    classes, matrix = classes_of(table), probabilities(table)
+    top = min(top, len(classes))
+    shown = Table("image", *(f"top {place}" for place in range(1, top + 1)), box=None, pad_edge=False)
+    for name, row in zip(table["id"], matrix, strict=True):
+        best = row.argsort()[::-1][:top]
+        shown.add_row(str(name), *(f"{classes[place]} {row[place]:.1%}" for place in best))
+    Console().print(shown, markup=False)

@@ -1,0 +1,90 @@
+"""`resnet-tl submit`: a run's predictions in the form of a competition's sample file."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from resnet_tl.errors import UserError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+EPILOG = """examples:
+  resnet-tl submit runs/seedlings --images data/plants/test --sample data/plants/sample_submission.csv -o plants.csv
+  resnet-tl submit runs/pets --images data/pets/test --sample data/pets/sample_submission.csv -o pets.csv \\
+      --positive dogs --clip 0.01
+  resnet-tl submit --predictions averaged.csv --sample data/plants/sample_submission.csv -o plants.csv
+
+The sample decides the ids, their order and the form: class names, one probability, or a column per class.
+Nothing is written unless every id has exactly one prediction and every value is in order."""
+
+
+def main(argv: list[str]) -> int | None:
+    """Predicts, builds the submission, writes it and says what it holds."""
+    parser = argparse.ArgumentParser(
+        prog="resnet-tl submit",
+        description="Write a competition's submission file.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("run", nargs="?", type=Path, metavar="RUN", help="a run directory or a model bundle")
+    parser.add_argument("--images", type=Path, metavar="DIR", help="the folder of images to predict")
+    parser.add_argument(
+        "--predictions", type=Path, metavar="FILE", help="a prediction table in place of RUN and --images"
+    )
+    parser.add_argument(
+        "--sample", type=Path, required=True, metavar="FILE", help="the competition's sample submission"
+    )
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="the submission to write")
+    parser.add_argument("--positive", metavar="CLASS", help="the class whose probability a single column asks for")
+    parser.add_argument("--clip", type=float, metavar="C", help="keep probabilities within C … 1 - C, for log loss")
+    arguments = parser.parse_args(argv)
+    _check_paths(arguments)
+
+    from resnet_tl.evaluation.predictions import read_predictions
+    from resnet_tl.inference.submission import build_submission, write_submission
+
+    table = read_predictions(arguments.predictions) if arguments.predictions else _predict(arguments)
+    submission = build_submission(table, arguments.sample, arguments.positive, arguments.clip)
+    write_submission(submission, arguments.output)
+    print(f"form: {submission.form}")
+    for note in submission.notes:
+        print(f"note: {note}")
+    print(submission.frame.head().to_string(index=False))
+    print(f"{len(submission.frame)} rows written to {arguments.output}")
+    return 0
+
+
+def _check_paths(arguments: argparse.Namespace) -> None:
+    if arguments.predictions and (arguments.run or arguments.images):
+        raise UserError("--predictions stands in place of RUN and --images; give one or the other.")
+    if not arguments.predictions and not (arguments.run and arguments.images):
+        raise UserError("A submission needs RUN and --images DIR, or --predictions FILE.")
+    if arguments.run and not arguments.run.is_dir():
+        raise UserError(f"{arguments.run}: there is no such run directory.")
+    if arguments.images and not arguments.images.is_dir():
+        raise UserError(f"--images {arguments.images}: there is no such folder.")
+    if arguments.output.is_dir():
+        raise UserError(f"--output {arguments.output} is a folder; name the file to write in it.")
+    if arguments.output.resolve() == arguments.sample.resolve():
+        raise UserError(f"--output {arguments.output} is the sample file itself; choose another name.")
+
+
+def _predict(arguments: argparse.Namespace) -> pd.DataFrame:
+    import numpy as np
+
+    from resnet_tl.data.layouts import unlabelled
+    from resnet_tl.evaluation.predictions import prediction_table
+    from resnet_tl.inference.predictor import Predictor
+    from resnet_tl.inference.submission import build_submission
+
+    predictor = Predictor(arguments.run)
+    # A table of even odds has every id and class: what is wrong with the ids, the form or an option shows before the
+    # first image is decoded.
+    ids = unlabelled([arguments.images]).ids()
+    even = prediction_table(ids, ids, None, np.zeros((len(ids), len(predictor.classes))), predictor.classes)
+    build_submission(even, arguments.sample, arguments.positive, arguments.clip)
+    return predictor.predict(arguments.images)

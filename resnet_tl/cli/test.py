@@ -1,0 +1,9 @@
+"""`resnet-tl test RUN`."""
+
+from __future__ import annotations
+
+from resnet_tl.cli import validate
+
+
+def main(argv: list[str]) -> None:
+    validate.main(argv, split="test")

@@ -1,0 +1,258 @@
+"""From a folder of images to the batches of each split: the LightningDataModule."""
+
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+from typing import Literal
+
+import lightning as L
+import numpy as np
+import pandas as pd
+import torch
+
+from resnet_tl.data.audit import Audit, audit_images
+from resnet_tl.data.augmentation import Augmentation, Policy
+from resnet_tl.data.catalog import fetch
+from resnet_tl.data.index import ImageIndex
+from resnet_tl.data.layouts import from_dataframe, read_images
+from resnet_tl.data.loader import (
+    Batch,
+    ImageLoader,
+    ImageSamples,
+    epoch_order,
+    evaluation_batches,
+    training_batches,
+)
+from resnet_tl.data.preprocessing import Preprocessing
+from resnet_tl.data.splits import assign_splits
+from resnet_tl.errors import UserError
+
+log = logging.getLogger(__name__)
+
+
+class ImageDataModule(L.LightningDataModule):
+    """Labelled images as training, validation and test batches.
+
+    Layouts, found by looking: `ROOT/{train,val[,test]}/<class>/*`; `ROOT/<class>/*` (split here); flat Kaggle names
+    (`ROOT/train/cat.0.jpg`); a CSV file with `path,label[,split][,group]`. Every image is decoded once before
+    training, so that a broken file is known by then.
+
+    Args:
+        root: folder of images, or CSV file; overrides `source`.
+        source: a data set known by name: see `resnet-tl data list`.
+        batch_size: images per step and process.
+        augmentation: of training images: none, light (random resized crop, flip), standard (light, colour, rotation),
+            trivial_augment, or shift_flip (the CIFAR-10 articles).
+        image_size: side of the network's input in pixels; default: what the network's weights were trained at, or
+            the images' own size where they are small.
+        storage_size: length of the short side, in pixels, to which every image is resized before it is cropped;
+            default: 8/7 of `image_size`.
+        resize_rule: short_side keeps an image's shape and crops it, squash stretches it to a square.
+        channels: 3 for RGB, 1 for grey, 4 for RGBA.
+        val_fraction: share of the training images held out for validation, per class, where there is no val split.
+        test_fraction: share of the training images held out for a test, where there is no labelled test split.
+        on_bad_image: stop, or skip files that cannot be decoded (they are listed in the run).
+        sampler: shuffled, or balanced: every class equally likely, drawn with replacement.
+        workers: worker processes for loading; 0 uses threads of this process; default: 0 on a CPU, up to 8 on a GPU.
+        seed: of the split, the order of the images and their augmentation.
+
+    Raises:
+        UserError: nothing to read, fewer than two classes, or images that cannot be decoded.
+    """
+
+    def __init__(
+        self,
+        root: str | os.PathLike[str] | None = None,
+        source: str | None = None,
+        batch_size: int = 32,
+        augmentation: Policy = "light",
+        image_size: int | None = None,
+        storage_size: int | None = None,
+        resize_rule: Literal["short_side", "squash"] = "short_side",
+        channels: Literal[1, 3, 4] = 3,
+        val_fraction: float = 0.2,
+        test_fraction: float = 0.0,
+        on_bad_image: Literal["stop", "skip"] = "stop",
+        sampler: Literal["shuffled", "balanced"] = "shuffled",
+        workers: int | None = None,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.root = root
+        self.source = source
+        self.batch_size = batch_size
+        self.augmentation = augmentation
+        self.image_size = image_size
+        self.storage_size = storage_size
+        self.resize_rule = resize_rule
+        self.channels = channels
+        self.val_fraction = val_fraction
+        self.test_fraction = test_fraction
+        self.on_bad_image = on_bad_image
+        self.sampler = sampler
+        self.workers = workers
+        self.seed = seed
+        self.frame: pd.DataFrame | None = None
+        self.index: ImageIndex | None = None
+        self.audit: Audit | None = None
+        self.skipped: dict[str, str] = {}
+        self.preprocessing: Preprocessing | None = None
+        self._check_numbers()
+
+    @classmethod
+    def from_dataframe(
+        cls, frame: pd.DataFrame, root: str | os.PathLike[str] | None = None, **options
+    ) -> ImageDataModule:
+        """A data module over a table with the columns `path`, `label` and, if you like, `split` and `group`.
+
+        Relative paths are looked up below `root`.
+        """
+        module = cls(root=root, **options)
+        module.frame = frame
+        return module
+
+    def _check_numbers(self) -> None:
+        if self.batch_size < 1:
+            raise UserError(f"data.batch_size is {self.batch_size}; it must be 1 or more.")
+        for name in ("val_fraction", "test_fraction"):
+            value = getattr(self, name)
+            if not 0 <= value < 1:
+                raise UserError(f"data.{name} is {value}; it must be at least 0 and below 1.")
+        if self.val_fraction + self.test_fraction >= 1:
+            raise UserError(
+                "data.val_fraction and data.test_fraction add up to 1 or more: nothing is left to train on."
+            )
+        for name in ("image_size", "storage_size"):
+            value = getattr(self, name)
+            if value is not None and value < 8:
+                raise UserError(f"data.{name} is {value}; it must be 8 pixels or more.")
+        if self.workers is not None and self.workers < 0:
+            raise UserError(f"data.workers is {self.workers}; it must be 0 or more.")
+
+    # From files to an index.
+
+    def prepare_data(self) -> None:
+        """Fetches a named data set; Lightning calls this on one process of each machine."""
+        if self.frame is None and self.root is None and self.source is not None:
+            fetch(self.source)
+
+    def setup(self, stage: str | None = None) -> None:
+        """Reads, checks and splits the images, once; the same on every process."""
+        if self.index is not None:
+            return
+        index = self._read()
+        audit = audit_images(index)
+        if audit.bad:
+            index, audit = self._without_bad_images(index, audit)
+        self.audit = audit
+        self.index = assign_splits(index, self.val_fraction, self.test_fraction, self.seed)
+        if not len(self.index.rows("val")):
+            raise UserError(
+                f"data.val_fraction is {self.val_fraction} and {self.index.root} has no val folder: "
+                "there is nothing to validate on; give it 0.2, or add a val folder."
+            )
+        counts = ", ".join(f"{len(self.index.rows(split))} {split}" for split in self.index.counts().columns)
+        log.info(f"{self.index.root}: {self.index.layout}; {len(self.index.classes)} classes; {counts} images")
+
+    def _read(self) -> ImageIndex:
+        if self.frame is not None:
+            return from_dataframe(self.frame, Path(self.root) if self.root is not None else None)
+        if self.root is not None:
+            return read_images(Path(self.root))
+        if self.source is not None:
+            return read_images(fetch(self.source))
+        raise UserError(
+            "No images were named: give data.root a folder of images, or data.source a name from `resnet-tl data list`."
+        )
+
+    def _without_bad_images(self, index: ImageIndex, audit: Audit) -> tuple[ImageIndex, Audit]:
+        bad = {index.id(row): reason for row, reason in audit.bad.items()}
+        listed = "\n".join(f"  {path}: {reason}" for path, reason in list(bad.items())[:20])
+        if len(bad) > 20:
+            listed += f"\n  and {len(bad) - 20} more"
+        found = f"{len(bad)} of {len(index)} files in {index.root} cannot be used as images"
+        if self.on_bad_image == "stop":
+            raise UserError(f"{found}; remove them, or leave them out with --data.on_bad_image skip:\n{listed}")
+        log.info(f"{found} and are left out:\n{listed}")
+        self.skipped = bad
+        rows = list(audit.bad)
+        return index.without(rows), Audit(sizes=np.delete(audit.sizes, rows, axis=0), bad={})
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The class names in the order of the network's outputs."""
+        return self._index.classes
+
+    @property
+    def short_side(self) -> int:
+        """The median length of the images' short side, in pixels."""
+        assert self.audit is not None
+        return int(np.median(self.audit.sizes.min(axis=1)))
+
+    @property
+    def _index(self) -> ImageIndex:
+        if self.index is None:
+            raise RuntimeError("Call setup() first, or let a Trainer do so.")
+        return self.index
+
+    # From an index to batches.
+
+    def loader(self, split: str) -> ImageLoader:
+        """Batches of a split for evaluation: in the order of the rows, without augmentation."""
+        rows = self._index.rows(split)
+        rank, world = self._rank_and_world()
+        batches = evaluation_batches(rows, self.batch_size, rank, world)
+        return self._loader(ImageSamples(self._index, self._preprocessing), lambda epoch: batches)
+
+    def train_dataloader(self) -> ImageLoader:
+        rows = self._index.rows("train")
+        rank, world = self._rank_and_world()
+        balanced_by = self._index.labels[rows] if self.sampler == "balanced" else None
+
+        def batches(epoch: int) -> list[np.ndarray]:
+            order = epoch_order(rows, self.seed, epoch, balanced_by)
+            return training_batches(order, self.batch_size, rank, world)
+
+        augmentation = Augmentation(self.augmentation, self._preprocessing, self.seed)
+        samples = ImageSamples(self._index, self._preprocessing, augmentation)
+        return self._loader(samples, batches, lambda: self.trainer.current_epoch if self.trainer else 0)
+
+    def val_dataloader(self) -> ImageLoader:
+        return self.loader("val")
+
+    def test_dataloader(self) -> ImageLoader:
+        if not len(self._index.rows("test")):
+            raise UserError(
+                f"{self._index.root} has no labelled test images; give data.test_fraction to hold some out."
+            )
+        return self.loader("test")
+
+    def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
+        # Rows and labels of a batch stay small; only pinned memory can be copied without waiting.
+        return {key: value.to(device, non_blocking=True) for key, value in batch.items()}  # type: ignore[return-value, attr-defined]
+
+    @property
+    def _preprocessing(self) -> Preprocessing:
+        if self.preprocessing is None:
+            model = self.trainer.lightning_module if self.trainer else None
+            self.preprocessing = getattr(model, "preprocessing", None)
+        if self.preprocessing is None:
+            raise UserError(
+                "The data module does not know the network's preprocessing: use it with an ImageClassifier, "
+                "or set its `preprocessing`."
+            )
+        return self.preprocessing
+
+    def _rank_and_world(self) -> tuple[int, int]:
+        return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+
+    def _loader(self, samples: ImageSamples, batches, epoch=lambda: 0) -> ImageLoader:
+        cpus = max(1, (os.cpu_count() or 1) // (self.trainer.num_devices if self.trainer else 1))
+        workers = self.workers
+        if workers is None:
+            # Beside a training step on the CPU, decoding threads beat processes (docs/performance.md).
+            on_cpu = self.trainer is None or self.trainer.strategy.root_device.type == "cpu"
+            workers = 0 if on_cpu else min(8, cpus - 1)
+        return ImageLoader(samples, batches, epoch, workers=workers, threads=min(8, cpus))

@@ -1,0 +1,157 @@
+"""From the bytes of an image file to upright 8-bit pixels, or one plain reason why not."""
+
+from __future__ import annotations
+
+import logging
+import re
+import warnings
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import PIL
+from PIL import Image, TiffImagePlugin, WebPImagePlugin
+
+from resnet_tl.errors import UserError
+
+DECODER = f"pillow {PIL.__version__}"
+MAX_PIXELS = 250_000_000
+"""Larger images are refused, for a file of a few kilobytes can claim any size (a decompression bomb)."""
+
+# Formats are opened by name, so that a file from a stranger never reaches a rarer, less tested reader.
+_TIFF, _WEBP = TiffImagePlugin.TiffImageFile.format, WebPImagePlugin.WebPImageFile.format
+_FORMATS = ("JPEG", "PNG", _WEBP, "BMP", "GIF", _TIFF)
+_SIGNATURES = re.compile(rb"\xff\xd8\xff|\x89PNG|GIF8|BM|RIFF....WEBP|II[*+]\0|MM\0[*+]", re.DOTALL)
+_MARKUP = re.compile(rb"(\xef\xbb\xbf)?\s*<", re.DOTALL)
+_ORIENTATION = 0x0112
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_MODES = {1: "L", 3: "RGB", 4: "RGBA"}
+
+# Done once at import, since changing the filters around a call (catch_warnings) is not safe in threads. What matters
+# in Pillow's warnings is checked here: size by MAX_PIXELS; a broken EXIF block does not make a photo bad.
+warnings.filterwarnings("ignore", module=r"PIL\.")
+logging.getLogger("PIL").addHandler(logging.NullHandler())  # else its errors go to stderr where no logging is set up
+Image.MAX_IMAGE_PIXELS = MAX_PIXELS // 2  # Pillow refuses at twice this number
+Image.preinit()  # registers the common readers now, not in the first call of each thread
+
+
+class BadImage(UserError):
+    """An image that cannot be decoded; `path` is None for bytes, `reason` continues the sentence "The image ..."."""
+
+    def __init__(self, reason: str, path: Path | None = None) -> None:
+        super().__init__(reason, path)  # both, so that it survives the way out of a worker process
+        self.reason = reason
+        self.path = path
+
+    def __str__(self) -> str:
+        return f"{self.path or 'The image'} {self.reason}."
+
+
+def decode(source: str | Path | bytes, channels: int = 3) -> np.ndarray:
+    """Decodes an image file (a path) or its content (bytes) to upright pixels.
+
+    JPEG, PNG, WebP, BMP, GIF and TIFF, the first frame. EXIF orientation is applied, ICC profiles are not. Grey,
+    palette, CMYK and YCbCr images are converted; 16-bit values are scaled by 1/257; integer or float images of 32 bits
+    are taken as 0 to 1 (float only), 0 to 255 or 0 to 65535, the smallest range that holds them. For 1 or 3 channels
+    transparency is laid on white. Safe to call from many threads.
+
+    Args:
+        source: A path or the bytes of a file.
+        channels: 1 (grey), 3 (RGB) or 4 (RGBA).
+
+    Returns:
+        (H, W, channels) uint8, C-contiguous and writable.
+
+    Raises:
+        BadImage: the file is missing, empty, truncated, no image, or larger than `MAX_PIXELS`.
+    """
+    if channels not in _MODES:
+        raise ValueError(f"channels is {channels}; it must be 1, 3 or 4.")
+    path = None if isinstance(source, bytes) else Path(source)
+    try:
+        content = source if isinstance(source, bytes) else Path(source).read_bytes()
+    except OSError as error:
+        raise BadImage(f"cannot be read: {error.strerror}", path) from error
+    try:
+        with Image.open(BytesIO(content), formats=_FORMATS) as image:
+            _check_size(image.width * image.height)
+            image.load()
+            pixels = np.array(_convert(_upright(image), _MODES[channels]))
+    except BadImage as error:
+        raise BadImage(error.reason, path) from None
+    except MemoryError:
+        raise
+    except (
+        Exception
+    ) as error:  # Pillow's readers raise whatever their parsing meets: OSError, SyntaxError, KeyError ...
+        raise BadImage(_reason(content, error), path) from error
+    return pixels.reshape(*pixels.shape[:2], channels)
+
+
+def _check_size(pixels: int) -> None:
+    if pixels > MAX_PIXELS:
+        raise BadImage(f"has {pixels / 1e6:.0f} megapixels; the limit is {MAX_PIXELS / 1e6:.0f}")
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """Turns the image as its EXIF block says; a block that cannot be read counts as none."""
+    try:
+        orientation = image.getexif().get(_ORIENTATION)
+    except Exception:
+        return image
+    return image.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else image
+
+
+def _convert(image: Image.Image, mode: str) -> Image.Image:
+    """Converts to `mode` (L, RGB or RGBA) without clipping deep pixels or losing what transparency means."""
+    if image.mode.startswith(("I", "F")):
+        image = _to_eight_bits(image)
+    if image.mode == "La":
+        image = image.convert("LA")  # premultiplied grey has no direct way to RGBA
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        if mode != "RGBA":
+            image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    return image if image.mode == mode else image.convert(mode)
+
+
+def _to_eight_bits(image: Image.Image) -> Image.Image:
+    """Grey pixels of 16 or 32 bits as 8-bit grey, scaled and rounded, never clipped."""
+    values = np.asarray(image).astype(np.float64)
+    low, high = float(values.min()), float(values.max())
+    if image.mode == "F" and low >= 0 and high <= 1:
+        scale = 255.0
+    elif image.mode in ("I", "F") and low >= 0 and high <= 255:
+        scale = 1.0
+    elif low >= 0 and high <= 65535:
+        scale = 1 / 257
+    else:  # not a number comes here as well: every comparison with it is false
+        raise BadImage(f"has 32-bit pixels from {low:g} to {high:g}, whose scale is unknown; store it in 8 or 16 bits")
+    return Image.fromarray(np.rint(values * scale).astype(np.uint8))
+
+
+def _reason(content: bytes, error: Exception) -> str:
+    """What is wrong with `content`, as the end of a sentence."""
+    if not content:
+        return "is empty"
+    if isinstance(error, Image.DecompressionBombError):
+        found = re.search(r"\((\d+) pixels\)", str(error))
+        size = f"{int(found[1]) / 1e6:.0f}" if found else "too many"
+        return f"has {size} megapixels; the limit is {MAX_PIXELS / 1e6:.0f}"
+    if _MARKUP.match(content):
+        return "is not an image (HTML?)"
+    if not _SIGNATURES.match(content):
+        return "is not an image (JPEG, PNG, WebP, BMP, GIF or TIFF)"
+    if isinstance(error, EOFError) or "truncated" in str(error).lower():
+        return "is truncated"
+    if isinstance(error, ValueError) and "conversion" in str(error):
+        return f"has colours that cannot be read as RGB ({error})"
+    return "is truncated or damaged"

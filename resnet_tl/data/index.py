@@ -1,0 +1,118 @@
+"""The list of images that everything else refers to: one row per file, and the row is the image's identity."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from resnet_tl.errors import UserError
+
+SPLITS = ("train", "val", "test", "predict")
+UNLABELLED = -1
+
+_COLUMNS = ("path", "label", "split", "group")
+
+
+@dataclass(frozen=True, eq=False)
+class ImageIndex:
+    """Images with their labels and splits.
+
+    The number of a row in `table` is the identity of its image: it travels with the pixels into the batch and out
+    into the prediction table.
+
+    Args:
+        root: Absolute folder that the paths in `table` are relative to.
+        table: Columns `path` (posix; relative to `root` if below it, else absolute), `label` (int64, a position in
+            `classes`, or -1), `split` (one of `SPLITS`, or "" before splitting) and `group` ("" = none).
+        classes: Class names in plain string order, as torchvision's `ImageFolder` numbers them.
+        layout: One line that says what was found.
+    """
+
+    root: Path
+    table: pd.DataFrame
+    classes: tuple[str, ...]
+    layout: str
+
+    def __post_init__(self) -> None:
+        if tuple(self.table.columns) != _COLUMNS or not self.table.index.equals(pd.RangeIndex(len(self.table))):
+            raise ValueError(f"The table needs the columns {', '.join(_COLUMNS)} and rows numbered from 0.")
+        if not self.table["split"].isin((*SPLITS, "")).all():
+            raise ValueError(f"A split must be one of {', '.join(SPLITS)}, or empty.")
+        if not self.table["label"].between(UNLABELLED, len(self.classes) - 1).all():
+            raise ValueError(f"A label must be from -1 to {len(self.classes) - 1}, a position in the classes.")
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    @cached_property
+    def labels(self) -> np.ndarray:
+        """Labels of all rows, (N,) int64; -1 where there is none."""
+        return self.table["label"].to_numpy(np.int64, copy=True)
+
+    def rows(self, split: str) -> np.ndarray:
+        """Rows of `split` in ascending order, (n,) int64; "" gives the rows that are not in any split yet."""
+        if split not in (*SPLITS, ""):
+            raise ValueError(f"'{split}' is not a split; the splits are {', '.join(SPLITS)}.")
+        return np.flatnonzero(self.table["split"].to_numpy(object) == split).astype(np.int64, copy=False)
+
+    def ids(self) -> list[str]:
+        """The identities of all rows as the world outside knows them: the paths of the table."""
+        return list(self._ids)
+
+    def id(self, row: int) -> str:
+        """The path of `row` as in the table, with `/` on every machine."""
+        return self._ids[row]
+
+    def path(self, row: int) -> Path:
+        """The absolute path of `row`."""
+        return self.root / self._ids[row]
+
+    def counts(self) -> pd.DataFrame:
+        """Images per class (index: class names) and split (columns: the splits present, or "unsplit")."""
+        labelled = self.table[self.table["label"] != UNLABELLED]
+        names = labelled["split"].replace("", "unsplit")
+        counts = pd.crosstab(labelled["label"], names).reindex(range(len(self.classes)), fill_value=0)
+        counts = counts[[split for split in (*SPLITS, "unsplit") if split in counts.columns]]
+        return counts.set_axis(pd.Index(self.classes, name="class"), axis="index").rename_axis(columns=None)
+
+    def without(self, rows: Collection[int] | np.ndarray) -> ImageIndex:
+        """A new index, renumbered, that lacks `rows`; the classes keep their order.
+
+        Raises:
+            UserError: a class would lose its last image to train on.
+        """
+        kept = self.table.drop(index=list(rows)).reset_index(drop=True)
+        for label in sorted(_trained(self.table) - _trained(kept)):
+            raise UserError(
+                f"{self.root}: no usable training image of class '{self.classes[label]}' is left; "
+                "mend its files or remove the class."
+            )
+        return replace(self, table=kept)
+
+    def fingerprint(self) -> str:
+        """SHA-256 over (path, size in bytes, class name, split) of the rows in order; the same on any machine."""
+        digest = hashlib.sha256()
+        for row, (label, split) in enumerate(zip(self.labels, self.table["split"], strict=True)):
+            try:
+                size = self.path(row).stat().st_size
+            except OSError as error:
+                raise UserError(f"{self.path(row)} cannot be read: {error.strerror}.") from error
+            name = None if label == UNLABELLED else self.classes[label]
+            digest.update(json.dumps([self._ids[row], size, name, split]).encode() + b"\n")
+        return digest.hexdigest()
+
+    @cached_property
+    def _ids(self) -> list[str]:
+        return self.table["path"].tolist()
+
+
+def _trained(table: pd.DataFrame) -> set[int]:
+    """Labels that have a row to train on."""
+    return set(table.loc[table["split"].isin(("train", "")) & (table["label"] != UNLABELLED), "label"])

@@ -1,0 +1,181 @@
+"""Our own iterables of batches: which (row, view) comes next, sharded over processes, exact.
+
+They are no DataLoader subclasses, since Lightning gives those a sampler that pads and so counts rows twice.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypedDict
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from resnet_tl.data.augmentation import Augmentation
+from resnet_tl.data.decode import decode
+from resnet_tl.data.index import ImageIndex
+from resnet_tl.data.preprocessing import Preprocessing
+
+
+class Batch(TypedDict):
+    """`image` (N, C, H, W) uint8; `label` (N,) int64, -1 where unknown; `row` (N,) int64, the rows of the index."""
+
+    image: torch.Tensor
+    label: torch.Tensor
+    row: torch.Tensor
+
+
+def epoch_order(rows: np.ndarray, seed: int, epoch: int, balanced_by: np.ndarray | None = None) -> np.ndarray:
+    """The order of an epoch, a function of (seed, epoch) alone.
+
+    Args:
+        rows: the training rows.
+        seed: the run's seed.
+        epoch: counts from 0.
+        balanced_by: the label of each of `rows`; when given, as many rows are drawn, with replacement, so that
+            every class is equally likely.
+    """
+    generator = np.random.default_rng([seed, epoch])
+    if balanced_by is None:
+        return generator.permutation(rows)
+    _, inverse, counts = np.unique(balanced_by, return_inverse=True, return_counts=True)
+    weights = 1.0 / counts[inverse]
+    return generator.choice(rows, size=len(rows), p=weights / weights.sum())
+
+
+def training_batches(order: np.ndarray, batch_size: int, rank: int = 0, world: int = 1) -> list[np.ndarray]:
+    """This rank's share of each step; every rank makes the same number of steps and no row comes twice.
+
+    A last step with fewer than two images for each rank is left out: BatchNorm cannot train on one.
+    """
+    step = batch_size * world
+    chunks = [order[start : start + step] for start in range(0, len(order), step)]
+    if len(chunks) > 1 and len(chunks[-1]) < 2 * world:
+        chunks.pop()
+    return [chunk[rank::world] for chunk in chunks]
+
+
+def evaluation_batches(rows: np.ndarray, batch_size: int, rank: int = 0, world: int = 1) -> list[np.ndarray]:
+    """This rank's `rows[rank::world]`, unpadded, in as many batches on every rank.
+
+    Equal counts keep the collective operations of all ranks in step; a rank with too few rows ends on empty batches.
+    """
+    longest = -(-len(rows) // world)
+    return np.array_split(rows[rank::world], -(-longest // batch_size)) if longest else []
+
+
+class ImageSamples(Dataset[Batch]):
+    """The samples of an index by (row, view): decoded, resized, then augmented or centre-cropped."""
+
+    def __init__(
+        self, index: ImageIndex, preprocessing: Preprocessing, augmentation: Augmentation | None = None
+    ) -> None:
+        self.index = index
+        self.labels = index.labels
+        self.preprocessing = preprocessing
+        self.augmentation = augmentation
+
+    def stored(self, row: int) -> torch.Tensor:
+        """The stored image (C, h, w) uint8 of a row; safe to call from threads."""
+        return self.preprocessing.store(decode(self.index.path(row), self.preprocessing.channels))
+
+    def view(self, stored: torch.Tensor, row: int, view: int) -> torch.Tensor:
+        """The network's input (C, size, size) uint8. Not for threads: augmentation seeds a global generator."""
+        return self.augmentation(stored, view, row) if self.augmentation else self.preprocessing.centre(stored)
+
+    def batch(self, images: list[torch.Tensor], rows: np.ndarray) -> Batch:
+        size, channels = self.preprocessing.size, self.preprocessing.channels
+        empty = torch.empty((0, channels, size, size), dtype=torch.uint8)
+        return {
+            "image": torch.stack(images) if images else empty,
+            "label": torch.from_numpy(self.labels[rows]),
+            "row": torch.from_numpy(rows.astype(np.int64)),
+        }
+
+    def __getitem__(self, key: tuple[np.ndarray, int]) -> Batch:
+        """A whole batch, so that a worker process makes one per request."""
+        rows, view = key
+        return self.batch([self.view(self.stored(int(row)), int(row), view) for row in rows], rows)
+
+
+class ImageLoader:
+    """An iterable of batches for one rank.
+
+    Args:
+        samples: makes an image from (row, view).
+        batches: gives the batches of rows of an epoch.
+        epoch: tells the current epoch, 0-based; also the view of every sample.
+        workers: worker processes; with 0, threads of this process decode ahead of the training step.
+        threads: threads that decode when there are no worker processes.
+    """
+
+    def __init__(
+        self,
+        samples: ImageSamples,
+        batches: Callable[[int], list[np.ndarray]],
+        epoch: Callable[[], int] = lambda: 0,
+        workers: int = 0,
+        threads: int = 2,
+    ) -> None:
+        self.samples = samples
+        self.batches = batches
+        self.epoch = epoch
+        self.threads = threads
+        self.processes: DataLoader[Batch] | None = None
+        if workers:
+            self.processes = DataLoader(
+                samples,
+                sampler=_Requests(self),
+                batch_size=None,
+                num_workers=workers,
+                persistent_workers=True,
+                pin_memory=torch.cuda.is_available(),
+            )
+
+    def __len__(self) -> int:
+        return len(self.batches(self.epoch()))
+
+    def __iter__(self) -> Iterator[Batch]:
+        return iter(self.processes) if self.processes else self._decode_in_threads()
+
+    def requests(self) -> list[tuple[np.ndarray, int]]:
+        epoch = self.epoch()
+        return [(rows, epoch) for rows in self.batches(epoch)]
+
+    def _decode_in_threads(self) -> Iterator[Batch]:
+        ahead: deque = deque()
+        requests = iter(self.requests())
+        with ThreadPoolExecutor(self.threads) as pool:
+
+            def submit() -> None:
+                if request := next(requests, None):
+                    ahead.append((request, [pool.submit(self.samples.stored, int(row)) for row in request[0]]))
+
+            try:
+                submit()
+                while ahead:
+                    submit()
+                    (rows, view), decoded = ahead.popleft()
+                    images = [
+                        self.samples.view(image.result(), int(row), view)
+                        for row, image in zip(rows, decoded, strict=True)
+                    ]
+                    yield self.samples.batch(images, rows)
+            finally:
+                pool.shutdown(cancel_futures=True)
+
+
+class _Requests(Sampler):
+    """What the worker processes are asked for; drawn in the main process, so that it knows the epoch."""
+
+    def __init__(self, loader: ImageLoader) -> None:
+        self.loader = loader
+
+    def __iter__(self) -> Iterator[tuple[np.ndarray, int]]:
+        return iter(self.loader.requests())
+
+    def __len__(self) -> int:
+        return len(self.loader)

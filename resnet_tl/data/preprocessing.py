@@ -1,0 +1,112 @@
+"""The preprocessing that travels with the weights: from decoded pixels to what the network sees."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+RESIZE_RULES = ("short_side", "squash")
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """Decode, resize to `storage_size`, centre crop of `crop_size`, resize to `size`, normalise.
+
+    Every image takes this path in training, validation, prediction and export; training replaces the centre crop
+    by its augmentation. Pixels stay uint8 until `normalise`, so that caches and batches are small.
+
+    Args:
+        size: side of the network's square input, in pixels.
+        storage_size: length of the short side after the first resize (of both sides under `squash`), in pixels.
+        crop_size: side of the centre crop taken from it, in pixels; resized to `size` where the two differ.
+        resize_rule: `short_side` keeps the shape of the image, `squash` stretches it to a square.
+        interpolation: `bilinear` or `bicubic`, always with antialiasing.
+        mean: per channel, of pixels in [0, 1].
+        std: per channel, of pixels in [0, 1].
+        channels: 1 (grey), 3 (RGB) or 4 (RGBA).
+        decoder: name and version of the decoder that the model was trained with.
+    """
+
+    size: int
+    storage_size: int
+    crop_size: int
+    resize_rule: str = "short_side"
+    interpolation: str = "bilinear"
+    mean: tuple[float, ...] = IMAGENET_MEAN
+    std: tuple[float, ...] = IMAGENET_STD
+    channels: int = 3
+    decoder: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Preprocessing:
+        return cls(**{**values, "mean": tuple(values["mean"]), "std": tuple(values["std"])})
+
+    def store(self, pixels: np.ndarray) -> torch.Tensor:
+        """Resizes decoded pixels (H, W, C) uint8 to the storage size: (C, h, w) uint8."""
+        import torch
+
+        image = torch.from_numpy(pixels).permute(2, 0, 1)
+        height, width = image.shape[1:]
+        if self.resize_rule == "squash":
+            return self._resize(image, self.storage_size, self.storage_size)
+        scale = self.storage_size / min(height, width)
+        return self._resize(
+            image, max(self.storage_size, round(height * scale)), max(self.storage_size, round(width * scale))
+        )
+
+    def centre(self, image: torch.Tensor) -> torch.Tensor:
+        """The centre crop of a stored image (C, h, w) uint8 as the network's input (C, size, size) uint8."""
+        height, width = image.shape[1:]
+        top, left = round((height - self.crop_size) / 2), round((width - self.crop_size) / 2)
+        crop = image[:, top : top + self.crop_size, left : left + self.crop_size]
+        return self._resize(crop, self.size, self.size).contiguous()
+
+    def normalise(self, images: torch.Tensor) -> torch.Tensor:
+        """Turns (N, C, H, W) uint8 into floats with the mean and deviation that the weights expect."""
+        import torch
+
+        mean = torch.tensor(self.mean, device=images.device).view(-1, 1, 1)
+        std = torch.tensor(self.std, device=images.device).view(-1, 1, 1)
+        return images.float().sub_(mean * 255).div_(std * 255).contiguous(memory_format=torch.channels_last)
+
+    def _resize(self, image: torch.Tensor, height: int, width: int) -> torch.Tensor:
+        from torchvision.transforms.v2 import InterpolationMode
+        from torchvision.transforms.v2.functional import resize
+
+        if image.shape[1:] == (height, width):
+            return image
+        return resize(image, [height, width], InterpolationMode(self.interpolation), antialias=True)
+
+
+def plan_preprocessing(
+    size: int,
+    *,
+    crop_ratio: float,
+    storage_size: int | None = None,
+    mean: tuple[float, ...] = IMAGENET_MEAN,
+    std: tuple[float, ...] = IMAGENET_STD,
+    channels: int = 3,
+    **rest: Any,
+) -> Preprocessing:
+    """Fills in what follows from a few choices: the storage and crop sizes, and mean and deviation per channel.
+
+    A centre crop covers `crop_ratio` of the short side. Statistics for three colours serve one grey channel by their
+    mean; an alpha channel is centred on a half.
+    """
+    if storage_size is None:
+        storage_size = round(size / crop_ratio)
+    if channels == 1:
+        mean, std = (sum(mean) / len(mean),), (sum(std) / len(std),)
+    elif channels == 4:
+        mean, std = (*mean, 0.5), (*std, 0.5)
+    crop_size = min(storage_size, round(storage_size * crop_ratio))
+    return Preprocessing(size, storage_size, crop_size, mean=mean, std=std, channels=channels, **rest)

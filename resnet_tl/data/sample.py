@@ -1,0 +1,397 @@
+"""The built-in sample data set `seedlings_sample`: five species of small plants on soil, drawn by this code.
+
+It lets a newcomer train a first network in a minute, without a download or a licence. The species differ in the shape
+of their leaves only: soil, stones, greens, light, size and place are drawn alike for all of them.
+
+A leaf is drawn in its own coordinates, as complex numbers: the real part runs along the midrib from 0 (base) to 1
+(tip), the imaginary part across it. `_bent` puts it on the picture.
+"""
+
+from __future__ import annotations
+
+import colorsys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFilter
+
+from resnet_tl.data.catalog import whole_folder
+
+SPECIES = ("clover", "dandelion", "grass", "mayweed", "violet")
+TRAIN_COUNTS = (96, 84, 88, 68, 64)
+"""Training images of each species: uneven, as collections are."""
+VAL_COUNT = 20
+"""Validation images of each species."""
+TEST_COUNT = 12
+"""Test images of each species; their file names do not tell which."""
+
+SEED = 20
+SIZE = 64
+SCALE = 4
+CANVAS = SIZE * SCALE
+"""Drawn at four times the size and reduced, so that edges are smooth."""
+
+CIRCLE = np.exp(1j * np.linspace(0, 2 * np.pi, 10, endpoint=False))
+
+Colour = np.ndarray
+"""Red, green, blue in 0..1."""
+Detail = tuple[np.ndarray, int, Colour]
+"""Points, line width in canvas pixels (0 fills the polygon), colour."""
+PALE: Colour = np.array([0.38, 0.43, 0.36])
+RED: Colour = np.array([0.55, 0.22, 0.2])
+
+
+def draw_sample(folder: Path) -> None:
+    """Draws the whole data set; `folder` appears complete or not at all."""
+    with whole_folder(folder) as temporary:
+        for name, train_count in zip(SPECIES, TRAIN_COUNTS, strict=True):
+            for split, count in (("train", train_count), ("val", VAL_COUNT)):
+                for number in range(1, count + 1):
+                    _save(draw_seedling(split, name, number), temporary / split / name / f"{number:04d}.jpg")
+        truth = test_labels()
+        for number, (file, name) in enumerate(truth.items(), start=1):
+            _save(draw_seedling("test", name, number), temporary / "test" / file)
+        rows = ["file,species", *(f"{file},{SPECIES[0]}" for file in truth)]
+        (temporary / "sample_submission.csv").write_text("\n".join(rows) + "\n", encoding="utf-8", newline="\n")
+
+
+def test_labels() -> dict[str, str]:
+    """The species of each file in `test/`: held back from users, as a competition does."""
+    order = np.random.default_rng([SEED, 3]).permutation(np.repeat(np.arange(len(SPECIES)), TEST_COUNT))
+    return {f"{number:04d}.jpg": SPECIES[label] for number, label in enumerate(order, start=1)}
+
+
+def draw_seedling(split: str, species: str, number: int) -> Image.Image:
+    """One picture, (64, 64) RGB: a pure function of its split, species and number."""
+    rng = np.random.default_rng([SEED, ("train", "val", "test").index(split), SPECIES.index(species), number])
+    scene = _Scene(rng)
+    plant = _Plant(scene, rng)
+    GROW[species](plant, rng)
+    return scene.photograph()
+
+
+def _save(image: Image.Image, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image.save(path, quality=92, subsampling=0)
+
+
+# The scene: light, soil, stones, and the camera.
+
+
+class _Scene:
+    """A canvas of soil under a light from one side, on which things are laid that cast shadows."""
+
+    def __init__(self, rng: np.random.Generator) -> None:
+        self.rng = rng
+        self.towards_light = np.exp(1j * rng.uniform(0, 2 * np.pi))
+        self.hardness = rng.uniform(0.25, 0.7)
+        self.image = self._soil()
+        self._scatter_stones()
+        self._scatter_straw()
+
+    def _soil(self) -> Image.Image:
+        """Noise of several grain sizes is a height map; its slope towards the light shades it."""
+        rng, half = self.rng, CANVAS // 2
+        height = np.zeros((half, half), np.float32)
+        for grain, weight in ((5, 0.5), (14, 0.5), (32, 0.7), (64, 0.6), (128, 0.3)):
+            noise = Image.fromarray(rng.normal(0, weight, (grain, grain)).astype(np.float32))
+            height += np.asarray(noise.resize((half, half), Image.Resampling.BICUBIC))
+        down, right = np.gradient(height)
+        relief = right * self.towards_light.real + down * self.towards_light.imag
+        self.earth = _from_hsv(rng.uniform((0.03, 0.15, 0.22), (0.11, 0.55, 0.55)))
+        shade = 1 + 0.13 * height - rng.uniform(0.25, 0.6) * relief
+        return _picture(self.earth * shade[..., None]).resize((CANVAS, CANVAS), Image.Resampling.BICUBIC)
+
+    def _scatter_stones(self) -> None:
+        """First crumbs of the earth itself, then pebbles of any grey or brown."""
+        rng = self.rng
+        for is_crumb, most in ((True, 18), (False, 12)):
+            outlines: list[np.ndarray] = []
+            details: list[Detail] = []
+            for _ in range(rng.integers(1, most)):
+                grey = _from_hsv(rng.uniform((0.02, 0.0, 0.35), (0.14, 0.35, 0.85)))
+                colour = self.earth * rng.uniform(0.8, 1.35) if is_crumb else grey
+                radius = rng.uniform(2, 6) if is_crumb else rng.gamma(2.0, 2.6) + 3
+                pebble = (CIRCLE.real + 1j * rng.uniform(0.6, 1) * CIRCLE.imag) * rng.uniform(0.85, 1.15, len(CIRCLE))
+                shape = radius * pebble * np.exp(1j * rng.uniform(0, 2 * np.pi))
+                centre = complex(*rng.uniform(0, CANVAS, 2))
+                outlines.append(centre + shape)
+                for part, brightness in ((1.0, 0.85), (0.7, 1.15), (0.35, 1.3)):
+                    nearer = centre + 0.7 * radius * (1 - part) * self.towards_light
+                    details.append((nearer + part * shape, 0, colour * brightness))
+            self.lay(outlines, self.earth, details, lift=1.5 if is_crumb else 4)
+
+    def _scatter_straw(self) -> None:
+        """Dry stalks, so that not everything long and thin is a leaf."""
+        rng = self.rng
+        for _ in range(rng.poisson(0.8)):
+            colour = _from_hsv(rng.uniform((0.07, 0.2, 0.4), (0.13, 0.5, 0.8)))
+            length = rng.uniform(25, 110)
+            stalk = _strip(rng.uniform(1.5, 3.5) / length)
+            start = complex(*rng.uniform(0, CANVAS, 2))
+            points = _bent(stalk, start, rng.uniform(0, 2 * np.pi), length, rng.normal(0, 0.4))
+            self.lay([points], colour, [(points[: len(points) // 2], 2, colour * 1.2)], lift=2)
+
+    def lay(self, outlines: Sequence[np.ndarray], colour: Colour, details: Sequence[Detail], lift: float) -> None:
+        """Lays a thing of one or more outlines on the canvas; it casts its shadow `lift` canvas pixels away."""
+        points = np.concatenate(outlines)
+        margin = 3 * lift + 6
+        left, top = int(points.real.min() - margin), int(points.imag.min() - margin)
+        size = (int(points.real.max() + margin) - left, int(points.imag.max() + margin) - top)
+        corner = complex(left, top)
+
+        mask = Image.new("L", size)
+        shadow = Image.new("L", size)
+        for outline in outlines:
+            ImageDraw.Draw(mask).polygon(_flat(outline - corner), fill=255)
+            fallen = outline - corner - lift * self.towards_light
+            ImageDraw.Draw(shadow).polygon(_flat(fallen), fill=int(255 * self.hardness))
+        shadow = shadow.filter(ImageFilter.BoxBlur(0.45 * lift + 1))
+        self.image.paste(_rgb(self.earth * 0.2), (left, top), shadow)
+
+        paint = Image.new("RGB", size, _rgb(colour))
+        brush = ImageDraw.Draw(paint)
+        for line, width, ink in details:
+            if width:
+                brush.line(_flat(line - corner), fill=_rgb(ink), width=width, joint="curve")
+            else:
+                brush.polygon(_flat(line - corner), fill=_rgb(ink))
+        self.image.paste(paint, (left, top), mask)
+
+    def photograph(self) -> Image.Image:
+        """The canvas through a lens: reduced, unevenly lit, tinted, with a little blur and noise."""
+        rng = self.rng
+        picture = self.image.reduce(SCALE).filter(ImageFilter.GaussianBlur(min(0.5, max(0.0, rng.normal(0.1, 0.25)))))
+        across, down = np.meshgrid(*[np.linspace(-1, 1, SIZE)] * 2)
+        towards = across * self.towards_light.real + down * self.towards_light.imag
+        light = 1 + rng.uniform(0, 0.2) * towards - rng.uniform(0, 0.14) * (across**2 + down**2)
+        warmth = rng.normal(0, 0.05)
+        tint = np.array([1 + warmth, 1, 1 - warmth]) * rng.uniform(0.8, 1.25)
+        pixels = np.asarray(picture) / 255 * light[..., None] * tint
+        return _picture(pixels + rng.normal(0, rng.uniform(0.004, 0.02), pixels.shape))
+
+
+# The plant: its greens and its parts.
+
+
+class _Plant:
+    """What the leaves of one plant have in common: place, size, greens, and how they are painted."""
+
+    def __init__(self, scene: _Scene, rng: np.random.Generator) -> None:
+        self.scene, self.rng = scene, rng
+        self.centre = complex(*rng.uniform(0.36 * CANVAS, 0.64 * CANVAS, 2))
+        self.turn = rng.uniform(0, 2 * np.pi)
+        self.radius = rng.uniform(0.26, 0.46) * CANVAS
+        self.hsv = rng.uniform((0.19, 0.34, 0.36), (0.34, 0.66, 0.66))
+        redness = max(0.0, rng.uniform(-0.8, 1.0))
+        self.stem = (1 - redness) * self.green(0.95) + redness * RED
+
+    def green(self, brightness: float = 1.0) -> Colour:
+        """The plant's green with the small differences from leaf to leaf."""
+        return _from_hsv((self.hsv + self.rng.normal(0, (0.012, 0.04, 0.04))) * (1, 1, brightness))
+
+    def blade(
+        self,
+        outline: np.ndarray,
+        base: complex,
+        heading: float,
+        length: float,
+        curl: float = 0.0,
+        veins: int = 4,
+        mark: np.ndarray | None = None,
+        brightness: float = 1.0,
+    ) -> None:
+        """Lays one leaf blade: the half that faces the light is lighter, the midrib and veins are pale."""
+        colour = self.green(brightness)
+        facing = np.real(1j * np.exp(1j * (heading + curl / 2)) * np.conj(self.scene.towards_light))
+        half = np.where(outline.imag * facing > 0, outline, outline.real)
+
+        def place(points: np.ndarray) -> np.ndarray:
+            return _bent(points, base, heading, length, curl)
+
+        details: list[Detail] = [
+            (place(half), 0, colour * (1 + 0.3 * abs(facing))),
+            (place(0.5 + (half - 0.5) * 0.7), 0, colour * (1 + 0.4 * abs(facing))),
+            (place(0.5 + (outline - 0.5) * 0.62), 0, colour * 1.12),
+        ]
+        for start in np.linspace(0.12, 0.7, veins):
+            reach = 0.75 * np.abs(outline.imag).max() * (1.15 - start)
+            for side in (1j, -1j):
+                vein = np.array([start, start + 0.55 * reach + side * reach])
+                details.append((place(vein), 1, colour * 1.35 + 0.06))
+        if mark is not None:
+            details.append((place(mark), max(3, round(0.11 * length)), 0.45 * colour + PALE))
+        details.append((place(np.linspace(0, 0.93, 8) + 0j), 2, colour * 1.3 + 0.1))
+        self.scene.lay([place(outline)], colour * 0.88, details, lift=self.rng.uniform(4, 9))
+
+    def stalk(self, base: complex, heading: float, length: float, curl: float = 0.0) -> complex:
+        """Lays a leaf's stalk and gives the point where it ends."""
+        strip = _bent(_strip(2.2 / length), base, heading, length, curl)
+        line = _bent(np.linspace(0, 1, 6) + 0j, base, heading, length, curl)
+        self.scene.lay([strip], self.stem * 0.9, [(line, 2, self.stem * 1.2)], lift=3)
+        return complex(line[-1])
+
+    def seed_leaves(self, outline: np.ndarray, length: float) -> None:
+        """The first two leaves of a plant, opposite each other."""
+        for side in (0, np.pi):
+            heading = self.turn + side + self.rng.normal(0, 0.12)
+            base = self.stalk(self.centre, heading, 0.5 * length)
+            self.blade(outline, base, heading, length, self.rng.normal(0, 0.15), veins=0, brightness=1.08)
+
+    def headings(self, count: int) -> np.ndarray:
+        """Directions all around, roughly even, crosswise to the seed leaves."""
+        even = np.arange(count) / count * 2 * np.pi
+        return self.turn + np.pi / 2 + self.rng.permutation(even) + self.rng.normal(0, 0.2, count)
+
+
+# The species.
+
+
+def _clover(plant: _Plant, rng: np.random.Generator) -> None:
+    if rng.random() < 0.6:
+        plant.seed_leaves(_oval(0.24), 0.28 * plant.radius)
+    notch, wide, is_marked = rng.uniform(0.1, 0.7), rng.uniform(0.85, 1.05), rng.random() < 0.6
+    leaflet = notch * _heart(wide, at_tip=True) + (1 - notch) * _heart_like_oval(wide)
+    mark = np.array([0.42 - 0.3j, 0.62, 0.42 + 0.3j]) if is_marked else None
+    count = int(rng.integers(1, 5))
+    for heading in plant.headings(count):
+        reach = rng.uniform(0.3, 0.65) if count > 1 else rng.uniform(0.1, 0.4)
+        top = plant.stalk(plant.centre, heading, reach * plant.radius, rng.normal(0, 0.4))
+        length = rng.uniform(0.36, 0.48) * plant.radius
+        turn = heading + rng.normal(0, 0.4)
+        for angle in (-1.95, 1.95, 0.0):
+            bearing = turn + angle + rng.normal(0, 0.1)
+            plant.blade(leaflet, top, bearing, length * rng.uniform(0.92, 1.05), rng.normal(0, 0.15), 3, mark)
+
+
+def _dandelion(plant: _Plant, rng: np.random.Generator) -> None:
+    if rng.random() < 0.6:
+        plant.seed_leaves(_oval(0.26), 0.3 * plant.radius)
+    depth, lobes, width = rng.uniform(0.4, 0.85), int(rng.integers(3, 6)), rng.uniform(0.18, 0.28)
+    count = int(rng.integers(3, 8))
+    lengths = np.sort(rng.uniform(0.5, 1.0, count))[::-1]
+    for heading, length in zip(plant.headings(count), lengths, strict=True):
+        outline = _toothed(width, depth * length**0.5, lobes)
+        plant.blade(outline, plant.centre, heading, length * plant.radius, rng.normal(0, 0.35), 3)
+
+
+def _grass(plant: _Plant, rng: np.random.Generator) -> None:
+    count = int(rng.integers(2, 7))
+    fan = rng.uniform(0.5, np.pi)
+    for heading in plant.turn + rng.uniform(-fan, fan, count):
+        length = rng.uniform(0.7, 1.45) * plant.radius
+        outline = _lance(rng.uniform(4.5, 9.5) / length)
+        base = plant.centre + complex(*rng.normal(0, 3, 2))
+        plant.blade(outline, base, heading, length, rng.normal(0, 0.75), veins=0)
+
+
+def _mayweed(plant: _Plant, rng: np.random.Generator) -> None:
+    if rng.random() < 0.6:
+        plant.seed_leaves(_oval(0.2), 0.26 * plant.radius)
+    count = int(rng.integers(3, 8))
+    pairs = int(rng.integers(4, 7))
+    lengths = np.sort(rng.uniform(0.5, 1.0, count))[::-1] * plant.radius
+    for heading, length in zip(plant.headings(count), lengths, strict=True):
+        curl = rng.normal(0, 0.4)
+        colour = plant.green()
+        outlines = [_bent(_strip(2.4 / length), plant.centre, heading, length, curl)]
+        needle = _lance(0.14)
+        for along in np.linspace(0.22, 0.95, pairs):
+            node = complex(_bent(np.array([along + 0j]), plant.centre, heading, length, curl)[0])
+            for side in (-1, 1):
+                size = length * rng.uniform(0.24, 0.34) * (1.1 - 0.75 * along)
+                angle = heading + curl * along + side * rng.uniform(0.7, 1.0)
+                twig = _bent(needle, node, angle, size, -0.4 * side)
+                fork = _bent(needle, node + 0.45 * size * np.exp(1j * angle), angle + side * 0.8, 0.5 * size, 0.0)
+                outlines += [twig, fork]
+        ribs = [(o[: len(o) // 2], 2, colour * 1.25) for o in outlines]
+        plant.scene.lay(outlines, colour, ribs, lift=rng.uniform(3, 7))
+
+
+def _violet(plant: _Plant, rng: np.random.Generator) -> None:
+    if rng.random() < 0.6:
+        plant.seed_leaves(_oval(0.42), 0.32 * plant.radius)
+    wide = rng.uniform(0.75, 1.0)
+    count = int(rng.integers(2, 6))
+    sizes = np.sort(rng.uniform(0.32, 0.62, count))[::-1] * plant.radius
+    for heading, length in zip(plant.headings(count), sizes, strict=True):
+        top = plant.stalk(plant.centre, heading, rng.uniform(0.25, 0.55) * plant.radius, rng.normal(0, 0.3))
+        plant.blade(_heart(wide), top, heading + rng.normal(0, 0.25), length, rng.normal(0, 0.25))
+
+
+GROW: dict[str, Callable[[_Plant, np.random.Generator], None]] = {
+    "clover": _clover,
+    "dandelion": _dandelion,
+    "grass": _grass,
+    "mayweed": _mayweed,
+    "violet": _violet,
+}
+
+
+# Outlines in leaf coordinates.
+
+
+def _bent(points: np.ndarray, base: complex, heading: float, length: float, curl: float) -> np.ndarray:
+    """Leaf coordinates to canvas pixels; the midrib becomes an arc that turns by `curl` radians."""
+    curl = curl or 1e-6
+    arc = np.exp(1j * curl * points.real)
+    return base + length * np.exp(1j * heading) * ((arc - 1) / (1j * curl) + 1j * points.imag * arc)
+
+
+def _both_sides(along: np.ndarray, across: np.ndarray) -> np.ndarray:
+    return np.concatenate([along + 1j * across, (along - 1j * across)[::-1]])
+
+
+def _strip(half_width: float) -> np.ndarray:
+    along = np.linspace(0, 1, 7)
+    return _both_sides(along, half_width * (1.3 - 0.6 * along))
+
+
+def _oval(half_width: float) -> np.ndarray:
+    angle = np.linspace(0, np.pi, 14)
+    return _both_sides((1 - np.cos(angle)) / 2, half_width * np.sin(angle))
+
+
+def _lance(half_width: float) -> np.ndarray:
+    along = np.linspace(0, 1, 14)
+    return _both_sides(along, half_width * 1.25 * (along + 0.12) ** 0.35 * (1 - along) ** 0.7)
+
+
+def _toothed(half_width: float, depth: float, lobes: int) -> np.ndarray:
+    """Lobes that point back to the base, as a dandelion's; the last one is the broad tip."""
+    along = np.linspace(0, 1, 12 * lobes + 1)
+    envelope = half_width * 2.1 * (along + 0.03) ** 0.9 * (1 - along) ** 0.45
+    saw = (along * lobes) % 1.0
+    return _both_sides(along - 0.12 * depth * (1 - saw) * (along < 0.98), envelope * (1 - depth * saw))
+
+
+def _heart(aspect: float, at_tip: bool = False) -> np.ndarray:
+    """A heart with its notch at the base, or at the tip."""
+    angle = np.linspace(0, 2 * np.pi, 40)
+    up = 13 * np.cos(angle) - 5 * np.cos(2 * angle) - 2 * np.cos(3 * angle) - np.cos(4 * angle)
+    along = (up + 17) / 29 if at_tip else (5 - up) / 22
+    return along + 1j * aspect * 16 * np.sin(angle) ** 3 / 26
+
+
+def _heart_like_oval(aspect: float) -> np.ndarray:
+    """An egg with its broad end at the tip, point by point comparable to `_heart(aspect, at_tip=True)`."""
+    angle = np.linspace(0, 2 * np.pi, 40)
+    along = (1 + np.cos(angle)) / 2
+    return along + 1j * aspect * 0.55 * np.sin(angle) * along**0.35
+
+
+def _flat(points: np.ndarray) -> list[tuple[float, float]]:
+    return list(zip(points.real.tolist(), points.imag.tolist(), strict=True))
+
+
+def _from_hsv(hsv: np.ndarray) -> Colour:
+    return np.array(colorsys.hsv_to_rgb(*np.clip(hsv, 0, 1)))
+
+
+def _rgb(colour: Colour) -> tuple[int, ...]:
+    return tuple(round(255 * min(1.0, max(0.0, value))) for value in colour.tolist())
+
+
+def _picture(pixels: np.ndarray) -> Image.Image:
+    return Image.fromarray((np.clip(pixels, 0, 1) * 255 + 0.5).astype(np.uint8))

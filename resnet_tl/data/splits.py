@@ -1,0 +1,120 @@
+"""Splitting images into train, val and test: stratified, whole groups together, the same on every machine."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import replace
+from fractions import Fraction
+
+import numpy as np
+import pandas as pd
+
+from resnet_tl.data.index import ImageIndex
+from resnet_tl.errors import UserError
+
+_TRAIN, _VAL, _TEST = range(3)
+_NAMES = np.array(["train", "val", "test"], dtype=object)
+
+
+def assign_splits(
+    index: ImageIndex, val_fraction: float = 0.2, test_fraction: float = 0.0, seed: int = 0
+) -> ImageIndex:
+    """Fills in the splits that `index` lacks, from its training or unsplit rows.
+
+    Val is made when there is none; test only when `test_fraction` is above 0 and there is none. Each class is divided
+    by the fractions, keeps at least one image in train and, where it has two or more, one in val. Images of one group
+    stay together, so that fractions are then met as nearly as the groups allow. An image's place follows from (seed,
+    path) alone, not from the machine or the order of the files.
+
+    Raises:
+        UserError: the fractions leave nothing to train on or to validate with.
+    """
+    present = set(index.table["split"])
+    val = 0.0 if "val" in present else val_fraction
+    test = 0.0 if "test" in present else test_fraction
+    if "val" not in present and not 0 < val < 1:
+        raise UserError(f"val_fraction is {val}; it must be above 0 and below 1, for there is no val split.")
+    if not 0 <= test < 1 or val + test >= 1:
+        raise UserError(f"val_fraction {val} and test_fraction {test} must be from 0 and below 1 together.")
+
+    pool = np.concatenate([index.rows(""), index.rows("train")])
+    if len(pool) == 0:
+        raise UserError(f"{index.root} has no images to train on.")
+    if val == test == 0:
+        return _with_splits(index, pool, np.zeros(len(pool), int), index.layout)
+
+    order = np.array([hashlib.sha256(f"{seed}:{index.id(row)}".encode()).hexdigest() for row in pool])
+    pool = pool[np.argsort(order)]
+    labels = index.labels[pool]
+    groups = index.table["group"].to_numpy(object)[pool]
+    if (groups == "").all():
+        places = _stratified(labels, val, test)
+    else:
+        numbers = pd.factorize(groups)[0]
+        alone = groups == ""  # an image without a group is its own
+        numbers[alone] = len(pool) + np.arange(alone.sum())
+        places = _grouped(labels, pd.factorize(numbers)[0], val, test)
+    if val and not (places == _VAL).any():
+        raise UserError(f"{index.root}: no class has two images, or two groups, so there is nothing to validate with.")
+    made = [f"{name} {fraction:.0%}" for name, fraction in (("val", val), ("test", test)) if fraction]
+    return _with_splits(index, pool, places, f"{index.layout}; split off here: {', '.join(made)}, seed {seed}")
+
+
+def _with_splits(index: ImageIndex, rows: np.ndarray, places: np.ndarray, layout: str) -> ImageIndex:
+    splits = index.table["split"].to_numpy(object, copy=True)
+    splits[rows] = _NAMES[places]
+    return replace(index, table=index.table.assign(split=splits.tolist()), layout=layout)
+
+
+def _stratified(labels: np.ndarray, val: float, test: float) -> np.ndarray:
+    """Place of each image: in every class the first ones go to val, the next to test, the rest to train."""
+    places = np.full(len(labels), _TRAIN)
+    for label in np.unique(labels):
+        members = np.flatnonzero(labels == label)
+        _, in_val, in_test = _shares(len(members), val, test)
+        places[members[:in_val]] = _VAL
+        places[members[in_val : in_val + in_test]] = _TEST
+    return places
+
+
+def _shares(count: int, val: float, test: float) -> tuple[int, int, int]:
+    """How many of a class's `count` images go to train, val and test; train comes first when there are few."""
+    in_val = min(max(_rounded(count, val), 1), count - 1) if val else 0
+    in_test = min(max(_rounded(count, test), 1), max(count - 1 - in_val, 0)) if test else 0
+    return count - in_val - in_test, in_val, in_test
+
+
+def _rounded(count: int, fraction: float) -> int:
+    """`count` times `fraction` as written in decimals, halves up; float products would round by their error."""
+    return int(count * Fraction(str(fraction)) + Fraction(1, 2))
+
+
+def _grouped(labels: np.ndarray, groups: np.ndarray, val: float, test: float) -> np.ndarray:
+    """Place of each image when groups (numbered from 0) stay whole.
+
+    First every class gets a group in train, then, where one is left, in val and test, rare classes first. The other
+    groups, largest first, go where their images are most needed.
+    """
+    labels = np.unique(labels, return_inverse=True)[1]
+    sizes = np.bincount(groups)
+    labels_of = np.split(labels[np.argsort(groups, kind="stable")], np.cumsum(sizes)[:-1])
+    groups_of = [np.unique(groups[labels == label]) for label in range(labels.max() + 1)]
+    need = np.array([_shares(count, val, test) for count in np.bincount(labels).tolist()]).T  # (places, classes)
+    covered = np.zeros(need.shape, bool)
+    place_of = np.full(len(sizes), -1)
+
+    def put(group: int, place: int) -> None:
+        place_of[group] = place
+        covered[place, labels_of[group]] = True
+        np.subtract.at(need[place], labels_of[group], 1)
+
+    by_rarity = sorted(range(len(groups_of)), key=lambda label: len(groups_of[label]))
+    for place in [_TRAIN] + [_VAL] * (val > 0) + [_TEST] * (test > 0):
+        for label in by_rarity:
+            free = groups_of[label][place_of[groups_of[label]] == -1]
+            if len(free) and not covered[place, label]:
+                put(free[np.argmin(sizes[free])], place)
+    for group in np.argsort(-sizes, kind="stable"):
+        if place_of[group] == -1:
+            put(group, int(np.argmax(need[:, labels_of[group]].sum(axis=1))))
+    return place_of[groups]

@@ -1,0 +1,207 @@
+"""Pictures: learning curves, confusion matrix, contact sheet; each a PNG, written whole or not at all."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from resnet_tl.evaluation.metrics import confusion
+from resnet_tl.evaluation.predictions import classes_of
+from resnet_tl.files import replacing
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from PIL import ImageFont
+
+INK, QUIET, FAINT = "#20262e", "#7a838f", "#d9dde2"
+TRAIN, VAL = "#9aa5b1", "#1f6fb2"
+DOTS_PER_INCH = 150
+
+
+def learning_curves(history: pd.DataFrame, path: str | Path, best_epoch: int | None = None) -> None:
+    """Loss, accuracy and learning rate over the epochs; whatever column is missing or empty is left out.
+
+    `best_epoch` is the epoch that was kept; without it the one with the highest val_accuracy, else the lowest val_loss.
+    """
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
+
+    history = history.dropna(axis="columns", how="all")
+    epochs = history["epoch"].to_numpy()
+    lines = {
+        "Loss": {"train": "train_loss", "validation": "val_loss"},
+        "Accuracy": {"train": "train_accuracy", "validation": "val_accuracy"},
+        "Learning rate": {"learning rate": "learning_rate"},
+    }
+    colors = {"train": TRAIN, "validation": VAL, "learning rate": INK}
+    panels = {
+        title: found
+        for title, columns in lines.items()
+        if (found := {name: column for name, column in columns.items() if column in history})
+    }
+    if not panels:
+        raise ValueError(f"there is nothing to draw among the columns {list(history.columns)}")
+    heights = [1.0 if title == "Learning rate" else 2.2 for title in panels]
+    figure = Figure(figsize=(8, 0.9 + 1.2 * sum(heights)), layout="constrained")
+    grid = figure.subplots(len(panels), 1, sharex=True, squeeze=False, height_ratios=heights)[:, 0]
+    best = _best_epoch(history) if best_epoch is None else best_epoch
+    for axes, (title, columns) in zip(grid, panels.items(), strict=True):
+        _plain(axes)
+        axes.set_title(title, loc="left", fontsize=11, fontweight="bold", color=INK)
+        for name, column in columns.items():
+            # Few epochs need their points marked, or a single one would not show at all.
+            known = history[column].notna().to_numpy()
+            axes.plot(
+                epochs[known],
+                history[column][known],
+                color=colors[name],
+                linewidth=1.8,
+                marker="o" if len(epochs) <= 30 else None,
+                markersize=3.5,
+                label=name,
+            )
+        if title == "Learning rate":
+            axes.yaxis.set_major_formatter(lambda rate, _: f"{rate:g}")
+        elif best is not None:
+            kept = history.loc[history["epoch"] == best, columns.get("validation", [])]
+            label = f"best epoch {best}" + "".join(f": {value:.4g}" for value in kept)
+            axes.axvline(best, color=VAL, linewidth=1, linestyle=(0, (4, 3)), label=label)
+        if title != "Learning rate":
+            place = {"loc": "lower right", "bbox_to_anchor": (1, 0.98), "ncols": 3}  # above the panel, beside its title
+            axes.legend(frameon=False, fontsize=9, labelcolor=INK, handlelength=1.6, **place)
+    _mark_phases(list(grid), history)
+    grid[-1].set_xlabel("epoch", color=QUIET)
+    grid[-1].xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    grid[-1].set_xlim(epochs.min() - 0.5, epochs.max() + 0.5)
+    _save(figure, path)
+
+
+def confusion_matrix(table: pd.DataFrame, path: str | Path) -> None:
+    """Labels against predictions: colour is the share of a label's images, the number is their count."""
+    from matplotlib.figure import Figure
+
+    classes = classes_of(table)
+    counts = confusion(table)
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    side = min(3.4 + 0.42 * len(classes), 14)
+    figure = Figure(figsize=(side + 0.8, side), layout="constrained")
+    axes = figure.subplots()
+    image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    _plain(axes, grid=False)
+    if len(classes) <= 60:  # more names than that cannot be read
+        size = 9 if len(classes) <= 25 else 6
+        places, names = range(len(classes)), [_shorten(name, 28) for name in classes]
+        axes.set_xticks(places, names, fontsize=size, parse_math=False, rotation=45, ha="right", rotation_mode="anchor")
+        axes.set_yticks(places, names, fontsize=size, parse_math=False)
+    if len(classes) <= 25:
+        for row, column in np.argwhere(counts):
+            color = "white" if shares[row, column] > 0.55 else INK
+            axes.text(column, row, f"{counts[row, column]}", ha="center", va="center", fontsize=8, color=color)
+    axes.set_xlabel("predicted", color=QUIET)
+    axes.set_ylabel("label", color=QUIET)
+    right = np.trace(counts) / counts.sum()
+    axes.set_title(f"{right:.1%} of {counts.sum():,} images right", loc="left", fontsize=11, color=INK)
+    bar = figure.colorbar(image, ax=axes, shrink=0.5, aspect=18, format=lambda share, _: f"{share:.0%}")
+    bar.outline.set_visible(False)
+    bar.ax.tick_params(length=0, labelsize=8, labelcolor=QUIET)
+    _save(figure, path)
+
+
+def contact_sheet(rows: Mapping[str, Sequence[np.ndarray]], path: str | Path, title: str) -> None:
+    """One row of thumbnails per class, its name on the left; images are uint8 (H, W, 1 or 3), whole, never cropped."""
+    from PIL import Image, ImageDraw
+
+    cell, gap, margin = 128, 8, 32
+    heading, font = _font(26, bold=True), _font(18)
+    names = {name: _shorten(name, 30) for name in rows}
+    left = margin + int(max([font.getlength(text) for text in names.values()], default=0)) + 20
+    top = margin + 52
+    width = left + max([len(images) for images in rows.values()], default=0) * (cell + gap) - gap + margin
+    width = max(width, int(heading.getlength(title)) + 2 * margin)
+    sheet = Image.new("RGB", (width, top + len(rows) * (cell + gap) - gap + margin), "white")
+    pen = ImageDraw.Draw(sheet)
+    pen.text((margin, margin), title, fill=INK, font=heading, anchor="lt")
+    for line, (name, images) in enumerate(rows.items()):
+        y = top + line * (cell + gap)
+        pen.text((margin, y + cell // 2), names[name], fill=INK, font=font, anchor="lm")
+        for place, pixels in enumerate(images):
+            thumbnail = _thumbnail(pixels, cell)
+            x = left + place * (cell + gap)
+            pen.rectangle((x, y, x + cell - 1, y + cell - 1), fill="#f1f3f5")
+            sheet.paste(thumbnail, (x + (cell - thumbnail.width) // 2, y + (cell - thumbnail.height) // 2))
+    with replacing(path) as temporary:
+        sheet.save(temporary, format="PNG")
+
+
+def _best_epoch(history: pd.DataFrame) -> int | None:
+    if "val_accuracy" in history:
+        return int(history["epoch"].iloc[np.nanargmax(history["val_accuracy"])])
+    if "val_loss" in history:
+        return int(history["epoch"].iloc[np.nanargmin(history["val_loss"])])
+    return None
+
+
+def _mark_phases(grid: Sequence[Axes], history: pd.DataFrame) -> None:
+    """A line between two epochs of different phases; the phases' names above the first panel."""
+    if "phase" not in history or history["phase"].nunique() < 2:
+        return
+    phases, epochs = history["phase"].astype(str).to_numpy(), history["epoch"].to_numpy()
+    grid[0].set_ymargin(0.12)  # room for the names
+    starts = [0, *(np.flatnonzero(phases[1:] != phases[:-1]) + 1)]
+    for start in starts:
+        if start:
+            for axes in grid:
+                axes.axvline((epochs[start - 1] + epochs[start]) / 2, color=QUIET, linewidth=0.8)
+        grid[0].annotate(
+            _shorten(phases[start], 24),
+            xy=((epochs[start - 1] + epochs[start]) / 2 if start else epochs[0] - 0.5, 1),
+            xycoords=("data", "axes fraction"),
+            xytext=(4, -4),
+            textcoords="offset points",
+            va="top",
+            fontsize=8,
+            color=QUIET,
+            parse_math=False,
+        )
+
+
+def _plain(axes: Axes, grid: bool = True) -> None:
+    """No frame, no tick marks, quiet labels, a faint horizontal grid."""
+    for side in ("top", "right", "left", "bottom"):
+        axes.spines[side].set_visible(False)
+    axes.tick_params(length=0, labelsize=9, labelcolor=QUIET)
+    if grid:
+        axes.grid(axis="y", color=FAINT, linewidth=0.8)
+        axes.set_axisbelow(True)
+
+
+def _thumbnail(pixels: np.ndarray, cell: int) -> Any:
+    """The whole image fitted into a square of `cell` pixels; a tiny one is enlarged without blur."""
+    from PIL import Image, ImageOps
+
+    image = Image.fromarray(pixels.squeeze(2) if pixels.shape[2] == 1 else pixels).convert("RGB")
+    smooth = max(image.size) > cell // 2
+    method = Image.Resampling.LANCZOS if smooth else Image.Resampling.NEAREST
+    return ImageOps.contain(image, (cell, cell), method)
+
+
+def _font(size: int, bold: bool = False) -> ImageFont.FreeTypeFont:
+    """DejaVu Sans as matplotlib brings it: the same face in every figure, on every machine."""
+    from matplotlib import get_data_path
+    from PIL import ImageFont
+
+    name = "DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"
+    return ImageFont.truetype(str(Path(get_data_path()) / "fonts" / "ttf" / name), size)
+
+
+def _shorten(text: str, length: int) -> str:
+    return text if len(text) <= length else text[: length - 1] + "…"
+
+
+def _save(figure: Any, path: str | Path) -> None:
+    with replacing(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=DOTS_PER_INCH, facecolor="white")

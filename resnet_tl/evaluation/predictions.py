@@ -1,0 +1,85 @@
+"""The prediction table: one row per image, and everything that any number or submission is made from.
+
+Columns: `id`, `path`, `label` (class name, empty when unlabelled), `predicted` (class name) and one `prob_<class>`
+per class, in the order of the classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from resnet_tl.errors import UserError
+from resnet_tl.files import replacing
+
+TEXT_COLUMNS = ("id", "path", "label", "predicted")
+_PREFIX = "prob_"
+
+
+def prediction_table(
+    ids: Sequence[str], paths: Sequence[str], labels: np.ndarray | None, logits: np.ndarray, classes: Sequence[str]
+) -> pd.DataFrame:
+    """The table for `logits` (N, C), softmaxed in float64; `labels` (N,) are class numbers, negative for unlabelled.
+
+    Rows keep the order they are given in: the order of the image index. Of equal logits the first class is predicted.
+    """
+    logits = np.asarray(logits, dtype=np.float64)
+    if logits.shape != (len(ids), len(classes)) or len(paths) != len(ids):
+        raise ValueError(f"logits {logits.shape} do not fit {len(ids)} ids, {len(paths)} paths, {len(classes)} classes")
+    labels = np.full(len(ids), -1) if labels is None else np.asarray(labels)
+    if labels.shape != (len(ids),) or (labels >= len(classes)).any():
+        raise ValueError(f"labels {labels.shape} do not fit {len(ids)} ids or go beyond {len(classes)} classes")
+    names = np.array([*classes, ""], dtype=object)  # the last one, at -1, is for unlabelled images
+    odds = np.exp(logits - logits.max(axis=1, keepdims=True))
+    text = {
+        "id": list(map(str, ids)),
+        "path": list(map(str, paths)),
+        "label": names[np.maximum(labels, -1)],
+        "predicted": names[logits.argmax(axis=1)],
+    }
+    numbers = pd.DataFrame(odds / odds.sum(axis=1, keepdims=True), columns=[_PREFIX + name for name in classes])
+    return pd.concat([pd.DataFrame(text), numbers], axis=1)
+
+
+def classes_of(table: pd.DataFrame) -> tuple[str, ...]:
+    """The class names of a prediction table, in their order."""
+    return tuple(column.removeprefix(_PREFIX) for column in table.columns if column.startswith(_PREFIX))
+
+
+def probabilities(table: pd.DataFrame) -> np.ndarray:
+    """The probabilities of a prediction table, (N, C) float64."""
+    return table[[_PREFIX + name for name in classes_of(table)]].to_numpy(np.float64)
+
+
+def write_predictions(table: pd.DataFrame, path: str | Path) -> None:
+    """Writes the table as CSV, whole or not at all; each float as the shortest text that reads back the same."""
+    with replacing(path) as temporary:
+        table.to_csv(temporary, index=False, na_rep="nan", lineterminator="\n", encoding="utf-8")
+
+
+def read_predictions(path: str | Path) -> pd.DataFrame:
+    """Reads what `write_predictions` wrote, bit for bit: ids stay text ("0001"), a missing label is ""."""
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"{path}: there is no such prediction table.")
+    try:
+        header = pd.read_csv(path, nrows=0, encoding="utf-8")
+        numbers = [_PREFIX + name for name in classes_of(header)]
+        if len(numbers) < 2 or set(header.columns) != {*TEXT_COLUMNS, *numbers}:
+            raise ValueError(
+                f"its columns must be {', '.join(TEXT_COLUMNS)} and {_PREFIX}<class> for two or more classes, "
+                f"but are {', '.join(header.columns[:8])}"
+            )
+        return pd.read_csv(
+            path,
+            dtype=dict.fromkeys(TEXT_COLUMNS, str) | dict.fromkeys(numbers, float),
+            na_values=dict.fromkeys(numbers, "nan"),  # and in no other column: a class may well be called "NA"
+            keep_default_na=False,
+            float_precision="round_trip",
+            encoding="utf-8",
+        )
+    except ValueError as error:  # pandas' parser errors and bytes that are no UTF-8 are among them
+        raise UserError(f"{path}: this is not a prediction table ({error}).") from error

@@ -1,0 +1,34 @@
+"""What is right for most people, per mode: measured, see the table in docs/defaults.md."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class ModeDefaults:
+    """Args:
+    lr: of the head, for AdamW with a batch of 32.
+    backbone_lr_factor: the pretrained stages learn at `lr` times this.
+    weight_decay: of all weights but biases and norms.
+    epochs: of a whole run.
+    augmentation: the policy for training images.
+    """
+
+    lr: float
+    backbone_lr_factor: float
+    weight_decay: float
+    epochs: int
+    augmentation: str
+
+
+DEFAULTS = {
+    "head": ModeDefaults(lr=3e-3, backbone_lr_factor=1.0, weight_decay=1e-2, epochs=20, augmentation="none"),
+    "last_stages": ModeDefaults(lr=1e-3, backbone_lr_factor=0.1, weight_decay=5e-2, epochs=10, augmentation="light"),
+    "all": ModeDefaults(lr=1e-3, backbone_lr_factor=0.1, weight_decay=5e-2, epochs=10, augmentation="light"),
+}
+
+
+def defaults_for(mode: str, schedule: object = None) -> ModeDefaults:
+    """The defaults of a run; a schedule of phases has those of its most thorough one, taken to be `all`."""
+    return DEFAULTS["all"] if schedule else DEFAULTS.get(mode, DEFAULTS["all"])

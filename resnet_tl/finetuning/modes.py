@@ -1,0 +1,123 @@
+"""The three modes, the phases made of them, freezing, and the proof that frozen stayed frozen."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import torch
+from torch import nn
+
+from resnet_tl.errors import UserError, nearest
+from resnet_tl.networks.stages import StagedNetwork
+
+Mode = Literal["all", "last_stages", "head"]
+MODES: tuple[str, ...] = get_args(Mode)
+
+
+@dataclass(frozen=True)
+class Phase:
+    """Some epochs in one mode.
+
+    Args:
+        mode: all, last_stages or head; what trains besides the head, which always does.
+        epochs: how many; the last phase of a schedule may leave it out and lasts to the end.
+        trainable_stages: how many of the last stages train in the mode last_stages.
+        lr: base learning rate of this phase; default: the optimizer's.
+    """
+
+    mode: Mode = "all"
+    epochs: int | None = None
+    trainable_stages: int = 1
+    lr: float | None = None
+
+    def frozen_stages(self, stage_names: Sequence[str]) -> tuple[str, ...]:
+        """The names of the stages that do not train: always a prefix of the network."""
+        if self.mode == "all":
+            return ()
+        if self.mode == "head":
+            return tuple(stage_names)
+        if not 1 <= self.trainable_stages < len(stage_names):
+            raise UserError(
+                f"model.trainable_stages is {self.trainable_stages}; this network has the stages "
+                f"{', '.join(stage_names)}, so it must be 1 to {len(stage_names) - 1} "
+                "(mode head trains no stage, mode all trains every one)."
+            )
+        return tuple(stage_names[: -self.trainable_stages])
+
+    def __str__(self) -> str:
+        return f"last_stages ({self.trainable_stages})" if self.mode == "last_stages" else self.mode
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Phases one after another; which one holds is a function of the epoch alone."""
+
+    phases: tuple[Phase, ...]
+
+    def __post_init__(self) -> None:
+        if not self.phases:
+            raise UserError("model.schedule is empty; give it at least one phase such as {mode: head, epochs: 3}.")
+        for number, phase in enumerate(self.phases, 1):
+            if phase.mode not in MODES:
+                raise UserError(
+                    f"model.mode is '{phase.mode}'; it must be one of {', '.join(MODES)}.{nearest(phase.mode, MODES)}"
+                )
+            if phase.epochs is None and number < len(self.phases):
+                raise UserError(
+                    f"Phase {number} of model.schedule has no epochs; only the last one may leave them out."
+                )
+            if phase.epochs is not None and phase.epochs < 1:
+                raise UserError(f"Phase {number} of model.schedule has {phase.epochs} epochs; it must have 1 or more.")
+
+    def phase_at(self, epoch: int) -> int:
+        """The number, from 0, of the phase that holds in an epoch."""
+        for number, start in reversed(list(enumerate(self.starts()))):
+            if epoch >= start:
+                return number
+        return 0
+
+    def starts(self) -> list[int]:
+        """The first epoch of each phase."""
+        starts = [0]
+        for phase in self.phases[:-1]:
+            assert phase.epochs is not None
+            starts.append(starts[-1] + phase.epochs)
+        return starts
+
+    def epochs(self) -> int | None:
+        """How many epochs all phases take together; None when the last one is open."""
+        last = self.phases[-1].epochs
+        return None if last is None else self.starts()[-1] + last
+
+    def ever_trained(self, stage_names: Sequence[str]) -> tuple[str, ...]:
+        """The stages that train in some phase."""
+        always_frozen = set.intersection(*(set(phase.frozen_stages(stage_names)) for phase in self.phases))
+        return tuple(name for name in stage_names if name not in always_frozen)
+
+
+def digest(network: StagedNetwork, stages: Collection[str]) -> str:
+    """SHA-256 over the parameters and buffers of some stages, BatchNorm statistics included."""
+    total = hashlib.sha256()
+    for name in sorted(stages):
+        for key, tensor in network.stage(name).state_dict().items():
+            total.update(f"{name}.{key}".encode())
+            total.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    return total.hexdigest()
+
+
+def check_frozen(network: StagedNetwork, before: str) -> None:
+    """Raises RuntimeError when the frozen stages have another digest than `before`."""
+    if digest(network, network.frozen) != before:
+        raise RuntimeError(
+            f"The frozen stages ({', '.join(sorted(network.frozen))}) changed during a phase: something, such as a "
+            "callback, trained them or put their BatchNorm into training mode. This run cannot be trusted."
+        )
+
+
+def batch_norm_mode(module: nn.Module) -> str:
+    """`train`, `eval`, or `-` when there is no BatchNorm."""
+    modes = {m.training for m in module.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)}
+    return "-" if not modes else "train" if modes == {True} else "eval" if modes == {False} else "mixed"

@@ -1,0 +1,57 @@
+"""The numbers of a run or bundle on labelled images."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from resnet_tl.data.index import ImageIndex
+from resnet_tl.data.layouts import from_dataframe, read_images
+from resnet_tl.errors import UserError, nearest
+from resnet_tl.evaluation.metrics import compute_metrics
+from resnet_tl.inference.predictor import Predictor
+from resnet_tl.run import Run
+
+
+def score(path: str | Path, split: str, root: str | Path | None = None) -> tuple[pd.DataFrame, dict[str, float]]:
+    """The prediction table and metrics of a run on one of its own splits, or of a run or bundle on other images.
+
+    Args:
+        path: a run, or with `root` a bundle too.
+        split: `val` or `test`.
+        root: other labelled images: their split of that name, or all of them when they have none.
+
+    Raises:
+        UserError: the run has no such split, its images are gone, or the classes are not those of the network.
+    """
+    index = _own_images(Run.open(path)) if root is None else read_images(Path(root))
+    predictor = Predictor(path)
+    index = _in_order_of(predictor.classes, index)
+    rows = index.rows(split)
+    if not len(rows):
+        if root is None:
+            raise UserError(f"{path} has no {split} images; name a folder of labelled images with --root.")
+        rows = np.arange(len(index))
+    table = predictor.predict_rows(index, rows)
+    return table, compute_metrics(table)
+
+
+def _own_images(run: Run) -> ImageIndex:
+    facts = run.data_facts
+    frame = pd.read_csv(run.path / "data" / "index.csv", dtype=str, keep_default_na=False)
+    return from_dataframe(frame, Path(facts["root"]))
+
+
+def _in_order_of(classes: tuple[str, ...], index: ImageIndex) -> ImageIndex:
+    """The same images with labels counted in the order of the network's outputs."""
+    for name in index.classes:
+        if name not in classes:
+            raise UserError(
+                f"{index.root} has the class '{name}', which the network does not know; it knows "
+                f"{', '.join(classes)}.{nearest(name, classes)}"
+            )
+    positions = np.array([classes.index(name) for name in index.classes])
+    return replace(index, table=index.table.assign(label=positions[index.labels]), classes=classes)

@@ -1,0 +1,351 @@
+"""From a prediction table and a competition's sample file to a submission that cannot be wrong.
+
+The sample decides everything: the ids, their order and spelling, the columns, and the form, which is one of
+
+- `label`: one column of class names;
+- `probability`: one column of numbers, the probability of one class;
+- `class columns`: one column of probabilities per class.
+
+No torch in here, and no images: a submission is made from the table alone.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+import pandas as pd
+
+from resnet_tl.data.layouts import IMAGE_SUFFIXES
+from resnet_tl.errors import UserError, nearest
+from resnet_tl.evaluation.predictions import classes_of, probabilities
+from resnet_tl.files import replacing
+
+
+@dataclass(frozen=True)
+class Submission:
+    """What will be written (`frame`, with the sample's columns), its form, and what the user should know about it."""
+
+    frame: pd.DataFrame
+    form: str
+    notes: tuple[str, ...]
+
+
+def build_submission(
+    predictions: pd.DataFrame, sample_path: str | Path, positive: str | None = None, clip: float | None = None
+) -> Submission:
+    """The predictions in the sample's form, checked.
+
+    Images are found by id, with or without folder and extension. `positive` names the class whose probability a single
+    column of numbers asks for ("dog" will do for "dogs"). `clip` c keeps probabilities within [c, 1 - c], since log
+    loss punishes a confident mistake without bound; rows of class columns are made to sum to one again afterwards.
+
+    Raises:
+        UserError: with every reason found, not only the first.
+    """
+    sample = _read_csv(Path(sample_path))
+    classes, reasons, notes = classes_of(predictions), list[str](), list[str]()
+    id_column, rows = _match(sample, predictions["id"].tolist(), reasons, notes)
+    form = None
+    try:
+        form = _recognise(sample, id_column, classes, positive, notes)
+        _check_clip(clip, form)
+    except UserError as error:
+        reasons.append(str(error))
+    asked = predictions.iloc[rows]
+    _check_values(asked, classes, reasons)
+    if form is None or reasons:
+        raise UserError(f"{sample_path}: no submission can be made of it:" + _sentence(reasons))
+
+    frame = pd.DataFrame(sample.rows, columns=list(sample.header), dtype=object)
+    if isinstance(form, _Label):
+        frame[form.column] = asked["predicted"].to_numpy(object)
+    else:
+        values = probabilities(asked)[:, [classes.index(name) for name in form.columns.values()]]
+        frame[list(form.columns)] = _clipped(values, clip, notes)
+    return Submission(frame, form.name, tuple(notes))
+
+
+def write_submission(submission: Submission, path: str | Path) -> None:
+    """Writes the CSV, reads it back and compares; only a file that holds what was meant takes the place of `path`."""
+    frame = submission.frame
+    with replacing(path) as temporary:
+        # Ids and labels that begin with = + - @ would be formulas to a spreadsheet. They are written as the sample
+        # spells them all the same: the scorer compares them character by character.
+        frame.to_csv(temporary, index=False, na_rep="nan", lineterminator="\n", encoding="utf-8")
+        written = _read_csv(temporary)
+        same = written.header == tuple(frame.columns) and len(written.rows) == len(frame)
+        for number, column in enumerate(frame.columns):
+            values = written.values(number)
+            meant = frame[column].tolist()
+            same = same and meant == ([float(value) for value in values] if frame[column].dtype == float else values)
+        if not same:
+            raise OSError(f"{path}: what was written does not read back the same, so the file was not kept.")
+
+
+# --- the sample file -------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Csv:
+    """A CSV file as text: nothing is guessed, so "0001", "1" and "1.0" stay what they are."""
+
+    header: tuple[str, ...]
+    rows: list[list[str]]
+
+    def values(self, column: int) -> list[str]:
+        return [row[column] for row in self.rows]
+
+
+def _read_csv(path: Path) -> _Csv:
+    if not path.is_file():
+        raise UserError(f"{path}: there is no such file.")
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            lines = [line for line in csv.reader(file, strict=True) if line]
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"{path}: this is not a CSV file in UTF-8 ({error}).") from error
+    if len(lines) < 2:
+        raise UserError(f"{path}: a header and at least one row are needed, but there are {len(lines)} lines.")
+    header = tuple(lines[0])
+    if len(header) < 2 or len(set(header)) < len(header):
+        raise UserError(f"{path}: two or more columns of different names are needed, but they are {list(header)}.")
+    for number, line in enumerate(lines[1:], start=1):
+        if len(line) != len(header):
+            raise UserError(f"{path}: row {number} has {len(line)} values where the header has {len(header)}.")
+    return _Csv(header, lines[1:])
+
+
+# --- ids -------------------------------------------------------------------------------------------------------------
+
+
+def _match(sample: _Csv, ids: Sequence[str], reasons: list[str], notes: list[str]) -> tuple[int, list[int]]:
+    """Number of the id column, and for each row of the sample that has exactly one image that image's row."""
+    images: defaultdict[str, list[int]] = defaultdict(list)
+    for row, image in enumerate(ids):
+        images[_parts(image)[0]].append(row)
+
+    # The id column is the one with the most different values that are images; mostly, and when in doubt, the first.
+    stems = ({_parts(value)[0] for value in set(sample.values(number))} for number in range(len(sample.header)))
+    column = int(np.argmax([len(images.keys() & names) for names in stems]))
+    asked = sample.values(column)
+    found = {value: _images_of(value, images, ids) for value in set(asked)}
+    rows = [found[value][0] for value in asked if len(found[value]) == 1]
+
+    twice = [value for value, count in Counter(asked).items() if count > 1]
+    missing = [value for value in dict.fromkeys(asked) if not found[value]]
+    ambiguous = [value for value in dict.fromkeys(asked) if len(found[value]) > 1]
+    shared: defaultdict[int, list[str]] = defaultdict(list)
+    for value in dict.fromkeys(asked):
+        if len(found[value]) == 1:
+            shared[found[value][0]].append(value)
+    if twice:
+        reasons.append(f"{len(twice)} ids stand in it more than once ({_some(twice)})")
+    if missing:
+        reasons.append(
+            f"{len(missing)} of its {len(asked)} ids have no image ({_some(missing)}); "
+            f"there are {len(ids)} images ({_some(ids)})"
+        )
+    if ambiguous:
+        example = " and ".join(ids[row] for row in found[ambiguous[0]][:2])
+        reasons.append(f"{len(ambiguous)} ids fit more than one image ({ambiguous[0]!r} fits {example})")
+    if same := [(ids[row], values) for row, values in shared.items() if len(values) > 1]:
+        image, values = same[0]
+        reasons.append(f"{len(same)} images fit more than one id ({image} fits {_some(values)})")
+    if unasked := len(ids) - len(shared):
+        notes.append(f"{unasked} of {len(ids)} images are not asked for by the sample and were left out")
+    return column, rows
+
+
+def _images_of(value: str, images: dict[str, list[int]], ids: Sequence[str]) -> list[int]:
+    """Rows of the images that an id of the sample means: those with its stem, its extension and most of its folders.
+
+    An id without an extension or a folder is happy with any.
+    """
+    stem, suffix, folders = _parts(value)
+    closeness = {}
+    for row in images.get(stem, ()):
+        _, image_suffix, image_folders = _parts(ids[row])
+        if not suffix or not image_suffix or suffix == image_suffix:
+            pairs = zip(reversed(folders), reversed(image_folders), strict=False)
+            closeness[row] = next(
+                (n for n, (a, b) in enumerate(pairs) if a != b), min(len(folders), len(image_folders))
+            )
+    return [row for row, near in closeness.items() if near == max(closeness.values())]
+
+
+def _parts(name: str) -> tuple[str, str, tuple[str, ...]]:
+    """Stem, image extension in lower case ("" when it is none) and folders of an id or path."""
+    path = PurePosixPath(name.replace("\\", "/"))
+    suffix = path.suffix.lower()
+    if suffix not in IMAGE_SUFFIXES:  # "IMG_2.5" has no extension
+        return path.name, "", path.parts[:-1]
+    return path.stem, suffix, path.parts[:-1]
+
+
+# --- the form --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Label:
+    column: str
+    name: str = "label"
+
+
+@dataclass(frozen=True)
+class _Probabilities:
+    columns: dict[str, str]  # column of the sample -> class
+    name: str
+
+
+def _recognise(
+    sample: _Csv, id_column: int, classes: Sequence[str], positive: str | None, notes: list[str]
+) -> _Label | _Probabilities:
+    others = [number for number in range(len(sample.header)) if number != id_column]
+    if len(others) == 1:
+        column, values = sample.header[others[0]], sample.values(others[0])
+        # Where "0" and "1" are the classes' names, 0 is a label unless a probability is asked for.
+        if set(values) <= set(classes) and positive is None:
+            return _Label(column)
+        if all(map(_is_number, values)):
+            return _one_probability(column, values, classes, positive, notes)
+        if positive is not None:
+            raise UserError(f"its column '{column}' holds text, so --positive has no meaning for it; leave it out")
+        odd = next(value for value in values if value not in classes)
+        raise UserError(f"its column '{column}' holds '{odd}', which is no class of the model.{nearest(odd, classes)}")
+    if positive is not None:
+        raise UserError("it has a column for each class, so --positive has no meaning for it; leave it out")
+    columns = {sample.header[number]: _class_called(sample.header[number], classes) for number in others}
+    named = {column: name for column, name in columns.items() if name is not None}
+    counts = Counter(named.values())
+    problems = {
+        "columns that are no class of the model": [column for column in columns if column not in named],
+        "classes of the model without a column": [name for name in classes if not counts[name]],
+        "classes of the model with more than one column": [name for name in classes if counts[name] > 1],
+    }
+    if any(problems.values()):
+        found = (f"{len(names)} {what} ({_some(names)})" for what, names in problems.items() if names)
+        raise UserError(f"it has {' and '.join(found)}")
+    notes += [f"column '{column}' is class '{name}'" for column, name in named.items() if column != name]
+    return _Probabilities(named, "class columns")
+
+
+def _one_probability(
+    column: str, values: Sequence[str], classes: Sequence[str], positive: str | None, notes: list[str]
+) -> _Probabilities:
+    whole = all(float(value).is_integer() for value in values)
+    called = _class_called(column, classes)
+    name = called if positive is None else _class_meant(positive, classes)
+    if called and name != called:
+        raise UserError(f"its column '{column}' asks for class '{called}', but --positive says '{name}'; leave it out")
+    if len(classes) > 2 and (name is None or any(float(value) > 1 for value in values)):
+        if whole:
+            raise UserError(
+                f"its column '{column}' holds whole numbers; which class has which number cannot be known, "
+                "so write class names into the sample file and turn them into numbers afterwards"
+            )
+        raise UserError(
+            f"its column '{column}' holds one number for {len(classes)} classes; add --positive CLASS "
+            "if it is the probability of one of them"
+        )
+    if name is None:
+        choices = " or ".join(f"--positive {name!r}" if " " in name else f"--positive {name}" for name in classes)
+        raise UserError(
+            f"its column '{column}' asks for one probability and does not say of which class; add {choices}"
+        )
+    taken = f" ('{positive}' was taken as that)" if positive not in (None, name) else ""
+    notes.append(f"column '{column}' is the probability of class '{name}'{taken}")
+    if whole:
+        notes.append(
+            f"the sample's '{column}' holds whole numbers, the submission probabilities: "
+            "look up whether the competition wants them"
+        )
+    return _Probabilities({column: name}, "probability")
+
+
+def _class_called(word: str, classes: Sequence[str]) -> str | None:
+    """The class of that name; failing that, the only one that differs in case, spaces, underscores or a plural s."""
+    if word in classes:
+        return word
+    plain = _plain(word)
+    for spellings in ({plain}, {plain + "s", plain.removesuffix("s")}):
+        if alike := [name for name in classes if _plain(name) in spellings]:
+            return alike[0] if len(alike) == 1 else None
+    return None
+
+
+def _class_meant(word: str, classes: Sequence[str]) -> str:
+    """The class that a user's word means: its name, a near spelling, or the only one that begins with it."""
+    beginning = [name for name in classes if word and _plain(name).startswith(_plain(word))]
+    name = _class_called(word, classes) or (beginning[0] if len(beginning) == 1 else None)
+    if name is None:
+        kind = "more than one class" if len(beginning) > 1 else "no class of the model"
+        raise UserError(f"--positive {word} is {kind}; the classes are {_some(classes)}.{nearest(word, classes)}")
+    return name
+
+
+# --- the values ------------------------------------------------------------------------------------------------------
+
+
+def _check_clip(clip: float | None, form: _Label | _Probabilities) -> None:
+    if clip is None:
+        return
+    if isinstance(form, _Label):
+        raise UserError("it asks for class names, so --clip has no meaning for it; leave it out")
+    most = 1 / max(2, len(form.columns))
+    if not 0 < clip < most:
+        raise UserError(f"--clip is {clip:g}; it must be over 0 and under {most:.4g}")
+
+
+def _check_values(asked: pd.DataFrame, classes: Sequence[str], reasons: list[str]) -> None:
+    values = probabilities(asked)
+    absent = np.isnan(values).any(axis=1)
+    outside = ((values < 0) | (values > 1)).any(axis=1)
+    uneven = ~absent & ~outside & (np.abs(values.sum(axis=1) - 1) > 1e-6)
+    foreign = ~asked["predicted"].isin(list(classes)).to_numpy()
+    for wrong, what in (
+        (absent, "predictions are not numbers (NaN)"),
+        (outside, "predictions have a probability under 0 or over 1"),
+        (uneven, "predictions have probabilities that do not sum to one"),
+        (foreign, "predictions name a class that the table has no probabilities for"),
+    ):
+        if wrong.any():
+            reasons.append(f"{wrong.sum()} {what} ({_some(asked['id'].to_numpy()[wrong])})")
+
+
+def _clipped(values: np.ndarray, clip: float | None, notes: list[str]) -> np.ndarray:
+    """Probabilities (N, columns) within [clip, 1 - clip]; rows of several columns sum to one again."""
+    if clip is None:
+        return values
+    clipped = np.clip(values, clip, 1 - clip)
+    notes.append(f"{(clipped != values).sum()} of {values.size} probabilities were clipped to {clip:g} … {1 - clip:g}")
+    return clipped / clipped.sum(axis=1, keepdims=True) if values.shape[1] > 1 else clipped
+
+
+# --- words -----------------------------------------------------------------------------------------------------------
+
+
+def _plain(name: str) -> str:
+    return name.casefold().replace(" ", "").replace("_", "")
+
+
+def _is_number(text: str) -> bool:
+    try:
+        return bool(np.isfinite(float(text)))
+    except ValueError:
+        return False
+
+
+def _some(values: Iterable[str]) -> str:
+    values = list(values)
+    return ", ".join(values[:3]) + (", …" if len(values) > 3 else "")
+
+
+def _sentence(reasons: Sequence[str]) -> str:
+    if len(reasons) == 1:
+        return f" {reasons[0]}" if reasons[0].endswith((".", "?")) else f" {reasons[0]}."
+    return "".join(f"\n- {reason}" for reason in reasons)

@@ -1,0 +1,310 @@
+"""Where pretrained weights come from: found, verified and put into a network."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from resnet_tl.errors import UserError, nearest
+from resnet_tl.networks import CIFAR_RESNETS, IMAGENET_RESNETS, network_names
+from resnet_tl.networks.stages import StagedNetwork
+
+BUILT_IN = Path(__file__).parent / "pretrained"
+SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True)
+class WeightsOrigin:
+    """Where weights came from and what images they expect.
+
+    Args:
+        source: the repository, the file as the user named it, `built-in NAME` or `none`.
+        digest: SHA-256 of the file; empty when there is none.
+        licence: as its source states it, or `unknown`.
+        mean, std: per channel, of pixels in [0, 1].
+        image_size: side in pixels of the images that it was trained on.
+        crop_ratio: side of the centre crop over the short side of the resized image.
+        interpolation: of that resize.
+    """
+
+    source: str
+    digest: str
+    licence: str
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    image_size: int
+    crop_ratio: float
+    interpolation: str
+
+
+@dataclass(frozen=True)
+class _Found:
+    """A weights file, with what is known about it in the words of timm's `pretrained_cfg`."""
+
+    path: Path
+    source: str
+    facts: Mapping[str, Any]
+    classes: tuple[str, ...] = ()
+
+
+def load_weights(
+    network: StagedNetwork, weights: str = "default", classes: Sequence[str] | None = None
+) -> WeightsOrigin:
+    """Finds weights, checks that they are this network's, and loads them in place.
+
+    Args:
+        network: gets the weights; its head stays as it is, unless the weights are those of a run or bundle with the
+            same classes and the same head.
+        weights: `default` (the built-in file or torchvision's first ImageNet weights where there are such, otherwise
+            timm's choice), `none`, a tag of timm (`a1_in1k`), `hf-hub:ORGANISATION/NAME`, a `.safetensors`, `.pth`
+            or `.pt` file with the key names of timm or torchvision, or the folder of a run or bundle.
+        classes: the class names of the head, in order.
+
+    Raises:
+        UserError: there are no such weights, they cannot be fetched, or they belong to another network.
+    """
+    known = _facts_of(network)
+    if weights == "none":
+        return _origin("none", "", known, network.in_chans)
+    found = _find(network, weights, known)
+    tensors, metadata = _read(found.path)
+    keeps_head = classes is not None and tuple(classes) == found.classes
+    _fill(network, tensors, found, keeps_head)
+    with found.path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return _origin(found.source, digest, {**found.facts, **_facts_in(metadata)}, network.in_chans)
+
+
+def _find(network: StagedNetwork, weights: str, known: Mapping[str, Any]) -> _Found:
+    name = network.name
+    if weights == "default":
+        built_in = BUILT_IN / f"{name}_cifar10.safetensors"
+        if built_in.is_file():
+            return _Found(built_in, f"built-in {built_in.stem}", known)
+        if name in CIFAR_RESNETS:
+            raise UserError(f"There are no pretrained weights of {name}; use --model.weights none or give a file.")
+        return _in_timm(name, str(known.get("tag", "")))
+    if weights.startswith("hf-hub:"):
+        return _on_hub(name, weights.removeprefix("hf-hub:"))
+    path = Path(weights).expanduser()
+    if path.is_dir():
+        return _in_bundle(name, path, weights)
+    if path.is_file() or path.suffix in SUFFIXES or len(path.parts) > 1:
+        if not path.is_file():
+            raise UserError(f"There is no weights file, run or bundle {weights}.")
+        return _Found(path, weights, {**known, "license": "unknown"})
+    return _in_timm(name, weights)
+
+
+def _facts_of(network: StagedNetwork) -> dict[str, Any]:
+    """What images the network's default weights expect; for ResNets these are torchvision's first ImageNet weights.
+
+    Later recipes regularise more, which raises the accuracy on ImageNet but makes the frozen features worse for
+    other data (Kornblith et al. 2018, arXiv 1805.08974).
+    """
+    if network.name in IMAGENET_RESNETS:
+        from timm.models import get_pretrained_cfg
+
+        if cfg := get_pretrained_cfg(f"{network.name}.tv_in1k"):
+            return cfg.to_dict()
+    return dict(getattr(network.body, "pretrained_cfg", None) or {})
+
+
+def _in_timm(name: str, tag: str) -> _Found:
+    import timm
+    from timm.models import get_pretrained_cfg
+
+    tags = [full.partition(".")[2] for full in timm.list_pretrained(f"{name}.*")]
+    if tag not in tags:
+        choices = ", ".join(tags) if tags else "none"
+        raise UserError(
+            f"'{tag}' is neither a file, a run nor a tag of timm's weights of {name} (those are: {choices})."
+            + nearest(tag, tags)
+        )
+    cfg = get_pretrained_cfg(f"{name}.{tag}")
+    assert cfg is not None
+    if not cfg.hf_hub_id:
+        raise UserError(f"timm keeps {name}.{tag} at {cfg.url} only; fetch it and use --model.weights PATH.")
+    return _Found(_fetch_weights(cfg.hf_hub_id, cfg.hf_hub_filename), cfg.hf_hub_id, cfg.to_dict())
+
+
+def _on_hub(name: str, repository: str) -> _Found:
+    config = json.loads(_fetch(repository, "config.json").read_text(encoding="utf-8"))
+    architecture = config.get("architecture")
+    if architecture != name:
+        raise UserError(f"hf-hub:{repository} holds weights of '{architecture}', but model.network is '{name}'.")
+    return _Found(_fetch_weights(repository), f"hf-hub:{repository}", config.get("pretrained_cfg", config))
+
+
+def _in_bundle(name: str, path: Path, weights: str) -> _Found:
+    from resnet_tl.bundle import Bundle
+
+    bundle = Bundle.open(path)
+    if bundle.network["name"] != name:
+        raise UserError(f"{weights} holds weights of '{bundle.network['name']}', but model.network is '{name}'.")
+    if not bundle.weights_file.is_file():
+        raise UserError(f"{weights} has no weights.safetensors.")
+    seen = bundle.preprocessing
+    facts = {
+        "license": bundle.weights.get("licence", "unknown"),
+        "mean": seen.mean,
+        "std": seen.std,
+        "input_size": (seen.channels, seen.size, seen.size),
+        "crop_pct": seen.crop_size / seen.storage_size,
+        "interpolation": seen.interpolation,
+    }
+    return _Found(bundle.weights_file, weights, facts, bundle.classes)
+
+
+def _fetch_weights(repository: str, filename: str | None = None) -> Path:
+    from huggingface_hub.errors import EntryNotFoundError
+
+    if filename:
+        return _fetch(repository, filename)
+    try:
+        return _fetch(repository, "model.safetensors")
+    except EntryNotFoundError:
+        return _fetch(repository, "pytorch_model.bin")
+
+
+def _fetch(repository: str, filename: str) -> Path:
+    """A file of the Hugging Face hub, from its cache where it is there."""
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
+
+    repository, _, revision = repository.partition("@")
+    try:
+        return Path(hf_hub_download(repository, filename, revision=revision or None))
+    except Exception as error:  # the hub's own errors, those of its HTTP client, of the proxy and of the disk
+        if isinstance(error, EntryNotFoundError) and not isinstance(error, LocalEntryNotFoundError):
+            if filename == "model.safetensors":
+                raise  # `_fetch_weights` tries another name
+            raise UserError(f"The repository {repository} on the Hugging Face hub has no {filename}.") from error
+        raise UserError(
+            f"The weights {repository} could not be fetched from the Hugging Face hub ({type(error).__name__}): "
+            "fetch them on another machine and use --model.weights PATH, start from random weights with "
+            "--model.weights none, or take the network whose weights are built in (for small images), "
+            "--model.network resnet20."
+        ) from error
+
+
+def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """All tensors of a file and its metadata, on the CPU; nothing but tensors is ever unpickled."""
+    if path.suffix == ".safetensors":
+        from safetensors import SafetensorError, safe_open
+
+        try:
+            with safe_open(path, framework="pt") as file:
+                return {key: file.get_tensor(key) for key in file.keys()}, file.metadata() or {}  # noqa: SIM118
+        except SafetensorError as error:
+            raise UserError(f"{path} is not a safetensors file, or is cut off: {error}.") from error
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # UnpicklingError, EOFError, RuntimeError, ...: whatever a strange file leads to
+        raise UserError(
+            f"{path} could not be read as a file of tensors: it is damaged, or it holds Python objects, which are "
+            "never unpickled here; save its state_dict() as .safetensors and give that."
+        ) from error
+    while isinstance(content, dict) and (inner := content.get("state_dict", content.get("model"))) is not None:
+        content = inner
+    tensors = {k: v for k, v in content.items() if isinstance(v, Tensor)} if isinstance(content, dict) else {}
+    if not tensors:
+        raise UserError(f"{path} holds no state_dict: a mapping from names such as conv1.weight to tensors.")
+    return tensors, {}
+
+
+def _fill(network: StagedNetwork, tensors: dict[str, Tensor], found: _Found, keeps_head: bool) -> None:
+    """Loads `tensors` into the network's body, all or nothing."""
+    own = network.body.state_dict()
+    for prefix in ("module.", "_orig_mod.", "module.", "body."):
+        if not own.keys() & tensors.keys() and all(key.startswith(prefix) for key in tensors):
+            tensors = {key.removeprefix(prefix): tensor for key, tensor in tensors.items()}
+    # The convolution that ends a ResNet v2 is `head.fc` in files, and `head.fc.1` since `stages` made it linear.
+    heads = tuple(f"{path}." for path in (network.head_path, network.head_path.removesuffix(".1")))
+    own_head = {key: tensor.shape for key, tensor in own.items() if key.startswith(heads)}
+    head = {key: tensors[key] for key in tensors if key.startswith(heads)}
+    body = {key: tensor for key, tensor in tensors.items() if key not in head}
+    _adapt_first_convolution(network, body)
+
+    expected = {key: tensor.shape for key, tensor in own.items() if key not in own_head}
+    missing = [key for key in expected if key not in body and not key.endswith("num_batches_tracked")]
+    unexpected = [key for key in body if key not in expected]
+    misshaped = [key for key in body if key in expected and body[key].shape != expected[key]]
+    if wrong := missing + unexpected + misshaped:
+        kinds = {"missing": missing, "unexpected": unexpected, "of another shape": misshaped}
+        counts = ", ".join(f"{len(keys)} {kind}" for kind, keys in kinds.items() if keys)
+        guess = _looks_like(body)
+        raise UserError(
+            f"The weights {found.source} are not those of {network.name}: {counts} ({', '.join(wrong[:3])}"
+            + (", ...)" if len(wrong) > 3 else ")")
+            + (f"; they look like {guess}, so use --model.network {guess}." if guess else ".")
+        )
+    if keeps_head and own_head == {key: tensor.shape for key, tensor in head.items()}:
+        body |= head
+    network.body.load_state_dict(body, strict=False)
+
+
+def _adapt_first_convolution(network: StagedNetwork, body: dict[str, Tensor]) -> None:
+    """Sums or repeats the colour channels of the first convolution, as timm does, where the images have others."""
+    first = next((path for path, module in network.body.named_modules() if isinstance(module, nn.Conv2d)), "")
+    weight = body.get(key := f"{first}.weight")
+    if weight is not None and weight.ndim == 4 and weight.shape[1] == 3 != network.in_chans:
+        from timm.models import adapt_input_conv
+
+        body[key] = adapt_input_conv(network.in_chans, weight.float())
+
+
+def _looks_like(tensors: Mapping[str, Tensor]) -> str:
+    """The known network whose names and shapes are these, or nothing."""
+    from resnet_tl.networks.cifar_resnet import CifarResNet
+    from resnet_tl.networks.timm_network import timm_body
+
+    def shapes(state: Mapping[str, Tensor]) -> dict[str, torch.Size]:
+        kept = {key: tensor.shape for key, tensor in state.items() if not key.startswith("fc.")}
+        return {key: shape for key, shape in kept.items() if not key.endswith("num_batches_tracked")}
+
+    found = shapes(tensors)
+    for name in network_names():
+        with torch.device("meta"):
+            body = CifarResNet(CIFAR_RESNETS[name]) if name in CIFAR_RESNETS else timm_body(name, num_classes=1)
+        if shapes(body.state_dict()) == found:
+            return name
+    return ""
+
+
+def _facts_in(metadata: Mapping[str, str]) -> dict[str, Any]:
+    """The metadata of a safetensors file, whose values are all strings, in timm's words."""
+    facts: dict[str, Any] = {key: json.loads(metadata[key]) for key in ("mean", "std") if key in metadata}
+    if "image_size" in metadata:
+        facts["input_size"] = (int(metadata["image_size"]),)
+    if "crop_ratio" in metadata:
+        facts["crop_pct"] = float(metadata["crop_ratio"])
+    if "interpolation" in metadata:
+        facts["interpolation"] = metadata["interpolation"]
+    if licence := metadata.get("licence", metadata.get("license")):
+        facts["license"] = licence
+    return facts
+
+
+def _origin(source: str, digest: str, facts: Mapping[str, Any], in_chans: int) -> WeightsOrigin:
+    mean, std = (tuple(facts.get(key, usual)) for key, usual in (("mean", IMAGENET_MEAN), ("std", IMAGENET_STD)))
+    if len(mean) != in_chans:  # the first convolution was adapted in the same way
+        mean, std = ((sum(values) / len(values),) * in_chans for values in (mean, std))
+    return WeightsOrigin(
+        source=source,
+        digest=digest,
+        licence=(facts.get("license") or "unknown") if digest else "",
+        mean=mean,
+        std=std,
+        image_size=facts.get("input_size", (224,))[-1],
+        crop_ratio=facts.get("crop_pct", 0.875),
+        interpolation=facts.get("interpolation", "bilinear"),
+    )

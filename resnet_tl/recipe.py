@@ -1,0 +1,103 @@
+"""Finding, listing, checking and saving recipes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from resnet_tl.errors import UserError, nearest
+
+SECTIONS = ("data", "model", "trainer", "optimizer", "lr_scheduler", "seed")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A shipped recipe: its name without `.yaml`, its file, and the first line of its header."""
+
+    name: str
+    path: Path
+    summary: str
+
+    @property
+    def text(self) -> str:
+        return self.path.read_text(encoding="utf-8")
+
+
+def recipes_folder() -> Path:
+    """The shipped recipes: inside the installed package, or at the top of a checkout."""
+    package = Path(__file__).resolve().parent
+    installed = package / "recipes"
+    return installed if installed.is_dir() else package.parent / "recipes"
+
+
+def list_recipes() -> list[Recipe]:
+    """Every shipped recipe, sorted by name."""
+    return [_read(path) for path in sorted(recipes_folder().rglob("*.yaml"))]
+
+
+def find_recipe(name: str) -> Path:
+    """The file of a recipe given by path or by the name of a shipped one; UserError when there is none."""
+    path = Path(name)
+    if path.is_file():
+        return path
+    recipes = list_recipes()
+    wanted = name.removesuffix(".yaml").removesuffix(".yml")
+    for recipe in recipes:
+        if recipe.name == wanted:
+            return recipe.path
+    names = [recipe.name for recipe in recipes]
+    raise UserError(
+        f"There is no recipe '{name}': neither a file nor one of {', '.join(names)}.{nearest(wanted, names)}"
+    )
+
+
+def load_recipe(path: Path) -> dict[str, Any]:
+    """The settings of a recipe file; UserError when it is not YAML or has an unknown section."""
+    import yaml
+
+    try:
+        settings = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        where = getattr(error, "problem_mark", None)
+        line = f" (line {where.line + 1})" if where else ""
+        problem = getattr(error, "problem", None) or "it is not text"
+        raise UserError(f"{path} is not a YAML file{line}: {problem}.") from None
+    if not isinstance(settings, dict):
+        raise UserError(f"{path} is not a recipe; it must have sections such as {', '.join(SECTIONS[:3])}.")
+    for section in settings:
+        if section not in SECTIONS:
+            raise UserError(
+                f"{path}: '{section}' is not a section of a recipe; they are {', '.join(SECTIONS)}."
+                f"{nearest(section, SECTIONS)}"
+            )
+    return settings
+
+
+def resolved_text(settings: dict[str, Any], resolved: dict[str, tuple[Any, str]], header: str) -> str:
+    """A recipe that reruns to the same result: every setting, what `auto` became, and why.
+
+    Args:
+        settings: the parsed recipe, flags included.
+        resolved: setting such as `model.network` -> its value and the reason.
+        header: comment lines at the top.
+    """
+    import yaml
+
+    for key, (value, _) in resolved.items():
+        *path, last = key.split(".")
+        section = settings
+        for part in path:
+            section = section[part]
+        section[last] = value
+    lines = [f"# {line}" for line in header.splitlines()]
+    for key, (value, why) in sorted(resolved.items()):
+        lines.append(f"# {key} was left to the program, which chose {value}: {why}.")
+    body = yaml.safe_dump(settings, sort_keys=False, allow_unicode=True, width=120)
+    return "\n".join(lines) + "\n" + body
+
+
+def _read(path: Path) -> Recipe:
+    with path.open(encoding="utf-8") as file:
+        summary = file.readline().lstrip("# ").strip()
+    return Recipe(path.stem, path, summary)

@@ -1,0 +1,410 @@
+"""The LightningModule: a staged network, the phases in which its stages train, and its exact evaluation."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Literal
+
+import lightning as L
+import numpy as np
+import pandas as pd
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.nn.parallel import DistributedDataParallel
+from torchmetrics.classification import MulticlassAccuracy
+from torchvision.transforms import v2
+
+from resnet_tl.bundle import Bundle, write_bundle
+from resnet_tl.data.augmentation import sample_seed
+from resnet_tl.data.datamodule import ImageDataModule
+from resnet_tl.data.decode import DECODER
+from resnet_tl.data.loader import Batch
+from resnet_tl.data.preprocessing import Preprocessing, plan_preprocessing
+from resnet_tl.errors import UserError
+from resnet_tl.evaluation.metrics import compute_metrics
+from resnet_tl.evaluation.predictions import prediction_table
+from resnet_tl.finetuning.defaults import defaults_for
+from resnet_tl.finetuning.learning_rate import WarmupCosine, warmup_cosine
+from resnet_tl.finetuning.modes import Mode, Phase, Schedule, check_frozen, digest
+from resnet_tl.finetuning.parameter_groups import parameter_groups
+from resnet_tl.networks import create_network
+from resnet_tl.networks.stages import StagedNetwork
+from resnet_tl.networks.weights import WeightsOrigin, load_weights
+
+SMALL = 64  # pixels: up to this short side the built-in network for small images is the right one
+STEPPED_EVERY_BATCH = ("OneCycleLR", "CyclicLR")
+
+
+class ImageClassifier(L.LightningModule):
+    """A pretrained network that is fine-tuned to new classes.
+
+    Args:
+        network: auto (resnet20 for images up to 64 pixels, resnet18 for photos), or any staged network of timm's.
+        weights: default (ImageNet for a timm network, built in for resnet20), none, a timm tag such as a1_in1k,
+            hf-hub:OWNER/NAME, a .safetensors or .pth file, or a run or bundle to start from.
+        mode: all trains everything, last_stages the last stages and the head, head a new head alone.
+        trainable_stages: how many stages train in the mode last_stages.
+        schedule: phases one after another, such as [{mode: head, epochs: 3}, {mode: all, lr: 0.0003}];
+            overrides `mode`.
+        head_hidden: widths of hidden layers in the new head; none make it linear.
+        head_dropout: dropout probability in the head, 0 to 1.
+        backbone_lr_factor: the backbone learns at the head's rate times this; default: 0.1 for pretrained weights,
+            1 without.
+        layer_decay: each stage learns at this factor of the rate of the stage above it.
+        warmup: share of each phase's steps in which the learning rate rises; the cosine follows.
+        label_smoothing: 0 to 1 (Szegedy et al. 2016, arXiv 1512.00567).
+        mixup: alpha of mixup, 0 for none (Zhang et al. 2018, arXiv 1710.09412).
+        cutmix: alpha of CutMix, 0 for none (Yun et al. 2019, arXiv 1905.04899).
+        class_weights: balanced weighs the loss of a class by the inverse of its frequency.
+        monitor: the metric of the best checkpoint: val_loss, val_accuracy, val_balanced_accuracy, val_macro_f1,
+            val_auroc.
+        optimizer: {class_path, init_args} of a torch optimizer; default: AdamW with the mode's learning rate.
+        lr_scheduler: {class_path, init_args} of a torch scheduler; default: warm-up and cosine.
+        seed: of the new head, dropout and mixup.
+    """
+
+    def __init__(
+        self,
+        network: str = "auto",
+        weights: str = "default",
+        mode: Mode = "all",
+        trainable_stages: int = 1,
+        schedule: list[Phase] | None = None,
+        head_hidden: list[int] | None = None,
+        head_dropout: float = 0.0,
+        backbone_lr_factor: float | None = None,
+        layer_decay: float = 1.0,
+        warmup: float = 0.05,
+        label_smoothing: float = 0.0,
+        mixup: float = 0.0,
+        cutmix: float = 0.0,
+        class_weights: Literal["equal", "balanced"] = "equal",
+        monitor: str = "val_loss",
+        optimizer: dict | None = None,
+        lr_scheduler: dict | None = None,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        phases = [Phase(**phase) if isinstance(phase, dict) else phase for phase in schedule or []]
+        # A checkpoint is read without unpickling classes, so that it may hold only plain values.
+        schedule = [asdict(phase) for phase in phases] or None  # type: ignore[misc]
+        self.save_hyperparameters()
+        self.schedule = Schedule(tuple(phases) if phases else (Phase(mode, None, trainable_stages),))
+        self.network: StagedNetwork | None = None
+        self.classes: tuple[str, ...] = ()
+        self.preprocessing: Preprocessing | None = None
+        self.origin: WeightsOrigin | None = None
+        self.architecture: dict[str, Any] = {}
+        self.resolved: dict[str, tuple[Any, str]] = {}  # setting -> what `auto` became, and why
+        self.predictions: dict[str, pd.DataFrame] = {}  # split -> the newest prediction table
+        self.phase: int | None = None
+        self._frozen_digest = ""
+        self._frozen_when_wrapped: frozenset[str] = frozenset()
+        self._outputs: list[tuple[Tensor, Tensor]] = []
+        self._loss_weights: Tensor | None = None
+        self._mix: v2.Transform | None = None
+        self._check_settings()
+
+    def _check_settings(self) -> None:
+        for name, low, high in (
+            ("head_dropout", 0.0, 1.0),
+            ("label_smoothing", 0.0, 1.0),
+            ("warmup", 0.0, 1.0),
+            ("mixup", 0.0, float("inf")),
+            ("cutmix", 0.0, float("inf")),
+        ):
+            value = self.hparams[name]
+            if not low <= value < high:
+                raise UserError(f"model.{name} is {value}; it must be at least {low:g} and below {high:g}.")
+        if self.hparams["lr_scheduler"] and any(phase.lr is not None for phase in self.schedule.phases):
+            raise UserError("A phase's lr needs the default schedule (warm-up and cosine); leave out lr_scheduler.")
+
+    # The network.
+
+    def configure_model(self) -> None:
+        """Builds the network for the data module's classes; Lightning calls this after the data are set up."""
+        if self.network is not None or self._trainer is None:
+            return
+        data = getattr(self.trainer, "datamodule", None)
+        if not isinstance(data, ImageDataModule):
+            raise UserError("ImageClassifier needs an ImageDataModule: trainer.fit(model, datamodule=data).")
+        name, why = choose_network(self.hparams["network"], data.short_side)
+        if self.hparams["network"] == "auto":
+            self._resolve("model.network", name, why)
+        self._build(
+            name=name,
+            classes=data.classes,
+            in_chans=data.channels,
+            head_hidden=list(self.hparams["head_hidden"] or []),
+            head_dropout=self.hparams["head_dropout"],
+        )
+        assert self.network is not None
+        self.origin = load_weights(self.network, self.hparams["weights"], classes=data.classes)
+        self.preprocessing = self._plan_preprocessing(data, self.origin)
+        if self.hparams["class_weights"] == "balanced":
+            counts = np.bincount(data.index.labels[data.index.rows("train")], minlength=len(data.classes))  # type: ignore[union-attr]
+            self._loss_weights = torch.from_numpy(counts.sum() / (len(counts) * counts)).float()
+        self.network.freeze(self._frozen_at(0))
+        self._frozen_when_wrapped = self.network.frozen
+
+    def _build(self, *, name: str, classes: Sequence[str], **options: Any) -> None:
+        self.classes = tuple(classes)
+        self.architecture = {"name": name, **options}
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(self.hparams["seed"])
+            self.network = create_network(**self.architecture, num_classes=len(classes))
+        self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.train_accuracy = MulticlassAccuracy(num_classes=len(classes), average="micro")
+        mixers: list[v2.Transform] = []
+        if self.hparams["mixup"]:
+            mixers.append(v2.MixUp(alpha=self.hparams["mixup"], num_classes=len(classes)))
+        if self.hparams["cutmix"]:
+            mixers.append(v2.CutMix(alpha=self.hparams["cutmix"], num_classes=len(classes)))
+        self._mix = v2.RandomChoice(mixers) if mixers else None
+
+    def _plan_preprocessing(self, data: ImageDataModule, origin: WeightsOrigin) -> Preprocessing:
+        size = data.image_size
+        if size is None:
+            if origin.image_size > SMALL:
+                size, why = origin.image_size, "the size that the weights were trained at"
+            else:
+                size, why = min(SMALL, data.short_side), f"the images' short side is {data.short_side} px (median)"
+            self._resolve("data.image_size", size, why)
+        planned = plan_preprocessing(
+            size,
+            crop_ratio=origin.crop_ratio,
+            storage_size=data.storage_size,
+            mean=origin.mean,
+            std=origin.std,
+            channels=data.channels,
+            resize_rule=data.resize_rule,
+            interpolation=origin.interpolation,
+            decoder=DECODER,
+        )
+        if data.storage_size is None:
+            self._resolve("data.storage_size", planned.storage_size, f"image_size / {origin.crop_ratio:g}")
+        return planned
+
+    def _resolve(self, setting: str, value: Any, why: str) -> None:
+        self.resolved[setting] = (value, why)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Images (N, C, H, W) uint8 to logits (N, classes)."""
+        assert self.network is not None
+        assert self.preprocessing is not None
+        return self.network(self.preprocessing.normalise(images))
+
+    # What trains.
+
+    def _frozen_at(self, epoch: int) -> tuple[str, ...]:
+        assert self.network is not None
+        return self.schedule.phases[self.schedule.phase_at(epoch)].frozen_stages(self.network.stage_names)
+
+    def on_train_epoch_start(self) -> None:
+        """Derives what is frozen from the epoch alone, so that it is the same after a resume."""
+        assert self.network is not None
+        phase = self.schedule.phase_at(self.current_epoch)
+        if phase != self.phase:
+            self._prove_frozen()
+            self.phase = phase
+        self.network.freeze(self._frozen_at(self.current_epoch))
+        if not self._frozen_digest:
+            self._frozen_digest = digest(self.network, self.network.frozen)
+        if self.network.frozen != self._frozen_when_wrapped:
+            self._wrap_again()
+
+    def on_train_epoch_end(self) -> None:
+        if self.current_epoch + 1 in self.schedule.starts():
+            self._prove_frozen()
+
+    def on_train_end(self) -> None:
+        self._prove_frozen()
+
+    def _prove_frozen(self) -> None:
+        if self._frozen_digest:
+            assert self.network is not None
+            check_frozen(self.network, self._frozen_digest)
+        self._frozen_digest = ""
+
+    def _wrap_again(self) -> None:
+        """DDP synchronises only what needed a gradient when it wrapped the module: wrap it anew on every rank."""
+        assert self.network is not None
+        self._frozen_when_wrapped = self.network.frozen
+        strategy = self.trainer.strategy
+        if isinstance(strategy.model, DistributedDataParallel):
+            strategy.model = None
+            strategy.model = strategy._setup_model(self)  # type: ignore[attr-defined]
+
+    def configure_optimizers(self) -> Any:
+        assert self.network is not None
+        defaults = defaults_for(self.hparams["mode"], self.hparams["schedule"])
+        optimizer_init = self.hparams["optimizer"] or {
+            "class_path": "torch.optim.AdamW",
+            "init_args": {"lr": defaults.lr, "weight_decay": defaults.weight_decay},
+        }
+        factor = self.hparams["backbone_lr_factor"]
+        if factor is None:
+            pretrained = self.origin is not None and self.origin.source != "none"
+            factor = defaults.backbone_lr_factor if pretrained else 1.0
+            self._resolve("model.backbone_lr_factor", factor, "pretrained" if pretrained else "trained from scratch")
+        optimizer_class = _class_at(optimizer_init["class_path"])
+        arguments = dict(optimizer_init.get("init_args") or {})
+        lr = arguments.get("lr", defaults.lr)
+        if isinstance(lr, float | int):
+            arguments["lr"] = lr
+        groups = parameter_groups(
+            self.network,
+            self.schedule.ever_trained(self.network.stage_names),
+            float(lr),
+            factor,
+            self.hparams["layer_decay"],
+        )
+        optimizer = optimizer_class(groups, **arguments)
+        return {"optimizer": optimizer, "lr_scheduler": self._scheduler(optimizer, float(lr))}
+
+    def _scheduler(self, optimizer: torch.optim.Optimizer, lr: float) -> dict[str, Any]:
+        given = self.hparams["lr_scheduler"]
+        if given:
+            scheduler_class = _class_at(given["class_path"])
+            arguments = dict(given.get("init_args") or {})
+            monitor = arguments.get("monitor", self.hparams["monitor"])
+            if isinstance(arguments.get("max_lr"), float):
+                # One number would undo the groups' own rates.
+                arguments["max_lr"] = [arguments["max_lr"] * group["lr"] / lr for group in optimizer.param_groups]
+            interval = "step" if scheduler_class.__name__ in STEPPED_EVERY_BATCH else "epoch"
+            return {"scheduler": scheduler_class(optimizer, **arguments), "interval": interval, "monitor": monitor}
+        total = self.trainer.estimated_stepping_batches
+        if total == float("inf"):
+            raise UserError("trainer.max_epochs must be given: the learning rate falls to zero at the last epoch.")
+        epochs = self.trainer.max_epochs or 1
+        starts = [round(start / epochs * total) for start in self.schedule.starts()]
+        scales = [1.0 if phase.lr is None else phase.lr / lr for phase in self.schedule.phases]
+        factor = WarmupCosine(starts, int(total), scales, self.hparams["warmup"])
+        return {"scheduler": warmup_cosine(optimizer, factor), "interval": "step"}
+
+    # A step.
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        """Dropout and mixup draw from a generator that depends on (seed, step, rank) alone."""
+        step = self.current_epoch * 1_000_000 + batch_idx
+        torch.manual_seed(sample_seed(self.hparams["seed"], step, self.global_rank))
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        assert self.network is not None
+        assert self.preprocessing is not None
+        images, target = self.preprocessing.normalise(batch["image"]), batch["label"]
+        if self._mix is not None:
+            images, target = self._mix(images, target)
+        logits = self.network(images)
+        weight = None if self._loss_weights is None else self._loss_weights.to(logits.device)
+        loss = F.cross_entropy(logits, target, weight=weight, label_smoothing=self.hparams["label_smoothing"])
+        size = len(batch["row"])
+        self.log("train_loss", loss.detach(), on_step=True, on_epoch=True, prog_bar=True, batch_size=size)
+        self.train_accuracy(logits.detach(), batch["label"])
+        self.log("train_accuracy", self.train_accuracy, on_step=False, on_epoch=True, batch_size=size)
+        return loss
+
+    # Evaluation: exact, on the gathered table.
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        self._evaluation_step(batch)
+
+    def test_step(self, batch: Batch, batch_idx: int) -> None:
+        self._evaluation_step(batch)
+
+    def _evaluation_step(self, batch: Batch) -> None:
+        if len(batch["row"]):
+            self._outputs.append((batch["row"].cpu(), self(batch["image"]).float().cpu()))
+
+    def on_validation_epoch_end(self) -> None:
+        self._finish_evaluation("val")
+
+    def on_test_epoch_end(self) -> None:
+        self._finish_evaluation("test")
+
+    def _finish_evaluation(self, split: str) -> None:
+        rows, logits = self._gather()
+        if self.trainer.sanity_checking:
+            return
+        index = self.trainer.datamodule.index  # type: ignore[attr-defined]
+        table = prediction_table(
+            ids=[index.id(row) for row in rows],
+            paths=[str(index.path(row)) for row in rows],
+            labels=index.labels[rows],
+            logits=logits,
+            classes=self.classes,
+        )
+        self.predictions[split] = table
+        # Every rank computed them from the same table, so that they are equal without a reduction.
+        metrics = {f"{split}_{name}": value for name, value in compute_metrics(table).items()}
+        self.log_dict(metrics, prog_bar=False, sync_dist=False)
+
+    def _gather(self) -> tuple[np.ndarray, np.ndarray]:
+        """Rows (N,) in order and their logits (N, classes), of all ranks."""
+        rows = torch.cat([rows for rows, _ in self._outputs]) if self._outputs else torch.empty(0, dtype=torch.int64)
+        logits = (
+            torch.cat([logits for _, logits in self._outputs]) if self._outputs else torch.empty(0, len(self.classes))
+        )
+        self._outputs = []
+        parts: list[Any] = [(rows.numpy(), logits.numpy())]
+        if self.trainer.world_size > 1:
+            parts = [None] * self.trainer.world_size
+            torch.distributed.all_gather_object(parts, (rows.numpy(), logits.numpy()))
+        all_rows = np.concatenate([rows for rows, _ in parts])
+        order = np.argsort(all_rows)
+        return all_rows[order], np.concatenate([logits for _, logits in parts])[order]
+
+    # Keeping it.
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        assert self.preprocessing is not None
+        checkpoint["resnet_tl"] = {
+            "network": self.architecture,
+            "classes": list(self.classes),
+            "preprocessing": self.preprocessing.to_dict(),
+            "weights": asdict(self.origin) if self.origin else None,
+        }
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """A checkpoint describes its network: neither the data nor a weights file are needed."""
+        if self.network is not None:
+            return
+        saved = checkpoint["resnet_tl"]
+        self._build(classes=saved["classes"], **saved["network"])
+        self.preprocessing = Preprocessing.from_dict(saved["preprocessing"])
+        self.origin = WeightsOrigin(**saved["weights"]) if saved["weights"] else None
+
+    def save(self, folder: str | Path, **facts: Any) -> Bundle:
+        """Writes the model bundle; `facts` are further fields of it, such as metrics and data."""
+        if self.network is None or self.preprocessing is None:
+            raise RuntimeError("There is nothing to save before the model was fitted or loaded.")
+        bundle = Bundle(
+            path=Path(folder),
+            network=self.architecture,
+            classes=self.classes,
+            preprocessing=self.preprocessing,
+            weights=asdict(self.origin) if self.origin else {},
+            **facts,
+        )
+        return write_bundle(bundle, self.network)
+
+
+def choose_network(name: str, short_side: int) -> tuple[str, str]:
+    """What `auto` becomes for images of a median short side in pixels, and why."""
+    if name != "auto":
+        return name, "as given"
+    if short_side <= SMALL:
+        return (
+            "resnet20",
+            f"the images' short side is {short_side} px (median), and up to {SMALL} px it has weights built in",
+        )
+    return "resnet18", f"the images' short side is {short_side} px (median): photos"
+
+
+def _class_at(path: str) -> type:
+    module, name = path.rsplit(".", 1)
+    return getattr(importlib.import_module(module), name)

@@ -1,0 +1,104 @@
+"""A whole fit: train, evaluate the best checkpoint, and write what remains."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+import lightning as L
+from lightning.pytorch.callbacks import ModelCheckpoint
+
+from resnet_tl.data.datamodule import ImageDataModule
+from resnet_tl.errors import UserError
+from resnet_tl.evaluation.figures import confusion_matrix
+from resnet_tl.evaluation.predictions import write_predictions
+from resnet_tl.files import write_text
+from resnet_tl.run import Run
+from resnet_tl.training.classifier import ImageClassifier
+from resnet_tl.training.recorder import RunRecorder, data_facts
+
+
+def monitor_mode(monitor: str) -> str:
+    """A loss is to be small, everything else to be large."""
+    return "min" if monitor.endswith("loss") else "max"
+
+
+def best_checkpoint(monitor: str) -> ModelCheckpoint:
+    """Keeps `best.ckpt` by the monitored metric, and `last.ckpt`."""
+    return ModelCheckpoint(
+        filename="best",
+        monitor=monitor,
+        mode=monitor_mode(monitor),
+        save_top_k=1,
+        save_last=True,
+        enable_version_counter=False,
+    )
+
+
+def fit(
+    model: ImageClassifier, data: ImageDataModule, trainer: L.Trainer, recorder: RunRecorder, best: ModelCheckpoint
+) -> Run:
+    """Trains, then evaluates the best checkpoint on every labelled split and writes bundle, tables and summary.
+
+    Raises:
+        UserError: what the user gave does not work, or the memory is too small for the batch.
+    """
+    try:
+        trainer.fit(model, datamodule=data)
+    except (RuntimeError, MemoryError) as error:
+        if _is_out_of_memory(error):
+            smaller = max(1, data.batch_size // 2)
+            raise UserError(
+                f"The memory is too small for batches of {data.batch_size} images: try --data.batch_size {smaller}."
+            ) from error
+        raise
+    checkpoint = best.best_model_path or None  # none after fast_dev_run
+    metrics: dict[str, dict[str, float]] = {}
+    for split, evaluate in (("val", trainer.validate), ("test", trainer.test)):
+        if len(data.index.rows(split)):  # type: ignore[union-attr]
+            found = evaluate(model, datamodule=data, ckpt_path=checkpoint, verbose=False, weights_only=True)[0]  # type: ignore[operator]
+            metrics[split] = {
+                name.removeprefix(f"{split}_"): value
+                for name, value in found.items()
+                if name.startswith(f"{split}_") and math.isfinite(value)
+            }
+    assert recorder.run is not None
+    if trainer.is_global_zero:
+        _write(recorder.run, model, data, trainer, best, metrics)
+    trainer.strategy.barrier()
+    return recorder.run
+
+
+def _write(
+    run: Run,
+    model: ImageClassifier,
+    data: ImageDataModule,
+    trainer: L.Trainer,
+    best: ModelCheckpoint,
+    metrics: dict[str, dict[str, float]],
+) -> None:
+    for split, table in model.predictions.items():
+        write_predictions(table, run.predictions_file(split))
+        confusion_matrix(table, run.figure(f"confusion_{split}"))
+    bundle = model.save(run.path / "model", precision=str(trainer.precision), metrics=metrics, data=data_facts(data))
+    summary: dict[str, Any] = {
+        "best_epoch": _best_epoch(run, model.hparams["monitor"]),
+        "monitor": model.hparams["monitor"],
+        "monitor_mode": monitor_mode(model.hparams["monitor"]),
+        "metrics": metrics,
+        "bundle_digest": bundle.digest,
+    }
+    write_text(run.path / "summary.json", json.dumps(summary, indent=2) + "\n")
+
+
+def _best_epoch(run: Run, monitor: str) -> int | None:
+    if not run.metrics_file.is_file() or monitor not in run.history:
+        return None
+    column = run.history[monitor]
+    best = column.idxmin() if monitor_mode(monitor) == "min" else column.idxmax()
+    return int(run.history["epoch"][best])
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    return isinstance(error, MemoryError) or "out of memory" in str(error) or "can't allocate memory" in str(error)

@@ -1,0 +1,173 @@
+"""Writes the run directory while a fit goes on: recipe, environment, data facts, metrics, figures."""
+
+from __future__ import annotations
+
+import json
+import platform
+import sys
+import time
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+
+import lightning as L
+import numpy as np
+import pandas as pd
+from lightning.pytorch.callbacks import ModelCheckpoint
+
+from resnet_tl.data.datamodule import ImageDataModule
+from resnet_tl.errors import UserError
+from resnet_tl.evaluation.figures import contact_sheet, learning_curves
+from resnet_tl.files import replacing, write_text
+from resnet_tl.run import Run, check_root
+from resnet_tl.training.classifier import ImageClassifier
+
+PACKAGES = ("torch", "torchvision", "lightning", "timm", "pillow", "numpy", "scikit-learn")
+
+
+class RunRecorder(L.Callback):
+    """Makes the run directory on rank 0 and keeps it up to date.
+
+    Args:
+        name: the first part of the run's name, such as the recipe's.
+        folder: the run's own folder; default: `runs/NAME-1`, or the next free number.
+        recipe: gives the text of the resolved recipe when training begins.
+    """
+
+    def __init__(self, name: str, folder: str | None, recipe: Callable[[ImageClassifier], str]) -> None:
+        self.name = name
+        self.folder = folder
+        self.recipe = recipe
+        self.run: Run | None = None
+        self.history: list[dict[str, float]] = []
+        check_root(Path(folder).parent if folder else "runs")
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Rank 0 chooses the folder, once the data have been read and before anything is trained."""
+        if self.run is None:
+            path = None
+            if trainer.is_global_zero:
+                try:
+                    run = Run.create_at(self.folder) if self.folder else Run.create("runs", self.name)
+                except OSError as error:
+                    raise UserError(f"The run directory cannot be made: {error}; choose another --run.") from None
+                path = str(run.path.resolve())
+            self.run = Run(str(trainer.strategy.broadcast(path)))
+        for callback in trainer.checkpoint_callbacks:
+            if isinstance(callback, ModelCheckpoint) and callback.dirpath is None:
+                callback.dirpath = str(self.run.checkpoints)
+
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if not trainer.is_global_zero:
+            return
+        assert self.run is not None
+        assert isinstance(pl_module, ImageClassifier)
+        data = trainer.datamodule  # type: ignore[attr-defined]
+        write_text(self.run.recipe_file, self.recipe(pl_module))
+        write_text(self.run.path / "environment.json", json.dumps(environment(trainer), indent=2) + "\n")
+        self._write_data_facts(data)
+        with replacing(self.run.figure("augmented")) as file:
+            title = f"Training images as the network sees them: augmentation {data.augmentation}"
+            contact_sheet(augmented_examples(data), file, title)
+
+    def _write_data_facts(self, data: ImageDataModule) -> None:
+        assert self.run is not None
+        index = data.index
+        assert index is not None
+        table = index.table.assign(label=[index.classes[label] if label >= 0 else "" for label in index.labels])
+        with replacing(self.run.path / "data" / "index.csv") as file:
+            table[["path", "label", "split", "group"]].to_csv(file, index_label="row")
+        if data.skipped:
+            with replacing(self.run.path / "data" / "skipped.csv") as file:
+                pd.DataFrame({"path": list(data.skipped), "reason": list(data.skipped.values())}).to_csv(
+                    file, index=False
+                )
+        write_text(
+            self.run.path / "data" / "facts.json", json.dumps(data_facts(data), indent=2, ensure_ascii=False) + "\n"
+        )
+
+    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self.epoch_started = time.perf_counter()
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """One line of `metrics.csv`; rewritten whole, so that it is never cut off."""
+        if not trainer.is_global_zero:
+            return
+        assert self.run is not None
+        assert isinstance(pl_module, ImageClassifier)
+        metrics = {
+            name: float(value)
+            for name, value in trainer.callback_metrics.items()
+            if name.startswith(("train_", "val_")) and not name.endswith("_step")
+        }
+        self.history.append(
+            {
+                "epoch": trainer.current_epoch + 1,
+                "step": trainer.global_step,
+                "phase": str(pl_module.schedule.phases[pl_module.phase or 0]),
+                **{name: metrics[name] for name in sorted(metrics)},
+                "learning_rate": trainer.optimizers[0].param_groups[-1]["lr"],
+                "seconds": round(time.perf_counter() - self.epoch_started, 3),
+            }  # type: ignore[dict-item]
+        )
+        with replacing(self.run.metrics_file) as file:
+            pd.DataFrame(self.history).to_csv(file, index=False)
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if trainer.is_global_zero and self.history:
+            assert self.run is not None
+            learning_curves(pd.DataFrame(self.history), self.run.figure("learning_curves"))
+
+
+def environment(trainer: L.Trainer) -> dict[str, object]:
+    """What the run depended on besides its recipe."""
+    device = trainer.strategy.root_device
+    name = platform.processor() or platform.machine()
+    if device.type == "cuda":
+        import torch
+
+        name = torch.cuda.get_device_name(device)
+    from resnet_tl import __version__
+
+    return {
+        "resnet_tl": __version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "packages": {package: version(package) for package in PACKAGES},
+        "device": f"{device.type}: {name}",
+        "processes": trainer.world_size,
+        "precision": str(trainer.precision),
+        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+        "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+    }
+
+
+def data_facts(data: ImageDataModule) -> dict[str, object]:
+    """Where the images came from, how many of each class, and a digest of them all."""
+    index = data.index
+    assert index is not None
+    counts = index.counts()
+    return {
+        "root": str(index.root),
+        "layout": index.layout,
+        "classes": list(index.classes),
+        "counts": {split: {name: int(counts[split][name]) for name in index.classes} for split in counts.columns},
+        "short_side_median": data.short_side,
+        "skipped": len(data.skipped),
+        "fingerprint": index.fingerprint(),
+    }
+
+
+def augmented_examples(data: ImageDataModule, classes: int = 12, images: int = 8) -> dict[str, list[np.ndarray]]:
+    """The first images of each class in the view of epoch 0: (size, size, C) uint8."""
+    samples = data.train_dataloader().samples
+    index = data.index
+    assert index is not None
+    rows = index.rows("train")
+    examples: dict[str, list[np.ndarray]] = {}
+    for label, name in enumerate(index.classes[:classes]):
+        chosen = rows[index.labels[rows] == label][:images]
+        examples[name] = [
+            samples.view(samples.stored(int(row)), int(row), 0).permute(1, 2, 0).numpy() for row in chosen
+        ]
+    return examples

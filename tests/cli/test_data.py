@@ -1,0 +1,86 @@
+import subprocess
+import sys
+
+import pytest
+from PIL import Image
+
+from resnet_tl.cli.data import main
+from resnet_tl.data import sample
+from resnet_tl.data.catalog import SOURCES
+from resnet_tl.errors import UserError
+
+
+@pytest.fixture
+def pets(tmp_path):
+    """Two classes in split folders, of several sizes, with one file that is no picture."""
+    sizes = {"train/cat/1.png": (10, 40), "train/cat/2.png": (20, 50), "train/dog/1.png": (30, 60)}
+    sizes |= {"val/cat/1.png": (30, 60), "val/dog/1.png": (90, 70)}
+    for name, size in sizes.items():
+        (tmp_path / "pets" / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", size, "grey").save(tmp_path / "pets" / name)
+    (tmp_path / "pets" / "train" / "dog" / "broken.jpg").write_bytes(b"not a picture")
+    return tmp_path / "pets"
+
+
+def test_list_names_every_source_and_what_is_here(capsys, monkeypatch, tmp_path):
+    monkeypatch.setenv("COLUMNS", "120")
+    monkeypatch.setenv("RESNET_TL_CACHE", str(tmp_path))
+    (tmp_path / "data" / "hymenoptera" / "train").mkdir(parents=True)
+    assert main(["list"]) == 0
+    lines = {line.split()[0]: line.split()[-1] for line in capsys.readouterr().out.splitlines() if line.strip()}
+    assert {name: lines[name] for name in SOURCES} == {
+        "seedlings_sample": "no",
+        "hymenoptera": "yes",
+        "cats_and_dogs": "no",
+        "plant_seedlings": "no",
+    }
+
+
+def test_list_imports_nothing_heavy():
+    code = (
+        "import sys; from resnet_tl.cli.data import main; main(['list']); "
+        "print([m for m in ('torch', 'numpy', 'pandas', 'PIL', 'matplotlib') if m in sys.modules])"
+    )
+    printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert printed.endswith("[]\n")
+
+
+def test_fetch_prints_the_root(capsys, monkeypatch, tmp_path):
+    monkeypatch.setattr(sample, "TRAIN_COUNTS", (1, 1, 1, 1, 1))
+    monkeypatch.setattr(sample, "VAL_COUNT", 1)
+    monkeypatch.setattr(sample, "TEST_COUNT", 1)
+    assert main(["fetch", "seedlings_sample", "--to", str(tmp_path)]) == 0
+    assert capsys.readouterr().out.strip() == str(tmp_path / "seedlings_sample")
+    assert (tmp_path / "seedlings_sample" / "train" / "violet" / "0001.jpg").is_file()
+
+
+def test_show_counts_measures_and_names_bad_images(capsys, pets, tmp_path):
+    assert main(["show", str(pets), "--output", str(tmp_path / "sheet.png")]) == 0
+    rows = [line.split() for line in capsys.readouterr().out.splitlines() if line.strip()]
+    assert ["cat", "2", "1"] in rows
+    assert ["dog", "2", "1"] in rows
+    assert ["all", "4", "2"] in rows
+    assert ["width", "10", "30", "90"] in rows
+    assert ["height", "40", "60", "70"] in rows
+    assert ["bad", "images:", "1"] in rows
+    assert any(row[0] == "train/dog/broken.jpg:" for row in rows)
+
+
+def test_show_writes_a_contact_sheet(pets, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    main(["show", str(pets)])
+    with Image.open(tmp_path / "contact_sheet.png") as sheet:
+        assert sheet.format == "PNG"
+        assert min(sheet.size) > 100
+
+
+def test_show_of_a_missing_folder_is_the_users_mistake(tmp_path):
+    with pytest.raises(UserError, match="nowhere"):
+        main(["show", str(tmp_path / "nowhere")])
+
+
+def test_no_verb_is_the_users_mistake(capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main([])
+    assert stopped.value.code == 2
+    assert "list | fetch | show" in capsys.readouterr().err

@@ -1,0 +1,85 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from resnet_tl.cli.submit import main
+from resnet_tl.errors import UserError
+from resnet_tl.evaluation.predictions import prediction_table, write_predictions
+
+
+@pytest.fixture
+def files(tmp_path):
+    """The options for a competition of three images of cats and dogs."""
+    ids = ["1.jpg", "2.jpg", "3.jpg"]
+    logits = np.array([[3.0, 0.0], [0.0, 30.0], [1.0, 1.0]])
+    write_predictions(prediction_table(ids, ids, None, logits, ("cats", "dogs")), tmp_path / "predictions.csv")
+    (tmp_path / "sample.csv").write_text("id,label\n3,0.5\n1,0.5\n2,0.5\n")
+    return ["--predictions", f"{tmp_path}/predictions.csv", "--sample", f"{tmp_path}/sample.csv"]
+
+
+def test_a_submission_is_written_from_a_prediction_table(tmp_path, files, capsys):
+    output = tmp_path / "new" / "submission.csv"
+
+    assert main([*files, "-o", str(output), "--positive", "dog", "--clip", "0.01"]) == 0
+
+    frame = pd.read_csv(output)
+    assert frame["id"].tolist() == [3, 1, 2]
+    assert frame["label"].tolist() == pytest.approx([0.5, 1 / (1 + np.exp(3)), 0.99])
+    printed = capsys.readouterr().out
+    assert "form: probability" in printed
+    assert "column 'label' is the probability of class 'dogs'" in printed
+    assert f"3 rows written to {output}" in printed
+
+
+def test_nothing_is_written_when_the_class_is_not_named(tmp_path, files):
+    with pytest.raises(UserError, match="add --positive cats or --positive dogs"):
+        main([*files, "-o", str(tmp_path / "submission.csv")])
+
+    assert not (tmp_path / "submission.csv").exists()
+
+
+def test_the_sample_is_never_overwritten(tmp_path, files):
+    with pytest.raises(UserError, match="the sample file itself"):
+        main([*files, "-o", str(tmp_path / "sample.csv"), "--positive", "dogs"])
+
+
+def test_a_folder_is_no_output(tmp_path, files):
+    with pytest.raises(UserError, match="is a folder"):
+        main([*files, "-o", str(tmp_path), "--positive", "dogs"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "needs RUN and --images DIR, or --predictions FILE"),
+        (["{folder}"], "needs RUN and --images DIR, or --predictions FILE"),
+        (["{folder}/nowhere", "--images", "{folder}"], "nowhere: there is no such run directory"),
+        (["{folder}", "--images", "{folder}/nowhere"], "nowhere: there is no such folder"),
+        (["{folder}", "--predictions", "{folder}/predictions.csv"], "give one or the other"),
+        (["--predictions", "{folder}/nowhere.csv"], "no such prediction table"),
+    ],
+)
+def test_a_wrong_path_or_combination_is_one_sentence(tmp_path, arguments, message):
+    given = [argument.format(folder=tmp_path) for argument in arguments]
+
+    with pytest.raises(UserError, match=message) as caught:
+        main([*given, "--sample", str(tmp_path / "sample.csv"), "-o", str(tmp_path / "submission.csv")])
+    assert "\n" not in str(caught.value)
+
+
+def test_help_comes_with_examples_and_without_heavy_imports():
+    code = (
+        "import sys; from resnet_tl.cli.submit import main\n"
+        "try: main(['--help'])\n"
+        "except SystemExit: print([name for name in ('torch', 'pandas', 'numpy') if name in sys.modules])"
+    )
+
+    printed = subprocess.check_output([sys.executable, "-c", code], text=True)
+
+    assert "examples:\n  resnet-tl submit" in printed
+    assert printed.rstrip().endswith("[]")

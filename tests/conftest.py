@@ -1,0 +1,61 @@
+"""What all tests share: real images and weights where they are at hand, and a small data set drawn by code."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread_and_own_cache(tmp_path_factory: pytest.TempPathFactory):
+    """Tests are many small computations: threads would only wait for each other. No test touches the user's cache."""
+    import torch
+
+    torch.set_num_threads(1)
+    patch = pytest.MonkeyPatch()
+    patch.setenv("RESNET_TL_CACHE", str(tmp_path_factory.mktemp("cache")))
+    patch.setenv("OMP_NUM_THREADS", "1")
+    patch.setenv("HF_HUB_OFFLINE", "1")
+    yield
+    patch.undo()
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder with ants/bees, cats/dogs, plant seedlings."""
+    if not (SHARED / "data").is_dir():
+        pytest.skip("the real data sets beside the checkout are missing")
+    return SHARED / "data"
+
+
+@pytest.fixture(scope="session")
+def shared_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with real ImageNet weights of ResNet-18 and ResNet-50."""
+    if not (SHARED / "weights" / "unpack.py").is_file():
+        pytest.skip("the real ImageNet weights beside the checkout are missing")
+    folder = tmp_path_factory.mktemp("weights")
+    subprocess.run([sys.executable, SHARED / "weights" / "unpack.py", folder], check=True, capture_output=True)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def blobs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`{train,val,test}/<class>/*.png`: 24 + 13 + 7 pictures of 32 pixels in three classes, told apart by colour."""
+    root = tmp_path_factory.mktemp("blobs")
+    generator = np.random.default_rng(0)
+    for split, counts in (("train", (8, 8, 8)), ("val", (5, 4, 4)), ("test", (3, 2, 2))):
+        for channel, (name, count) in enumerate(zip(("blue", "green", "red"), counts, strict=True)):
+            folder = root / split / name
+            folder.mkdir(parents=True)
+            for number in range(count):
+                pixels = generator.integers(0, 120, (32, 32, 3), dtype=np.uint8)
+                pixels[..., 2 - channel] += 100
+                Image.fromarray(pixels).save(folder / f"{number}.png")
+    return root

@@ -1,0 +1,129 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from resnet_tl.data.index import ImageIndex
+from resnet_tl.data.layouts import read_images
+from resnet_tl.data.splits import assign_splits
+from resnet_tl.errors import UserError
+
+
+def make(labels: list[int], groups: list[str] | None = None, splits: list[str] | None = None) -> ImageIndex:
+    """An index without files: splitting looks at no file."""
+    table = pd.DataFrame({"path": [f"{row}.jpg" for row in range(len(labels))], "label": np.array(labels, np.int64)})
+    table["split"] = splits or [""] * len(labels)
+    table["group"] = groups or [""] * len(labels)
+    return ImageIndex(Path("/data"), table, tuple(f"class {n}" for n in range(max(labels) + 1)), "by hand")
+
+
+def split_of(index: ImageIndex) -> dict[str, str]:
+    return dict(zip(index.ids(), index.table["split"], strict=True))
+
+
+def test_every_class_is_divided_by_the_fractions() -> None:
+    counts = assign_splits(make([0] * 100 + [1] * 50 + [2] * 10), val_fraction=0.2, test_fraction=0.1).counts()
+    assert counts.to_numpy().tolist() == [[70, 20, 10], [35, 10, 5], [7, 2, 1]]
+    assert list(counts.columns) == ["train", "val", "test"]
+
+
+def test_small_classes_keep_an_image_in_train_and_then_in_val() -> None:
+    counts = assign_splits(make([0] + [1] * 2 + [2] * 3), val_fraction=0.2, test_fraction=0.2).counts()
+    assert counts.to_numpy().tolist() == [[1, 0, 0], [1, 1, 0], [1, 1, 1]]
+
+
+def test_a_great_fraction_leaves_an_image_in_train() -> None:
+    assert assign_splits(make([0] * 3 + [1] * 2), val_fraction=0.99).counts()["train"].tolist() == [1, 1]
+
+
+def test_the_split_is_the_same_whatever_the_order_of_the_files() -> None:
+    index = make([0] * 40 + [1] * 40, [f"g{row // 3}" if row < 30 else "" for row in range(80)])
+    shuffled = index.table.sample(frac=1, random_state=3).reset_index(drop=True)
+    assert split_of(assign_splits(index)) == split_of(
+        assign_splits(ImageIndex(index.root, shuffled, index.classes, ""))
+    )
+
+
+def test_the_split_is_the_same_on_every_machine_and_in_every_version() -> None:
+    index = assign_splits(make([0] * 5 + [1] * 5), val_fraction=0.4, seed=7)
+    assert index.rows("val").tolist() == [0, 4, 5, 8]
+
+
+def test_another_seed_gives_another_split() -> None:
+    index = make([0] * 50 + [1] * 50)
+    assert split_of(assign_splits(index, seed=0)) != split_of(assign_splits(index, seed=1))
+
+
+def test_groups_stay_whole_and_the_fractions_are_nearly_met() -> None:
+    random = np.random.default_rng(0)
+    groups = random.integers(0, 150, 1200)
+    index = assign_splits(make((groups % 4).tolist(), [f"plant {g}" for g in groups]), 0.2, 0.1)
+    assert (index.table.groupby("group")["split"].nunique() == 1).all()
+    shares = index.counts().to_numpy() / index.counts().to_numpy().sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(shares, np.tile([0.7, 0.2, 0.1], (4, 1)), atol=0.02)
+
+
+def test_a_class_within_one_group_stays_in_train() -> None:
+    index = assign_splits(make([0] * 20 + [1] * 20, ["same"] * 20 + [f"g{n}" for n in range(20)]), 0.4)
+    assert index.counts().to_numpy().tolist() == [[20, 0], [12, 8]]
+
+
+def test_groups_of_several_classes_leave_every_class_in_train() -> None:
+    random = np.random.default_rng(1)
+    labels, groups = random.integers(0, 12, 300).tolist(), [f"scene {n}" for n in random.integers(0, 15, 300)]
+    counts = assign_splits(make([*labels, 12], [*groups, "scene 0"]), 0.3).counts()
+    assert (counts["train"] > 0).all()
+    assert (counts["val"].iloc[:-1] > 0).all()
+
+
+def test_images_without_a_group_are_spread_on_their_own() -> None:
+    counts = assign_splits(make([0] * 50 + [1] * 50, ["burst"] * 5 + [""] * 95), 0.2).counts()
+    assert counts["val"].tolist() == [10, 10]
+
+
+def test_an_existing_val_changes_nothing() -> None:
+    index = make([0, 1, 0, 1], splits=["train", "train", "val", "val"])
+    after = assign_splits(index, val_fraction=0.5)
+    assert split_of(after) == split_of(index)
+    assert after.layout == index.layout
+
+
+def test_val_is_taken_from_train_when_only_test_exists() -> None:
+    index = make([0] * 10 + [1] * 10 + [0, 1, 0], splits=["train"] * 20 + ["test"] * 2 + ["predict"])
+    after = assign_splits(index, val_fraction=0.2, test_fraction=0.3)
+    assert after.counts().to_numpy()[:, 1].tolist() == [2, 2]
+    assert after.rows("test").tolist() == [20, 21]
+    assert after.rows("predict").tolist() == [22]
+
+
+def test_test_is_taken_from_train_beside_an_existing_val() -> None:
+    index = make([0] * 10 + [1] * 10 + [0, 1], splits=["train"] * 20 + ["val"] * 2)
+    after = assign_splits(index, test_fraction=0.2)
+    assert after.rows("val").tolist() == [20, 21]
+    assert after.counts()["test"].tolist() == [2, 2]
+
+
+def test_the_layout_says_what_was_split_off() -> None:
+    layout = assign_splits(make([0] * 9 + [1] * 9), 0.25, seed=3).layout
+    assert layout == "by hand; split off here: val 25%, seed 3"
+
+
+@pytest.mark.parametrize(("val", "test"), [(0, 0), (1, 0), (-0.1, 0), (0.2, -0.1), (0.5, 0.5), (float("nan"), 0)])
+def test_impossible_fractions_are_refused_in_a_sentence(val: float, test: float) -> None:
+    with pytest.raises(UserError, match="val_fraction"):
+        assign_splits(make([0] * 9 + [1] * 9), val, test)
+
+
+def test_nothing_to_validate_with_is_refused_in_a_sentence() -> None:
+    with pytest.raises(UserError, match="no class has two images"):
+        assign_splits(make([0, 1, 2]))
+
+
+def test_real_plants_are_split_by_species(shared_data: Path) -> None:
+    index = read_images(shared_data / "plant_seedlings")
+    counts = assign_splits(index).counts()
+    assert len(counts) == 12
+    np.testing.assert_allclose(counts["val"] / counts.sum(axis=1), 0.2, atol=0.005)

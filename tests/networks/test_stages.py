@@ -1,0 +1,253 @@
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from resnet_tl.errors import UserError
+from resnet_tl.networks import create_network
+from resnet_tl.networks.stages import StagedNetwork
+
+QUICK = ["resnet20", "resnet18", "resnet50", "resnetv2_50", "convnext_tiny", "regnety_004", "mobilenetv3_small_100"]
+SLOW = ["resnet110", "resnet34", "resnet101", "resnet152", "resnext50_32x4d", "wide_resnet50_2", "seresnet50"]
+SLOW += ["resnet50d", "efficientnet_b0", "densenet121", "vgg11_bn", "inception_v3", "swin_tiny_patch4_window7_224"]
+
+
+@pytest.fixture
+def network():
+    torch.manual_seed(0)
+    return create_network("resnet20", num_classes=5)
+
+
+def images(network, count=2):
+    size = 224 if "224" in network.name else 96 if "inception" in network.name else 64
+    return torch.randn(count, network.in_chans, size, size, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.mark.parametrize("name", [*QUICK, *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW)])
+@torch.no_grad()
+def test_stages_one_after_the_other_are_the_network(name):
+    network = create_network(name, num_classes=5).eval()
+    x = images(network)
+    expected = network.body(x)
+    features = network.forward_stages(x)
+    assert network.stage_names[0] == "stem"
+    assert network.stage_names[1:] == tuple(f"stage{i}" for i in range(1, len(network.stage_names)))
+    assert len(network.stage_names) >= 4
+    assert features.shape == (2, network.num_features)
+    assert torch.equal(network(x), expected)
+    assert torch.equal(network.head(features), expected)
+    for cut in range(len(network.stage_names) + 1):
+        assert torch.equal(network.forward_stages(network.forward_stages(x, stop=cut), start=cut), features)
+    parts = [*map(network.stage, network.stage_names), network.head]
+    owned = [id(tensor) for part in parts for tensor in (*part.parameters(), *part.buffers())]
+    assert sorted(owned) == sorted(id(tensor) for tensor in (*network.parameters(), *network.buffers()))
+
+
+@pytest.mark.parametrize("name", ["resnet18", "resnet50", "resnetv2_50"])
+def test_a_resnet_has_a_stem_four_stages_and_a_pool_in_the_last(name):
+    network = create_network(name, num_classes=5)
+    assert network.stage_names == ("stem", "stage1", "stage2", "stage3", "stage4")
+    assert any(isinstance(module, nn.MaxPool2d) for module in network.stage("stem").modules())
+    sizes = [network.forward_stages(images(network), stop=stop).shape[-1] for stop in (1, 2, 3, 4)]
+    assert sizes == [16, 16, 8, 4]
+
+
+@pytest.mark.parametrize("name", ["vit_tiny_patch16_224", "hrnet_w18_small", "xception41"])
+def test_a_network_that_is_no_chain_is_refused_in_one_sentence(name):
+    with pytest.raises(UserError, match=f"'{name}' cannot be cut into stages, since .*; choose one") as caught:
+        create_network(name, num_classes=5)
+    assert "\n" not in str(caught.value)
+
+
+class Skipping(nn.Module):
+    """Its forward does more than its children one after the other; its head starts at zero."""
+
+    def __init__(self):
+        super().__init__()
+        self.one, self.two, self.pool, self.fc = nn.Conv2d(3, 3, 1), nn.Conv2d(3, 3, 1), nn.Flatten(), nn.LazyLinear(2)
+        self(torch.randn(1, 3, 64, 64))
+        nn.init.zeros_(self.fc.weight)
+
+    def forward(self, x):
+        x = self.one(x)
+        return self.fc(self.pool(x + self.two(x)))
+
+
+def test_a_skip_around_stages_is_found_even_when_the_head_is_zero():
+    with pytest.raises(UserError, match="do not give its output"):
+        StagedNetwork("skipping", Skipping())
+
+
+def test_weights_outside_all_stages_are_found():
+    body = nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2))
+    body.register_parameter("position", nn.Parameter(torch.zeros(1)))
+    with pytest.raises(UserError, match="some of its weights lie in no stage"):
+        StagedNetwork("positioned", body)
+
+
+def test_a_module_used_in_two_stages_is_refused():
+    shared = nn.Conv2d(3, 3, 1)
+    body = nn.Sequential(nn.Sequential(shared), nn.Sequential(shared), nn.Flatten(), nn.Linear(3 * 64 * 64, 2))
+    with pytest.raises(UserError, match="in no stage or in several"):
+        StagedNetwork("shared", body)
+
+
+def test_a_network_without_a_linear_layer_at_its_end_is_refused():
+    with pytest.raises(UserError, match="does not end in a linear layer"):
+        StagedNetwork("convolutional", nn.Sequential(nn.Linear(64, 8), nn.Conv2d(3, 4, 3)))
+
+
+def test_without_feature_info_each_child_with_weights_is_a_stage():
+    layers = [nn.Conv2d(1, 4, 5), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(4, 6, 5), nn.ReLU(), nn.Flatten()]
+    network = StagedNetwork("small", nn.Sequential(*layers, nn.Linear(384, 10)), in_chans=1, check_size=28)
+    assert {name: len(network.stage(name)) for name in network.stage_names} == {"stem": 3, "stage1": 3}
+
+
+def test_the_body_is_registered_once_under_its_own_keys(network):
+    keys = list(network.state_dict())
+    assert keys == [f"body.{key}" for key in network.body.state_dict()]
+    assert "body.layer1.0.conv1.weight" in keys
+
+
+def test_a_stage_is_a_view_and_sees_weights_that_are_loaded_later(network):
+    view = network.stage("stem")
+    other = create_network("resnet20", num_classes=5)
+    network.load_state_dict(other.state_dict())
+    assert torch.equal(view[0].weight, other.body.conv1.weight)
+    assert view[0].weight is network.body.conv1.weight
+
+
+def test_an_unknown_stage_is_refused_with_the_nearest_name(network):
+    with pytest.raises(UserError, match=r"no stage 'stage_2'; its stages are stem, .* Did you mean 'stage2'\?"):
+        network.stage("stage_2")
+
+
+def test_freezing_is_exact_and_goes_both_ways(network):
+    network.freeze({"stem", "stage1"})
+    network.freeze({"stage1"})
+    trains = {name: any(p.requires_grad for p in network.stage(name).parameters()) for name in network.stage_names}
+    assert trains == {"stem": True, "stage1": False, "stage2": True, "stage3": True}
+    assert network.frozen == {"stage1"}
+    network.freeze(())
+    assert all(p.requires_grad for p in network.parameters())
+    assert all(module.training for module in network.modules())
+
+
+def test_freezing_an_unknown_stage_changes_nothing(network):
+    with pytest.raises(UserError, match="no stage 'body'"):
+        network.freeze({"stem", "body"})
+    assert network.frozen == frozenset()
+    assert all(p.requires_grad for p in network.parameters())
+
+
+def test_freezing_does_not_touch_the_head(network):
+    network.head.requires_grad_(False)
+    network.freeze(network.stage_names)
+    network.freeze(())
+    assert not any(p.requires_grad for p in network.head.parameters())
+
+
+def test_a_frozen_stage_stays_in_eval_whoever_calls_train(network):
+    network.freeze({"stem", "stage1"})
+    nn.Sequential(network).train()
+    assert not any(module.training for name in ("stem", "stage1") for module in list(network.stage(name).modules())[1:])
+    assert network.stage("stage2")[0].training
+    assert network.head.training
+
+
+def test_freezing_in_eval_leaves_the_network_in_eval(network):
+    network.eval().freeze({"stem"})
+    assert not any(module.training for module in network.modules())
+
+
+def test_a_training_step_moves_all_but_the_frozen_stages_and_their_statistics(network):
+    network.freeze({"stem", "stage1"})
+    before = copy.deepcopy(network.state_dict())
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.1, weight_decay=0.1)
+    network(images(network, 4)).square().sum().backward()
+    optimizer.step()
+    changed = {key for key, tensor in network.state_dict().items() if not torch.equal(tensor, before[key])}
+    frozen = {key for key in before if key.startswith(("body.conv1.", "body.bn1.", "body.layer1."))}
+    assert changed.isdisjoint(frozen)
+    assert {"body.layer2.0.conv1.weight", "body.layer2.0.bn1.running_mean", "body.fc.bias"} <= changed
+
+
+def test_a_copy_is_independent_and_keeps_its_frozen_stages(network):
+    network.freeze({"stem"})
+    twin = copy.deepcopy(network)
+    nn.init.zeros_(twin.body.conv1.weight)
+    assert network.body.conv1.weight.any()
+    assert not twin.stage("stem")[0].weight.any()
+    assert twin.frozen == {"stem"}
+    assert not twin.train().stage("stem")[1].training
+
+
+@torch.no_grad()
+def test_stages_follow_the_network_to_another_type_and_memory_format(network):
+    x = images(network).double()
+    network.eval().double().to(memory_format=torch.channels_last)
+    features = network.forward_stages(x.contiguous(memory_format=torch.channels_last))
+    assert features.dtype == torch.float64
+    assert torch.allclose(network.head(features), network(x))
+
+
+def test_it_runs_under_distributed_data_parallel(network, tmp_path):
+    torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path / 'store'}", rank=0, world_size=1)
+    try:
+        network.freeze({"stem"})
+        wrapped = nn.parallel.DistributedDataParallel(network)
+        wrapped(images(network)).sum().backward()
+        assert network.head.weight.grad is not None
+        assert network.body.conv1.weight.grad is None
+        assert not wrapped.train().module.stage("stem")[1].training
+    finally:
+        torch.distributed.destroy_process_group()
+
+
+def test_a_new_head_is_linear_and_starts_without_a_preference(network):
+    network.replace_head(7)
+    assert isinstance(network.head, nn.Linear)
+    logits = network.eval()(images(network))
+    assert logits.shape == (2, 7)
+    assert logits.softmax(1).sub(1 / 7).abs().max() < 0.1
+    assert logits.std() > 0
+
+
+@pytest.mark.parametrize("name", ["resnet20", "convnext_tiny", "resnetv2_50"])
+def test_a_head_with_hidden_layers_can_be_put_in_and_taken_out(name):
+    network = create_network(name, 4, head_hidden=[16, 8], head_dropout=0.5)
+    kinds = [type(layer).__name__ for layer in network.head]
+    assert kinds == ["Linear", "ReLU", "Dropout", "Linear", "ReLU", "Dropout", "Linear"]
+    assert [layer.out_features for layer in network.head if isinstance(layer, nn.Linear)] == [16, 8, 4]
+    assert network(images(network)).shape == (2, 4)
+    network.replace_head(3)
+    assert network(images(network)).shape == (2, 3)
+
+
+def test_dropout_without_hidden_layers_acts_on_the_features():
+    network = create_network("resnet20", 4, head_dropout=0.3)
+    assert [type(layer).__name__ for layer in network.head] == ["Dropout", "Linear"]
+
+
+def test_a_new_head_keeps_mode_and_type(network):
+    network.double().eval().replace_head(3, hidden=[4])
+    assert network.head[0].weight.dtype == torch.float64
+    assert not network.head.training
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [({"dropout": 1.0}, "dropout is 1.0"), ({"hidden": [0]}, "positive widths"), ({"dropout": -0.1}, "dropout is -0.1")],
+)
+def test_a_senseless_head_is_refused(network, options, message):
+    with pytest.raises(UserError, match=message):
+        network.replace_head(3, **options)
+
+
+def test_building_a_network_draws_nothing_for_its_check(network):
+    torch.manual_seed(3)
+    body = copy.deepcopy(network.body)
+    state = torch.get_rng_state()
+    StagedNetwork("resnet20", body)
+    assert torch.equal(torch.get_rng_state(), state)
