@@ -150,11 +150,17 @@ def _quiet() -> None:
     for name in ("lightning.pytorch", "lightning.fabric", "lightning_utilities"):
         logging.getLogger(name).setLevel(logging.WARNING)
     log = logging.getLogger("resnet_tl")
-    log.setLevel(logging.INFO if rank_zero_only.rank == 0 else logging.ERROR)
+    log.setLevel(logging.INFO if getattr(rank_zero_only, "rank", 0) == 0 else logging.ERROR)
     if not log.handlers:
         handler = logging.StreamHandler(sys.stdout)
         handler.setFormatter(logging.Formatter("%(message)s"))
         log.addHandler(handler)
         log.propagate = False
-    warnings.filterwarnings("ignore", category=DeprecationWarning)
-    warnings.filterwarnings("ignore", message=".*srun.*")
+    for message in (
+        ".*LeafSpec.*",  # Lightning's own use of torch
+        ".*in eval mode at the start of training.*",  # frozen stages are meant to be
+        ".*srun.*",
+        ".*does not have many workers.*",
+        ".*`ModelCheckpoint.*dirpath.*exists.*",
+    ):
+        warnings.filterwarnings("ignore", message=message)

@@ -26,7 +26,9 @@ def main(argv: list[str]) -> None:
         allow_abbrev=False,
     )
     parser.add_argument("run", metavar="RUN", help="a run such as runs/freeze_backbone-1, or a model bundle")
-    parser.add_argument("images", metavar="IMAGES", nargs="+", help="files, folders, globs, or a CSV with a path column")
+    parser.add_argument(
+        "images", metavar="IMAGES", nargs="+", help="files, folders, globs, or a CSV with a column path"
+    )
     parser.add_argument("-o", "--output", type=Path, help="write the table to this CSV file; default: print it")
     parser.add_argument("--top", type=int, default=3, help="classes to print for each image; default: 3")
     parser.add_argument("--batch_size", type=int, default=32, help="images at once; default: 32")

@@ -7,17 +7,15 @@ import os
 import shutil
 import stat
 import sys
-import tempfile
 import urllib.error
 import urllib.request
 import zipfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path, PurePosixPath
 
 from resnet_tl.errors import UserError, nearest
+from resnet_tl.files import replacing_folder
 
 TIMEOUT = 30
 """Seconds without an answer after which a download is given up."""
@@ -147,7 +145,7 @@ def fetch(name: str, folder: Path | None = None, progress: bool = True) -> Path:
     elif source.archive is None:
         raise UserError(f"{name} cannot be fetched by this command. {source.how_to}")
     else:
-        with whole_folder(root) as temporary:
+        with replacing_folder(root) as temporary:
             part = temporary.with_name(f"{temporary.name}.zip.part")
             try:
                 digest = _download(source.archive, part, progress)
@@ -156,34 +154,6 @@ def fetch(name: str, folder: Path | None = None, progress: bool = True) -> Path:
             finally:
                 part.unlink(missing_ok=True)
     return root
-
-
-@contextmanager
-def whole_folder(folder: Path) -> Iterator[Path]:
-    """Gives an empty temporary folder beside `folder`; at the end it takes that name, on an error it is removed.
-
-    When another process has made `folder` meanwhile, that one is kept.
-    """
-    folder = Path(folder).absolute()
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
-    except OSError as error:
-        raise UserError(f"{folder} cannot be made ({error.strerror}); choose another folder.") from error
-    try:
-        yield temporary
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o777 & ~umask)
-        if folder.is_dir() and not any(folder.iterdir()):
-            folder.rmdir()
-        try:
-            temporary.rename(folder)
-        except OSError:
-            if not folder.is_dir():
-                raise
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _download(address: str, path: Path, progress: bool) -> str:

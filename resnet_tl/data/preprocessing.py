@@ -92,21 +92,10 @@ def plan_preprocessing(
     *,
     crop_ratio: float,
     storage_size: int | None = None,
-    mean: tuple[float, ...] = IMAGENET_MEAN,
-    std: tuple[float, ...] = IMAGENET_STD,
-    channels: int = 3,
     **rest: Any,
 ) -> Preprocessing:
-    """Fills in what follows from a few choices: the storage and crop sizes, and mean and deviation per channel.
-
-    A centre crop covers `crop_ratio` of the short side. Statistics for three colours serve one grey channel by their
-    mean; an alpha channel is centred on a half.
-    """
+    """Fills in what follows from the size: a centre crop covers `crop_ratio` of the stored image's short side."""
     if storage_size is None:
         storage_size = round(size / crop_ratio)
-    if channels == 1:
-        mean, std = (sum(mean) / len(mean),), (sum(std) / len(std),)
-    elif channels == 4:
-        mean, std = (*mean, 0.5), (*std, 0.5)
     crop_size = min(storage_size, round(storage_size * crop_ratio))
-    return Preprocessing(size, storage_size, crop_size, mean=mean, std=std, channels=channels, **rest)
+    return Preprocessing(size, storage_size, crop_size, **rest)

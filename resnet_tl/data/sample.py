@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
-from resnet_tl.data.catalog import whole_folder
+from resnet_tl.files import replacing_folder
 
 SPECIES = ("clover", "dandelion", "grass", "mayweed", "violet")
 TRAIN_COUNTS = (96, 84, 88, 68, 64)
@@ -44,7 +44,7 @@ RED: Colour = np.array([0.55, 0.22, 0.2])
 
 def draw_sample(folder: Path) -> None:
     """Draws the whole data set; `folder` appears complete or not at all."""
-    with whole_folder(folder) as temporary:
+    with replacing_folder(folder) as temporary:
         for name, train_count in zip(SPECIES, TRAIN_COUNTS, strict=True):
             for split, count in (("train", train_count), ("val", VAL_COUNT)):
                 for number in range(1, count + 1):

@@ -71,8 +71,9 @@ class StagedNetwork(nn.Module):
     def freeze(self, names: Collection[str]) -> None:
         """Freezes exactly these stages (no gradient, always in eval); all others train. The head is not touched."""
         wanted = frozenset(names)
-        for name in wanted.union(self.stage_names):
-            self.stage(name).requires_grad_(name not in wanted)
+        stages = {name: self.stage(name) for name in (*self.stage_names, *wanted)}
+        for name, stage in stages.items():
+            stage.requires_grad_(name not in wanted)
         self.frozen = wanted
         self.train(self.training)
 

@@ -101,6 +101,7 @@ class ImageClassifier(L.LightningModule):
         self.architecture: dict[str, Any] = {}
         self.resolved: dict[str, tuple[Any, str]] = {}  # setting -> what `auto` became, and why
         self.predictions: dict[str, pd.DataFrame] = {}  # split -> the newest prediction table
+        self.metrics: dict[str, dict[str, float]] = {}  # split -> its numbers, in double precision
         self.phase: int | None = None
         self._frozen_digest = ""
         self._frozen_when_wrapped: frozenset[str] = frozenset()
@@ -146,7 +147,7 @@ class ImageClassifier(L.LightningModule):
         self.origin = load_weights(self.network, self.hparams["weights"], classes=data.classes)
         self.preprocessing = self._plan_preprocessing(data, self.origin)
         if self.hparams["class_weights"] == "balanced":
-            counts = np.bincount(data.index.labels[data.index.rows("train")], minlength=len(data.classes))  # type: ignore[union-attr]
+            counts = np.bincount(data.index.labels[data.index.rows("train")], minlength=len(data.classes))
             self._loss_weights = torch.from_numpy(counts.sum() / (len(counts) * counts)).float()
         self.network.freeze(self._frozen_at(0))
         self._frozen_when_wrapped = self.network.frozen
@@ -157,7 +158,7 @@ class ImageClassifier(L.LightningModule):
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(self.hparams["seed"])
             self.network = create_network(**self.architecture, num_classes=len(classes))
-        self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.network.to(memory_format=torch.channels_last)
         self.train_accuracy = MulticlassAccuracy(num_classes=len(classes), average="micro")
         mixers: list[v2.Transform] = []
         if self.hparams["mixup"]:
@@ -237,7 +238,7 @@ class ImageClassifier(L.LightningModule):
         strategy = self.trainer.strategy
         if isinstance(strategy.model, DistributedDataParallel):
             strategy.model = None
-            strategy.model = strategy._setup_model(self)  # type: ignore[attr-defined]
+            strategy.model = strategy._setup_model(self)
 
     def configure_optimizers(self) -> Any:
         assert self.network is not None
@@ -339,9 +340,9 @@ class ImageClassifier(L.LightningModule):
             classes=self.classes,
         )
         self.predictions[split] = table
-        # Every rank computed them from the same table, so that they are equal without a reduction.
-        metrics = {f"{split}_{name}": value for name, value in compute_metrics(table).items()}
-        self.log_dict(metrics, prog_bar=False, sync_dist=False)
+        # Every rank computes them from the same table, so that they are equal without a reduction.
+        self.metrics[split] = compute_metrics(table)
+        self.log_dict({f"{split}_{name}": value for name, value in self.metrics[split].items()}, sync_dist=False)
 
     def _gather(self) -> tuple[np.ndarray, np.ndarray]:
         """Rows (N,) in order and their logits (N, classes), of all ranks."""

@@ -16,12 +16,7 @@ from resnet_tl.evaluation.predictions import write_predictions
 from resnet_tl.files import write_text
 from resnet_tl.run import Run
 from resnet_tl.training.classifier import ImageClassifier
-from resnet_tl.training.recorder import RunRecorder, data_facts
-
-
-def monitor_mode(monitor: str) -> str:
-    """A loss is to be small, everything else to be large."""
-    return "min" if monitor.endswith("loss") else "max"
+from resnet_tl.training.recorder import RunRecorder, best_epoch, data_facts, monitor_mode
 
 
 def best_checkpoint(monitor: str) -> ModelCheckpoint:
@@ -57,12 +52,9 @@ def fit(
     metrics: dict[str, dict[str, float]] = {}
     for split, evaluate in (("val", trainer.validate), ("test", trainer.test)):
         if len(data.index.rows(split)):  # type: ignore[union-attr]
-            found = evaluate(model, datamodule=data, ckpt_path=checkpoint, verbose=False, weights_only=True)[0]  # type: ignore[operator]
-            metrics[split] = {
-                name.removeprefix(f"{split}_"): value
-                for name, value in found.items()
-                if name.startswith(f"{split}_") and math.isfinite(value)
-            }
+            evaluate(model, datamodule=data, ckpt_path=checkpoint, verbose=False, weights_only=True)
+            # JSON has no word for what is not defined, such as the AUROC of a single class.
+            metrics[split] = {name: value for name, value in model.metrics[split].items() if math.isfinite(value)}
     assert recorder.run is not None
     if trainer.is_global_zero:
         _write(recorder.run, model, data, trainer, best, metrics)
@@ -83,21 +75,13 @@ def _write(
         confusion_matrix(table, run.figure(f"confusion_{split}"))
     bundle = model.save(run.path / "model", precision=str(trainer.precision), metrics=metrics, data=data_facts(data))
     summary: dict[str, Any] = {
-        "best_epoch": _best_epoch(run, model.hparams["monitor"]),
+        "best_epoch": best_epoch(run.history, model.hparams["monitor"]),
         "monitor": model.hparams["monitor"],
         "monitor_mode": monitor_mode(model.hparams["monitor"]),
         "metrics": metrics,
         "bundle_digest": bundle.digest,
     }
     write_text(run.path / "summary.json", json.dumps(summary, indent=2) + "\n")
-
-
-def _best_epoch(run: Run, monitor: str) -> int | None:
-    if not run.metrics_file.is_file() or monitor not in run.history:
-        return None
-    column = run.history[monitor]
-    best = column.idxmin() if monitor_mode(monitor) == "min" else column.idxmax()
-    return int(run.history["epoch"][best])
 
 
 def _is_out_of_memory(error: BaseException) -> bool:

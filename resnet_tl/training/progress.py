@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from typing import Any
 
@@ -20,7 +21,8 @@ class FitProgress(ProgressBar):
 
     def __init__(self, console: Console | None = None) -> None:
         super().__init__()
-        self.console = console or Console()
+        # Without a terminal a line is a line, however long.
+        self.console = console or Console(width=None if sys.stdout.isatty() else 200)
         self.bar: Progress | None = None
         self.enabled = True
 
@@ -83,7 +85,7 @@ class FitProgress(ProgressBar):
             if key in values:
                 shown.append(f"{label} {values[key]:.4f}")
         shown.append(f"{self.images_per_second:.0f} images/s")
-        self.console.print("  ".join(shown), highlight=False)
+        self.console.print("  ".join(shown), highlight=False, soft_wrap=True)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._stop()

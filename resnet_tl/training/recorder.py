@@ -39,7 +39,7 @@ class RunRecorder(L.Callback):
         self.folder = folder
         self.recipe = recipe
         self.run: Run | None = None
-        self.history: list[dict[str, float]] = []
+        self.history: list[dict[str, float | str]] = []
         check_root(Path(folder).parent if folder else "runs")
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
@@ -95,20 +95,18 @@ class RunRecorder(L.Callback):
             return
         assert self.run is not None
         assert isinstance(pl_module, ImageClassifier)
-        metrics = {
-            name: float(value)
-            for name, value in trainer.callback_metrics.items()
-            if name.startswith(("train_", "val_")) and not name.endswith("_step")
-        }
+        training = {name: float(trainer.callback_metrics[name]) for name in ("train_loss", "train_accuracy")}
+        validation = {f"val_{name}": value for name, value in pl_module.metrics.get("val", {}).items()}
         self.history.append(
             {
                 "epoch": trainer.current_epoch + 1,
                 "step": trainer.global_step,
                 "phase": str(pl_module.schedule.phases[pl_module.phase or 0]),
-                **{name: metrics[name] for name in sorted(metrics)},
+                **training,
+                **validation,
                 "learning_rate": trainer.optimizers[0].param_groups[-1]["lr"],
                 "seconds": round(time.perf_counter() - self.epoch_started, 3),
-            }  # type: ignore[dict-item]
+            }
         )
         with replacing(self.run.metrics_file) as file:
             pd.DataFrame(self.history).to_csv(file, index=False)
@@ -116,7 +114,25 @@ class RunRecorder(L.Callback):
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if trainer.is_global_zero and self.history:
             assert self.run is not None
-            learning_curves(pd.DataFrame(self.history), self.run.figure("learning_curves"))
+            assert isinstance(pl_module, ImageClassifier)
+            history = pd.DataFrame(self.history)
+            learning_curves(
+                history, self.run.figure("learning_curves"), best_epoch(history, pl_module.hparams["monitor"])
+            )
+
+
+def monitor_mode(monitor: str) -> str:
+    """A loss is to be small, everything else to be large."""
+    return "min" if monitor.endswith("loss") else "max"
+
+
+def best_epoch(history: pd.DataFrame, monitor: str) -> int | None:
+    """The first epoch with the best monitored metric; None when it was never measured."""
+    if monitor not in history or history[monitor].isna().all():
+        return None
+    column = history[monitor]
+    position = column.argmin() if monitor_mode(monitor) == "min" else column.argmax()
+    return int(history["epoch"].iloc[position])
 
 
 def environment(trainer: L.Trainer) -> dict[str, object]:

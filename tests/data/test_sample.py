@@ -7,8 +7,8 @@ import pytest
 from PIL import Image
 
 from resnet_tl.data import sample
-from resnet_tl.data.catalog import whole_folder
 from resnet_tl.data.sample import SPECIES, draw_sample, draw_seedling
+from resnet_tl.files import replacing_folder
 
 
 def digests(folder: Path) -> dict[str, str]:
@@ -96,7 +96,7 @@ def test_an_interrupted_drawing_leaves_nothing(tmp_path, monkeypatch):
 
 
 def test_a_folder_that_another_process_finished_first_is_kept(tmp_path):
-    with whole_folder(tmp_path / "made") as temporary:
+    with replacing_folder(tmp_path / "made") as temporary:
         (temporary / "mine.txt").write_text("second")
         (tmp_path / "made").mkdir()
         (tmp_path / "made" / "theirs.txt").write_text("first")

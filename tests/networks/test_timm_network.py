@@ -46,6 +46,8 @@ def test_listing_the_networks_imports_no_torch():
 
 
 def test_building_a_named_cifar_network_imports_no_timm():
-    code = "import sys; from resnet_tl.networks import *; create_network('resnet20', 3); sys.exit('timm' in sys.modules)"
+    code = (
+        "import sys; from resnet_tl.networks import *; create_network('resnet20', 3); sys.exit('timm' in sys.modules)"
+    )
     code = code.replace("import *", "import create_network")
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
