@@ -141,7 +141,7 @@ def _find_head(body: nn.Module, name: str) -> tuple[str, int]:
     if isinstance(last, nn.Conv2d) and last.kernel_size == (1, 1) and last.groups == 1:
         # ResNet v2 ends in a 1x1 convolution of the pooled features, which is a linear layer.
         linear = nn.Linear(last.in_channels, last.out_channels, bias=last.bias is not None)
-        linear.load_state_dict({key: tensor.squeeze() for key, tensor in last.state_dict().items()})
+        linear.load_state_dict({key: tensor.reshape(tensor.shape[:2]) for key, tensor in last.state_dict().items()})
         body.set_submodule(path, nn.Sequential(nn.Flatten(), linear))
         return f"{path}.1", linear.in_features
     if not isinstance(last, nn.Linear):

@@ -170,14 +170,15 @@ class ImageClassifier(L.LightningModule):
     def _plan_preprocessing(self, data: ImageDataModule, origin: WeightsOrigin) -> Preprocessing:
         size = data.image_size
         if size is None:
-            if origin.image_size > SMALL:
-                size, why = origin.image_size, "the size that the weights were trained at"
+            if origin.source == "none" and data.short_side <= SMALL:
+                size, why = data.short_side, "the images' short side (median)"
             else:
-                size, why = min(SMALL, data.short_side), f"the images' short side is {data.short_side} px (median)"
+                size, why = origin.image_size, "the size that the weights were trained at"
             self._resolve("data.image_size", size, why)
+        crop_ratio = origin.crop_ratio if size > SMALL else 1.0  # nothing to spare at the border of small images
         planned = plan_preprocessing(
             size,
-            crop_ratio=origin.crop_ratio,
+            crop_ratio=crop_ratio,
             storage_size=data.storage_size,
             mean=origin.mean,
             std=origin.std,
@@ -187,7 +188,7 @@ class ImageClassifier(L.LightningModule):
             decoder=DECODER,
         )
         if data.storage_size is None:
-            self._resolve("data.storage_size", planned.storage_size, f"image_size / {origin.crop_ratio:g}")
+            self._resolve("data.storage_size", planned.storage_size, f"image_size / {crop_ratio:g}")
         return planned
 
     def _resolve(self, setting: str, value: Any, why: str) -> None:

@@ -119,7 +119,7 @@ def test_a_file_with_python_objects_is_refused_and_runs_nothing(content, tmp_pat
     assert not Path("pwned").exists()
 
 
-@pytest.mark.parametrize("content", [b"", b"no tensors", pickle.dumps({"a": 1})])
+@pytest.mark.parametrize("content", [b"", b"no tensors", pickle.dumps({"a": 1}, protocol=2)])
 @pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
 def test_a_damaged_file_is_refused_in_one_sentence(content, suffix, tmp_path):
     damaged = tmp_path / f"damaged{suffix}"
