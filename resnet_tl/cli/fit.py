@@ -19,7 +19,12 @@ def main(argv: list[str]) -> None:
         flags = ["--help"]
     from resnet_tl.cli.fit_parser import FitCLI
 
-    FitCLI(recipes, flags).run()
+    cli = FitCLI(recipes, flags)
+    run = cli.run()
+    if cli.trainer.is_global_zero:
+        from resnet_tl.training.summary import print_summary
+
+        print_summary(run)
 
 
 def split_recipes(argv: list[str]) -> tuple[list[Path], list[str]]:

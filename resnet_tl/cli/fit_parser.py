@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import warnings
 from pathlib import Path
@@ -109,6 +110,13 @@ class FitCLI(LightningCLI):
         except MisconfigurationException as error:
             raise UserError(" ".join(str(error).split())) from error
 
+    def before_instantiate_classes(self) -> None:
+        """Lightning starts as many processes on a CPU as it is told to; a hundred fill the memory."""
+        devices, cpus = self.config.trainer.devices, os.cpu_count() or 1
+        on_cpu = self.config.trainer.accelerator == "cpu" or not _has_accelerator()
+        if on_cpu and str(devices).lstrip("-").isdigit() and int(devices) > cpus:
+            raise UserError(f"trainer.devices is {devices}, but this machine has {cpus} CPU cores to share.")
+
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         name = self.recipes[-1].stem if self.recipes else "fit"
         self.recorder = RunRecorder(name, self.config.run, self._resolved_recipe)
@@ -143,6 +151,12 @@ class FitCLI(LightningCLI):
 def _epochs(schedule: Any, default: int) -> int:
     epochs = [phase["epochs"] for phase in schedule or []]
     return sum(epochs) if epochs and None not in epochs else default
+
+
+def _has_accelerator() -> bool:
+    import torch
+
+    return torch.cuda.is_available() or torch.backends.mps.is_available()
 
 
 def _quiet() -> None:

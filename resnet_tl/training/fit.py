@@ -57,7 +57,7 @@ def fit(
             metrics[split] = {name: value for name, value in model.metrics[split].items() if math.isfinite(value)}
     assert recorder.run is not None
     if trainer.is_global_zero:
-        _write(recorder.run, model, data, trainer, best, metrics)
+        _write(recorder.run, model, data, trainer, metrics)
     trainer.strategy.barrier()
     return recorder.run
 
@@ -67,7 +67,6 @@ def _write(
     model: ImageClassifier,
     data: ImageDataModule,
     trainer: L.Trainer,
-    best: ModelCheckpoint,
     metrics: dict[str, dict[str, float]],
 ) -> None:
     for split, table in model.predictions.items():
