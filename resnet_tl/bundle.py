@@ -20,7 +20,7 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class Bundle:
-    """What `model.json` says; the weights beside it are read by `network()`.
+    """What `model.json` says; the weights beside it are read by `load_network()`.
 
     Args:
         path: the folder with `model.json` and `weights.safetensors`.
@@ -82,8 +82,13 @@ class Bundle:
             raise UserError(f"{self.path} has no weights.safetensors.")
         if file_digest(self.weights_file) != self.digest:
             raise UserError(f"{self.weights_file} is damaged: it is not the file that model.json was written with.")
-        network = create_network(**self.network, num_classes=len(self.classes))
-        network.load_state_dict(load_file(self.weights_file))
+        try:
+            network = create_network(**self.network, num_classes=len(self.classes))
+            network.load_state_dict(load_file(self.weights_file))
+        except (RuntimeError, TypeError) as error:
+            raise UserError(
+                f"{self.path / 'model.json'} was changed: its network or classes do not fit its weights."
+            ) from error
         return network.eval()
 
 
@@ -109,5 +114,6 @@ def write_bundle(bundle: Bundle, network: StagedNetwork) -> Bundle:
 
 
 def file_digest(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -58,6 +58,8 @@ class Run:
     def create_at(cls, path: str | Path) -> Run:
         """A new folder of a given name; UserError when there is something in it."""
         path = Path(path)
+        if path.exists() and not path.is_dir():
+            raise UserError(f"{path} is a file; a run needs a folder of its own: choose another --run.")
         if path.is_dir() and any(path.iterdir()):
             raise UserError(f"{path} is not empty; a run needs a folder of its own: choose another --run.")
         path.mkdir(parents=True, exist_ok=True)
@@ -91,22 +93,19 @@ class Run:
     @cached_property
     def summary(self) -> dict[str, Any]:
         """Best epoch, monitored metric, and the metrics of the bundle on each evaluated split."""
-        file = self.path / "summary.json"
-        if not file.is_file():
-            raise UserError(f"{self.path} has no summary.json: its training did not end.")
-        return json.loads(file.read_text(encoding="utf-8"))
+        return json.loads(self._written("summary.json", "its training did not end").read_text(encoding="utf-8"))
 
     @cached_property
     def data_facts(self) -> dict[str, Any]:
         """Where the images came from, counts for each class, and their fingerprint."""
-        return json.loads((self.path / "data" / "facts.json").read_text(encoding="utf-8"))
+        return json.loads(self._written("data/facts.json", "its training did not begin").read_text(encoding="utf-8"))
 
     @cached_property
     def history(self) -> pd.DataFrame:
         """`metrics.csv`: one row for each epoch."""
         import pandas as pd
 
-        return pd.read_csv(self.metrics_file)
+        return pd.read_csv(self._written("metrics.csv", "its first epoch did not end"))
 
     def predictions(self, split: str = "val") -> pd.DataFrame:
         """The prediction table of a split."""
@@ -123,6 +122,12 @@ class Run:
         from resnet_tl.bundle import Bundle
 
         return Bundle.open(self.path)
+
+    def _written(self, name: str, otherwise: str) -> Path:
+        """A file of the run; UserError when the fit did not come that far."""
+        if not (self.path / name).is_file():
+            raise UserError(f"{self.path} has no {name}: {otherwise}.")
+        return self.path / name
 
 
 def check_root(root: str | Path) -> None:

@@ -9,6 +9,7 @@ from resnet_tl.recipe import find_recipe, load_recipe
 
 
 def main(argv: list[str]) -> None:
+    """Trains by recipes and flags, and says where the results are."""
     if "-h" in argv or "--help" in argv:
         from resnet_tl.cli.fit_help import print_help
 

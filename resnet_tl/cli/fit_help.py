@@ -46,6 +46,7 @@ TRAINING = {
 
 
 def print_help() -> None:
+    """Our own options with their defaults, then the common ones of Lightning and torch."""
     print(INTRODUCTION)
     for title, prefix, file, name in (
         ("images", "data", "data/datamodule.py", "ImageDataModule"),

@@ -18,6 +18,7 @@ examples:
 
 
 def main(argv: list[str]) -> None:
+    """Predicts, and prints or writes the prediction table."""
     parser = argparse.ArgumentParser(
         prog="resnet-tl predict",
         description="Classify images with a run or a model bundle: id, path, predicted class, probabilities.",

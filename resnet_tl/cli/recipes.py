@@ -18,6 +18,7 @@ examples:
 
 
 def main(argv: list[str]) -> None:
+    """Lists, shows or copies."""
     parser = argparse.ArgumentParser(
         prog="resnet-tl recipes",
         description="The shipped recipes.",

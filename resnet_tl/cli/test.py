@@ -6,4 +6,5 @@ from resnet_tl.cli import validate
 
 
 def main(argv: list[str]) -> None:
+    """Evaluates the test split, or other labelled images."""
     validate.main(argv, split="test")

@@ -7,6 +7,7 @@ from pathlib import Path
 
 
 def main(argv: list[str], split: str = "val") -> None:
+    """Evaluates one split and prints its metrics, over all and per class."""
     command = {"val": "validate", "test": "test"}[split]
     parser = argparse.ArgumentParser(
         prog=f"resnet-tl {command}",

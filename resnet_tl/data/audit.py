@@ -52,12 +52,12 @@ def audit_images(index: ImageIndex, threads: int | None = None) -> Audit:
         else:
             sizes[row] = width, height
 
-    with ThreadPoolExecutor(threads or _cores()) as pool:
+    with ThreadPoolExecutor(threads or usable_cores()) as pool:
         for _ in pool.map(check, range(len(index))):
             pass  # taking the results raises what is no BadImage
     return Audit(sizes, dict(sorted(bad.items())))
 
 
-def _cores() -> int:
+def usable_cores() -> int:
     """Cores that this process may use; a container or a job often has fewer than the machine."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

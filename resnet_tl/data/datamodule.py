@@ -5,14 +5,14 @@ from __future__ import annotations
 import logging
 import os
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import lightning as L
 import numpy as np
 import pandas as pd
 import torch
 
-from resnet_tl.data.audit import Audit, audit_images
+from resnet_tl.data.audit import Audit, audit_images, usable_cores
 from resnet_tl.data.augmentation import Augmentation, Policy
 from resnet_tl.data.catalog import fetch
 from resnet_tl.data.index import ImageIndex
@@ -27,9 +27,14 @@ from resnet_tl.data.loader import (
 )
 from resnet_tl.data.preprocessing import Preprocessing
 from resnet_tl.data.splits import assign_splits
-from resnet_tl.errors import UserError
+from resnet_tl.errors import UserError, nearest
 
 log = logging.getLogger(__name__)
+
+ResizeRule = Literal["short_side", "squash"]
+Channels = Literal[1, 3, 4]
+OnBadImage = Literal["stop", "skip"]
+SamplerName = Literal["shuffled", "balanced"]
 
 
 class ImageDataModule(L.LightningDataModule):
@@ -70,12 +75,12 @@ class ImageDataModule(L.LightningDataModule):
         augmentation: Policy = "light",
         image_size: int | None = None,
         storage_size: int | None = None,
-        resize_rule: Literal["short_side", "squash"] = "short_side",
-        channels: Literal[1, 3, 4] = 3,
+        resize_rule: ResizeRule = "short_side",
+        channels: Channels = 3,
         val_fraction: float = 0.2,
         test_fraction: float = 0.0,
-        on_bad_image: Literal["stop", "skip"] = "stop",
-        sampler: Literal["shuffled", "balanced"] = "shuffled",
+        on_bad_image: OnBadImage = "stop",
+        sampler: SamplerName = "shuffled",
         workers: int | None = None,
         seed: int = 0,
     ) -> None:
@@ -99,6 +104,7 @@ class ImageDataModule(L.LightningDataModule):
         self.audit: Audit | None = None
         self.skipped: dict[str, str] = {}
         self.preprocessing: Preprocessing | None = None
+        self._check_words()
         self._check_numbers()
 
     @classmethod
@@ -112,6 +118,22 @@ class ImageDataModule(L.LightningDataModule):
         module = cls(root=root, **options)
         module.frame = frame
         return module
+
+    def _check_words(self) -> None:
+        """What the command line's parser would have refused; a plain caller has no parser."""
+        for name, words in (
+            ("augmentation", Policy),
+            ("resize_rule", ResizeRule),
+            ("channels", Channels),
+            ("on_bad_image", OnBadImage),
+            ("sampler", SamplerName),
+        ):
+            value, choices = getattr(self, name), get_args(words)
+            if value not in choices:
+                raise UserError(
+                    f"data.{name} is '{value}'; it must be one of {', '.join(map(str, choices))}."
+                    f"{nearest(value, choices)}"
+                )
 
     def _check_numbers(self) -> None:
         if self.batch_size < 1:
@@ -130,6 +152,8 @@ class ImageDataModule(L.LightningDataModule):
                 raise UserError(f"data.{name} is {value}; it must be 8 pixels or more.")
         if self.workers is not None and self.workers < 0:
             raise UserError(f"data.workers is {self.workers}; it must be 0 or more.")
+        if self.seed < 0:
+            raise UserError(f"data.seed is {self.seed}; it must be 0 or more.")
 
     # From files to an index.
 
@@ -148,11 +172,6 @@ class ImageDataModule(L.LightningDataModule):
             index, audit = self._without_bad_images(index, audit)
         self.audit = audit
         self.index = assign_splits(index, self.val_fraction, self.test_fraction, self.seed)
-        if not len(self.index.rows("val")):
-            raise UserError(
-                f"data.val_fraction is {self.val_fraction} and {self.index.root} has no val folder: "
-                "there is nothing to validate on; give it 0.2, or add a val folder."
-            )
         counts = ", ".join(f"{len(self.index.rows(split))} {split}" for split in self.index.counts().columns)
         log.info(f"{self.index.root}: {self.index.layout}; {len(self.index.classes)} classes; {counts} images")
 
@@ -235,21 +254,20 @@ class ImageDataModule(L.LightningDataModule):
 
     @property
     def _preprocessing(self) -> Preprocessing:
-        if self.preprocessing is None:
-            model = self.trainer.lightning_module if self.trainer else None
-            self.preprocessing = getattr(model, "preprocessing", None)
-        if self.preprocessing is None:
+        model = self.trainer.lightning_module if self.trainer else None
+        preprocessing = self.preprocessing or getattr(model, "preprocessing", None)
+        if preprocessing is None:
             raise UserError(
                 "The data module does not know the network's preprocessing: use it with an ImageClassifier, "
                 "or set its `preprocessing`."
             )
-        return self.preprocessing
+        return preprocessing
 
     def _rank_and_world(self) -> tuple[int, int]:
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
 
     def _loader(self, samples: ImageSamples, batches, epoch=lambda: 0) -> ImageLoader:
-        cpus = max(1, (os.cpu_count() or 1) // (self.trainer.num_devices if self.trainer else 1))
+        cpus = max(1, usable_cores() // (self.trainer.num_devices if self.trainer else 1))
         workers = self.workers
         if workers is None:
             # Beside a training step on the CPU, decoding threads beat processes (docs/performance.md).

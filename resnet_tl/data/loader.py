@@ -15,7 +15,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from resnet_tl.data.augmentation import Augmentation
-from resnet_tl.data.decode import decode
+from resnet_tl.data.decode import BadImage, decode
 from resnet_tl.data.index import ImageIndex
 from resnet_tl.data.preprocessing import Preprocessing
 
@@ -49,11 +49,12 @@ def epoch_order(rows: np.ndarray, seed: int, epoch: int, balanced_by: np.ndarray
 def training_batches(order: np.ndarray, batch_size: int, rank: int = 0, world: int = 1) -> list[np.ndarray]:
     """This rank's share of each step; every rank makes the same number of steps and no row comes twice.
 
-    A last step with fewer than two images for each rank is left out: BatchNorm cannot train on one.
+    A last step with a single image for some rank is left out, unless that is the batch size: BatchNorm cannot train
+    on one.
     """
     step = batch_size * world
     chunks = [order[start : start + step] for start in range(0, len(order), step)]
-    if len(chunks) > 1 and len(chunks[-1]) < 2 * world:
+    if len(chunks) > 1 and len(chunks[-1]) < min(2, batch_size) * world:
         chunks.pop()
     return [chunk[rank::world] for chunk in chunks]
 
@@ -67,7 +68,7 @@ def evaluation_batches(rows: np.ndarray, batch_size: int, rank: int = 0, world: 
     return np.array_split(rows[rank::world], -(-longest // batch_size)) if longest else []
 
 
-class ImageSamples(Dataset[Batch]):
+class ImageSamples(Dataset["Batch | BadImage"]):
     """The samples of an index by (row, view): decoded, resized, then augmented or centre-cropped."""
 
     def __init__(
@@ -95,10 +96,16 @@ class ImageSamples(Dataset[Batch]):
             "row": torch.from_numpy(rows.astype(np.int64)),
         }
 
-    def __getitem__(self, key: tuple[np.ndarray, int]) -> Batch:
-        """A whole batch, so that a worker process makes one per request."""
+    def __getitem__(self, key: tuple[np.ndarray, int]) -> Batch | BadImage:
+        """A whole batch, so that a worker process makes one per request.
+
+        An error is returned, for DataLoader would raise it with a stack trace instead of its own sentence.
+        """
         rows, view = key
-        return self.batch([self.view(self.stored(int(row)), int(row), view) for row in rows], rows)
+        try:
+            return self.batch([self.view(self.stored(int(row)), int(row), view) for row in rows], rows)
+        except BadImage as error:
+            return error
 
 
 class ImageLoader:
@@ -124,7 +131,7 @@ class ImageLoader:
         self.batches = batches
         self.epoch = epoch
         self.threads = threads
-        self.processes: DataLoader[Batch] | None = None
+        self.processes: DataLoader[Batch | BadImage] | None = None
         if workers:
             self.processes = DataLoader(
                 samples,
@@ -133,17 +140,24 @@ class ImageLoader:
                 num_workers=workers,
                 persistent_workers=True,
                 pin_memory=torch.cuda.is_available(),
+                generator=torch.Generator(),  # else each pass would draw a seed from the global generator
             )
 
     def __len__(self) -> int:
         return len(self.batches(self.epoch()))
 
     def __iter__(self) -> Iterator[Batch]:
-        return iter(self.processes) if self.processes else self._decode_in_threads()
+        return self._ask_processes(self.processes) if self.processes else self._decode_in_threads()
 
     def requests(self) -> list[tuple[np.ndarray, int]]:
         epoch = self.epoch()
         return [(rows, epoch) for rows in self.batches(epoch)]
+
+    def _ask_processes(self, processes: DataLoader[Batch | BadImage]) -> Iterator[Batch]:
+        for batch in processes:
+            if isinstance(batch, BadImage):
+                raise batch
+            yield batch
 
     def _decode_in_threads(self) -> Iterator[Batch]:
         ahead: deque = deque()

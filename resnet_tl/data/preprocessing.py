@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 RESIZE_RULES = ("short_side", "squash")
+MAX_ASPECT = 16
+"""Of a longer image only the middle is kept: whole, a line of one pixel would grow into gigabytes."""
 
 
 @dataclass(frozen=True)
@@ -58,16 +60,17 @@ class Preprocessing:
         height, width = image.shape[1:]
         if self.resize_rule == "squash":
             return self._resize(image, self.storage_size, self.storage_size)
-        scale = self.storage_size / min(height, width)
+        short = min(height, width)
+        image = _middle(image, min(height, MAX_ASPECT * short), min(width, MAX_ASPECT * short))
+        height, width = image.shape[1:]
+        scale = self.storage_size / short
         return self._resize(
             image, max(self.storage_size, round(height * scale)), max(self.storage_size, round(width * scale))
         )
 
     def centre(self, image: torch.Tensor) -> torch.Tensor:
         """The centre crop of a stored image (C, h, w) uint8 as the network's input (C, size, size) uint8."""
-        height, width = image.shape[1:]
-        top, left = round((height - self.crop_size) / 2), round((width - self.crop_size) / 2)
-        crop = image[:, top : top + self.crop_size, left : left + self.crop_size]
+        crop = _middle(image, self.crop_size, self.crop_size)
         return self._resize(crop, self.size, self.size).contiguous()
 
     def normalise(self, images: torch.Tensor) -> torch.Tensor:
@@ -85,6 +88,11 @@ class Preprocessing:
         if image.shape[1:] == (height, width):
             return image
         return resize(image, [height, width], InterpolationMode(self.interpolation), antialias=True)
+
+
+def _middle(image: torch.Tensor, height: int, width: int) -> torch.Tensor:
+    top, left = round((image.shape[1] - height) / 2), round((image.shape[2] - width) / 2)
+    return image[:, top : top + height, left : left + width]
 
 
 def plan_preprocessing(

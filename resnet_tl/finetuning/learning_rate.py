@@ -29,7 +29,7 @@ class WarmupCosine:
 
     def __call__(self, step: int) -> float:
         phase = max(number for number, start in enumerate(self.starts) if step >= start)
-        end = self.starts[phase + 1] if phase + 1 < len(self.starts) else self.total
+        end = min((self.total, *self.starts[phase + 1 : phase + 2]))
         steps = max(1, end - self.starts[phase])
         rising = max(1, round(self.warmup * steps))
         done = min(step - self.starts[phase], steps)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
@@ -13,7 +12,7 @@ import pandas as pd
 import torch
 
 from resnet_tl.bundle import Bundle
-from resnet_tl.data.audit import audit_images
+from resnet_tl.data.audit import audit_images, usable_cores
 from resnet_tl.data.index import ImageIndex
 from resnet_tl.data.layouts import unlabelled
 from resnet_tl.data.loader import ImageLoader, ImageSamples, evaluation_batches
@@ -73,7 +72,7 @@ class Predictor:
         loader = ImageLoader(
             ImageSamples(index, self.bundle.preprocessing),
             lambda epoch: evaluation_batches(rows, batch_size),
-            threads=min(8, os.cpu_count() or 1),
+            threads=min(8, usable_cores()),
         )
         logits = [self.logits(batch["image"]).cpu().numpy() for batch in loader]
         return prediction_table(

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from resnet_tl.data.index import ImageIndex
+from resnet_tl.data.index import UNLABELLED, ImageIndex
 from resnet_tl.data.layouts import from_dataframe, read_images
 from resnet_tl.errors import UserError, nearest
 from resnet_tl.evaluation.metrics import compute_metrics
@@ -22,7 +22,7 @@ def score(path: str | Path, split: str, root: str | Path | None = None) -> tuple
     Args:
         path: a run, or with `root` a bundle too.
         split: `val` or `test`.
-        root: other labelled images: their split of that name, or all of them when they have none.
+        root: other labelled images: their split of that name, or all of them when they have no splits.
 
     Raises:
         UserError: the run has no such split, its images are gone, or the classes are not those of the network.
@@ -31,10 +31,12 @@ def score(path: str | Path, split: str, root: str | Path | None = None) -> tuple
     predictor = Predictor(path)
     index = _in_order_of(predictor.classes, index)
     rows = index.rows(split)
+    if root is None and not len(rows):
+        raise UserError(f"{path} has no {split} images; name a folder of labelled images with --root.")
     if not len(rows):
-        if root is None:
-            raise UserError(f"{path} has no {split} images; name a folder of labelled images with --root.")
-        rows = np.arange(len(index))
+        rows = index.rows("")  # the images of a folder without splits
+    if not len(rows):
+        raise UserError(f"{root} has no {split} images; name a folder that has, or one without splits.")
     table = predictor.predict_rows(index, rows)
     return table, compute_metrics(table)
 
@@ -53,5 +55,5 @@ def _in_order_of(classes: tuple[str, ...], index: ImageIndex) -> ImageIndex:
                 f"{index.root} has the class '{name}', which the network does not know; it knows "
                 f"{', '.join(classes)}.{nearest(name, classes)}"
             )
-    positions = np.array([classes.index(name) for name in index.classes])
+    positions = np.array([*(classes.index(name) for name in index.classes), UNLABELLED])  # -1 finds the last one
     return replace(index, table=index.table.assign(label=positions[index.labels]), classes=classes)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import math
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -128,11 +129,14 @@ class ImageClassifier(L.LightningModule):
 
     def configure_model(self) -> None:
         """Builds the network for the data module's classes; Lightning calls this after the data are set up."""
-        if self.network is not None or self._trainer is None:
+        if self._trainer is None:
             return
         data = getattr(self.trainer, "datamodule", None)
         if not isinstance(data, ImageDataModule):
             raise UserError("ImageClassifier needs an ImageDataModule: trainer.fit(model, datamodule=data).")
+        if self.network is not None:
+            self._check_classes(data.classes, "the images")
+            return
         name, why = choose_network(self.hparams["network"], data.short_side)
         if self.hparams["network"] == "auto":
             self._resolve("model.network", name, why)
@@ -146,11 +150,15 @@ class ImageClassifier(L.LightningModule):
         assert self.network is not None
         self.origin = load_weights(self.network, self.hparams["weights"], classes=data.classes)
         self.preprocessing = self._plan_preprocessing(data, self.origin)
-        if self.hparams["class_weights"] == "balanced":
-            counts = np.bincount(data.index.labels[data.index.rows("train")], minlength=len(data.classes))
-            self._loss_weights = torch.from_numpy(counts.sum() / (len(counts) * counts)).float()
         self.network.freeze(self._frozen_at(0))
-        self._frozen_when_wrapped = self.network.frozen
+
+    def _check_classes(self, classes: Sequence[str], whose: str) -> None:
+        """Outputs are told apart by their place alone, so that other classes would give wrong names."""
+        if tuple(classes) != self.classes:
+            raise UserError(
+                f"The classes of {whose} are {', '.join(classes)}, but those of the model are "
+                f"{', '.join(self.classes)}; make a new ImageClassifier whose `weights` are this model's bundle."
+            )
 
     def _build(self, *, name: str, classes: Sequence[str], **options: Any) -> None:
         self.classes = tuple(classes)
@@ -202,6 +210,16 @@ class ImageClassifier(L.LightningModule):
 
     # What trains.
 
+    def on_fit_start(self) -> None:
+        """Begins anew, also when this model was loaded or fitted before; DDP has just wrapped it."""
+        assert self.network is not None
+        self.phase, self._frozen_digest = None, ""
+        self._frozen_when_wrapped = self.network.frozen
+        if self.hparams["class_weights"] == "balanced":
+            index = self.trainer.datamodule.index  # type: ignore[attr-defined]
+            counts = np.bincount(index.labels[index.rows("train")], minlength=len(self.classes))
+            self._loss_weights = torch.from_numpy(counts.sum() / (len(counts) * counts)).float()
+
     def _frozen_at(self, epoch: int) -> tuple[str, ...]:
         assert self.network is not None
         return self.schedule.phases[self.schedule.phase_at(epoch)].frozen_stages(self.network.stage_names)
@@ -214,10 +232,11 @@ class ImageClassifier(L.LightningModule):
             self._prove_frozen()
             self.phase = phase
         self.network.freeze(self._frozen_at(self.current_epoch))
-        if not self._frozen_digest:
-            self._frozen_digest = digest(self.network, self.network.frozen)
         if self.network.frozen != self._frozen_when_wrapped:
             self._wrap_again()
+        if not self._frozen_digest:  # after wrapping, which gives every rank the buffers of rank 0
+            self._frozen_digest = digest(self.network, self.network.frozen)
+        self.metrics.pop("val", None)  # an epoch without validation has no numbers, not those of another one
 
     def on_train_epoch_end(self) -> None:
         if self.current_epoch + 1 in self.schedule.starts():
@@ -238,8 +257,9 @@ class ImageClassifier(L.LightningModule):
         self._frozen_when_wrapped = self.network.frozen
         strategy = self.trainer.strategy
         if isinstance(strategy.model, DistributedDataParallel):
-            strategy.model = None
+            strategy.model = None  # its reducer takes its hooks along
             strategy.model = strategy._setup_model(self)
+            strategy._register_ddp_hooks()  # type: ignore[attr-defined]
 
     def configure_optimizers(self) -> Any:
         assert self.network is not None
@@ -274,7 +294,7 @@ class ImageClassifier(L.LightningModule):
             scheduler_class = _class_at(given["class_path"])
             arguments = dict(given.get("init_args") or {})
             monitor = arguments.get("monitor", self.hparams["monitor"])
-            if isinstance(arguments.get("max_lr"), float):
+            if isinstance(arguments.get("max_lr"), float | int):
                 # One number would undo the groups' own rates.
                 arguments["max_lr"] = [arguments["max_lr"] * group["lr"] / lr for group in optimizer.param_groups]
             interval = "step" if scheduler_class.__name__ in STEPPED_EVERY_BATCH else "epoch"
@@ -282,8 +302,9 @@ class ImageClassifier(L.LightningModule):
         total = self.trainer.estimated_stepping_batches
         if total == float("inf"):
             raise UserError("trainer.max_epochs must be given: the learning rate falls to zero at the last epoch.")
-        epochs = self.trainer.max_epochs or 1
-        starts = [round(start / epochs * total) for start in self.schedule.starts()]
+        self.trainer.fit_loop.setup_data()
+        steps = math.ceil(self.trainer.num_training_batches / self.trainer.accumulate_grad_batches)
+        starts = [start * steps for start in self.schedule.starts()]
         scales = [1.0 if phase.lr is None else phase.lr / lr for phase in self.schedule.phases]
         factor = WarmupCosine(starts, int(total), scales, self.hparams["warmup"])
         return {"scheduler": warmup_cosine(optimizer, factor), "interval": "step"}
@@ -311,6 +332,12 @@ class ImageClassifier(L.LightningModule):
         return loss
 
     # Evaluation: exact, on the gathered table.
+
+    def on_validation_epoch_start(self) -> None:
+        self._outputs = []  # an interrupted evaluation may have left some
+
+    def on_test_epoch_start(self) -> None:
+        self._outputs = []
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         self._evaluation_step(batch)
@@ -373,9 +400,10 @@ class ImageClassifier(L.LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """A checkpoint describes its network: neither the data nor a weights file are needed."""
-        if self.network is not None:
-            return
         saved = checkpoint["resnet_tl"]
+        if self.network is not None:
+            self._check_classes(saved["classes"], "the checkpoint")
+            return
         self._build(classes=saved["classes"], **saved["network"])
         self.preprocessing = Preprocessing.from_dict(saved["preprocessing"])
         self.origin = WeightsOrigin(**saved["weights"]) if saved["weights"] else None

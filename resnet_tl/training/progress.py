@@ -74,7 +74,10 @@ class FitProgress(ProgressBar):
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if not self._shows(trainer):
             return
-        values = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        assert isinstance(pl_module, ImageClassifier)
+        # Validation's numbers of this epoch: Lightning's go on showing those of an earlier one.
+        values = {f"val_{name}": value for name, value in pl_module.metrics.get("val", {}).items()}
+        values |= {name: float(value) for name, value in trainer.callback_metrics.items() if name == "train_loss"}
         shown = [f"epoch {trainer.current_epoch + 1:>3}/{trainer.max_epochs}"]
         for key, label in (
             ("train_loss", "train loss"),
