@@ -15,6 +15,12 @@ class UserError(Exception):
 
 
 def nearest(word: str, choices: Iterable[str]) -> str:
-    """A clause such as `` Did you mean 'head'?``, or nothing when no choice is close to `word`."""
-    matches = get_close_matches(str(word), [str(choice) for choice in choices], n=1, cutoff=0.6)
-    return f" Did you mean '{matches[0]}'?" if matches else ""
+    """A clause such as `` Did you mean 'head'?``, or nothing when no choice is close to `word`.
+
+    Upper and lower case are the same; what begins with `word` is closer than any other.
+    """
+    by_lower = {str(choice).lower(): str(choice) for choice in choices}
+    word = str(word).lower()
+    longer = [choice for choice in by_lower if len(word) > 2 and choice.startswith(word)]
+    matches = longer or get_close_matches(word, by_lower, n=1, cutoff=0.6)
+    return f" Did you mean '{by_lower[matches[0]]}'?" if matches else ""

@@ -39,6 +39,18 @@ def write_text(path: str | Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8", newline="\n")
 
 
+def check_target(path: str | Path) -> None:
+    """Raises UserError when no file can be written at `path`; for use before the work that makes its content."""
+    path = Path(path).absolute()
+    if path.is_dir():
+        raise UserError(f"{path} is a folder; name the file to write in it.")
+    parent = next(folder for folder in path.parents if folder.exists())
+    if not parent.is_dir():
+        raise UserError(f"{path} cannot be written: {parent} is a file.")
+    if not os.access(parent, os.W_OK | os.X_OK):
+        raise UserError(f"{path} cannot be written: no permission in {parent}.")
+
+
 @contextmanager
 def replacing_folder(folder: Path) -> Iterator[Path]:
     """Gives an empty temporary folder beside `folder`; at the end it takes that name, on an error it is removed.

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from resnet_tl.errors import UserError, nearest
 
-SECTIONS = ("data", "model", "trainer", "optimizer", "lr_scheduler", "seed")
+GROUPS = ("data", "model", "trainer")  # sections that hold settings of their own
+SECTIONS = (*GROUPS, "optimizer", "lr_scheduler", "seed")
 
 
 @dataclass(frozen=True)
@@ -64,13 +66,15 @@ def load_recipe(path: Path) -> dict[str, Any]:
         problem = getattr(error, "problem", None) or "it is not text"
         raise UserError(f"{path} is not a YAML file{line}: {problem}.") from None
     if not isinstance(settings, dict):
-        raise UserError(f"{path} is not a recipe; it must have sections such as {', '.join(SECTIONS[:3])}.")
+        raise UserError(f"{path} is not a recipe; it must have sections such as {', '.join(GROUPS)}.")
     for section in settings:
         if section not in SECTIONS:
             raise UserError(
                 f"{path}: '{section}' is not a section of a recipe; they are {', '.join(SECTIONS)}."
                 f"{nearest(section, SECTIONS)}"
             )
+        if section in GROUPS and not isinstance(settings[section], dict):
+            raise UserError(f"{path}: {section} is '{settings[section]}'; it must hold settings, one on each line.")
     return settings
 
 
@@ -84,6 +88,7 @@ def resolved_text(settings: dict[str, Any], resolved: dict[str, tuple[Any, str]]
     """
     import yaml
 
+    settings = deepcopy(settings)
     for key, (value, _) in resolved.items():
         *path, last = key.split(".")
         section = settings

@@ -39,7 +39,8 @@ class Run:
         """An existing run; UserError when the folder is not one."""
         run = cls(path)
         if not (run.path / "recipe.yaml").is_file():
-            raise UserError(f"{path} is not a run: it has no recipe.yaml.{_nearest_folder(run.path)}")
+            reason = "it has no recipe.yaml" if run.path.exists() else "there is no such folder"
+            raise UserError(f"{path} is not a run: {reason}.{_nearest_folder(run.path)}")
         return run
 
     @classmethod
@@ -138,7 +139,8 @@ def check_root(root: str | Path) -> None:
     try:
         root.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(f"Runs cannot be written to {root}: {error.strerror}; choose another --run.") from None
+        reason = "it is a file" if root.is_file() else error.strerror
+        raise UserError(f"Runs cannot be written to {root}: {reason}; choose another --run.") from None
     if not os.access(root, os.W_OK | os.X_OK):
         raise UserError(f"Runs cannot be written to {root}: permission denied; choose another --run.")
 

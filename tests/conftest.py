@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -59,3 +61,31 @@ def blobs(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 pixels[..., 2 - channel] += 100
                 Image.fromarray(pixels).save(folder / f"{number}.png")
     return root
+
+
+@pytest.fixture
+def fit(blobs: Path, tmp_path: Path) -> Callable[..., Any]:
+    """Fits a resnet20 to the blobs with a real, quiet Trainer: three steps of eight images an epoch.
+
+    `fit(epochs, data={...}, trainer={...}, model=..., ckpt_path=..., **settings of ImageClassifier)` gives the model.
+    """
+    import lightning as L
+
+    from resnet_tl import ImageClassifier, ImageDataModule
+
+    def run(epochs: int | None = 1, *, data=None, trainer=None, model=None, ckpt_path=None, **settings) -> Any:
+        model = model or ImageClassifier(**{"network": "resnet20", "weights": "none", **settings})
+        images = ImageDataModule(blobs, **{"batch_size": 8, "image_size": 16, "workers": 0, **(data or {})})
+        quiet = {
+            "accelerator": "cpu",
+            "devices": 1,
+            "logger": False,
+            "enable_checkpointing": False,
+            "enable_progress_bar": False,
+            "enable_model_summary": False,
+            "default_root_dir": tmp_path,
+        }
+        L.Trainer(max_epochs=epochs, **quiet | (trainer or {})).fit(model, datamodule=images, ckpt_path=ckpt_path)
+        return model
+
+    return run

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from resnet_tl.cli.arguments import CommandParser
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -27,12 +28,10 @@ BAD_SHOWN = 20
 
 def main(argv: list[str]) -> int | None:
     """Lists, fetches or shows."""
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog="resnet-tl data",
         description="Known data sets, and a look at your own.",
         epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="list | fetch | show")
     verbs.add_parser("list", help="the data sets that fetch knows", allow_abbrev=False)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
+from resnet_tl.cli.arguments import CommandParser
 from resnet_tl.recipe import find_recipe, load_recipe
 
 
@@ -30,7 +30,7 @@ def main(argv: list[str]) -> None:
 
 def split_recipes(argv: list[str]) -> tuple[list[Path], list[str]]:
     """Takes every `--recipe NAME` out of the line, so that flags win wherever they stand."""
-    parser = argparse.ArgumentParser(prog="resnet-tl fit", add_help=False, allow_abbrev=False)
+    parser = CommandParser(prog="resnet-tl fit", add_help=False)
     parser.add_argument("--recipe", action="append", default=[])
     known, rest = parser.parse_known_args(argv)
     paths = [find_recipe(name) for name in known.recipe]

@@ -12,18 +12,20 @@ from typing import Any
 import yaml
 from jsonargparse import ActionConfigFile, ArgumentError
 from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import BaseFinetuning
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
-from resnet_tl.cli.parse_errors import check_keys, explain
+from resnet_tl.cli.parse_errors import check_keys, explain, plain
 from resnet_tl.data.datamodule import ImageDataModule
-from resnet_tl.errors import UserError
+from resnet_tl.errors import UserError, nearest
 from resnet_tl.finetuning.defaults import defaults_for
 from resnet_tl.recipe import load_recipe, resolved_text
 from resnet_tl.run import Run
 from resnet_tl.training.classifier import ImageClassifier
-from resnet_tl.training.fit import best_checkpoint, fit
+from resnet_tl.training.fit import best_checkpoint, fit, last_checkpoint
+from resnet_tl.training.monitor import check_monitor
 from resnet_tl.training.progress import FitProgress
 from resnet_tl.training.recorder import RunRecorder
 
@@ -40,7 +42,7 @@ class FitCLI(LightningCLI):
     """Parses recipes and flags, makes data module, classifier and trainer, and fits."""
 
     def __init__(self, recipes: list[Path], flags: list[str]) -> None:
-        self.recipes = recipes
+        self.recipes = {str(path): load_recipe(path) for path in recipes}
         self.flags = flags
         _quiet()
         super().__init__(
@@ -73,19 +75,22 @@ class FitCLI(LightningCLI):
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parses twice, since some defaults depend on the mode, and the mode on recipes and flags."""
-        for path in self.recipes:
-            check_keys(parser, load_recipe(path), str(path))
-        check_keys(parser, self.flags, "the command line")
+        for path, settings in self.recipes.items():
+            check_keys(parser, settings, path)
+        check_keys(parser, self.flags)
         try:
-            chosen = self._parse_with_defaults(parser, args, mode="all", schedule=None)
+            plain = [word for word in args if not word.startswith("--print_config")]  # printed by the second pass
+            chosen = self._parse_with_defaults(parser, plain, mode="all", schedule=None)
             mode, schedule = chosen.model.mode, chosen.model.schedule
             self.config = self._parse_with_defaults(parser, args, mode, schedule)
+            if self.config.optimizer is None:
+                raise UserError("optimizer is null; it must be an optimizer of torch such as AdamW or SGD.")
             if self.config.optimizer.class_path != "torch.optim.AdamW":
                 # Another optimizer was named: it has its own defaults, not AdamW's.
-                parser.set_defaults({"optimizer": None})
+                parser.set_defaults({"optimizer": {"class_path": self.config.optimizer.class_path}})
                 self.config = parser.parse_args(args)
         except ArgumentError as error:
-            raise explain(parser, str(error)) from error
+            raise explain(parser, str(error), self.flags, self.recipes) from error
 
     def _parse_with_defaults(self, parser: LightningArgumentParser, args: Any, mode: str, schedule: Any) -> Any:
         defaults = defaults_for(mode, schedule)
@@ -107,25 +112,47 @@ class FitCLI(LightningCLI):
     def instantiate_classes(self) -> None:
         try:
             super().instantiate_classes()
-        except MisconfigurationException as error:
-            raise UserError(" ".join(str(error).split())) from error
+        except (MisconfigurationException, ImportError, ValueError, RuntimeError) as error:
+            # A package that is missing, or settings that do not go together.
+            raise UserError(plain(str(error))) from error
 
     def before_instantiate_classes(self) -> None:
-        """Lightning starts as many processes on a CPU as it is told to; a hundred fill the memory."""
-        devices, cpus = self.config.trainer.devices, os.cpu_count() or 1
-        on_cpu = self.config.trainer.accelerator == "cpu" or not _has_accelerator()
-        if on_cpu and str(devices).lstrip("-").isdigit() and int(devices) > cpus:
-            raise UserError(f"trainer.devices is {devices}, but this machine has {cpus} CPU cores to share.")
+        """Refuses what Lightning would take, or would refuse in words for programmers."""
+        trainer = self.config.trainer
+        if self.config.seed < 0:
+            raise UserError(f"seed is {self.config.seed}; it must be 0 or more.")
+        for name in ("max_epochs", "accumulate_grad_batches"):
+            if trainer[name] == 0:
+                raise UserError(f"trainer.{name} is 0; it must be 1 or more.")
+        if trainer.enable_checkpointing is False or trainer.barebones:
+            setting = "barebones is true" if trainer.barebones else "enable_checkpointing is false"
+            raise UserError(f"trainer.{setting}, but a fit must keep its best weights; leave that setting out.")
+        _check_devices(trainer.accelerator, trainer.devices)
+        scheduler = (self.config.lr_scheduler or {}).get("init_args", {})
+        if "monitor" in scheduler:
+            check_monitor("lr_scheduler.monitor", scheduler["monitor"], scheduler["mode"])
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
-        name = self.recipes[-1].stem if self.recipes else "fit"
+        name = Path(list(self.recipes)[-1]).stem if self.recipes else "fit"
         self.recorder = RunRecorder(name, self.config.run, self._resolved_recipe)
         self.best = best_checkpoint(self.config.model.monitor)
-        callbacks = [self.recorder, self.best]
+        callbacks = [self.recorder, self.best, last_checkpoint()]
         if self.config.trainer.enable_progress_bar is not False:
             callbacks.append(FitProgress())
         given = self.config_init.trainer.callbacks or []
         given = given if isinstance(given, list) else [given]
+        for callback in given:
+            if isinstance(callback, BaseFinetuning):
+                raise UserError(
+                    f"trainer.callbacks: what {type(callback).__name__} does is set by model.mode and model.schedule."
+                )
+            if callback.state_key in {own.state_key for own in callbacks}:
+                raise UserError(
+                    "trainer.callbacks: a run keeps its best and its last weights already; "
+                    "give a further ModelCheckpoint another monitor or interval."
+                )
+            if getattr(callback, "monitor", None):
+                check_monitor("trainer.callbacks.monitor", callback.monitor, callback.mode)
         return super().instantiate_trainer(callbacks=[*callbacks, *given], **kwargs)
 
     def _resolved_recipe(self, model: ImageClassifier) -> str:
@@ -145,7 +172,7 @@ class FitCLI(LightningCLI):
         try:
             return fit(self.model, self.datamodule, self.trainer, self.recorder, self.best)
         except MisconfigurationException as error:
-            raise UserError(" ".join(str(error).split())) from error
+            raise UserError(plain(str(error))) from error
 
 
 def _epochs(schedule: Any, default: int) -> int:
@@ -153,10 +180,21 @@ def _epochs(schedule: Any, default: int) -> int:
     return sum(epochs) if epochs and None not in epochs else default
 
 
-def _has_accelerator() -> bool:
+def _check_devices(accelerator: Any, devices: Any) -> None:
+    """Lightning starts as many processes on a CPU as it is told to; a hundred fill the memory."""
     import torch
 
-    return torch.cuda.is_available() or torch.backends.mps.is_available()
+    has_gpu = torch.cuda.is_available() or torch.backends.mps.is_available()
+    names = ("auto", "cpu", "gpu", "cuda", "mps", "tpu")
+    if isinstance(accelerator, str) and accelerator not in names:
+        allowed = f"one of {', '.join(names)}.{nearest(accelerator, names)}"
+        raise UserError(f"trainer.accelerator is '{accelerator}'; it must be {allowed}")
+    if accelerator in ("gpu", "cuda", "mps") and not has_gpu:
+        raise UserError(f"trainer.accelerator is {accelerator}, but torch finds no GPU here; use cpu or auto.")
+    if (accelerator == "cpu" or not has_gpu) and str(devices).lstrip("-").isdecimal():
+        cpus = os.cpu_count() or 1
+        if not 1 <= int(devices) <= cpus:
+            raise UserError(f"trainer.devices is {devices}; on this CPU it must be 1 to {cpus}, its number of cores.")
 
 
 def _quiet() -> None:
@@ -165,15 +203,13 @@ def _quiet() -> None:
         logging.getLogger(name).setLevel(logging.WARNING)
     log = logging.getLogger("resnet_tl")
     log.setLevel(logging.INFO if getattr(rank_zero_only, "rank", 0) == 0 else logging.ERROR)
-    if not log.handlers:
-        handler = logging.StreamHandler(sys.stdout)
-        handler.setFormatter(logging.Formatter("%(message)s"))
-        log.addHandler(handler)
-        log.propagate = False
+    log.handlers = [logging.StreamHandler(sys.stdout)]
+    log.propagate = False
     for message in (
         ".*LeafSpec.*",  # Lightning's own use of torch
         ".*in eval mode at the start of training.*",  # frozen stages are meant to be
         ".*srun.*",
+        ".*smaller than the logging interval.*",
         ".*does not have many workers.*",
         ".*`ModelCheckpoint.*dirpath.*exists.*",
     ):

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 import traceback
 from importlib import import_module
 
 from resnet_tl import __version__
+from resnet_tl.cli.arguments import CommandParser
 from resnet_tl.errors import UserError, nearest
 
 COMMANDS = {
@@ -31,13 +31,11 @@ examples:
 def main(argv: list[str] | None = None) -> int:
     """Runs one command; 0 when done, 1 when it failed, 2 when the user's input is wrong."""
     argv = sys.argv[1:] if argv is None else argv
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog="resnet-tl",
         description="Fine-tune ResNets on folders of images: one recipe, one command, one run directory.",
         usage="resnet-tl [--help] [--version] [--debug] COMMAND ...",
         epilog="commands:\n" + "".join(f"  {name:<9} {text}\n" for name, text in COMMANDS.items()) + "\n" + EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"resnet-tl {__version__}")
     parser.add_argument("--debug", action="store_true", help="show the stack trace of an error; works anywhere")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from resnet_tl.cli.arguments import CommandParser, positive
+from resnet_tl.files import check_target
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -19,23 +21,23 @@ examples:
 
 def main(argv: list[str]) -> None:
     """Predicts, and prints or writes the prediction table."""
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog="resnet-tl predict",
         description="Classify images with a run or a model bundle: id, path, predicted class, probabilities.",
         epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
     parser.add_argument("run", metavar="RUN", help="a run such as runs/freeze_backbone-1, or a model bundle")
     parser.add_argument(
         "images", metavar="IMAGES", nargs="+", help="files, folders, globs, or a CSV with a column path"
     )
     parser.add_argument("-o", "--output", type=Path, help="write the table to this CSV file; default: print it")
-    parser.add_argument("--top", type=int, default=3, help="classes to print for each image; default: 3")
-    parser.add_argument("--batch_size", type=int, default=32, help="images at once; default: 32")
+    parser.add_argument("--top", type=positive, default=3, help="classes to print for each image; default: 3")
+    parser.add_argument("--batch_size", type=positive, default=32, help="images at once; default: 32")
     parser.add_argument("--on_bad_image", choices=["stop", "skip"], default="stop", help="default: stop")
     parser.add_argument("--device", help="such as cpu or cuda; default: the fastest at hand")
     arguments = parser.parse_args(argv)
+    if arguments.output:
+        check_target(arguments.output)
 
     from resnet_tl.evaluation.predictions import write_predictions
     from resnet_tl.inference.predictor import Predictor

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import argparse
 import shutil
 from pathlib import Path
 
+from resnet_tl.cli.arguments import CommandParser
 from resnet_tl.errors import UserError
 from resnet_tl.recipe import find_recipe, list_recipes
 
@@ -19,12 +19,10 @@ examples:
 
 def main(argv: list[str]) -> None:
     """Lists, shows or copies."""
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog="resnet-tl recipes",
         description="The shipped recipes.",
         epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
     actions = parser.add_subparsers(dest="action", required=True, metavar="list | show | copy")
     actions.add_parser("list", help="name and purpose of each")

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from resnet_tl.cli.arguments import CommandParser
 from resnet_tl.errors import UserError
 
 if TYPE_CHECKING:
@@ -23,12 +24,10 @@ Nothing is written unless every id has exactly one prediction and every value is
 
 def main(argv: list[str]) -> int | None:
     """Predicts, builds the submission, writes it and says what it holds."""
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog="resnet-tl submit",
         description="Write a competition's submission file.",
         epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
     parser.add_argument("run", nargs="?", type=Path, metavar="RUN", help="a run directory or a model bundle")
     parser.add_argument("--images", type=Path, metavar="DIR", help="the folder of images to predict")

@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
+
+from resnet_tl.cli.arguments import CommandParser
+from resnet_tl.files import check_target
 
 
 def main(argv: list[str], split: str = "val") -> None:
     """Evaluates one split and prints its metrics, over all and per class."""
     command = {"val": "validate", "test": "test"}[split]
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog=f"resnet-tl {command}",
         description=f"The numbers of a run on its {split} images, or on other labelled images, from its best weights.",
         epilog=f"examples:\n  resnet-tl {command} runs/freeze_backbone-1\n"
         f"  resnet-tl {command} runs/freeze_backbone-1 --root more_photos",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
     parser.add_argument("run", metavar="RUN", help="a run; with --root a model bundle too")
     parser.add_argument("--root", type=Path, help=f"other labelled images: their {split} split, or all of them")
     parser.add_argument("-o", "--output", type=Path, help="write the prediction table to this CSV file")
     arguments = parser.parse_args(argv)
+    if arguments.output:
+        check_target(arguments.output)
 
     from rich.console import Console
     from rich.table import Table

@@ -65,4 +65,6 @@ def _transform(policy: Policy, preprocessing: Preprocessing) -> v2.Transform | N
         # Its colour operations are defined for one or three channels.
         trivial = v2.TrivialAugmentWide() if preprocessing.channels != 4 else v2.Identity()
         return v2.Compose([crop, flip, trivial])
-    return v2.Compose([preprocessing.centre, v2.RandomAffine(0, translate=(0.1, 0.1)), flip])
+    if policy == "shift_flip":
+        return v2.Compose([preprocessing.centre, v2.RandomAffine(0, translate=(0.1, 0.1)), flip])
+    raise ValueError(f"'{policy}' is not a policy; they are {', '.join(POLICIES)}.")

@@ -25,13 +25,12 @@ from resnet_tl.data.loader import (
     evaluation_batches,
     training_batches,
 )
-from resnet_tl.data.preprocessing import Preprocessing
+from resnet_tl.data.preprocessing import Preprocessing, ResizeRule
 from resnet_tl.data.splits import assign_splits
 from resnet_tl.errors import UserError, nearest
 
 log = logging.getLogger(__name__)
 
-ResizeRule = Literal["short_side", "squash"]
 Channels = Literal[1, 3, 4]
 OnBadImage = Literal["stop", "skip"]
 SamplerName = Literal["shuffled", "balanced"]

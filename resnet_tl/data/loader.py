@@ -128,14 +128,13 @@ class ImageLoader:
         threads: int = 2,
     ) -> None:
         self.samples = samples
-        self.batches = batches
-        self.epoch = epoch
+        self.requests = _Requests(batches, epoch)
         self.threads = threads
         self.processes: DataLoader[Batch | BadImage] | None = None
         if workers:
             self.processes = DataLoader(
                 samples,
-                sampler=_Requests(self),
+                sampler=self.requests,
                 batch_size=None,
                 num_workers=workers,
                 persistent_workers=True,
@@ -144,14 +143,10 @@ class ImageLoader:
             )
 
     def __len__(self) -> int:
-        return len(self.batches(self.epoch()))
+        return len(self.requests)
 
     def __iter__(self) -> Iterator[Batch]:
         return self._ask_processes(self.processes) if self.processes else self._decode_in_threads()
-
-    def requests(self) -> list[tuple[np.ndarray, int]]:
-        epoch = self.epoch()
-        return [(rows, epoch) for rows in self.batches(epoch)]
 
     def _ask_processes(self, processes: DataLoader[Batch | BadImage]) -> Iterator[Batch]:
         for batch in processes:
@@ -161,7 +156,7 @@ class ImageLoader:
 
     def _decode_in_threads(self) -> Iterator[Batch]:
         ahead: deque = deque()
-        requests = iter(self.requests())
+        requests = iter(self.requests)
         with ThreadPoolExecutor(self.threads) as pool:
 
             def submit() -> None:
@@ -183,13 +178,18 @@ class ImageLoader:
 
 
 class _Requests(Sampler):
-    """What the worker processes are asked for; drawn in the main process, so that it knows the epoch."""
+    """What threads or worker processes are asked for; drawn in the main process, which knows the epoch.
 
-    def __init__(self, loader: ImageLoader) -> None:
-        self.loader = loader
+    It does not hold the loader: in a cycle of references worker processes would end by a timeout of seconds each.
+    """
+
+    def __init__(self, batches: Callable[[int], list[np.ndarray]], epoch: Callable[[], int]) -> None:
+        self.batches = batches
+        self.epoch = epoch
 
     def __iter__(self) -> Iterator[tuple[np.ndarray, int]]:
-        return iter(self.loader.requests())
+        epoch = self.epoch()
+        return iter([(rows, epoch) for rows in self.batches(epoch)])
 
     def __len__(self) -> int:
-        return len(self.loader)
+        return len(self.batches(self.epoch()))

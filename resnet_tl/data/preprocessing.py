@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     import numpy as np
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
-RESIZE_RULES = ("short_side", "squash")
+ResizeRule = Literal["short_side", "squash"]
 MAX_ASPECT = 16
 """Of a longer image only the middle is kept: whole, a line of one pixel would grow into gigabytes."""
 
@@ -38,7 +38,7 @@ class Preprocessing:
     size: int
     storage_size: int
     crop_size: int
-    resize_rule: str = "short_side"
+    resize_rule: ResizeRule = "short_side"
     interpolation: str = "bilinear"
     mean: tuple[float, ...] = IMAGENET_MEAN
     std: tuple[float, ...] = IMAGENET_STD

@@ -37,7 +37,7 @@ class Predictor:
 
     def __init__(self, path: str | Path, device: str | None = None) -> None:
         self.bundle = Bundle.open(path)
-        self.device = torch.device(device or _fastest_device())
+        self.device = _device(device)
         self.network = self.bundle.load_network().to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     @property
@@ -61,7 +61,10 @@ class Predictor:
         if bad:
             listed = "\n".join(f"  {index.id(row)}: {reason}" for row, reason in bad.items())
             if on_bad_image == "stop":
-                raise UserError(f"{len(bad)} files cannot be used as images; leave them out, or skip them:\n{listed}")
+                raise UserError(
+                    f"{len(bad)} of {len(index)} files cannot be used as images; remove them, or leave them out with "
+                    f"--on_bad_image skip:\n{listed}"
+                )
             log.warning("Left out %d files that cannot be used as images:\n%s", len(bad), listed)
             index = index.without(list(bad))
         return self.predict_rows(index, np.arange(len(index)), batch_size)
@@ -90,7 +93,9 @@ class Predictor:
             return self.network(images).float()
 
 
-def _fastest_device() -> str:
-    if torch.cuda.is_available():
-        return "cuda"
-    return "mps" if torch.backends.mps.is_available() else "cpu"
+def _device(name: str | None) -> torch.device:
+    here = [device for device, module in (("cuda", torch.cuda), ("mps", torch.backends.mps)) if module.is_available()]
+    here.append("cpu")
+    if name is not None and name.partition(":")[0] not in here:
+        raise UserError(f"The device is '{name}'; on this machine it must be {' or '.join(here)}.")
+    return torch.device(name or here[0])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -207,7 +208,8 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         except SafetensorError as error:
             raise UserError(f"{path} is not a safetensors file, or is cut off: {error}.") from error
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings(action="ignore"):  # on unusual pickles, which end in the error below
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # UnpicklingError, EOFError, RuntimeError, ...: whatever a strange file leads to
         raise UserError(
             f"{path} could not be read as a file of tensors: it is damaged, or it holds Python objects, which are "

@@ -16,19 +16,20 @@ from resnet_tl.evaluation.predictions import write_predictions
 from resnet_tl.files import write_text
 from resnet_tl.run import Run
 from resnet_tl.training.classifier import ImageClassifier
-from resnet_tl.training.recorder import RunRecorder, best_epoch, data_facts, monitor_mode
+from resnet_tl.training.monitor import monitor_mode
+from resnet_tl.training.recorder import RunRecorder, best_epoch, data_facts
 
 
 def best_checkpoint(monitor: str) -> ModelCheckpoint:
-    """Keeps `best.ckpt` by the monitored metric, and `last.ckpt`."""
+    """Keeps `best.ckpt` by the monitored metric."""
     return ModelCheckpoint(
-        filename="best",
-        monitor=monitor,
-        mode=monitor_mode(monitor),
-        save_top_k=1,
-        save_last=True,
-        enable_version_counter=False,
+        filename="best", monitor=monitor, mode=monitor_mode(monitor), save_top_k=1, enable_version_counter=False
     )
+
+
+def last_checkpoint() -> ModelCheckpoint:
+    """Keeps `last.ckpt`; the `save_last` of the best one would keep it only where the metric got better."""
+    return ModelCheckpoint(filename="last", save_top_k=1, enable_version_counter=False)
 
 
 def fit(

@@ -22,7 +22,7 @@ class FitProgress(ProgressBar):
     def __init__(self, console: Console | None = None) -> None:
         super().__init__()
         # Without a terminal a line is a line, however long.
-        self.console = console or Console(width=None if sys.stdout.isatty() else 200)
+        self.console = console or Console(width=None if sys.stdout.isatty() else 120)
         self.bar: Progress | None = None
         self.enabled = True
 
@@ -37,6 +37,11 @@ class FitProgress(ProgressBar):
         if not self._shows(trainer):
             return
         assert isinstance(pl_module, ImageClassifier)
+        assert pl_module.network is not None
+        assert pl_module.origin is not None
+        self.console.print(
+            f"{pl_module.network.name}, weights: {pl_module.origin.source}", highlight=False, soft_wrap=True
+        )
         self.console.print(stage_table(pl_module, trainer.optimizers[0].param_groups))
         if self.console.is_terminal:
             self.bar = Progress(
@@ -113,11 +118,8 @@ def stage_table(model: ImageClassifier, groups: list[dict[str, Any]]) -> Table:
     """Each stage's parameters, whether it trains now, its BatchNorm mode and its base learning rate."""
     network = model.network
     assert network is not None
-    assert model.origin is not None
     rates = {group["name"]: group.get("initial_lr", group["lr"]) for group in groups}
-    table = Table(
-        title=f"{network.name}, weights: {model.origin.source}", title_justify="left", box=None, pad_edge=False
-    )
+    table = Table(box=None, pad_edge=False)
     for column, justify in (("stage", "left"), ("parameters", "right"), ("trained", "left"), ("BatchNorm", "left")):
         table.add_column(column, justify=justify)  # type: ignore[arg-type]
     table.add_column("learning rate", justify="right")

@@ -21,6 +21,7 @@ from resnet_tl.evaluation.figures import contact_sheet, learning_curves
 from resnet_tl.files import replacing, write_text
 from resnet_tl.run import Run, check_root
 from resnet_tl.training.classifier import ImageClassifier
+from resnet_tl.training.monitor import monitor_mode
 
 PACKAGES = ("torch", "torchvision", "lightning", "timm", "pillow", "numpy", "scikit-learn")
 
@@ -119,11 +120,6 @@ class RunRecorder(L.Callback):
             learning_curves(
                 history, self.run.figure("learning_curves"), best_epoch(history, pl_module.hparams["monitor"])
             )
-
-
-def monitor_mode(monitor: str) -> str:
-    """A loss is to be small, everything else to be large."""
-    return "min" if monitor.endswith("loss") else "max"
 
 
 def best_epoch(history: pd.DataFrame, monitor: str) -> int | None:

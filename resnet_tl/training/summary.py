@@ -27,7 +27,8 @@ def print_summary(run: Run, console: Console | None = None) -> None:
     splits = list(summary["metrics"])
     epoch = summary["best_epoch"]
     title = f"Best epoch: {epoch} (by {summary['monitor']}, {summary['monitor_mode']})" if epoch else "The last weights"
-    numbers = Table("", *splits, title=title, title_justify="left", box=None, pad_edge=False)
+    console.print(title, highlight=False)
+    numbers = Table("", *splits, box=None, pad_edge=False)
     for key, name in NAMES.items():
         values = [summary["metrics"][split].get(key) for split in splits]
         if any(value is not None for value in values):

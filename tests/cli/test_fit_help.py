@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+import inspect
+
+import pytest
+
+from resnet_tl.cli.fit_help import PACKAGE, TRAINING, options
+
+OURS = {"data": ("data/datamodule.py", "ImageDataModule"), "model": ("training/classifier.py", "ImageClassifier")}
+
+
+def described(group):
+    file, name = OURS[group]
+    return options(PACKAGE / file, name)
+
+
+@pytest.mark.parametrize("group", OURS)
+def test_every_argument_of_ours_is_explained_with_its_default(group):
+    from resnet_tl import ImageClassifier, ImageDataModule
+
+    kind = {"data": ImageDataModule, "model": ImageClassifier}[group]
+    parameters = inspect.signature(kind).parameters
+    shown = described(group)
+
+    assert {name for name, _, _ in shown} == set(parameters) - {"seed", "optimizer", "lr_scheduler"}
+    assert all(text for _, _, text in shown)
+    assert {name: default for name, default, _ in shown} == {name: str(parameters[name].default) for name, _, _ in shown}
+
+
+def test_our_options_come_before_those_of_training(command):
+    _, out, _ = command("fit", "--help")
+
+    assert out.index("--recipe NAME") < out.index("--data.root") < out.index("--model.mode")
+    assert out.index("--model.mode") < out.index("--trainer.max_epochs")
+
+
+def test_help_fits_120_columns_and_says_how_recipes_combine(command):
+    _, out, _ = command("fit", "--help")
+
+    assert max(map(len, out.splitlines())) <= 120
+    assert "later ones override" in out
+    assert "a list replaces a list" in out
+    assert "pixels" in out  # units
+
+
+def test_every_example_and_named_option_exists(command):
+    from resnet_tl.cli.fit import split_recipes
+    from resnet_tl.cli.fit_parser import FitCLI
+    from resnet_tl.cli.parse_errors import check_keys
+
+    _, out, _ = command("fit", "--help")
+    examples = [line.split()[2:] for line in out.splitlines() if line.startswith("  resnet-tl fit")]
+    assert examples
+    parser = FitCLI([], ["--data.root", "photos"]).parser
+
+    for words in [*examples, [option.split()[0] for option in TRAINING]]:
+        _, flags = split_recipes(words)
+        check_keys(parser, flags)
+
+
+def test_help_all_shows_lightnings_options_too(command):
+    code, out, _ = command("fit", "--help_all")
+
+    assert code == 0
+    for option in ("--data.batch_size", "--model.mode", "--trainer.gradient_clip_algorithm", "--trainer.logger"):
+        assert option in out

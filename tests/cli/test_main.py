@@ -1,0 +1,133 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+
+import pytest
+
+from resnet_tl import __version__
+from resnet_tl.cli import main as main_module
+from resnet_tl.cli.main import COMMANDS
+
+LIGHT = [
+    ["--help"],
+    ["--version"],
+    [],
+    ["recipes", "list"],
+    ["recipes", "show", "freeze_backbone"],
+    ["data", "list"],
+    ["fit", "--help"],
+    ["fit", "-h"],
+    ["predict", "--help"],
+    ["validate", "--help"],
+    ["test", "--help"],
+    ["submit", "--help"],
+]
+
+
+@pytest.mark.parametrize("words", LIGHT, ids=" ".join)
+def test_help_and_lists_answer_without_torch(words):
+    code = (
+        "import sys\nfrom resnet_tl.cli.main import main\n"
+        f"try: code = main({words!r})\n"
+        "except SystemExit as stopped: code = stopped.code\n"
+        "heavy = {'torch', 'lightning', 'timm', 'sklearn', 'matplotlib', 'pandas', 'jsonargparse'} & set(sys.modules)\n"
+        "print(code, heavy, file=sys.stderr)"
+    )
+
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert ran.stderr in ("0 set()\n", "None set()\n")
+    assert ran.stdout
+
+
+def test_help_takes_a_fraction_of_the_import_of_torch():
+    def seconds(*words: str) -> float:
+        started = time.perf_counter()
+        subprocess.run([sys.executable, *words], check=True, capture_output=True)
+        return time.perf_counter() - started
+
+    bare = min(seconds("-c", "pass") for _ in range(3))
+    assert min(seconds("-m", "resnet_tl", "--help") for _ in range(3)) < bare + 0.3
+    assert min(seconds("-m", "resnet_tl", "fit", "--help") for _ in range(3)) < bare + 0.4
+
+
+def test_version_is_that_of_the_package(command):
+    assert command("--version") == (0, f"resnet-tl {__version__}\n", "")
+
+
+def test_help_names_every_command_and_fits_80_columns(command, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+
+    code, out, _ = command("--help")
+
+    assert code == 0
+    assert all(f"\n  {name} " in out for name in COMMANDS)
+    assert max(map(len, out.splitlines())) <= 100
+
+
+def test_no_command_shows_the_help(command):
+    assert command() == command("--help")
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_help_with_examples(command, name):
+    code, out, _ = command(name, "--help")
+
+    assert code == 0
+    assert out.startswith(f"usage: resnet-tl {name}")
+    assert f"examples:\n  resnet-tl {name}" in out
+
+
+def test_an_unknown_command_is_named_with_the_nearest(command):
+    code, out, err = command("predcit")
+
+    assert (code, out) == (2, "")
+    assert err == (
+        "resnet-tl: 'predcit' is not a command; they are fit, validate, test, predict, submit, data, recipes. "
+        "Did you mean 'predict'?\n"
+    )
+
+
+@pytest.mark.parametrize("words", [["--debug", "fit", "--recipe", "nowhere"], ["fit", "--recipe", "nowhere", "--debug"]])
+def test_debug_shows_the_stack_trace_wherever_it_stands(command, words):
+    code, _, err = command(*words)
+
+    assert code == 2
+    assert "Traceback (most recent call last)" in err
+    assert err.splitlines()[-1].startswith("resnet-tl: There is no recipe 'nowhere'")
+
+
+def test_a_mistake_shows_no_stack_trace_without_debug(command):
+    code, _, err = command("fit", "--recipe", "nowhere")
+
+    assert code == 2
+    assert "Traceback" not in err
+    assert err.count("\n") == 1
+
+
+def test_a_failure_that_is_no_mistake_of_the_user_ends_with_1(tmp_path):
+    code = (
+        "import sys\nfrom resnet_tl.cli import recipes, main\n"
+        "def broken(argv): raise RuntimeError('a bug')\n"
+        "recipes.main = broken\nsys.exit(main.main(['recipes', 'list']))"
+    )
+
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+
+    assert ran.returncode == 1
+    assert "a bug" in ran.stderr
+
+
+def test_a_reader_that_has_seen_enough_is_no_error(monkeypatch):
+    class Closed:
+        def close(self) -> None:
+            pass
+
+    def full(argv: list[str]) -> None:
+        raise BrokenPipeError
+
+    monkeypatch.setattr(main_module.sys, "stderr", Closed())
+    monkeypatch.setattr("resnet_tl.cli.recipes.main", full)
+    assert main_module.main(["recipes", "list"]) == 0

@@ -1,0 +1,360 @@
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import lightning as L
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+
+from resnet_tl.data.datamodule import ImageDataModule
+from resnet_tl.data.preprocessing import Preprocessing
+from resnet_tl.errors import UserError
+
+SMALL = Preprocessing(size=16, storage_size=16, crop_size=16)
+
+
+def ready(data: ImageDataModule, preprocessing: Preprocessing = SMALL) -> ImageDataModule:
+    data.preprocessing = preprocessing
+    data.setup()
+    return data
+
+
+def rows_of(loader) -> list[int]:
+    return [row for batch in loader for row in batch["row"].tolist()]
+
+
+def save(path: Path, colour: str = "red", size: tuple[int, int] = (12, 10)) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", size, colour).save(path)
+
+
+def table(blobs: Path, split: str = "train") -> pd.DataFrame:
+    files = sorted((blobs / split).rglob("*.png"))
+    return pd.DataFrame(
+        {"path": [file.relative_to(blobs).as_posix() for file in files], "label": [file.parent.name for file in files]}
+    )
+
+
+# Layouts
+
+
+def test_split_folders_become_the_batches_of_each_split(blobs: Path) -> None:
+    data = ready(ImageDataModule(blobs, batch_size=5))
+    assert data.classes == ("blue", "green", "red")
+    assert data.short_side == 32
+    loaders = {"train": data.train_dataloader(), "val": data.val_dataloader(), "test": data.test_dataloader()}
+    for split, loader in loaders.items():
+        rows = rows_of(loader)
+        assert sorted(rows) == data.index.rows(split).tolist()
+        assert all(data.index.id(row).startswith(f"{split}/") for row in rows)
+    assert rows_of(loaders["val"]) == data.index.rows("val").tolist()
+    assert rows_of(loaders["train"]) != data.index.rows("train").tolist()
+    for batch in loaders["val"]:
+        for label, row in zip(batch["label"], batch["row"], strict=True):
+            assert data.index.path(int(row)).parent.name == data.classes[int(label)]
+
+
+@pytest.mark.parametrize("layout", ["class folders", "flat names", "csv", "csv with splits", "data frame"])
+def test_every_layout_gives_the_same_classes_and_all_images(blobs: Path, tmp_path: Path, layout: str) -> None:
+    train = blobs / "train"
+    if layout == "class folders":
+        data = ImageDataModule(train)
+    elif layout == "flat names":
+        for file in train.rglob("*.png"):
+            shutil.copy(file, tmp_path / f"{file.parent.name}.{file.name}")
+        data = ImageDataModule(tmp_path)
+    elif layout == "data frame":
+        data = ImageDataModule.from_dataframe(table(blobs), root=blobs, batch_size=7)
+    else:
+        frame = table(blobs)
+        frame["path"] = [str(blobs / path) for path in frame["path"]]
+        if layout == "csv with splits":
+            frame["split"] = np.where(np.arange(24) % 8 < 2, "val", "train")
+        frame.to_csv(tmp_path / "images.csv", index=False)
+        data = ImageDataModule(tmp_path / "images.csv")
+    ready(data)
+    assert data.classes == ("blue", "green", "red")
+    assert data.index.counts().to_numpy().tolist() == [[6, 2]] * 3
+    assert sorted(rows_of(data.train_dataloader()) + rows_of(data.val_dataloader())) == list(range(24))
+
+
+def test_a_table_may_say_split_and_group(blobs: Path) -> None:
+    frame = table(blobs).assign(group=[f"plant {row // 2}" for row in range(24)])
+    data = ready(ImageDataModule.from_dataframe(frame, root=blobs, val_fraction=0.25))
+    groups = data.index.table.groupby("group")["split"].nunique()
+    assert (groups == 1).all()
+    assert len(data.index.rows("val")) == 6
+
+
+def test_a_class_missing_in_val_and_test_shifts_nothing(blobs: Path, tmp_path: Path) -> None:
+    shutil.copytree(blobs, tmp_path / "blobs")
+    shutil.rmtree(tmp_path / "blobs" / "val" / "green")
+    shutil.rmtree(tmp_path / "blobs" / "test" / "blue")
+    data = ready(ImageDataModule(tmp_path / "blobs"))
+    assert data.classes == ("blue", "green", "red")
+    labels = {split: {int(n) for batch in data.loader(split) for n in batch["label"]} for split in ("val", "test")}
+    assert labels == {"val": {0, 2}, "test": {1, 2}}
+
+
+def test_a_test_split_is_held_out_on_request(blobs: Path) -> None:
+    data = ready(ImageDataModule(blobs / "train", test_fraction=0.25))
+    assert data.index.counts().to_numpy().tolist() == [[4, 2, 2]] * 3
+    assert sorted(rows_of(data.test_dataloader())) == data.index.rows("test").tolist()
+
+
+def test_a_known_data_set_is_read_by_its_name() -> None:
+    data = ImageDataModule(source="seedlings_sample")
+    data.prepare_data()
+    ready(data)
+    assert len(data.classes) >= 4
+    assert len(data.index.rows("train")) >= 200
+
+
+def test_root_overrides_source(blobs: Path) -> None:
+    assert len(ready(ImageDataModule(blobs, source="seedlings_sample")).index) == 44
+
+
+# Order, views, processes
+
+
+def test_the_same_seed_gives_the_same_split_and_batches_and_another_does_not(blobs: Path) -> None:
+    def first_batch(seed: int) -> dict[str, torch.Tensor]:
+        return next(iter(ready(ImageDataModule(blobs / "train", seed=seed)).train_dataloader()))
+
+    one, again, other = first_batch(1), first_batch(1), first_batch(2)
+    assert torch.equal(one["row"], again["row"])
+    assert torch.equal(one["image"], again["image"])
+    assert not torch.equal(one["row"], other["row"])
+
+
+def test_validation_is_never_augmented(blobs: Path) -> None:
+    plain, strong = (ready(ImageDataModule(blobs, augmentation=name)) for name in ("none", "trivial_augment"))
+    for one, other in zip(plain.val_dataloader(), strong.val_dataloader(), strict=True):
+        assert torch.equal(one["image"], other["image"])
+    assert not torch.equal(
+        next(iter(plain.train_dataloader()))["image"], next(iter(strong.train_dataloader()))["image"]
+    )
+
+
+def test_the_balanced_sampler_shows_a_rare_class_as_often(tmp_path: Path) -> None:
+    for name, count in (("common", 60), ("rare", 4)):
+        for number in range(count):
+            save(tmp_path / name / f"{number}.png")
+    data = ready(ImageDataModule(tmp_path, sampler="balanced", val_fraction=0.25))
+    labels = torch.cat([batch["label"] for batch in data.train_dataloader()])
+    assert len(labels) == 48
+    assert 12 <= int((labels == data.classes.index("rare")).sum()) <= 36
+    shuffled = ready(ImageDataModule(tmp_path, val_fraction=0.25))
+    assert sum(int(batch["label"].sum()) for batch in shuffled.train_dataloader()) == 3
+
+
+class Watching(L.LightningModule):
+    """A module that only notes the rows and pixels of each step."""
+
+    def __init__(self, preprocessing: Preprocessing = SMALL) -> None:
+        super().__init__()
+        self.preprocessing = preprocessing
+        self.weight = torch.nn.Parameter(torch.zeros(()))
+        self.seen: dict[int, list[tuple[int, int]]] = {}
+        self.validated: list[int] = []
+        self.side = 0
+
+    def training_step(self, batch, batch_index):
+        self.side = batch["image"].shape[-1]
+        pixels = batch["image"].sum(dim=(1, 2, 3)).tolist()
+        self.seen.setdefault(self.current_epoch, []).extend(zip(batch["row"].tolist(), pixels, strict=True))
+        return self.weight * 1.0
+
+    def validation_step(self, batch, batch_index):
+        self.validated.extend(batch["row"].tolist())
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+
+@pytest.fixture
+def trainer(tmp_path: Path):
+    def trainer(**options) -> L.Trainer:
+        return L.Trainer(
+            accelerator="cpu",
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            default_root_dir=tmp_path,
+            **options,
+        )
+
+    return trainer
+
+
+def test_under_a_trainer_each_epoch_has_its_own_order_and_views(blobs: Path, trainer) -> None:
+    data, model = ImageDataModule(blobs, batch_size=10), Watching()
+    trainer(max_epochs=2, num_sanity_val_steps=0).fit(model, data)
+    first, second = model.seen[0], model.seen[1]
+    assert sorted(row for row, _ in first) == sorted(row for row, _ in second) == data.index.rows("train").tolist()
+    assert [row for row, _ in first] != [row for row, _ in second]
+    assert sum(dict(first)[row] != dict(second)[row] for row in dict(first)) > 20
+    assert model.validated == data.index.rows("val").tolist() * 2
+
+
+def test_one_data_module_serves_models_with_other_input_sizes(blobs: Path, trainer) -> None:
+    data = ImageDataModule(blobs)
+    for size in (16, 24):
+        model = Watching(Preprocessing(size=size, storage_size=size, crop_size=size))
+        trainer(max_epochs=1, num_sanity_val_steps=0).fit(model, data)
+        assert model.side == size
+
+
+@pytest.mark.parametrize("world", [2, 3])
+def test_ranks_share_training_and_evaluation_without_overlap(blobs: Path, world: int) -> None:
+    taken: dict[str, list[list[int]]] = {"train": [], "val": []}
+    for rank in range(world):
+        data = ready(ImageDataModule(blobs, batch_size=4))
+        data._rank_and_world = lambda rank=rank: (rank, world)  # as a trainer of several processes would say
+        for split, loader in (("train", data.train_dataloader()), ("val", data.val_dataloader())):
+            taken[split].append([len(batch["row"]) for batch in loader])
+            taken.setdefault(f"{split} rows", []).append(rows_of(loader))
+    for split in ("train", "val"):
+        rows = [row for part in taken[f"{split} rows"] for row in part]
+        assert len({len(part) for part in taken[split]}) == 1
+        assert sorted(rows) == data.index.rows(split).tolist()
+
+
+# Bad images
+
+
+@pytest.fixture
+def damaged(blobs: Path, tmp_path: Path) -> Path:
+    """A copy of the pictures with two bad files."""
+    root = tmp_path / "damaged"
+    shutil.copytree(blobs, root)
+    (root / "train" / "red" / "0.png").write_bytes(b"")
+    (root / "val" / "blue" / "1.png").write_bytes(b"<html>404</html>")
+    return root
+
+
+def test_bad_images_stop_before_training_with_the_list_of_files(damaged: Path) -> None:
+    with pytest.raises(UserError) as caught:
+        ImageDataModule(damaged).setup()
+    assert str(caught.value) == (
+        f"2 of 44 files in {damaged} cannot be used as images; remove them, or leave them out with "
+        "--data.on_bad_image skip:\n  train/red/0.png: is empty\n  val/blue/1.png: is not an image (HTML?)"
+    )
+
+
+def test_bad_images_are_left_out_on_request_and_remembered(damaged: Path) -> None:
+    data = ready(ImageDataModule(damaged, on_bad_image="skip"))
+    assert data.skipped == {"train/red/0.png": "is empty", "val/blue/1.png": "is not an image (HTML?)"}
+    assert len(data.index) == len(data.audit.sizes) == 42
+    assert (data.audit.sizes == 32).all()
+    assert not set(data.index.ids()) & data.skipped.keys()
+    assert len(rows_of(data.train_dataloader())) == 23
+
+
+def test_a_class_whose_images_are_all_bad_is_no_class_to_skip(blobs: Path, tmp_path: Path) -> None:
+    shutil.copytree(blobs, tmp_path / "blobs")
+    for file in (tmp_path / "blobs" / "train" / "green").iterdir():
+        file.write_bytes(b"")
+    with pytest.raises(UserError, match="no usable training image of class 'green' is left"):
+        ImageDataModule(tmp_path / "blobs", on_bad_image="skip").setup()
+
+
+def test_a_long_list_of_bad_files_is_cut(tmp_path: Path) -> None:
+    for number in range(30):
+        save(tmp_path / "a" / f"{number}.png")
+        (tmp_path / "b").mkdir(exist_ok=True)
+        (tmp_path / "b" / f"{number}.png").write_bytes(b"no")
+    with pytest.raises(UserError, match="30 of 60 files") as caught:
+        ImageDataModule(tmp_path).setup()
+    assert str(caught.value).endswith("  and 10 more")
+    assert len(str(caught.value).splitlines()) == 22
+
+
+def test_the_real_placeholder_among_the_ants_is_found(shared_data: Path) -> None:
+    with pytest.raises(UserError, match=r"1 of 398 files .*\n  train/ants/imageNotFound.gif: is a placeholder"):
+        ImageDataModule(shared_data / "hymenoptera").setup()
+
+
+# Mistakes
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"batch_size": 0}, "data.batch_size is 0; it must be 1 or more."),
+        ({"val_fraction": 1.0}, "data.val_fraction is 1.0; it must be at least 0 and below 1."),
+        ({"test_fraction": -0.1}, "data.test_fraction is -0.1; it must be at least 0 and below 1."),
+        (
+            {"val_fraction": 0.5, "test_fraction": 0.5},
+            "data.val_fraction and data.test_fraction add up to 1 or more: nothing is left to train on.",
+        ),
+        ({"image_size": 4}, "data.image_size is 4; it must be 8 pixels or more."),
+        ({"storage_size": 0}, "data.storage_size is 0; it must be 8 pixels or more."),
+        ({"workers": -1}, "data.workers is -1; it must be 0 or more."),
+        ({"seed": -1}, "data.seed is -1; it must be 0 or more."),
+        ({"channels": 2}, "data.channels is '2'; it must be one of 1, 3, 4."),
+        (
+            {"augmentation": "standart"},
+            "data.augmentation is 'standart'; it must be one of none, light, standard, trivial_augment, shift_flip. "
+            "Did you mean 'standard'?",
+        ),
+        (
+            {"sampler": "ballanced"},
+            "data.sampler is 'ballanced'; it must be one of shuffled, balanced. Did you mean 'balanced'?",
+        ),
+        (
+            {"resize_rule": "squeeze"},
+            "data.resize_rule is 'squeeze'; it must be one of short_side, squash.",
+        ),
+        ({"on_bad_image": "ignore"}, "data.on_bad_image is 'ignore'; it must be one of stop, skip."),
+    ],
+)
+def test_wrong_settings_are_refused_before_anything_is_read(options: dict, sentence: str) -> None:
+    with pytest.raises(UserError) as caught:
+        ImageDataModule("no such folder", **options)
+    assert str(caught.value) == sentence
+
+
+def test_nothing_to_validate_on_is_said_in_one_sentence(blobs: Path) -> None:
+    with pytest.raises(UserError, match=r"val_fraction is 0.0; it must be above 0 and below 1, for there is no val"):
+        ImageDataModule(blobs / "train", val_fraction=0.0).setup()
+
+
+def test_no_images_named_at_all_is_said_in_one_sentence() -> None:
+    with pytest.raises(UserError, match=r"give data.root a folder of images, or data.source a name"):
+        ImageDataModule().setup()
+
+
+def test_a_missing_folder_is_said_with_the_nearest_name(blobs: Path) -> None:
+    with pytest.raises(UserError, match=r"trian does not exist. Did you mean 'train'\?"):
+        ImageDataModule(blobs / "trian").setup()
+
+
+def test_no_test_images_is_said_when_they_are_asked_for(blobs: Path) -> None:
+    with pytest.raises(UserError, match=r"has no labelled test images; give data.test_fraction"):
+        ready(ImageDataModule(blobs / "train")).test_dataloader()
+
+
+def test_batches_need_the_networks_preprocessing(blobs: Path) -> None:
+    data = ImageDataModule(blobs)
+    data.setup()
+    with pytest.raises(UserError, match="does not know the network's preprocessing"):
+        data.train_dataloader()
+
+
+def test_what_needs_setup_says_so(blobs: Path) -> None:
+    with pytest.raises(RuntimeError, match="Call setup"):
+        _ = ImageDataModule(blobs).classes
+
+
+def test_setup_reads_the_images_once(damaged: Path) -> None:
+    data = ready(ImageDataModule(damaged, on_bad_image="skip"))
+    index = data.index
+    shutil.rmtree(damaged)
+    data.setup("validate")
+    assert data.index is index

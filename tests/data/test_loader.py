@@ -1,0 +1,301 @@
+from __future__ import annotations
+
+import multiprocessing
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from resnet_tl.data.augmentation import Augmentation
+from resnet_tl.data.decode import BadImage, decode
+from resnet_tl.data.index import ImageIndex
+from resnet_tl.data.layouts import read_images
+from resnet_tl.data.loader import (
+    Batch,
+    ImageLoader,
+    ImageSamples,
+    epoch_order,
+    evaluation_batches,
+    training_batches,
+)
+from resnet_tl.data.preprocessing import Preprocessing
+
+PREPROCESSING = Preprocessing(size=24, storage_size=28, crop_size=24)
+
+
+@pytest.fixture(scope="module")
+def index(blobs: Path) -> ImageIndex:
+    return read_images(blobs)
+
+
+@pytest.fixture
+def make(index: ImageIndex) -> Callable[..., ImageLoader]:
+    """A training loader of the 24 training pictures in batches of 5."""
+    rows = index.rows("train")
+
+    def make(epoch: int = 0, seed: int = 0, policy: str | None = "standard", **options) -> ImageLoader:
+        samples = ImageSamples(index, PREPROCESSING, Augmentation(policy, PREPROCESSING, seed) if policy else None)
+        return ImageLoader(
+            samples,
+            lambda epoch: training_batches(epoch_order(rows, seed, epoch), 5),
+            lambda: epoch,
+            **options,
+        )
+
+    return make
+
+
+def same(first: list[Batch], second: list[Batch]) -> bool:
+    return len(first) == len(second) and all(
+        torch.equal(one[key], other[key])  # type: ignore[literal-required]
+        for one, other in zip(first, second, strict=True)
+        for key in ("image", "label", "row")
+    )
+
+
+# The order of an epoch
+
+
+def test_the_order_of_an_epoch_is_a_permutation_of_the_rows() -> None:
+    rows = np.arange(100, 500, 3)
+    order = epoch_order(rows, seed=0, epoch=0)
+    assert sorted(order) == rows.tolist()
+    assert order.tolist() != rows.tolist()
+
+
+def test_the_order_depends_on_seed_and_epoch_alone() -> None:
+    rows = np.arange(50)
+    order = epoch_order(rows, 1, 2)
+    np.random.seed(7)  # noqa: NPY002
+    assert (epoch_order(rows, 1, 2) == order).all()
+    assert (epoch_order(rows, 1, 3) != order).any()
+    assert (epoch_order(rows, 2, 2) != order).any()
+    assert (epoch_order(rows, 2, 1) != order).any()
+
+
+def test_the_balanced_order_draws_every_class_as_often_and_only_its_own_rows() -> None:
+    labels = np.repeat([0, 1, 2], [900, 90, 10])
+    rows = np.arange(1000) + 5
+    order = np.concatenate([epoch_order(rows, 0, epoch, balanced_by=labels) for epoch in range(5)])
+    drawn = np.bincount(labels[order - 5])
+    assert len(order) == 5000
+    assert (np.abs(drawn - 5000 / 3) < 150).all()  # 4.5 standard deviations
+    assert set(order) >= set(rows[labels == 2])
+    shuffled = epoch_order(rows, 0, 0)
+    assert np.bincount(labels[shuffled - 5]).tolist() == [900, 90, 10]
+
+
+# The share of each rank
+
+
+SIZES = [(n, batch, world) for n in (*range(1, 26), 64, 97, 100) for batch in (1, 2, 3, 8) for world in (1, 2, 3, 8)]
+
+
+def test_every_rank_trains_for_as_many_steps_and_no_row_comes_twice() -> None:
+    for n, batch, world in SIZES:
+        order = epoch_order(np.arange(n), 0, 0)
+        shares = [training_batches(order, batch, rank, world) for rank in range(world)]
+        assert len({len(share) for share in shares}) == 1, (n, batch, world)
+        rows = np.concatenate([rows for share in shares for rows in share])
+        assert len(set(rows.tolist())) == len(rows), (n, batch, world)
+        assert max(len(rows) for share in shares for rows in share) <= batch, (n, batch, world)
+        # Only a last step too small for BatchNorm is left out.
+        assert n - len(rows) < min(2, batch) * world, (n, batch, world)
+        if len(shares[0]) > 1:
+            assert min(len(rows) for share in shares for rows in share) >= min(2, batch), (n, batch, world)
+
+
+def test_the_ranks_together_take_the_steps_of_one_process() -> None:
+    order = epoch_order(np.arange(97), 0, 0)
+    whole = training_batches(order, 12)
+    shares = [training_batches(order, 4, rank, 3) for rank in range(3)]
+    for step, together in zip(whole, zip(*shares, strict=True), strict=True):
+        assert sorted(step) == sorted(np.concatenate(together))
+
+
+def test_a_last_single_image_is_left_out_but_not_with_batches_of_one() -> None:
+    assert [len(rows) for rows in training_batches(np.arange(9), 4)] == [4, 4]
+    assert [len(rows) for rows in training_batches(np.arange(10), 4)] == [4, 4, 2]
+    assert [len(rows) for rows in training_batches(np.arange(3), 1)] == [1, 1, 1]
+    assert [len(rows) for rows in training_batches(np.arange(1), 4)] == [1]
+
+
+def test_evaluation_takes_every_row_once_in_as_many_batches_on_every_rank() -> None:
+    for n, batch, world in [*SIZES, (0, 4, 2)]:
+        rows = np.arange(n) * 2 + 1
+        shares = [evaluation_batches(rows, batch, rank, world) for rank in range(world)]
+        assert len({len(share) for share in shares}) == 1, (n, batch, world)
+        taken = [row for share in shares for part in share for row in part]
+        assert sorted(taken) == rows.tolist(), (n, batch, world)
+        assert all(len(part) <= batch for share in shares for part in share), (n, batch, world)
+        for rank, share in enumerate(shares):
+            assert [row for part in share for row in part] == rows[rank::world].tolist()
+
+
+def test_a_rank_without_rows_gets_empty_batches(index: ImageIndex) -> None:
+    batches = evaluation_batches(index.rows("test")[:2], 4, rank=2, world=3)
+    assert [len(rows) for rows in batches] == [0]
+    for workers in (0, 1):
+        loader = ImageLoader(ImageSamples(index, PREPROCESSING), lambda epoch: batches, workers=workers)
+        (batch,) = list(loader)
+        assert (batch["image"].shape, batch["image"].dtype) == ((0, 3, 24, 24), torch.uint8)
+        assert (batch["label"].shape, batch["row"].shape) == ((0,), (0,))
+        assert batch["label"].dtype == batch["row"].dtype == torch.int64
+
+
+# From rows to tensors
+
+
+def test_a_batch_carries_the_pixels_label_and_row_of_each_image(index: ImageIndex, make) -> None:
+    batches = list(make(policy=None))
+    assert [len(batch["row"]) for batch in batches] == [5, 5, 5, 5, 4]
+    for batch in batches:
+        assert batch["image"].dtype == torch.uint8
+        assert batch["label"].dtype == batch["row"].dtype == torch.int64
+        for image, label, row in zip(batch["image"], batch["label"], batch["row"], strict=True):
+            assert torch.equal(image, PREPROCESSING.centre(PREPROCESSING.store(decode(index.path(int(row))))))
+            assert index.path(int(row)).parent.name == index.classes[int(label)]
+
+
+@pytest.mark.filterwarnings("ignore:This DataLoader will create")
+@pytest.mark.parametrize("policy", ["standard", "trivial_augment"])
+def test_the_tensors_are_the_same_for_any_number_of_workers_and_threads(make, policy: str) -> None:
+    expected = list(make(1, policy=policy, threads=1))
+    assert len(expected) == 5
+    for options in ({"threads": 4}, {"workers": 1}, {"workers": 3}):
+        assert same(list(make(1, policy=policy, **options)), expected), options
+
+
+@pytest.mark.slow
+def test_worker_processes_that_are_started_afresh_give_the_same_tensors(make) -> None:
+    """As on macOS and Windows, where nothing is inherited and the samples are sent."""
+    loader = make(workers=1)
+    loader.processes.multiprocessing_context = multiprocessing.get_context("spawn")
+    assert same(list(loader), list(make()))
+
+
+def test_an_image_is_the_same_whenever_and_with_whomever_it_is_asked_for(make) -> None:
+    loader = make(epoch=2)
+    by_row = {int(row): image for batch in loader for row, image in zip(batch["row"], batch["image"], strict=True)}
+    assert len(by_row) == 24
+    backwards = np.array(sorted(by_row, reverse=True))
+    for rows in (backwards, backwards[3:4], backwards[::7]):
+        batch = loader.samples[rows, 2]
+        assert all(torch.equal(image, by_row[int(row)]) for row, image in zip(rows, batch["image"], strict=True))
+
+
+def test_another_epoch_and_another_seed_give_other_views(make) -> None:
+    def views(epoch: int, seed: int) -> dict[int, bytes]:
+        loader = make(epoch, seed)
+        return {
+            int(row): image.numpy().tobytes()
+            for batch in loader
+            for row, image in zip(batch["row"], batch["image"], strict=True)
+        }
+
+    first = views(0, 0)
+    assert views(0, 0) == first
+    for other in (views(1, 0), views(0, 1)):
+        assert other.keys() == first.keys()
+        assert sum(other[row] != first[row] for row in first) >= 22
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_each_pass_takes_the_epoch_of_its_start(index: ImageIndex, workers: int) -> None:
+    rows, now = index.rows("train"), 0
+    samples = ImageSamples(index, PREPROCESSING, Augmentation("light", PREPROCESSING, 0))
+    loader = ImageLoader(
+        samples, lambda epoch: training_batches(epoch_order(rows, 0, epoch), 8), lambda: now, workers=workers
+    )
+    passes = []
+    for now in (0, 1, 0):  # noqa: B007 -- the loader asks for it
+        passes.append(list(loader))
+    assert not same(passes[0], passes[1])
+    assert same(passes[0], passes[2])
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_pass_that_was_broken_off_leaves_no_trace(make, workers: int) -> None:
+    loader = make(workers=workers)
+    first = next(iter(loader))
+    assert same([first], list(loader)[:1])
+    assert same(list(loader), list(make()))
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_loading_leaves_the_global_generator_as_it_was(make, workers: int) -> None:
+    torch.manual_seed(11)
+    before = torch.get_rng_state()
+    loader = make(workers=workers)
+    for _ in loader:
+        assert torch.equal(torch.get_rng_state(), before)
+    assert len(list(loader)) == 5
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_what_the_training_step_draws_changes_no_image(make) -> None:
+    expected = list(make())
+    disturbed = []
+    for batch in make():
+        torch.manual_seed(int(torch.randint(1000, ())))
+        disturbed.append(batch)
+    assert same(disturbed, expected)
+
+
+def test_the_length_is_the_number_of_batches(make) -> None:
+    for loader in (make(), make(workers=1)):
+        assert len(loader) == 5
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_file_that_vanishes_during_training_is_named_in_one_sentence(
+    tmp_path: Path, blobs: Path, workers: int
+) -> None:
+    for name in ("blue", "red"):
+        (tmp_path / name).mkdir()
+        for file in sorted((blobs / "train" / name).iterdir()):
+            (tmp_path / name / file.name).write_bytes(file.read_bytes())
+    index = read_images(tmp_path)
+    (tmp_path / "red" / "1.png").unlink()
+    rows = np.arange(len(index))
+    loader = ImageLoader(ImageSamples(index, PREPROCESSING), lambda epoch: evaluation_batches(rows, 4), workers=workers)
+    with pytest.raises(BadImage) as caught:
+        list(loader)
+    assert str(caught.value) == f"{tmp_path / 'red' / '1.png'} cannot be read: No such file or directory."
+
+
+def test_the_loader_decodes_no_more_than_a_batch_ahead(index: ImageIndex, make) -> None:
+    loader = make(policy=None, threads=1)
+    decoded: Counter[int] = Counter()
+    stored = loader.samples.stored
+
+    def counting(row: int) -> torch.Tensor:
+        decoded[row] += 1
+        return stored(row)
+
+    loader.samples.stored = counting
+    batches = iter(loader)
+    next(batches)
+    batches.close()
+    assert 5 <= sum(decoded.values()) <= 10
+    assert set(decoded.values()) == {1}
+
+
+def test_every_real_photo_comes_once_whatever_the_number_of_processes(shared_data: Path) -> None:
+    index = read_images(shared_data / "hymenoptera")
+    rows = index.rows("val")[:15]
+    preprocessing = Preprocessing(size=64, storage_size=72, crop_size=64)
+    images: dict[int, torch.Tensor] = {}
+    for rank in range(4):
+        batches = evaluation_batches(rows, 2, rank, 4)
+        for batch in ImageLoader(ImageSamples(index, preprocessing), lambda epoch, batches=batches: batches):
+            for row, image in zip(batch["row"].tolist(), batch["image"], strict=True):
+                assert row not in images
+                images[row] = image
+    assert sorted(images) == rows.tolist()
+    whole = ImageLoader(ImageSamples(index, preprocessing), lambda epoch: [rows])
+    (batch,) = list(whole)
+    assert torch.equal(batch["image"], torch.stack([images[row] for row in rows]))

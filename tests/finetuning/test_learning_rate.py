@@ -1,0 +1,61 @@
+"""Warm-up and cosine as a function of the step."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from resnet_tl.finetuning.learning_rate import WarmupCosine, warmup_cosine
+
+
+def test_the_rate_rises_over_the_warm_up_and_falls_to_zero():
+    factor = WarmupCosine(starts=[0], total=100, scales=[1.0], warmup=0.1)
+    values = [factor(step) for step in range(101)]
+
+    assert values[:10] == pytest.approx([(step + 1) / 11 for step in range(10)])
+    assert values[10] == 1.0
+    assert values[55] == pytest.approx(0.5)
+    assert all(later < earlier for earlier, later in zip(values[10:], values[11:], strict=False))
+    assert 0 < values[99] < 0.001
+    assert values[100] == pytest.approx(0)
+
+
+def test_each_phase_warms_up_anew_and_has_its_own_scale():
+    factor = WarmupCosine(starts=[0, 20], total=60, scales=[1.0, 0.3], warmup=0.05)
+
+    assert factor(1) == pytest.approx(1.0)
+    assert 0 < factor(19) < 0.01
+    assert factor(20) == pytest.approx(0.3 * 1 / 3)
+    assert max(factor(step) for step in range(20, 60)) == pytest.approx(0.3)
+    assert 0 < factor(59) < 0.001
+
+
+def test_every_step_of_a_run_has_a_positive_rate():
+    for total in range(1, 30):
+        factor = WarmupCosine(starts=[0], total=total, scales=[1.0])
+        assert all(factor(step) > 0 for step in range(total))
+
+
+def test_a_phase_that_the_run_cuts_short_still_falls_to_zero():
+    factor = WarmupCosine(starts=[0, 100], total=50, scales=[1.0, 1.0])
+
+    assert 0 < factor(49) < 0.01
+
+
+def test_no_warm_up_still_starts_gently():
+    factor = WarmupCosine(starts=[0], total=100, scales=[1.0], warmup=0.0)
+
+    assert factor(0) == 0.5
+    assert factor(1) == 1.0
+
+
+def test_the_scheduler_keeps_the_groups_ratios():
+    parameters = [torch.nn.Parameter(torch.zeros(1)) for _ in range(2)]
+    optimizer = torch.optim.SGD([{"params": [parameters[0]], "lr": 0.1}, {"params": [parameters[1]], "lr": 1.0}])
+    scheduler = warmup_cosine(optimizer, WarmupCosine([0], 10, [1.0]))
+
+    for _ in range(9):
+        optimizer.step()
+        scheduler.step()
+        low, high = (group["lr"] for group in optimizer.param_groups)
+        assert low / high == pytest.approx(0.1)

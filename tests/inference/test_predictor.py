@@ -1,0 +1,195 @@
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+
+from resnet_tl.bundle import Bundle, write_bundle
+from resnet_tl.data.decode import decode
+from resnet_tl.data.index import ImageIndex
+from resnet_tl.data.layouts import read_images
+from resnet_tl.data.preprocessing import Preprocessing, plan_preprocessing
+from resnet_tl.errors import UserError
+from resnet_tl.evaluation.predictions import classes_of, probabilities
+from resnet_tl.inference.predictor import Predictor
+from resnet_tl.networks import create_network
+
+CLASSES = ("zebra", "ant", "mouse")  # in no alphabetical order: the bundle's order counts
+PREPROCESSING = Preprocessing(size=32, storage_size=36, crop_size=32)
+
+
+def bundle_at(path: Path, preprocessing: Preprocessing = PREPROCESSING, **options) -> Bundle:
+    torch.manual_seed(0)
+    network = create_network("resnet20", num_classes=3, in_chans=preprocessing.channels)
+    return write_bundle(
+        Bundle(
+            path=path,
+            network={"name": "resnet20", "in_chans": preprocessing.channels},
+            classes=CLASSES,
+            preprocessing=preprocessing,
+            **options,
+        ),
+        network,
+    )
+
+
+@pytest.fixture(scope="module")
+def predictor(tmp_path_factory: pytest.TempPathFactory) -> Predictor:
+    return Predictor(bundle_at(tmp_path_factory.mktemp("bundle")).path, device="cpu")
+
+
+def expected(predictor: Predictor, path: Path) -> np.ndarray:
+    """The probabilities of one image, step by step."""
+    preprocessing = predictor.bundle.preprocessing
+    image = preprocessing.centre(preprocessing.store(decode(path, preprocessing.channels)))
+    with torch.no_grad():
+        return predictor.network(preprocessing.normalise(image[None])).softmax(dim=1)[0].numpy()
+
+
+def test_every_image_gets_its_own_prediction(predictor: Predictor, blobs: Path) -> None:
+    table = predictor.predict(blobs / "val", batch_size=5)
+    files = sorted((blobs / "val").rglob("*.png"))
+    assert table["id"].tolist() == [file.relative_to(blobs / "val").as_posix() for file in files]
+    assert table["path"].tolist() == [str(file) for file in files]
+    assert set(table["label"]) == {""}
+    assert classes_of(table) == predictor.classes == CLASSES
+    by_hand = np.array([expected(predictor, file) for file in files])
+    np.testing.assert_allclose(probabilities(table), by_hand, atol=1e-5)
+    assert table["predicted"].tolist() == [CLASSES[n] for n in probabilities(table).argmax(axis=1)]
+    assert len(np.unique(by_hand.round(6), axis=0)) == len(files)
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 13, 100])
+def test_the_batch_size_changes_nothing(predictor: Predictor, blobs: Path, batch_size: int) -> None:
+    whole = predictor.predict(blobs / "val")
+    table = predictor.predict(blobs / "val", batch_size=batch_size)
+    assert table[["id", "predicted"]].equals(whole[["id", "predicted"]])
+    np.testing.assert_allclose(probabilities(table), probabilities(whole), atol=1e-5)
+
+
+def test_images_are_given_as_files_folders_patterns_or_a_table(
+    predictor: Predictor, blobs: Path, tmp_path: Path
+) -> None:
+    red = blobs / "val" / "red"
+    files = sorted(red.iterdir())
+    pd.DataFrame({"path": map(str, files)}).to_csv(tmp_path / "images.csv", index=False)
+    given = (red, str(red), [red], files, [str(file) for file in reversed(files)], f"{red}/*.png")
+    for images in (*given, tmp_path / "images.csv"):
+        table = predictor.predict(images)
+        assert table["path"].tolist() == [str(file) for file in files]
+    assert predictor.predict(files[0])["path"].tolist() == [str(files[0])]
+
+
+def test_a_run_serves_as_well_as_its_bundle(tmp_path: Path, blobs: Path) -> None:
+    bundle_at(tmp_path / "run" / "model")
+    tables = [
+        Predictor(path, device="cpu").predict(blobs / "val") for path in (tmp_path / "run", tmp_path / "run/model")
+    ]
+    assert tables[0].equals(tables[1])
+
+
+def test_grey_networks_see_grey_images(tmp_path: Path, blobs: Path) -> None:
+    grey = Preprocessing(32, 36, 32, mean=(0.5,), std=(0.25,), channels=1)
+    predictor = Predictor(bundle_at(tmp_path, grey).path, device="cpu")
+    file = blobs / "val" / "red" / "0.png"
+    np.testing.assert_allclose(probabilities(predictor.predict(file))[0], expected(predictor, file), atol=1e-5)
+
+
+def test_odd_images_are_predicted_too(predictor: Predictor, tmp_path: Path) -> None:
+    Image.new("L", (1, 400), 50).save(tmp_path / "line.png")
+    Image.new("RGBA", (5, 3), (10, 20, 30, 0)).save(tmp_path / "tiny.png")
+    Image.new("CMYK", (50, 40)).save(tmp_path / "print.jpg")
+    table = predictor.predict(tmp_path)
+    np.testing.assert_allclose(probabilities(table).sum(axis=1), 1)
+    assert len(table) == 3
+
+
+def test_a_bad_image_stops_the_prediction_or_is_left_out_on_request(
+    predictor: Predictor, blobs: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(blobs / "val" / "red", tmp_path / "photos")
+    (tmp_path / "photos" / "0.png").write_bytes(b"")
+    with pytest.raises(UserError) as caught:
+        predictor.predict(tmp_path / "photos")
+    assert str(caught.value).endswith("leave them out, or skip them:\n  0.png: is empty")
+    assert predictor.predict(tmp_path / "photos", on_bad_image="skip")["id"].tolist() == ["1.png", "2.png", "3.png"]
+
+
+def test_no_images_are_said_in_one_sentence(predictor: Predictor, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="holds no images"):
+        predictor.predict(tmp_path)
+    with pytest.raises(UserError, match="does not exist"):
+        predictor.predict(tmp_path / "missing.png")
+
+
+def test_chosen_rows_keep_their_ids_order_and_labels(predictor: Predictor, blobs: Path) -> None:
+    index: ImageIndex = read_images(blobs)
+    whole = predictor.predict_rows(index, np.arange(len(index)))
+    rows = np.array([30, 2, 17, 43, 5])
+    table = predictor.predict_rows(index, rows, batch_size=2)
+    assert table["id"].tolist() == [index.id(row) for row in rows]
+    assert table["label"].tolist() == [CLASSES[index.labels[row]] for row in rows]
+    np.testing.assert_allclose(probabilities(table), probabilities(whole)[rows], atol=1e-5)
+    assert len(predictor.predict_rows(index, rows[:0])) == 0
+
+
+def test_a_bundle_of_half_precision_is_evaluated_in_it(tmp_path: Path, predictor: Predictor) -> None:
+    half = Predictor(bundle_at(tmp_path, precision="bf16-mixed").path, device="cpu")
+    images = torch.randint(0, 256, (4, 3, 32, 32), dtype=torch.uint8)
+    with torch.inference_mode():
+        full, rounded = predictor.logits(images), half.logits(images)
+    assert full.dtype == rounded.dtype == torch.float32
+    assert not torch.equal(full, rounded)
+    torch.testing.assert_close(full, rounded, rtol=0.1, atol=0.1)
+
+
+def test_prediction_leaves_the_generator_and_the_network_as_they_were(predictor: Predictor, blobs: Path) -> None:
+    random = torch.get_rng_state()
+    state = {name: value.clone() for name, value in predictor.network.state_dict().items()}
+    predictor.predict(blobs / "val")
+    assert torch.equal(torch.get_rng_state(), random)
+    assert all(torch.equal(value, state[name]) for name, value in predictor.network.state_dict().items())
+    assert not any(module.training for module in predictor.network.modules())
+
+
+def test_real_photos_get_the_logits_of_timms_own_network(
+    shared_data: Path, shared_weights: Path, tmp_path: Path
+) -> None:
+    import timm
+    from safetensors.torch import load_file
+    from timm.data import create_transform
+
+    state = load_file(shared_weights / "resnet18_imagenet.safetensors")
+    theirs = timm.create_model("resnet18", num_classes=1000)
+    theirs.load_state_dict(state)
+    theirs.eval()
+    transform = create_transform(
+        (3, 224, 224), interpolation="bilinear", crop_pct=0.875, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225)
+    )
+    ours = create_network("resnet18", num_classes=1000)
+    ours.body.load_state_dict(state)
+    bundle = Bundle(
+        path=tmp_path,
+        network={"name": "resnet18"},
+        classes=tuple(f"class {n}" for n in range(1000)),
+        preprocessing=plan_preprocessing(224, crop_ratio=0.875),
+    )
+    predictor = Predictor(write_bundle(bundle, ours).path, device="cpu")
+
+    folder = shared_data / "cats_dogs"
+    files = [*sorted(folder.rglob("cat*.jpg"))[:3], *sorted(folder.rglob("dog*.jpg"))[:3]]
+    assert len(files) == 6
+    table = predictor.predict(files)
+    order = [table["path"].tolist().index(str(file)) for file in files]
+    with torch.no_grad():
+        logits = theirs(torch.stack([transform(Image.open(file).convert("RGB")) for file in files]))
+    log_odds = np.log(probabilities(table))[order]
+    # The same up to the rounding of resized pixels to bytes.
+    assert np.abs(log_odds - logits.log_softmax(dim=1).numpy()).max() < 0.25
+    assert (probabilities(table)[order].argmax(axis=1) == logits.argmax(dim=1).numpy()).all()
+    assert ((151 <= logits.argmax(dim=1)) & (logits.argmax(dim=1) <= 293)).all()  # dogs, foxes, cats of ImageNet

@@ -1,0 +1,23 @@
+from __future__ import annotations
+
+from resnet_tl.data.decode import BadImage
+from resnet_tl.errors import UserError, nearest
+
+
+def test_the_nearest_choice_is_offered() -> None:
+    assert nearest("heads", ("all", "last_stages", "head")) == " Did you mean 'head'?"
+
+
+def test_nothing_is_offered_when_nothing_is_close() -> None:
+    assert nearest("zebra", ("all", "last_stages", "head")) == ""
+    assert nearest("head", ()) == ""
+
+
+def test_words_and_choices_need_not_be_text() -> None:
+    assert nearest(1000, (1001, 5)) == " Did you mean '1001'?"
+    assert nearest(None, ("none",)) == " Did you mean 'none'?"
+
+
+def test_a_user_error_is_its_sentence() -> None:
+    assert str(UserError("photos does not exist.")) == "photos does not exist."
+    assert issubclass(BadImage, UserError)

@@ -1,0 +1,343 @@
+"""What trains and what does not, with the real Trainer; among it the six faults of Lightning's BackboneFinetuning."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import pytest
+import torch
+import torch.nn.functional as F
+from lightning.pytorch.callbacks import ModelCheckpoint
+from torch import Tensor, nn
+
+from resnet_tl.training.classifier import ImageClassifier
+
+Fit = Callable[..., ImageClassifier]
+STAGES = ("stem", "stage1", "stage2", "stage3")
+HEAD_THEN_ALL = [{"mode": "head", "epochs": 2}, {"mode": "all"}]
+
+
+class States(L.Callback):
+    """The state of every part at the start of each epoch and at the end."""
+
+    def __init__(self) -> None:
+        self.states: list[dict[str, dict[str, Tensor]]] = []
+        self.rates: list[dict[str, float]] = []
+
+    def on_train_batch_start(self, trainer: L.Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
+        self.rates.append({group["name"]: group["lr"] for group in trainer.optimizers[0].param_groups})
+        if batch_idx == 0:
+            self.states.append(parts(pl_module))
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: Any) -> None:
+        self.states.append(parts(pl_module))
+
+    def changed(self, epoch: int) -> dict[str, str]:
+        """What of each part an epoch changed: nothing, parameters, buffers, both."""
+        before, after = self.states[epoch], self.states[epoch + 1]
+        return {part: _kinds(before[part], after[part]) for part in before}
+
+
+def parts(model: ImageClassifier) -> dict[str, dict[str, Tensor]]:
+    network = model.network
+    assert network is not None
+    modules = {name: network.stage(name) for name in network.stage_names} | {"head": network.head}
+    return {
+        name: {key: tensor.clone() for key, tensor in module.state_dict().items()} for name, module in modules.items()
+    }
+
+
+def _kinds(before: dict[str, Tensor], after: dict[str, Tensor]) -> str:
+    differ = {key for key in before if not torch.equal(before[key], after[key])}
+    buffers = {key for key in differ if "running" in key or "num_batches" in key}
+    names = [name for name, found in (("parameters", differ - buffers), ("buffers", buffers)) if found]
+    return " and ".join(names) or "nothing"
+
+
+def equal(one: ImageClassifier, other: ImageClassifier) -> bool:
+    state = other.state_dict()
+    return all(torch.equal(tensor, state[key]) for key, tensor in one.state_dict().items())
+
+
+BOTH = "parameters and buffers"
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({"mode": "head"}, {name: "nothing" for name in STAGES} | {"head": "parameters"}),
+        (
+            {"mode": "last_stages", "trainable_stages": 2},
+            {"stem": "nothing", "stage1": "nothing", "stage2": BOTH, "stage3": BOTH, "head": "parameters"},
+        ),
+        ({"mode": "all"}, {name: BOTH for name in STAGES} | {"head": "parameters"}),
+    ],
+    ids=["head", "last_stages", "all"],
+)
+def test_a_mode_trains_exactly_what_it_says(fit: Fit, settings: dict[str, Any], expected: dict[str, str]):
+    states = States()
+
+    fit(trainer={"callbacks": [states]}, **settings)
+
+    assert states.changed(0) == expected
+
+
+def test_pretrained_stages_stay_bit_identical_in_mode_head(fit: Fit):
+    from resnet_tl.networks import create_network
+    from resnet_tl.networks.weights import load_weights
+
+    model = fit(weights="default", mode="head")
+
+    fresh = create_network("resnet20", num_classes=3)
+    load_weights(fresh, "default")
+    assert model.network is not None
+    for name in STAGES:
+        assert _kinds(fresh.stage(name).state_dict(), model.network.stage(name).state_dict()) == "nothing"
+
+
+def test_every_parameter_of_a_trained_stage_changes(fit: Fit):
+    states = States()
+
+    fit(2, trainer={"callbacks": [states]}, mode="all")
+
+    before, after = states.states[0], states.states[-1]
+    assert [
+        f"{part}.{key}" for part in before for key in before[part] if torch.equal(before[part][key], after[part][key])
+    ] == []
+
+
+def test_linear_probing_then_fine_tuning(fit: Fit):
+    states = States()
+
+    fit(3, trainer={"callbacks": [states]}, schedule=HEAD_THEN_ALL)
+
+    probing = {name: "nothing" for name in STAGES} | {"head": "parameters"}
+    assert [states.changed(epoch) for epoch in range(2)] == [probing, probing]
+    assert states.changed(2) == {name: BOTH for name in STAGES} | {"head": "parameters"}
+
+
+def test_one_more_stage_each_epoch(fit: Fit):
+    states = States()
+    schedule = [
+        {"mode": "head", "epochs": 1},
+        {"mode": "last_stages", "trainable_stages": 1, "epochs": 1},
+        {"mode": "last_stages", "trainable_stages": 3, "epochs": 1},
+        {"mode": "all"},
+    ]
+
+    fit(4, trainer={"callbacks": [states]}, schedule=schedule)
+
+    frozen = [{part for part, kind in states.changed(epoch).items() if kind == "nothing"} for epoch in range(4)]
+    assert frozen == [set(STAGES), set(STAGES[:3]), {"stem"}, set()]
+
+
+def test_a_stage_can_be_frozen_again(fit: Fit):
+    states = States()
+
+    fit(2, trainer={"callbacks": [states]}, schedule=[{"mode": "all", "epochs": 1}, {"mode": "head"}])
+
+    assert states.changed(0)["stage3"] == BOTH
+    assert states.changed(1) == {name: "nothing" for name in STAGES} | {"head": "parameters"}
+
+
+def test_each_phase_has_its_own_learning_rate(fit: Fit):
+    states = States()
+    schedule = [{"mode": "head", "epochs": 1}, {"mode": "all", "lr": 0.002}]
+
+    fit(
+        3,
+        trainer={"callbacks": [states]},
+        data={"batch_size": 2},
+        schedule=schedule,
+        backbone_lr_factor=0.1,
+        optimizer={"class_path": "torch.optim.SGD", "init_args": {"lr": 0.5}},
+    )
+
+    assert max(rates["head"] for rates in states.rates[:12]) == pytest.approx(0.5)
+    assert max(rates["head"] for rates in states.rates[12:]) == pytest.approx(0.002)
+    assert max(rates["stage3"] for rates in states.rates[12:]) == pytest.approx(0.0002)
+    assert states.rates[-1]["head"] < 1e-4
+
+
+@pytest.mark.parametrize("limits", [{"max_epochs": 4, "accumulate_grad_batches": 2}, {"max_steps": 10}])
+def test_the_rate_of_a_phase_begins_with_the_phase_however_steps_are_counted(fit: Fit, limits: dict[str, Any]):
+    states = States()
+    schedule = [{"mode": "head", "epochs": 2}, {"mode": "all", "lr": 0.001}]
+
+    fit(limits.pop("max_epochs", None), trainer={"callbacks": [states], **limits}, schedule=schedule)
+
+    rates = [rate["head"] for rate in states.rates]
+    assert rates[5] < max(rates[:6])
+    assert rates[6] > rates[5]
+    assert max(rates[6:]) <= 0.001 + 1e-9
+
+
+# The six faults of Lightning's BackboneFinetuning.
+
+
+def checkpoints(folder: Path) -> ModelCheckpoint:
+    return ModelCheckpoint(dirpath=folder, filename="{epoch}", save_top_k=-1, save_last=True)
+
+
+def test_a_resume_past_a_phase_change_keeps_what_trains(fit: Fit, tmp_path: Path):
+    whole = fit(4, trainer={"callbacks": [checkpoints(tmp_path)], "enable_checkpointing": True}, schedule=HEAD_THEN_ALL)
+    states = States()
+
+    resumed = fit(
+        4, trainer={"callbacks": [states]}, schedule=HEAD_THEN_ALL, ckpt_path=str(tmp_path / "epoch=2.ckpt")
+    )
+
+    assert len(states.states) == 2
+    assert states.changed(0) == {name: BOTH for name in STAGES} | {"head": "parameters"}
+    assert resumed.network is not None
+    assert resumed.network.frozen == frozenset()
+    assert equal(whole, resumed)
+
+
+def test_frozen_batch_norm_does_not_train_its_affine_parameters(fit: Fit):
+    """Even where a later phase trains them, so that the optimizer holds them all along."""
+    states = States()
+
+    model = fit(2, trainer={"callbacks": [states]}, schedule=HEAD_THEN_ALL)
+
+    assert model.network is not None
+    norms = [module for module in model.network.modules() if isinstance(module, nn.BatchNorm2d)]
+    held = {id(p) for group in model.trainer.optimizers[0].param_groups for p in group["params"]}
+    assert norms
+    assert all(id(norm.weight) in held and not norm.weight.requires_grad for norm in norms)
+    assert {states.changed(epoch)[name] for epoch in range(2) for name in STAGES} == {"nothing"}
+
+
+def test_frozen_batch_norm_normalises_with_its_running_statistics_during_training(fit: Fit):
+    seen: list[tuple[bool, bool]] = []
+
+    class Watch(L.Callback):
+        def on_train_start(self, trainer: L.Trainer, pl_module: Any) -> None:
+            norm = next(m for m in pl_module.network.stage("stage2").modules() if isinstance(m, nn.BatchNorm2d))
+            norm.register_forward_hook(self.look)
+
+        @staticmethod
+        def look(norm: nn.BatchNorm2d, inputs: tuple[Tensor], output: Tensor) -> None:
+            if not torch.is_grad_enabled():
+                return
+            of_running = F.batch_norm(inputs[0], norm.running_mean, norm.running_var, norm.weight, norm.bias)
+            of_batch = F.batch_norm(inputs[0], None, None, norm.weight, norm.bias, training=True)
+            seen.append((torch.equal(output, of_running), torch.allclose(output, of_batch, atol=1e-2)))
+
+    fit(2, trainer={"callbacks": [Watch()]}, weights="default", mode="last_stages")
+
+    assert seen == [(True, False)] * 6
+
+
+def test_no_parameter_is_lost_because_it_equals_another_in_value(fit: Fit):
+    """All fresh BatchNorms are alike, and all their biases are zero."""
+    model = fit(mode="all")
+
+    assert model.network is not None
+    groups = model.trainer.optimizers[0].param_groups
+    assert sum(len(group["params"]) for group in groups) == len(list(model.network.parameters()))
+    assert all(len(model.trainer.optimizers[0].state[p]) for p in model.network.parameters())
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("OneCycleLR", {"max_lr": 0.1, "total_steps": 12}),
+        ("LambdaLR", {"lr_lambda": lambda epoch: 0.5**epoch}),
+        ("ReduceLROnPlateau", {"factor": 0.5, "patience": 0, "threshold": 1e9, "threshold_mode": "abs"}),
+        (None, {}),
+    ],
+)
+def test_a_scheduler_works_through_a_phase_change(fit: Fit, name: str | None, arguments: dict[str, Any]):
+    states = States()
+    scheduler = {"class_path": f"torch.optim.lr_scheduler.{name}", "init_args": arguments} if name else None
+
+    fit(
+        4,
+        trainer={"callbacks": [states]},
+        schedule=HEAD_THEN_ALL,
+        backbone_lr_factor=0.1,
+        optimizer={"class_path": "torch.optim.SGD", "init_args": {"lr": 0.2}},
+        lr_scheduler=scheduler,
+    )
+
+    assert len(states.rates) == 12
+    rates = [rate["head"] for rate in states.rates]
+    assert all(rate["stage1"] == pytest.approx(0.1 * rate["head"]) for rate in states.rates)
+    if name == "OneCycleLR":
+        assert rates[0] < max(rates) > rates[-1]
+        assert max(rates) == pytest.approx(0.1, rel=0.1)
+    elif name:
+        firsts = [0.2, 0.1, 0.05, 0.025] if name == "LambdaLR" else [0.2, 0.2, 0.1, 0.05]
+        assert rates[::3] == pytest.approx(firsts)
+    assert states.changed(3) == {name: BOTH for name in STAGES} | {"head": "parameters"}
+
+
+def test_the_learning_rate_factors_have_effect(fit: Fit):
+    """With plain SGD a step is the gradient times the rate."""
+
+    def first_step(**settings: Any) -> dict[str, Tensor]:
+        states = States()
+        sgd = {"class_path": "torch.optim.SGD", "init_args": {"lr": 0.1}}
+        fit(trainer={"callbacks": [states], "limit_train_batches": 1}, mode="all", optimizer=sgd, **settings)
+        before, after = states.states
+        weights = {part: next(key for key, t in before[part].items() if t.ndim > 1) for part in before}
+        return {part: after[part][key] - before[part][key] for part, key in weights.items()}
+
+    whole, tenth = first_step(backbone_lr_factor=1.0), first_step(backbone_lr_factor=0.1)
+    decayed = first_step(backbone_lr_factor=1.0, layer_decay=0.5)
+
+    for depth, name in enumerate(reversed(STAGES)):
+        assert whole[name].abs().max() > 1e-4
+        torch.testing.assert_close(tenth[name], 0.1 * whole[name], rtol=0.02, atol=1e-6)
+        torch.testing.assert_close(decayed[name], 0.5**depth * whole[name], rtol=0.02, atol=1e-6)
+    assert torch.equal(tenth["head"], whole["head"])
+
+
+# Who breaks the rule is found out.
+
+
+class Misbehaves(L.Callback):
+    """Puts frozen stages into training mode, and if asked to gives them gradients."""
+
+    def __init__(self, unfreezes: bool) -> None:
+        self.unfreezes = unfreezes
+
+    def on_train_batch_start(self, trainer: L.Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
+        stage = pl_module.network.stage("stage2")
+        stage.train()
+        if self.unfreezes:
+            stage.requires_grad_(True)
+
+
+@pytest.mark.parametrize("unfreezes", [True, False])
+@pytest.mark.parametrize("settings", [{"mode": "head"}, {"schedule": HEAD_THEN_ALL}])
+def test_a_callback_that_trains_frozen_stages_is_found_out(fit: Fit, settings: dict[str, Any], unfreezes: bool):
+    with pytest.raises(RuntimeError, match="frozen stages .*stage2.* changed during a phase"):
+        fit(3, trainer={"callbacks": [Misbehaves(unfreezes)]}, **settings)
+
+
+def test_a_callback_that_calls_train_on_the_module_does_no_harm(fit: Fit):
+    class CallsTrain(L.Callback):
+        def on_train_batch_start(self, trainer: L.Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
+            pl_module.train()
+            pl_module.network.train()
+
+    states = States()
+
+    fit(trainer={"callbacks": [CallsTrain(), states]}, mode="head")
+
+    assert states.changed(0) == {name: "nothing" for name in STAGES} | {"head": "parameters"}
+
+
+def test_a_second_fit_of_the_same_model_begins_with_the_first_phase(fit: Fit):
+    model = fit(3, schedule=HEAD_THEN_ALL)
+    states = States()
+
+    fit(3, model=model, trainer={"callbacks": [states]})
+
+    assert states.changed(0) == {name: "nothing" for name in STAGES} | {"head": "parameters"}
+    assert states.changed(2)["stem"] == BOTH
