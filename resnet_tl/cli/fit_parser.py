@@ -16,6 +16,7 @@ from lightning.pytorch.callbacks import BaseFinetuning
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
+from rich.console import Console
 
 from resnet_tl.cli.parse_errors import check_keys, explain, plain
 from resnet_tl.data.datamodule import ImageDataModule
@@ -173,6 +174,10 @@ class FitCLI(LightningCLI):
             return fit(self.model, self.datamodule, self.trainer, self.recorder, self.best)
         except MisconfigurationException as error:
             raise UserError(plain(str(error))) from error
+        except SystemExit:
+            if self.trainer.interrupted:  # Lightning has made a Ctrl-C into an exit
+                raise KeyboardInterrupt from None
+            raise
 
 
 def _epochs(schedule: Any, default: int) -> int:
@@ -197,13 +202,21 @@ def _check_devices(accelerator: Any, devices: Any) -> None:
             raise UserError(f"trainer.devices is {devices}; on this CPU it must be 1 to {cpus}, its number of cores.")
 
 
+class _Lines(logging.Handler):
+    """Prints each message by itself: folded between words in a terminal, on one line elsewhere."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        console = Console()
+        console.print(record.getMessage(), markup=False, highlight=False, soft_wrap=not console.is_terminal)
+
+
 def _quiet() -> None:
     """Only what a user can act on: our own lines, and warnings of others."""
     for name in ("lightning.pytorch", "lightning.fabric", "lightning_utilities"):
         logging.getLogger(name).setLevel(logging.WARNING)
     log = logging.getLogger("resnet_tl")
     log.setLevel(logging.INFO if getattr(rank_zero_only, "rank", 0) == 0 else logging.ERROR)
-    log.handlers = [logging.StreamHandler(sys.stdout)]
+    log.handlers = [_Lines()]
     log.propagate = False
     for message in (
         ".*LeafSpec.*",  # Lightning's own use of torch

@@ -29,7 +29,7 @@ examples:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Runs one command; 0 when done, 1 when it failed, 2 when the user's input is wrong."""
+    """Runs one command; 0 when done, 1 when it failed, 2 when the user's input is wrong, 130 after Ctrl-C."""
     argv = sys.argv[1:] if argv is None else argv
     parser = CommandParser(
         prog="resnet-tl",
@@ -59,6 +59,9 @@ def main(argv: list[str] | None = None) -> int:
             traceback.print_exc()
         print(f"resnet-tl: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("resnet-tl: stopped", file=sys.stderr)
+        return 130
     except BrokenPipeError:
         # The reader, such as `head`, has seen enough.
         sys.stderr.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -63,4 +64,5 @@ def _print(table: pd.DataFrame, top: int) -> None:
     for name, row in zip(table["id"], matrix, strict=True):
         best = row.argsort()[::-1][:top]
         shown.add_row(str(name), *(f"{classes[place]} {row[place]:.1%}" for place in best))
-    Console().print(shown, markup=False)
+    # Without a terminal a line is a line, however long.
+    Console(width=None if sys.stdout.isatty() else 1000).print(shown, markup=False)

@@ -227,6 +227,8 @@ class ImageDataModule(L.LightningDataModule):
     def train_dataloader(self) -> ImageLoader:
         rows = self._index.rows("train")
         rank, world = self._rank_and_world()
+        if len(rows) < 2 * world:
+            raise UserError(f"{len(rows)} training images are too few for {world} processes; lower trainer.devices.")
         balanced_by = self._index.labels[rows] if self.sampler == "balanced" else None
 
         def batches(epoch: int) -> list[np.ndarray]:

@@ -62,11 +62,9 @@ class Preprocessing:
             return self._resize(image, self.storage_size, self.storage_size)
         short = min(height, width)
         image = _middle(image, min(height, MAX_ASPECT * short), min(width, MAX_ASPECT * short))
-        height, width = image.shape[1:]
-        scale = self.storage_size / short
-        return self._resize(
-            image, max(self.storage_size, round(height * scale)), max(self.storage_size, round(width * scale))
-        )
+        # Rounded down, as torchvision and timm do: their weights then see the very same pixels.
+        height, width = (self.storage_size * side // short for side in image.shape[1:])
+        return self._resize(image, height, width)
 
     def centre(self, image: torch.Tensor) -> torch.Tensor:
         """The centre crop of a stored image (C, h, w) uint8 as the network's input (C, size, size) uint8."""

@@ -52,7 +52,8 @@ class FitProgress(ProgressBar):
                 console=self.console,
                 transient=True,
             )
-            total = (trainer.max_epochs or 1) * int(trainer.num_training_batches)
+            batches = (trainer.max_epochs or 1) * int(trainer.num_training_batches)
+            total = batches if batches > 0 else trainer.max_steps * trainer.accumulate_grad_batches
             self.task = self.bar.add_task("fit", total=total, epoch="", stage="", text="")
             self.bar.start()
 
@@ -69,7 +70,7 @@ class FitProgress(ProgressBar):
             done = trainer.current_epoch * int(trainer.num_training_batches) + batch_idx + 1
             loss = trainer.progress_bar_metrics.get("train_loss_step", trainer.progress_bar_metrics.get("train_loss"))
             text = f"loss {loss:.3f}  {self.images_per_second:.0f} images/s" if loss is not None else ""
-            epoch = f"{trainer.current_epoch + 1}/{trainer.max_epochs}"
+            epoch = f"{trainer.current_epoch + 1}{_of_epochs(trainer)}"
             self.bar.update(self.task, completed=done, epoch=epoch, stage="train", text=text)
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -83,7 +84,7 @@ class FitProgress(ProgressBar):
         # Validation's numbers of this epoch: Lightning's go on showing those of an earlier one.
         values = {f"val_{name}": value for name, value in pl_module.metrics.get("val", {}).items()}
         values |= {name: float(value) for name, value in trainer.callback_metrics.items() if name == "train_loss"}
-        shown = [f"epoch {trainer.current_epoch + 1:>3}/{trainer.max_epochs}"]
+        shown = [f"epoch {trainer.current_epoch + 1:>3}{_of_epochs(trainer)}"]
         for key, label in (
             ("train_loss", "train loss"),
             ("val_loss", "val loss"),
@@ -93,7 +94,7 @@ class FitProgress(ProgressBar):
             if key in values:
                 shown.append(f"{label} {values[key]:.4f}")
         shown.append(f"{self.images_per_second:.0f} images/s")
-        self.console.print("  ".join(shown), highlight=False, soft_wrap=True)
+        self.console.print("  ".join(shown), highlight=False, soft_wrap=not self.console.is_terminal)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._stop()
@@ -112,6 +113,11 @@ class FitProgress(ProgressBar):
     @property
     def images_per_second(self) -> float:
         return self.images / max(1e-9, getattr(self, "epoch_seconds", 0.0))
+
+
+def _of_epochs(trainer: L.Trainer) -> str:
+    """How many epochs there are; nothing when the fit counts steps."""
+    return f"/{trainer.max_epochs}" if (trainer.max_epochs or 0) > 0 else ""
 
 
 def stage_table(model: ImageClassifier, groups: list[dict[str, Any]]) -> Table:

@@ -24,14 +24,16 @@ def test_every_argument_of_ours_is_explained_with_its_default(group):
 
     assert {name for name, _, _ in shown} == set(parameters) - {"seed", "optimizer", "lr_scheduler"}
     assert all(text for _, _, text in shown)
-    assert {name: default for name, default, _ in shown} == {name: str(parameters[name].default) for name, _, _ in shown}
+    assert {name: default for name, default, _ in shown} == {
+        name: str(parameters[name].default) for name, _, _ in shown
+    }
 
 
 def test_our_options_come_before_those_of_training(command):
     _, out, _ = command("fit", "--help")
 
     assert out.index("--recipe NAME") < out.index("--data.root") < out.index("--model.mode")
-    assert out.index("--model.mode") < out.index("--trainer.max_epochs")
+    assert out.index("--model.mode") < out.index("\n  --trainer.max_epochs")
 
 
 def test_help_fits_120_columns_and_says_how_recipes_combine(command):

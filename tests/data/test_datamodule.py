@@ -225,6 +225,13 @@ def test_ranks_share_training_and_evaluation_without_overlap(blobs: Path, world:
         assert sorted(rows) == data.index.rows(split).tolist()
 
 
+def test_more_processes_than_images_are_refused(blobs: Path) -> None:
+    data = ready(ImageDataModule(blobs))
+    data._rank_and_world = lambda: (3, 13)
+    with pytest.raises(UserError, match=r"24 training images are too few for 13 processes; lower trainer\.devices\."):
+        data.train_dataloader()
+
+
 # Bad images
 
 

@@ -116,7 +116,7 @@ def test_a_bad_image_stops_the_prediction_or_is_left_out_on_request(
     (tmp_path / "photos" / "0.png").write_bytes(b"")
     with pytest.raises(UserError) as caught:
         predictor.predict(tmp_path / "photos")
-    assert str(caught.value).endswith("leave them out, or skip them:\n  0.png: is empty")
+    assert str(caught.value).endswith(":\n  0.png: is empty")
     assert predictor.predict(tmp_path / "photos", on_bad_image="skip")["id"].tolist() == ["1.png", "2.png", "3.png"]
 
 
@@ -189,7 +189,6 @@ def test_real_photos_get_the_logits_of_timms_own_network(
     with torch.no_grad():
         logits = theirs(torch.stack([transform(Image.open(file).convert("RGB")) for file in files]))
     log_odds = np.log(probabilities(table))[order]
-    # The same up to the rounding of resized pixels to bytes.
-    assert np.abs(log_odds - logits.log_softmax(dim=1).numpy()).max() < 0.25
+    np.testing.assert_allclose(log_odds, logits.log_softmax(dim=1).numpy(), atol=0.02)
     assert (probabilities(table)[order].argmax(axis=1) == logits.argmax(dim=1).numpy()).all()
-    assert ((151 <= logits.argmax(dim=1)) & (logits.argmax(dim=1) <= 293)).all()  # dogs, foxes, cats of ImageNet
+    assert ((logits.argmax(dim=1) >= 151) & (logits.argmax(dim=1) <= 293)).all()  # dogs, foxes, cats of ImageNet

@@ -70,7 +70,9 @@ def main(images: str, out: str, processes: int, without_wrapping: bool) -> None:
         model.save(f"{out}/bundle")
     if not without_wrapping:
         # Frozen again with no validation between: nothing but the new wrapper makes the ranks' statistics equal.
-        again, _ = fit(images, processes, schedule=[{"mode": "all", "epochs": 1}, {"mode": "head"}], limit_val_batches=0)
+        again, _ = fit(
+            images, processes, schedule=[{"mode": "all", "epochs": 1}, {"mode": "head"}], limit_val_batches=0
+        )
         facts["frozen again"] = sorted(again.network.frozen)
     Path(f"{out}/{rank}.json").write_text(json.dumps(facts))
 

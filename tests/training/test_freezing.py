@@ -186,9 +186,7 @@ def test_a_resume_past_a_phase_change_keeps_what_trains(fit: Fit, tmp_path: Path
     whole = fit(4, trainer={"callbacks": [checkpoints(tmp_path)], "enable_checkpointing": True}, schedule=HEAD_THEN_ALL)
     states = States()
 
-    resumed = fit(
-        4, trainer={"callbacks": [states]}, schedule=HEAD_THEN_ALL, ckpt_path=str(tmp_path / "epoch=2.ckpt")
-    )
+    resumed = fit(4, trainer={"callbacks": [states]}, schedule=HEAD_THEN_ALL, ckpt_path=str(tmp_path / "epoch=2.ckpt"))
 
     assert len(states.states) == 2
     assert states.changed(0) == {name: BOTH for name in STAGES} | {"head": "parameters"}

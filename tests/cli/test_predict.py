@@ -1,0 +1,127 @@
+from __future__ import annotations
+
+import shutil
+
+import pandas as pd
+import pytest
+
+from resnet_tl.evaluation.predictions import read_predictions
+
+
+@pytest.fixture
+def photos(blobs, tmp_path):
+    """Two red pictures and a green one, without labels."""
+    (tmp_path / "photos").mkdir()
+    for name, source in (("a.png", "red/0.png"), ("b.png", "red/1.png"), ("c.png", "green/0.png")):
+        shutil.copy(blobs / "test" / source, tmp_path / "photos" / name)
+    return tmp_path / "photos"
+
+
+@pytest.mark.parametrize(
+    ("images", "names"),
+    [
+        (["photos/b.png"], ["b.png"]),
+        (["photos"], ["a.png", "b.png", "c.png"]),
+        (["photos/[ab].png"], ["a.png", "b.png"]),
+        (["photos/c.png", "photos/a.png"], ["a.png", "c.png"]),
+        (["list.csv"], ["photos/a.png", "photos/c.png"]),
+    ],
+    ids=["file", "folder", "glob", "files", "csv"],
+)
+def test_files_folders_globs_and_a_csv(command, tiny_run, photos, tmp_path, images, names):
+    (tmp_path / "list.csv").write_text("path\nphotos/a.png\nphotos/c.png\n")
+
+    code, out, err = command("predict", tiny_run, *images, "--output", "predictions.csv")
+
+    assert (code, err) == (0, "")
+    assert out == f"predictions.csv: {len(names)} images\n"
+    table = read_predictions(tmp_path / "predictions.csv")
+    assert [path.rsplit("/", 1)[-1] for path in table["path"]] == [name.rsplit("/", 1)[-1] for name in names]
+    assert list(table.columns) == ["id", "path", "label", "predicted", "prob_blue", "prob_green", "prob_red"]
+    assert table[["prob_blue", "prob_green", "prob_red"]].sum(axis=1).to_numpy() == pytest.approx(1)
+
+
+def test_the_table_shows_the_likeliest_classes_first(command, tiny_run, photos, tmp_path):
+    code, out, _ = command("predict", tiny_run, "photos", "--top", 2)
+    command("predict", tiny_run, "photos", "-o", "predictions.csv")
+
+    assert code == 0
+    header, *lines = out.splitlines()
+    assert header.split() == ["image", "top", "1", "top", "2"]
+    table = pd.read_csv(tmp_path / "predictions.csv")
+    assert [line.split()[:2] for line in lines] == [list(row) for row in table[["id", "predicted"]].to_numpy()]
+    for line in lines:
+        first, second = (float(word.rstrip("%")) for word in line.split() if word.endswith("%"))
+        assert first >= second
+
+
+def test_a_bundle_that_was_moved_predicts_the_same(command, tiny_run, photos, tmp_path):
+    shutil.copytree(tiny_run / "model", tmp_path / "elsewhere")
+
+    assert command("predict", "elsewhere", "photos").out == command("predict", tiny_run, "photos").out
+
+
+def test_the_batch_size_does_not_change_the_predictions(command, tiny_run, photos, tmp_path):
+    for size in (1, 3):
+        assert command("predict", tiny_run, "photos", "--batch_size", size, "-o", f"{size}.csv").code == 0
+
+    columns = ["prob_blue", "prob_green", "prob_red"]
+    one, three = (pd.read_csv(tmp_path / f"{size}.csv")[columns].to_numpy() for size in (1, 3))
+    assert one == pytest.approx(three, abs=1e-6)
+
+
+def test_bad_images_stop_or_are_skipped(command, tiny_run, photos):
+    (photos / "b.png").write_bytes(b"not a picture")
+
+    code, _, err = command("predict", tiny_run, "photos")
+    assert code == 2
+    assert err.startswith(
+        "resnet-tl: 1 of 3 files cannot be used as images; remove them, or leave them out with "
+        "--on_bad_image skip:\n  b.png"
+    )
+
+    code, out, _ = command("predict", tiny_run, "photos", "--on_bad_image", "skip")
+    assert code == 0
+    assert [line.split()[0] for line in out.splitlines() if "%" in line] == ["a.png", "c.png"]
+
+
+def test_a_long_name_is_not_cut_without_a_terminal(command, tiny_run, photos, monkeypatch):
+    long = "a_very_long_name_" * 8 + ".png"
+    (photos / "a.png").rename(photos / long)
+
+    assert long in command("predict", tiny_run, "photos").out
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        ([], "resnet-tl predict: RUN and IMAGES must be given; see `resnet-tl predict --help`."),
+        (["{run}"], "resnet-tl predict: IMAGES must be given; see `resnet-tl predict --help`."),
+        (
+            ["nowhere", "photos"],
+            "resnet-tl: nowhere does not exist; give a run such as runs/freeze_backbone-1, or a model bundle.",
+        ),
+        (["photos", "photos"], "resnet-tl: photos is neither a run nor a model bundle: it has no model.json."),
+        (["{run}", "nowhere"], "resnet-tl: nowhere does not exist."),
+        (["{run}", "photos/*.jpg"], "resnet-tl: No image matches photos/*.jpg."),
+        (["{run}", "empty"], "resnet-tl: {folder}/empty holds no images"),
+        (["{run}", "photos", "--batch_size", "0"], "--batch_size is '0'; it must be a whole number of 1 or more."),
+        (["{run}", "photos", "--top", "few"], "--top is 'few'; it must be a whole number of 1 or more."),
+        (["{run}", "photos", "--on_bad_image", "skp"], "it must be one of stop, skip. Did you mean 'skip'?"),
+        (["{run}", "photos", "--outptu", "x"], "There is no option '--outptu'; "),
+        (["{run}", "photos", "--out", "x"], "There is no option '--out'; "),
+        (["{run}", "photos", "--output"], "resnet-tl predict: -o/--output has no value."),
+        (["{run}", "photos", "-o", "photos"], "photos is a folder; name the file to write in it."),
+        (["{run}", "photos", "-o", "photos/a.png/x.csv"], "photos/a.png is a file."),
+        (["{run}", "photos", "--device", "quantum"], "resnet-tl: The device is 'quantum'; on this machine it must be "),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_a_mistake_is_one_sentence(command, tiny_run, photos, tmp_path, words, sentence):
+    (tmp_path / "empty").mkdir()
+
+    code, out, err = command("predict", *(word.format(run=tiny_run) for word in words))
+
+    assert (code, out) == (2, "")
+    assert sentence.format(folder=tmp_path) in err
+    assert err.count("\n") == 1

@@ -1,0 +1,99 @@
+from __future__ import annotations
+
+import json
+import shutil
+
+import pandas as pd
+import pytest
+
+
+@pytest.mark.parametrize(("name", "split", "images"), [("validate", "val", 13), ("test", "test", 7)])
+def test_the_numbers_are_those_that_the_fit_recorded(command, tiny_run, name, split, images):
+    code, out, err = command(name, tiny_run)
+
+    assert (code, err) == (0, "")
+    recorded = json.loads((tiny_run / "summary.json").read_text())["metrics"][split]
+    lines = [line.split() for line in out.splitlines()]
+    assert lines[0] == [str(images), "images"]
+    assert {line[0]: line[1] for line in lines[1 : 1 + len(recorded)]} == {
+        metric: f"{value:.4f}" for metric, value in recorded.items()
+    }
+    assert [line[0] for line in lines[-3:]] == ["blue", "green", "red"]
+
+
+@pytest.mark.parametrize(("name", "split"), [("validate", "val"), ("test", "test")])
+def test_the_table_is_that_of_the_fit_to_the_last_bit(command, tiny_run, tmp_path, name, split):
+    assert command(name, tiny_run, "--output", "again.csv").code == 0
+
+    assert (tmp_path / "again.csv").read_bytes() == (tiny_run / "predictions" / f"{split}.csv").read_bytes()
+
+
+def test_other_images_are_judged_by_their_split_or_as_a_whole(command, tiny_run, blobs):
+    assert command("test", tiny_run, "--root", blobs).out == command("test", tiny_run).out
+    assert command("test", tiny_run, "--root", blobs / "val").out.startswith("13 images\n")
+
+
+def test_a_bundle_needs_a_folder_of_images(command, tiny_run, blobs, tmp_path):
+    shutil.copytree(tiny_run / "model", tmp_path / "bundle")
+
+    assert command("test", "bundle", "--root", blobs).out == command("test", tiny_run).out
+    assert command("test", "bundle") == (2, "", "resnet-tl: bundle is not a run: it has no recipe.yaml.\n")
+
+
+def test_classes_that_are_missing_shift_nothing(command, tiny_run, blobs, tmp_path):
+    for name in ("green", "red"):
+        shutil.copytree(blobs / "test" / name, tmp_path / "photos" / name)
+
+    assert command("test", tiny_run, "--root", "photos", "-o", "some.csv").code == 0
+
+    some, all_images = pd.read_csv(tmp_path / "some.csv"), pd.read_csv(tiny_run / "predictions" / "test.csv")
+    expected = all_images[all_images["label"] != "blue"].reset_index(drop=True)
+    assert some["label"].tolist() == expected["label"].tolist()
+    columns = ["prob_blue", "prob_green", "prob_red"]
+    assert some[columns].to_numpy() == pytest.approx(expected[columns].to_numpy(), abs=1e-6)
+
+
+def test_an_unknown_class_is_refused(command, tiny_run, blobs, tmp_path):
+    for name in ("green", "red"):
+        shutil.copytree(blobs / "test" / name, tmp_path / "photos" / name)
+    (tmp_path / "photos" / "green").rename(tmp_path / "photos" / "gren")
+
+    code, _, err = command("test", tiny_run, "--root", "photos")
+
+    assert code == 2
+    assert "has the class 'gren', which the network does not know; it knows blue, green, red." in err
+    assert err.endswith("Did you mean 'green'?\n")
+
+
+def test_images_that_are_gone_are_said_to_be(command, blobs, tmp_path, tiny_run):
+    shutil.copytree(tiny_run, tmp_path / "run")
+    facts = tmp_path / "run" / "data" / "facts.json"
+    facts.write_text(facts.read_text().replace(str(blobs), str(tmp_path / "gone")))
+
+    code, _, err = command("validate", "run")
+
+    assert code == 2
+    assert "gone" in err
+    assert "does not exist" in err
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        ([], "resnet-tl validate: RUN must be given; see `resnet-tl validate --help`.\n"),
+        (["nowhere"], "resnet-tl: nowhere is not a run: there is no such folder.\n"),
+        (["runs/tiny-2"], "resnet-tl: runs/tiny-2 is not a run: there is no such folder. Did you mean 'tiny-1'?\n"),
+        (["runs"], "resnet-tl: runs is not a run: it has no recipe.yaml.\n"),
+        (["runs/tiny-1", "--rot", "x"], "There is no option '--rot'"),
+        (["runs/tiny-1", "-o", "runs"], "runs is a folder; name the file to write in it.\n"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_a_mistake_is_one_sentence(command, tiny_run, tmp_path, words, sentence):
+    shutil.copytree(tiny_run.parent, tmp_path / "runs")
+
+    code, out, err = command("validate", *words)
+
+    assert (code, out) == (2, "")
+    assert sentence in err
+    assert err.count("\n") == 1
