@@ -43,7 +43,7 @@ def check_keys(parser: ArgumentParser, given: Mapping[str, Any] | Sequence[str],
     known = [action.dest for action in parser._actions if action.dest not in GROUPS]
     is_recipe = isinstance(given, Mapping)
     place, dashes = (f"{recipe}: ", "") if is_recipe else ("", "--")
-    for key in _keys(given) if is_recipe else _flags(given):
+    for key in _keys(given) if isinstance(given, Mapping) else _flags(given):
         if key in GROUPS and not is_recipe:
             raise UserError(f"--{key} is a group of settings; name one of them, such as --{_first(known, key)}.")
         for linked, name in LINKED.items():
@@ -83,7 +83,7 @@ def explain(
         return UserError(_class_mistake(key, place, problem[1], problem[2]))
     if key in CLASSES and (name := re.search(r"Expected a dot import path string: (.*)", message)):
         return UserError(_no_such_class(key, place, name[1]))
-    hint = next((action._typehint for action in parser._actions if action.dest == key), None)
+    hint = next((getattr(action, "_typehint", None) for action in parser._actions if action.dest == key), None)
     return UserError(_wrong_value(place, _values(message)[-1], hint))
 
 
@@ -181,7 +181,7 @@ def _place(key: str, flags: Sequence[str], recipes: Mapping[str, Mapping[str, An
     """The setting as its user wrote it: a flag, or a key in the last recipe that has it."""
     if any(flag == key or flag.startswith(f"{key}.") for flag in _flags(flags)):
         return f"--{key}"
-    for path, settings in reversed(recipes.items()):
+    for path, settings in reversed(list(recipes.items())):
         if any(given == key for given in _keys(settings)):
             return f"{path}: {key}"
     return key

@@ -59,7 +59,7 @@ def _transform(policy: Policy, preprocessing: Preprocessing) -> v2.Transform | N
         return v2.Compose([crop, flip])
     if policy == "standard":
         rotation = v2.RandomRotation(10, interpolation=v2.InterpolationMode.BILINEAR)
-        colour = v2.ColorJitter(brightness=0.2, contrast=0.2, saturation=0.2, hue=0.02) if colourful else v2.Identity()
+        colour = v2.ColorJitter(brightness=0.2, contrast=0.2, saturation=0.2) if colourful else v2.Identity()
         return v2.Compose([rotation, crop, flip, colour])
     if policy == "trivial_augment":
         # Its colour operations are defined for one or three channels.

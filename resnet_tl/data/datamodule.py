@@ -103,6 +103,7 @@ class ImageDataModule(L.LightningDataModule):
         self.audit: Audit | None = None
         self.skipped: dict[str, str] = {}
         self.preprocessing: Preprocessing | None = None
+        self._loaders: list[ImageLoader] = []
         self._check_words()
         self._check_numbers()
 
@@ -215,6 +216,11 @@ class ImageDataModule(L.LightningDataModule):
             raise RuntimeError("Call setup() first, or let a Trainer do so.")
         return self.index
 
+    def teardown(self, stage: str) -> None:
+        for loader in self._loaders:
+            loader.close()
+        self._loaders.clear()
+
     # From an index to batches.
 
     def loader(self, split: str) -> ImageLoader:
@@ -274,4 +280,6 @@ class ImageDataModule(L.LightningDataModule):
             # Beside a training step on the CPU, decoding threads beat processes (docs/performance.md).
             on_cpu = self.trainer is None or self.trainer.strategy.root_device.type == "cpu"
             workers = 0 if on_cpu else min(8, cpus - 1)
-        return ImageLoader(samples, batches, epoch, workers=workers, threads=min(8, cpus))
+        loader = ImageLoader(samples, batches, epoch, workers=workers, threads=min(8, cpus))
+        self._loaders.append(loader)
+        return loader

@@ -148,6 +148,11 @@ class ImageLoader:
     def __iter__(self) -> Iterator[Batch]:
         return self._ask_processes(self.processes) if self.processes else self._decode_in_threads()
 
+    def close(self) -> None:
+        """Ends the worker processes; left to the garbage collector, each would take seconds to end."""
+        if self.processes:
+            self.processes._iterator = None
+
     def _ask_processes(self, processes: DataLoader[Batch | BadImage]) -> Iterator[Batch]:
         for batch in processes:
             if isinstance(batch, BadImage):

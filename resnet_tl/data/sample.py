@@ -19,9 +19,9 @@ from PIL import Image, ImageDraw, ImageFilter
 from resnet_tl.files import replacing_folder
 
 SPECIES = ("clover", "dandelion", "grass", "mayweed", "violet")
-TRAIN_COUNTS = (96, 84, 88, 68, 64)
+TRAIN_COUNTS = (76, 68, 72, 60, 64)
 """Training images of each species: uneven, as collections are."""
-VAL_COUNT = 20
+VAL_COUNT = 18
 """Validation images of each species."""
 TEST_COUNT = 12
 """Test images of each species; their file names do not tell which."""
@@ -85,28 +85,27 @@ class _Scene:
     def __init__(self, rng: np.random.Generator) -> None:
         self.rng = rng
         self.towards_light = np.exp(1j * rng.uniform(0, 2 * np.pi))
-        self.hardness = rng.uniform(0.25, 0.7)
+        self.hardness = rng.uniform(0.35, 0.6)
         self.image = self._soil()
         self._scatter_stones()
-        self._scatter_straw()
 
     def _soil(self) -> Image.Image:
         """Noise of several grain sizes is a height map; its slope towards the light shades it."""
         rng, half = self.rng, CANVAS // 2
         height = np.zeros((half, half), np.float32)
-        for grain, weight in ((5, 0.5), (14, 0.5), (32, 0.7), (64, 0.6), (128, 0.3)):
+        for grain, weight in ((5, 0.5), (14, 0.5), (32, 0.6), (64, 0.4)):
             noise = Image.fromarray(rng.normal(0, weight, (grain, grain)).astype(np.float32))
             height += np.asarray(noise.resize((half, half), Image.Resampling.BICUBIC))
         down, right = np.gradient(height)
         relief = right * self.towards_light.real + down * self.towards_light.imag
-        self.earth = _from_hsv(rng.uniform((0.03, 0.15, 0.22), (0.11, 0.55, 0.55)))
-        shade = 1 + 0.13 * height - rng.uniform(0.25, 0.6) * relief
+        self.earth = _from_hsv(rng.uniform((0.04, 0.25, 0.26), (0.09, 0.5, 0.46)))
+        shade = 1 + 0.08 * height - rng.uniform(0.15, 0.3) * relief
         return _picture(self.earth * shade[..., None]).resize((CANVAS, CANVAS), Image.Resampling.BICUBIC)
 
     def _scatter_stones(self) -> None:
         """First crumbs of the earth itself, then pebbles of any grey or brown."""
         rng = self.rng
-        for is_crumb, most in ((True, 18), (False, 12)):
+        for is_crumb, most in ((True, 9), (False, 4)):
             outlines: list[np.ndarray] = []
             details: list[Detail] = []
             for _ in range(rng.integers(1, most)):
@@ -122,17 +121,6 @@ class _Scene:
                     details.append((nearer + part * shape, 0, colour * brightness))
             self.lay(outlines, self.earth, details, lift=1.5 if is_crumb else 4)
 
-    def _scatter_straw(self) -> None:
-        """Dry stalks, so that not everything long and thin is a leaf."""
-        rng = self.rng
-        for _ in range(rng.poisson(0.8)):
-            colour = _from_hsv(rng.uniform((0.07, 0.2, 0.4), (0.13, 0.5, 0.8)))
-            length = rng.uniform(25, 110)
-            stalk = _strip(rng.uniform(1.5, 3.5) / length)
-            start = complex(*rng.uniform(0, CANVAS, 2))
-            points = _bent(stalk, start, rng.uniform(0, 2 * np.pi), length, rng.normal(0, 0.4))
-            self.lay([points], colour, [(points[: len(points) // 2], 2, colour * 1.2)], lift=2)
-
     def lay(self, outlines: Sequence[np.ndarray], colour: Colour, details: Sequence[Detail], lift: float) -> None:
         """Lays a thing of one or more outlines on the canvas; it casts its shadow `lift` canvas pixels away."""
         points = np.concatenate(outlines)
@@ -143,10 +131,11 @@ class _Scene:
 
         mask = Image.new("L", size)
         shadow = Image.new("L", size)
+        mask_brush, shadow_brush = ImageDraw.Draw(mask), ImageDraw.Draw(shadow)
         for outline in outlines:
-            ImageDraw.Draw(mask).polygon(_flat(outline - corner), fill=255)
+            mask_brush.polygon(_flat(outline - corner), fill=255)
             fallen = outline - corner - lift * self.towards_light
-            ImageDraw.Draw(shadow).polygon(_flat(fallen), fill=int(255 * self.hardness))
+            shadow_brush.polygon(_flat(fallen), fill=int(255 * self.hardness))
         shadow = shadow.filter(ImageFilter.BoxBlur(0.45 * lift + 1))
         self.image.paste(_rgb(self.earth * 0.2), (left, top), shadow)
 
@@ -162,14 +151,14 @@ class _Scene:
     def photograph(self) -> Image.Image:
         """The canvas through a lens: reduced, unevenly lit, tinted, with a little blur and noise."""
         rng = self.rng
-        picture = self.image.reduce(SCALE).filter(ImageFilter.GaussianBlur(min(0.5, max(0.0, rng.normal(0.1, 0.25)))))
+        picture = self.image.reduce(SCALE).filter(ImageFilter.GaussianBlur(rng.uniform(0, 0.35)))
         across, down = np.meshgrid(*[np.linspace(-1, 1, SIZE)] * 2)
         towards = across * self.towards_light.real + down * self.towards_light.imag
         light = 1 + rng.uniform(0, 0.2) * towards - rng.uniform(0, 0.14) * (across**2 + down**2)
-        warmth = rng.normal(0, 0.05)
-        tint = np.array([1 + warmth, 1, 1 - warmth]) * rng.uniform(0.8, 1.25)
+        warmth = rng.normal(0, 0.03)
+        tint = np.array([1 + warmth, 1, 1 - warmth]) * rng.uniform(0.88, 1.15)
         pixels = np.asarray(picture) / 255 * light[..., None] * tint
-        return _picture(pixels + rng.normal(0, rng.uniform(0.004, 0.02), pixels.shape))
+        return _picture(pixels + rng.normal(0, rng.uniform(0.004, 0.012), pixels.shape))
 
 
 # The plant: its greens and its parts.
@@ -180,10 +169,10 @@ class _Plant:
 
     def __init__(self, scene: _Scene, rng: np.random.Generator) -> None:
         self.scene, self.rng = scene, rng
-        self.centre = complex(*rng.uniform(0.36 * CANVAS, 0.64 * CANVAS, 2))
+        self.centre = complex(*rng.uniform(0.42 * CANVAS, 0.58 * CANVAS, 2))
         self.turn = rng.uniform(0, 2 * np.pi)
-        self.radius = rng.uniform(0.26, 0.46) * CANVAS
-        self.hsv = rng.uniform((0.19, 0.34, 0.36), (0.34, 0.66, 0.66))
+        self.radius = rng.uniform(0.33, 0.46) * CANVAS
+        self.hsv = rng.uniform((0.21, 0.4, 0.36), (0.34, 0.68, 0.64))
         redness = max(0.0, rng.uniform(-0.8, 1.0))
         self.stem = (1 - redness) * self.green(0.95) + redness * RED
 
@@ -232,92 +221,80 @@ class _Plant:
         self.scene.lay([strip], self.stem * 0.9, [(line, 2, self.stem * 1.2)], lift=3)
         return complex(line[-1])
 
-    def seed_leaves(self, outline: np.ndarray, length: float) -> None:
-        """The first two leaves of a plant, opposite each other."""
-        for side in (0, np.pi):
-            heading = self.turn + side + self.rng.normal(0, 0.12)
-            base = self.stalk(self.centre, heading, 0.5 * length)
-            self.blade(outline, base, heading, length, self.rng.normal(0, 0.15), veins=0, brightness=1.08)
-
     def headings(self, count: int) -> np.ndarray:
-        """Directions all around, roughly even, crosswise to the seed leaves."""
+        """Directions all around, roughly even, in any order."""
         even = np.arange(count) / count * 2 * np.pi
-        return self.turn + np.pi / 2 + self.rng.permutation(even) + self.rng.normal(0, 0.2, count)
+        return self.turn + self.rng.permutation(even) + self.rng.normal(0, 0.12, count)
 
 
 # The species.
 
 
 def _clover(plant: _Plant, rng: np.random.Generator) -> None:
-    if rng.random() < 0.6:
-        plant.seed_leaves(_oval(0.24), 0.28 * plant.radius)
-    notch, wide, is_marked = rng.uniform(0.1, 0.7), rng.uniform(0.85, 1.05), rng.random() < 0.6
+    """Leaves of three round leaflets with a pale mark."""
+    notch, wide = rng.uniform(0.2, 0.6), rng.uniform(0.95, 1.1)
     leaflet = notch * _heart(wide, at_tip=True) + (1 - notch) * _heart_like_oval(wide)
-    mark = np.array([0.42 - 0.3j, 0.62, 0.42 + 0.3j]) if is_marked else None
-    count = int(rng.integers(1, 5))
+    mark = np.array([0.42 - 0.3j, 0.62, 0.42 + 0.3j])
+    count = int(rng.integers(1, 4))
     for heading in plant.headings(count):
-        reach = rng.uniform(0.3, 0.65) if count > 1 else rng.uniform(0.1, 0.4)
-        top = plant.stalk(plant.centre, heading, reach * plant.radius, rng.normal(0, 0.4))
-        length = rng.uniform(0.36, 0.48) * plant.radius
-        turn = heading + rng.normal(0, 0.4)
-        for angle in (-1.95, 1.95, 0.0):
-            bearing = turn + angle + rng.normal(0, 0.1)
-            plant.blade(leaflet, top, bearing, length * rng.uniform(0.92, 1.05), rng.normal(0, 0.15), 3, mark)
+        reach, size = (0.5, 0.52) if count > 1 else (0.1, 0.8)
+        top = plant.stalk(plant.centre, heading, reach * plant.radius, rng.normal(0, 0.3))
+        turn = heading + rng.normal(0, 0.3)
+        for angle in (-2.05, 2.05, 0.0):
+            length = size * plant.radius * rng.uniform(0.94, 1.04)
+            plant.blade(leaflet, top, turn + angle + rng.normal(0, 0.08), length, rng.normal(0, 0.1), 3, mark)
 
 
 def _dandelion(plant: _Plant, rng: np.random.Generator) -> None:
-    if rng.random() < 0.6:
-        plant.seed_leaves(_oval(0.26), 0.3 * plant.radius)
-    depth, lobes, width = rng.uniform(0.4, 0.85), int(rng.integers(3, 6)), rng.uniform(0.18, 0.28)
-    count = int(rng.integers(3, 8))
-    lengths = np.sort(rng.uniform(0.5, 1.0, count))[::-1]
+    """A rosette of leaves with teeth that point back to the middle."""
+    depth, lobes, width = rng.uniform(0.6, 0.85), int(rng.integers(3, 5)), rng.uniform(0.19, 0.26)
+    count = int(rng.integers(5, 9))
+    lengths = np.sort(rng.uniform(0.7, 1.1, count))[::-1]
     for heading, length in zip(plant.headings(count), lengths, strict=True):
-        outline = _toothed(width, depth * length**0.5, lobes)
-        plant.blade(outline, plant.centre, heading, length * plant.radius, rng.normal(0, 0.35), 3)
+        plant.blade(_toothed(width, depth, lobes), plant.centre, heading, length * plant.radius, rng.normal(0, 0.25), 0)
 
 
 def _grass(plant: _Plant, rng: np.random.Generator) -> None:
-    count = int(rng.integers(2, 7))
-    fan = rng.uniform(0.5, np.pi)
-    for heading in plant.turn + rng.uniform(-fan, fan, count):
-        length = rng.uniform(0.7, 1.45) * plant.radius
-        outline = _lance(rng.uniform(4.5, 9.5) / length)
-        base = plant.centre + complex(*rng.normal(0, 3, 2))
-        plant.blade(outline, base, heading, length, rng.normal(0, 0.75), veins=0)
+    """A tuft of long bare blades that lean to one side."""
+    count = int(rng.integers(6, 11))
+    root = plant.centre - 0.75 * plant.radius * np.exp(1j * plant.turn)
+    for lean in rng.permutation(np.linspace(-0.65, 0.65, count)):
+        length = rng.uniform(1.1, 1.9) * plant.radius
+        outline = _lance(rng.uniform(7, 11) / length)
+        base = root + complex(*rng.normal(0, 4, 2))
+        plant.blade(outline, base, plant.turn + lean + rng.normal(0, 0.08), length, lean + rng.normal(0, 0.3), veins=0)
 
 
 def _mayweed(plant: _Plant, rng: np.random.Generator) -> None:
-    if rng.random() < 0.6:
-        plant.seed_leaves(_oval(0.2), 0.26 * plant.radius)
-    count = int(rng.integers(3, 8))
-    pairs = int(rng.integers(4, 7))
-    lengths = np.sort(rng.uniform(0.5, 1.0, count))[::-1] * plant.radius
+    """Feathery leaves, twice divided into needles."""
+    count = int(rng.integers(5, 9))
+    pairs = int(rng.integers(6, 9))
+    lengths = np.sort(rng.uniform(0.8, 1.15, count))[::-1] * plant.radius
+    needle = _lance(0.13)
     for heading, length in zip(plant.headings(count), lengths, strict=True):
-        curl = rng.normal(0, 0.4)
+        curl = rng.normal(0, 0.3)
         colour = plant.green()
-        outlines = [_bent(_strip(2.4 / length), plant.centre, heading, length, curl)]
-        needle = _lance(0.14)
-        for along in np.linspace(0.22, 0.95, pairs):
+        outlines = [_bent(_strip(2.2 / length), plant.centre, heading, length, curl)]
+        for along in np.linspace(0.25, 0.95, pairs):
             node = complex(_bent(np.array([along + 0j]), plant.centre, heading, length, curl)[0])
             for side in (-1, 1):
-                size = length * rng.uniform(0.24, 0.34) * (1.1 - 0.75 * along)
-                angle = heading + curl * along + side * rng.uniform(0.7, 1.0)
+                size = length * rng.uniform(0.24, 0.32) * (1.1 - 0.75 * along)
+                angle = heading + curl * along + side * rng.uniform(0.8, 1.0)
                 twig = _bent(needle, node, angle, size, -0.4 * side)
                 fork = _bent(needle, node + 0.45 * size * np.exp(1j * angle), angle + side * 0.8, 0.5 * size, 0.0)
                 outlines += [twig, fork]
         ribs = [(o[: len(o) // 2], 2, colour * 1.25) for o in outlines]
-        plant.scene.lay(outlines, colour, ribs, lift=rng.uniform(3, 7))
+        plant.scene.lay(outlines, colour, ribs, lift=rng.uniform(3, 6))
 
 
 def _violet(plant: _Plant, rng: np.random.Generator) -> None:
-    if rng.random() < 0.6:
-        plant.seed_leaves(_oval(0.42), 0.32 * plant.radius)
-    wide = rng.uniform(0.75, 1.0)
-    count = int(rng.integers(2, 6))
-    sizes = np.sort(rng.uniform(0.32, 0.62, count))[::-1] * plant.radius
+    """Broad hearts on stalks."""
+    wide = rng.uniform(0.9, 1.1)
+    count = int(rng.integers(2, 5))
+    sizes = np.sort(rng.uniform(0.55, 0.75, count))[::-1] * plant.radius
     for heading, length in zip(plant.headings(count), sizes, strict=True):
-        top = plant.stalk(plant.centre, heading, rng.uniform(0.25, 0.55) * plant.radius, rng.normal(0, 0.3))
-        plant.blade(_heart(wide), top, heading + rng.normal(0, 0.25), length, rng.normal(0, 0.25))
+        top = plant.stalk(plant.centre, heading, rng.uniform(0.3, 0.5) * plant.radius, rng.normal(0, 0.2))
+        plant.blade(_heart(wide), top, heading + rng.normal(0, 0.15), length, rng.normal(0, 0.2), 3)
 
 
 GROW: dict[str, Callable[[_Plant, np.random.Generator], None]] = {
@@ -346,11 +323,6 @@ def _both_sides(along: np.ndarray, across: np.ndarray) -> np.ndarray:
 def _strip(half_width: float) -> np.ndarray:
     along = np.linspace(0, 1, 7)
     return _both_sides(along, half_width * (1.3 - 0.6 * along))
-
-
-def _oval(half_width: float) -> np.ndarray:
-    angle = np.linspace(0, np.pi, 14)
-    return _both_sides((1 - np.cos(angle)) / 2, half_width * np.sin(angle))
 
 
 def _lance(half_width: float) -> np.ndarray:

@@ -337,10 +337,11 @@ class ImageClassifier(L.LightningModule):
         weight = None if self._loss_weights is None else self._loss_weights.to(logits.device)
         loss = F.cross_entropy(logits, target, weight=weight, label_smoothing=self.hparams["label_smoothing"])
         size = len(batch["row"])
-        of_batch = {"on_epoch": True, "batch_size": size}
-        self.log("train_loss", loss.detach(), on_step=True, prog_bar=True, sync_dist=True, **of_batch)
+        self.log(
+            "train_loss", loss.detach(), on_step=True, on_epoch=True, prog_bar=True, batch_size=size, sync_dist=True
+        )
         self.train_accuracy(logits.detach(), batch["label"])
-        self.log("train_accuracy", self.train_accuracy, on_step=False, **of_batch)
+        self.log("train_accuracy", self.train_accuracy, on_step=False, on_epoch=True, batch_size=size)
         return loss
 
     # Evaluation: exact, on the gathered table.

@@ -160,7 +160,7 @@ def test_our_parameter_groups_survive_another_optimizer(groups):
 
     assert (type(ours).__name__, type(sgd).__name__) == ("AdamW", "SGD")
     assert [group["name"] for group in sgd.param_groups] == [group["name"] for group in ours.param_groups]
-    assert [group["name"] for group in sgd.param_groups][0].startswith("stage3")
+    assert sgd.param_groups[0]["name"].startswith("stage3")
     assert [group["initial_lr"] for group in sgd.param_groups] == [group["initial_lr"] for group in ours.param_groups]
     assert sgd.param_groups[0]["initial_lr"] < sgd.param_groups[-1]["initial_lr"] == 0.1
 
@@ -294,11 +294,14 @@ def test_skipped_images_are_listed_in_the_run(fitted, blobs, tmp_path):
 def test_ctrl_c_ends_with_130_and_keeps_what_was_done(command, blobs, tmp_path, monkeypatch):
     from resnet_tl import ImageClassifier
 
-    def stop(model: ImageClassifier) -> None:
+    step = ImageClassifier.training_step
+
+    def stop(model: ImageClassifier, *batch):
         if model.current_epoch == 1:
             raise KeyboardInterrupt
+        return step(model, *batch)
 
-    monkeypatch.setattr(ImageClassifier, "on_train_epoch_end", stop)
+    monkeypatch.setattr(ImageClassifier, "training_step", stop)
     handler = signal.getsignal(signal.SIGINT)
     try:
         code, _, err = command("fit", "--recipe", "freeze_backbone", "--data.root", blobs)

@@ -1,4 +1,4 @@
-"""Every mistake ends with exit code 2 and one plain sentence that names what is wrong, what is allowed and what is near."""
+"""Every mistake ends with exit code 2 and one plain sentence: what is wrong, what is allowed, what is near."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from PIL import Image
 
 from resnet_tl.cli.parse_errors import describe, plain
 from resnet_tl.finetuning.modes import Mode, Phase

@@ -65,7 +65,7 @@ def test_of_a_line_of_pixels_the_middle_is_kept() -> None:
 
 
 def test_antialiasing_turns_a_fine_chessboard_into_grey() -> None:
-    board = np.indices((320, 320)).sum(axis=0) % 2 * 255
+    board = np.indices((300, 300)).sum(axis=0) % 2 * 255
     stored = PLAIN.store(np.repeat(board[..., None], 3, axis=2).astype(np.uint8))
     assert stored.float().sub(127.5).abs().max() <= 4
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 import torch
 
@@ -15,7 +17,7 @@ def test_the_rate_rises_over_the_warm_up_and_falls_to_zero():
     assert values[:10] == pytest.approx([(step + 1) / 11 for step in range(10)])
     assert values[10] == 1.0
     assert values[55] == pytest.approx(0.5)
-    assert all(later < earlier for earlier, later in zip(values[10:], values[11:], strict=False))
+    assert all(later < earlier for earlier, later in pairwise(values[10:]))
     assert 0 < values[99] < 0.001
     assert values[100] == pytest.approx(0)
 

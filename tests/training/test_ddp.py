@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +73,7 @@ def test_all_ranks_have_the_same_weights_after_head_and_then_all(ranks: list[Ran
 def test_the_backbones_gradients_are_synchronised_once_it_trains(ranks: list[Rank]):
     """Each rank has images of its own, and yet the optimizers of all get the same gradients."""
     rows = [rank.facts["rows"] for rank in ranks]
-    assert all(not set(one[:8]) & set(other[:8]) for one, other in zip(rows, rows[1:], strict=False))
+    assert all(not set(one[:8]) & set(other[:8]) for one, other in pairwise(rows))
     steps = ranks[0].facts["steps"]
     assert [len(step) > 0 for step in steps] == [False] * (len(steps) // 2) + [True] * (len(steps) // 2)
     assert any(value for step in steps for value in step)

@@ -68,12 +68,12 @@ BOTH = "parameters and buffers"
 @pytest.mark.parametrize(
     ("settings", "expected"),
     [
-        ({"mode": "head"}, {name: "nothing" for name in STAGES} | {"head": "parameters"}),
+        ({"mode": "head"}, dict.fromkeys(STAGES, "nothing") | {"head": "parameters"}),
         (
             {"mode": "last_stages", "trainable_stages": 2},
             {"stem": "nothing", "stage1": "nothing", "stage2": BOTH, "stage3": BOTH, "head": "parameters"},
         ),
-        ({"mode": "all"}, {name: BOTH for name in STAGES} | {"head": "parameters"}),
+        ({"mode": "all"}, dict.fromkeys(STAGES, BOTH) | {"head": "parameters"}),
     ],
     ids=["head", "last_stages", "all"],
 )
@@ -114,9 +114,9 @@ def test_linear_probing_then_fine_tuning(fit: Fit):
 
     fit(3, trainer={"callbacks": [states]}, schedule=HEAD_THEN_ALL)
 
-    probing = {name: "nothing" for name in STAGES} | {"head": "parameters"}
+    probing = dict.fromkeys(STAGES, "nothing") | {"head": "parameters"}
     assert [states.changed(epoch) for epoch in range(2)] == [probing, probing]
-    assert states.changed(2) == {name: BOTH for name in STAGES} | {"head": "parameters"}
+    assert states.changed(2) == dict.fromkeys(STAGES, BOTH) | {"head": "parameters"}
 
 
 def test_one_more_stage_each_epoch(fit: Fit):
@@ -140,7 +140,7 @@ def test_a_stage_can_be_frozen_again(fit: Fit):
     fit(2, trainer={"callbacks": [states]}, schedule=[{"mode": "all", "epochs": 1}, {"mode": "head"}])
 
     assert states.changed(0)["stage3"] == BOTH
-    assert states.changed(1) == {name: "nothing" for name in STAGES} | {"head": "parameters"}
+    assert states.changed(1) == dict.fromkeys(STAGES, "nothing") | {"head": "parameters"}
 
 
 def test_each_phase_has_its_own_learning_rate(fit: Fit):
@@ -189,7 +189,7 @@ def test_a_resume_past_a_phase_change_keeps_what_trains(fit: Fit, tmp_path: Path
     resumed = fit(4, trainer={"callbacks": [states]}, schedule=HEAD_THEN_ALL, ckpt_path=str(tmp_path / "epoch=2.ckpt"))
 
     assert len(states.states) == 2
-    assert states.changed(0) == {name: BOTH for name in STAGES} | {"head": "parameters"}
+    assert states.changed(0) == dict.fromkeys(STAGES, BOTH) | {"head": "parameters"}
     assert resumed.network is not None
     assert resumed.network.frozen == frozenset()
     assert equal(whole, resumed)
@@ -271,7 +271,7 @@ def test_a_scheduler_works_through_a_phase_change(fit: Fit, name: str | None, ar
     elif name:
         firsts = [0.2, 0.1, 0.05, 0.025] if name == "LambdaLR" else [0.2, 0.2, 0.1, 0.05]
         assert rates[::3] == pytest.approx(firsts)
-    assert states.changed(3) == {name: BOTH for name in STAGES} | {"head": "parameters"}
+    assert states.changed(3) == dict.fromkeys(STAGES, BOTH) | {"head": "parameters"}
 
 
 def test_the_learning_rate_factors_have_effect(fit: Fit):
@@ -314,7 +314,7 @@ class Misbehaves(L.Callback):
 @pytest.mark.parametrize("unfreezes", [True, False])
 @pytest.mark.parametrize("settings", [{"mode": "head"}, {"schedule": HEAD_THEN_ALL}])
 def test_a_callback_that_trains_frozen_stages_is_found_out(fit: Fit, settings: dict[str, Any], unfreezes: bool):
-    with pytest.raises(RuntimeError, match="frozen stages .*stage2.* changed during a phase"):
+    with pytest.raises(RuntimeError, match=r"frozen stages .*stage2.* changed during a phase"):
         fit(3, trainer={"callbacks": [Misbehaves(unfreezes)]}, **settings)
 
 
@@ -328,7 +328,7 @@ def test_a_callback_that_calls_train_on_the_module_does_no_harm(fit: Fit):
 
     fit(trainer={"callbacks": [CallsTrain(), states]}, mode="head")
 
-    assert states.changed(0) == {name: "nothing" for name in STAGES} | {"head": "parameters"}
+    assert states.changed(0) == dict.fromkeys(STAGES, "nothing") | {"head": "parameters"}
 
 
 def test_a_second_fit_of_the_same_model_begins_with_the_first_phase(fit: Fit):
@@ -337,5 +337,5 @@ def test_a_second_fit_of_the_same_model_begins_with_the_first_phase(fit: Fit):
 
     fit(3, model=model, trainer={"callbacks": [states]})
 
-    assert states.changed(0) == {name: "nothing" for name in STAGES} | {"head": "parameters"}
+    assert states.changed(0) == dict.fromkeys(STAGES, "nothing") | {"head": "parameters"}
     assert states.changed(2)["stem"] == BOTH

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -39,6 +40,15 @@ def test_another_seed_gives_other_weights(fit: Fit, part: dict[str, Any]):
 
 def test_the_number_of_workers_changes_nothing(fit: Fit):
     assert equal(fit(2, **RANDOM), fit(2, **RANDOM, data={"workers": 2}))
+
+
+def test_worker_processes_end_with_the_fit(fit: Fit):
+    before = set(multiprocessing.active_children())
+
+    model = fit(1, mode="head", data={"workers": 1})
+
+    assert model.trainer.datamodule is not None  # still there, and with it what it holds
+    assert set(multiprocessing.active_children()) <= before
 
 
 @pytest.mark.parametrize("name", ["head_dropout", "mixup", "cutmix"])
