@@ -38,7 +38,7 @@ Colour = np.ndarray
 """Red, green, blue in 0..1."""
 Detail = tuple[np.ndarray, int, Colour]
 """Points, line width in canvas pixels (0 fills the polygon), colour."""
-PALE: Colour = np.array([0.38, 0.43, 0.36])
+PALE: Colour = np.array([0.22, 0.26, 0.2])
 RED: Colour = np.array([0.55, 0.22, 0.2])
 
 
@@ -103,23 +103,22 @@ class _Scene:
         return _picture(self.earth * shade[..., None]).resize((CANVAS, CANVAS), Image.Resampling.BICUBIC)
 
     def _scatter_stones(self) -> None:
-        """First crumbs of the earth itself, then pebbles of any grey or brown."""
+        """Pebbles of any grey or brown."""
         rng = self.rng
-        for is_crumb, most in ((True, 9), (False, 4)):
-            outlines: list[np.ndarray] = []
-            details: list[Detail] = []
-            for _ in range(rng.integers(1, most)):
-                grey = _from_hsv(rng.uniform((0.02, 0.0, 0.35), (0.14, 0.35, 0.85)))
-                colour = self.earth * rng.uniform(0.8, 1.35) if is_crumb else grey
-                radius = rng.uniform(2, 6) if is_crumb else rng.gamma(2.0, 2.6) + 3
-                pebble = (CIRCLE.real + 1j * rng.uniform(0.6, 1) * CIRCLE.imag) * rng.uniform(0.85, 1.15, len(CIRCLE))
-                shape = radius * pebble * np.exp(1j * rng.uniform(0, 2 * np.pi))
-                centre = complex(*rng.uniform(0, CANVAS, 2))
-                outlines.append(centre + shape)
-                for part, brightness in ((1.0, 0.85), (0.7, 1.15), (0.35, 1.3)):
-                    nearer = centre + 0.7 * radius * (1 - part) * self.towards_light
-                    details.append((nearer + part * shape, 0, colour * brightness))
-            self.lay(outlines, self.earth, details, lift=1.5 if is_crumb else 4)
+        for _ in range(rng.integers(0, 6)):
+            colour = _from_hsv(rng.uniform((0.02, 0.0, 0.35), (0.14, 0.35, 0.8)))
+            centre = complex(*rng.uniform(0, CANVAS, 2))
+            pebble = (CIRCLE.real + 1j * rng.uniform(0.6, 1) * CIRCLE.imag) * rng.uniform(0.85, 1.15, len(CIRCLE))
+            shape = (rng.gamma(2.0, 2.2) + 2) * pebble * np.exp(1j * rng.uniform(0, 2 * np.pi))
+            details: list[Detail] = [
+                (
+                    centre + part * shape + (1 - part) * abs(shape).mean() * 0.7 * self.towards_light,
+                    0,
+                    colour * brightness,
+                )
+                for part, brightness in ((0.7, 1.15), (0.35, 1.3))
+            ]
+            self.lay([centre + shape], colour * 0.85, details, lift=4)
 
     def lay(self, outlines: Sequence[np.ndarray], colour: Colour, details: Sequence[Detail], lift: float) -> None:
         """Lays a thing of one or more outlines on the canvas; it casts its shadow `lift` canvas pixels away."""
@@ -189,10 +188,9 @@ class _Plant:
         curl: float = 0.0,
         veins: int = 4,
         mark: np.ndarray | None = None,
-        brightness: float = 1.0,
     ) -> None:
         """Lays one leaf blade: the half that faces the light is lighter, the midrib and veins are pale."""
-        colour = self.green(brightness)
+        colour = self.green()
         facing = np.real(1j * np.exp(1j * (heading + curl / 2)) * np.conj(self.scene.towards_light))
         half = np.where(outline.imag * facing > 0, outline, outline.real)
 
@@ -210,7 +208,7 @@ class _Plant:
                 vein = np.array([start, start + 0.55 * reach + side * reach])
                 details.append((place(vein), 1, colour * 1.35 + 0.06))
         if mark is not None:
-            details.append((place(mark), max(3, round(0.11 * length)), 0.45 * colour + PALE))
+            details.append((place(mark), max(3, round(0.11 * length)), 0.65 * colour + PALE))
         details.append((place(np.linspace(0, 0.93, 8) + 0j), 2, colour * 1.3 + 0.1))
         self.scene.lay([place(outline)], colour * 0.88, details, lift=self.rng.uniform(4, 9))
 
@@ -234,7 +232,7 @@ def _clover(plant: _Plant, rng: np.random.Generator) -> None:
     """Leaves of three round leaflets with a pale mark."""
     notch, wide = rng.uniform(0.2, 0.6), rng.uniform(0.95, 1.1)
     leaflet = notch * _heart(wide, at_tip=True) + (1 - notch) * _heart_like_oval(wide)
-    mark = np.array([0.42 - 0.3j, 0.62, 0.42 + 0.3j])
+    mark = np.array([0.36 - 0.34j, 0.5 - 0.22j, 0.62, 0.5 + 0.22j, 0.36 + 0.34j])
     count = int(rng.integers(1, 4))
     for heading in plant.headings(count):
         reach, size = (0.5, 0.52) if count > 1 else (0.1, 0.8)
@@ -268,23 +266,13 @@ def _grass(plant: _Plant, rng: np.random.Generator) -> None:
 def _mayweed(plant: _Plant, rng: np.random.Generator) -> None:
     """Feathery leaves, twice divided into needles."""
     count = int(rng.integers(5, 9))
-    pairs = int(rng.integers(6, 9))
-    lengths = np.sort(rng.uniform(0.8, 1.15, count))[::-1] * plant.radius
-    needle = _lance(0.13)
+    feather = _feather(pairs=int(rng.integers(6, 9)), breadth=rng.uniform(0.26, 0.34))
+    lengths = np.sort(rng.uniform(0.8, 1.15, count))[::-1]
     for heading, length in zip(plant.headings(count), lengths, strict=True):
-        curl = rng.normal(0, 0.3)
         colour = plant.green()
-        outlines = [_bent(_strip(2.2 / length), plant.centre, heading, length, curl)]
-        for along in np.linspace(0.25, 0.95, pairs):
-            node = complex(_bent(np.array([along + 0j]), plant.centre, heading, length, curl)[0])
-            for side in (-1, 1):
-                size = length * rng.uniform(0.24, 0.32) * (1.1 - 0.75 * along)
-                angle = heading + curl * along + side * rng.uniform(0.8, 1.0)
-                twig = _bent(needle, node, angle, size, -0.4 * side)
-                fork = _bent(needle, node + 0.45 * size * np.exp(1j * angle), angle + side * 0.8, 0.5 * size, 0.0)
-                outlines += [twig, fork]
-        ribs = [(o[: len(o) // 2], 2, colour * 1.25) for o in outlines]
-        plant.scene.lay(outlines, colour, ribs, lift=rng.uniform(3, 6))
+        needles = _bent(feather, plant.centre, heading, length * plant.radius, rng.normal(0, 0.3))
+        lit: list[Detail] = [(needle[: len(needle) // 2], 2, colour * 1.25) for needle in needles]
+        plant.scene.lay(list(needles), colour, lit, lift=rng.uniform(3, 6))
 
 
 def _violet(plant: _Plant, rng: np.random.Generator) -> None:
@@ -328,6 +316,19 @@ def _strip(half_width: float) -> np.ndarray:
 def _lance(half_width: float) -> np.ndarray:
     along = np.linspace(0, 1, 14)
     return _both_sides(along, half_width * 1.25 * (along + 0.12) ** 0.35 * (1 - along) ** 0.7)
+
+
+def _feather(pairs: int, breadth: float) -> np.ndarray:
+    """A midrib with pairs of forked twigs: (needles, points), the outline of one needle in each row."""
+    needle = _lance(0.13)
+    needles = [_lance(0.025)]
+    for along in np.linspace(0.25, 0.95, pairs):
+        size = breadth * (1.1 - 0.75 * along)
+        for side in (-1, 1):
+            middle = along + 0.45 * size * np.exp(0.9j * side)
+            needles.append(_bent(needle, along, 0.9 * side, size, -0.4 * side))
+            needles.append(_bent(needle, middle, 1.7 * side, 0.5 * size, 0.0))
+    return np.stack(needles)
 
 
 def _toothed(half_width: float, depth: float, lobes: int) -> np.ndarray:
