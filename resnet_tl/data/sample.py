@@ -100,7 +100,7 @@ class _Scene:
         relief = right * self.towards_light.real + down * self.towards_light.imag
         self.earth = _from_hsv(rng.uniform((0.04, 0.25, 0.26), (0.09, 0.5, 0.46)))
         shade = 1 + 0.08 * height - rng.uniform(0.15, 0.3) * relief
-        return _picture(self.earth * shade[..., None]).resize((CANVAS, CANVAS), Image.Resampling.BICUBIC)
+        return _picture(self.earth * shade[..., None]).resize((CANVAS, CANVAS), Image.Resampling.BILINEAR)
 
     def _scatter_stones(self) -> None:
         """Pebbles of any grey or brown."""
@@ -323,7 +323,7 @@ def _feather(pairs: int, breadth: float) -> np.ndarray:
     needle = _lance(0.13)
     needles = [_lance(0.025)]
     for along in np.linspace(0.25, 0.95, pairs):
-        size = breadth * (1.1 - 0.75 * along)
+        size = breadth * (1.15 - 0.95 * along)
         for side in (-1, 1):
             middle = along + 0.45 * size * np.exp(0.9j * side)
             needles.append(_bent(needle, along, 0.9 * side, size, -0.4 * side))

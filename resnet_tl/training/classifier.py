@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-import math
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -22,23 +20,19 @@ from torchvision.transforms import v2
 from resnet_tl.bundle import Bundle, write_bundle
 from resnet_tl.data.augmentation import sample_seed
 from resnet_tl.data.datamodule import ImageDataModule
-from resnet_tl.data.decode import DECODER
 from resnet_tl.data.loader import Batch
-from resnet_tl.data.preprocessing import Preprocessing, plan_preprocessing
+from resnet_tl.data.preprocessing import Preprocessing
 from resnet_tl.errors import UserError
 from resnet_tl.evaluation.metrics import compute_metrics
 from resnet_tl.evaluation.predictions import prediction_table
 from resnet_tl.finetuning.defaults import defaults_for
-from resnet_tl.finetuning.learning_rate import WarmupCosine, warmup_cosine
 from resnet_tl.finetuning.modes import Mode, Phase, Schedule, check_frozen, digest
-from resnet_tl.finetuning.parameter_groups import parameter_groups
 from resnet_tl.networks import create_network
 from resnet_tl.networks.stages import StagedNetwork
 from resnet_tl.networks.weights import WeightsOrigin, load_weights
+from resnet_tl.training.choices import choose_backbone_lr_factor, choose_network, choose_preprocessing
 from resnet_tl.training.monitor import check_monitor
-
-SMALL = 64  # pixels: up to this short side the built-in network for small images is the right one
-STEPPED_EVERY_BATCH = ("OneCycleLR", "CyclicLR")
+from resnet_tl.training.optimization import make_optimizer, make_scheduler, make_warmup_cosine
 
 
 class ImageClassifier(L.LightningModule):
@@ -142,7 +136,7 @@ class ImageClassifier(L.LightningModule):
             return
         name, why = choose_network(self.hparams["network"], data.short_side)
         if self.hparams["network"] == "auto":
-            self._resolve("model.network", name, why)
+            self.resolved["model.network"] = (name, why)
         self._build(
             name=name,
             classes=data.classes,
@@ -152,7 +146,8 @@ class ImageClassifier(L.LightningModule):
         )
         assert self.network is not None
         self.origin = load_weights(self.network, self.hparams["weights"], classes=data.classes)
-        self.preprocessing = self._plan_preprocessing(data, self.origin)
+        self.preprocessing, choices = choose_preprocessing(data, self.origin)
+        self.resolved.update(choices)
         self.network.freeze(self._frozen_at(0))
 
     def _check_classes(self, classes: Sequence[str], whose: str) -> None:
@@ -177,38 +172,6 @@ class ImageClassifier(L.LightningModule):
         if self.hparams["cutmix"]:
             mixers.append(v2.CutMix(alpha=self.hparams["cutmix"], num_classes=len(classes)))
         self._mix = v2.RandomChoice(mixers) if mixers else None
-
-    def _plan_preprocessing(self, data: ImageDataModule, origin: WeightsOrigin) -> Preprocessing:
-        size = data.image_size
-        if size is None:
-            if origin.source == "none" and data.short_side <= SMALL:
-                size, why = data.short_side, "the images' short side (median)"
-            elif origin.image_size <= SMALL:
-                # Features for small images are bound to a scale: built-in resnet20 loses 10 points of CIFAR-10
-                # accuracy at 1.5 times its size, and 36 at twice.
-                largest = origin.image_size * 3 // 2
-                size, why = min(data.short_side, largest), "the images' short side, up to 1.5 times the weights' size"
-            else:
-                size, why = origin.image_size, "the size that the weights were trained at"
-            self._resolve("data.image_size", size, why)
-        crop_ratio = origin.crop_ratio if size > SMALL else 1.0  # nothing to spare at the border of small images
-        planned = plan_preprocessing(
-            size,
-            crop_ratio=crop_ratio,
-            storage_size=data.storage_size,
-            mean=origin.mean,
-            std=origin.std,
-            channels=data.channels,
-            resize_rule=data.resize_rule,
-            interpolation=origin.interpolation,
-            decoder=DECODER,
-        )
-        if data.storage_size is None:
-            self._resolve("data.storage_size", planned.storage_size, f"image_size / {crop_ratio:g}")
-        return planned
-
-    def _resolve(self, setting: str, value: Any, why: str) -> None:
-        self.resolved[setting] = (value, why)
 
     def forward(self, images: Tensor) -> Tensor:
         """Images (N, C, H, W) uint8 to logits (N, classes)."""
@@ -271,54 +234,20 @@ class ImageClassifier(L.LightningModule):
 
     def configure_optimizers(self) -> Any:
         assert self.network is not None
+        assert self.origin is not None
         defaults = defaults_for(self.hparams["mode"], self.hparams["schedule"])
-        optimizer_init = self.hparams["optimizer"] or {
-            "class_path": "torch.optim.AdamW",
-            "init_args": {"lr": defaults.lr, "weight_decay": defaults.weight_decay},
-        }
         factor = self.hparams["backbone_lr_factor"]
         if factor is None:
-            pretrained = self.origin is not None and self.origin.source != "none"
-            factor = defaults.backbone_lr_factor if pretrained else 1.0
-            self._resolve("model.backbone_lr_factor", factor, "pretrained" if pretrained else "trained from scratch")
-        optimizer_class = _class_at(optimizer_init["class_path"])
-        arguments = dict(optimizer_init.get("init_args") or {})
-        lr = arguments.get("lr", defaults.lr)
-        if isinstance(lr, float | int):
-            arguments["lr"] = lr
-        groups = parameter_groups(
-            self.network,
-            self.schedule.ever_trained(self.network.stage_names),
-            float(lr),
-            factor,
-            self.hparams["layer_decay"],
+            factor, why = choose_backbone_lr_factor(defaults, self.origin)
+            self.resolved["model.backbone_lr_factor"] = (factor, why)
+        optimizer, lr = make_optimizer(
+            self.hparams["optimizer"], defaults, self.network, self.schedule, factor, self.hparams["layer_decay"]
         )
-        try:
-            optimizer = optimizer_class(groups, **arguments)
-            return {"optimizer": optimizer, "lr_scheduler": self._scheduler(optimizer, float(lr))}
-        except (ValueError, TypeError) as error:  # such as a negative learning rate
-            raise UserError(f"The optimizer or its learning-rate scheduler cannot be made: {error}.") from error
-
-    def _scheduler(self, optimizer: torch.optim.Optimizer, lr: float) -> dict[str, Any]:
-        given = self.lr_scheduler
-        if given:
-            scheduler_class = _class_at(given["class_path"])
-            arguments = dict(given.get("init_args") or {})
-            monitor = arguments.get("monitor", self.hparams["monitor"])
-            if isinstance(arguments.get("max_lr"), float | int):
-                # One number would undo the groups' own rates.
-                arguments["max_lr"] = [arguments["max_lr"] * group["lr"] / lr for group in optimizer.param_groups]
-            interval = "step" if scheduler_class.__name__ in STEPPED_EVERY_BATCH else "epoch"
-            return {"scheduler": scheduler_class(optimizer, **arguments), "interval": interval, "monitor": monitor}
-        total = self.trainer.estimated_stepping_batches
-        if total == float("inf"):
-            raise UserError("trainer.max_epochs must be given: the learning rate falls to zero at the last epoch.")
-        self.trainer.fit_loop.setup_data()
-        steps = math.ceil(self.trainer.num_training_batches / self.trainer.accumulate_grad_batches)
-        starts = [start * steps for start in self.schedule.starts()]
-        scales = [1.0 if phase.lr is None else phase.lr / lr for phase in self.schedule.phases]
-        factor = WarmupCosine(starts, int(total), scales, self.hparams["warmup"])
-        return {"scheduler": warmup_cosine(optimizer, factor), "interval": "step"}
+        if self.lr_scheduler:
+            scheduler = make_scheduler(self.lr_scheduler, optimizer, lr, self.hparams["monitor"], self.trainer)
+        else:
+            scheduler = make_warmup_cosine(optimizer, lr, self.schedule, self.hparams["warmup"], self.trainer)
+        return {"optimizer": optimizer, "lr_scheduler": scheduler}
 
     # A step.
 
@@ -434,20 +363,3 @@ class ImageClassifier(L.LightningModule):
             **facts,
         )
         return write_bundle(bundle, self.network)
-
-
-def choose_network(name: str, short_side: int) -> tuple[str, str]:
-    """What `auto` becomes for images of a median short side in pixels, and why."""
-    if name != "auto":
-        return name, "as given"
-    if short_side <= SMALL:
-        return (
-            "resnet20",
-            f"the images' short side is {short_side} px (median), and up to {SMALL} px it has weights built in",
-        )
-    return "resnet18", f"the images' short side is {short_side} px (median): photos"
-
-
-def _class_at(path: str) -> type:
-    module, name = path.rsplit(".", 1)
-    return getattr(importlib.import_module(module), name)

@@ -18,7 +18,7 @@ from torch import Tensor
 from resnet_tl import ImageClassifier, ImageDataModule, Predictor
 from resnet_tl.errors import UserError
 from resnet_tl.evaluation.metrics import compute_metrics
-from resnet_tl.training.classifier import choose_network
+from resnet_tl.training.choices import choose_network
 
 Fit = Callable[..., ImageClassifier]
 
