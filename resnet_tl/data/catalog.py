@@ -54,7 +54,7 @@ SOURCES: dict[str, DataSource] = {
         DataSource(
             name=SAMPLE,
             title="Seedlings on soil, drawn by resnet-tl",
-            images="400 + 100, 5 classes",
+            images="320 + 80, 5 classes",
             size_mb=0,
             origin="resnet_tl/data/sample.py",
             licence="Apache-2.0",

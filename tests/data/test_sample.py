@@ -115,4 +115,4 @@ def test_colour_and_background_do_not_give_the_species_away():
         return np.concatenate([flat.mean(1), flat.std(1)], axis=1), np.repeat(np.arange(5), count)
 
     model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000)).fit(*colours("train", 60))
-    assert model.score(*colours("val", 40)) < 0.5  # chance is 0.2
+    assert model.score(*colours("val", 40)) < 0.45  # chance is 0.2
