@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import traceback
 from importlib import import_module
@@ -48,6 +49,8 @@ def main(argv: list[str] | None = None) -> int:
     if command.startswith("-"):
         parser.parse_args(argv)
         return 0
+    # Read when torch is imported: threads that spin while they wait take the cores from those that decode images.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     try:
         if command not in COMMANDS:
             raise UserError(
