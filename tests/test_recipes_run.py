@@ -33,8 +33,10 @@ def test_its_header_has_a_summary_and_its_command(recipe: Recipe):
 @every_recipe
 def test_it_runs(recipe: Recipe, blobs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
-    network = load_recipe(recipe.path).get("model", {}).get("network", "auto")
-    flags = ["--data.root", str(blobs), "--trainer.max_epochs", "1", "--data.image_size", "32"]
+    model = load_recipe(recipe.path).get("model", {})
+    network = model.get("network", "auto")
+    epochs = 1 + sum(phase.get("epochs", 0) for phase in model.get("schedule", []))  # so that every phase has its turn
+    flags = ["--data.root", str(blobs), "--trainer.max_epochs", str(epochs), "--data.image_size", "32"]
     if network != "auto":  # whose weights would have to be fetched
         flags += ["--model.weights", "none"]
 

@@ -128,6 +128,18 @@ class FitCLI(LightningCLI):
         if trainer.enable_checkpointing is False or trainer.barebones:
             setting = "barebones is true" if trainer.barebones else "enable_checkpointing is false"
             raise UserError(f"trainer.{setting}, but a fit must keep its best weights; leave that setting out.")
+        for name in ("limit_val_batches", "limit_test_batches"):
+            if trainer[name] == 0:
+                raise UserError(
+                    f"trainer.{name} is 0, but a fit ends with the numbers of its best weights: leave it out."
+                )
+        precision = str(trainer.precision)
+        if (precision.endswith("-true") and precision != "32-true") or precision == "64":
+            raise UserError(
+                f"trainer.precision is {precision}; it must be 32-true, 16-mixed or bf16-mixed: weights stay float32."
+            )
+        if str(trainer.strategy).endswith(("_spawn", "_fork", "_notebook")):
+            raise UserError(f"trainer.strategy is {trainer.strategy}; use ddp, which starts processes of its own.")
         _check_devices(trainer.accelerator, trainer.devices)
         scheduler = (self.config.lr_scheduler or {}).get("init_args", {})
         if "monitor" in scheduler:
@@ -164,7 +176,7 @@ class FitCLI(LightningCLI):
         if data["root"] is not None:
             data["root"] = str(Path(data["root"]).resolve())
             data["source"] = None
-        if Path(weights).exists():
+        if weights not in ("default", "none") and Path(weights).exists():
             settings["model"]["weights"] = str(Path(weights).resolve())
         command = " ".join(["resnet-tl", *sys.argv[1:]])
         return resolved_text(settings, model.resolved, f"Resolved by {command}")

@@ -27,8 +27,22 @@ def assign_splits(
     path) alone, not from the machine or the order of the files.
 
     Raises:
-        UserError: the fractions leave nothing to train on or to validate with.
+        UserError: the fractions leave nothing to train on or to validate with, or a group spans two splits.
     """
+    made = _divided(index, val_fraction, test_fraction, seed)
+    grouped = made.table[made.table["group"] != ""]
+    spanned = grouped.groupby("group")["split"].nunique()
+    if (spanned > 1).any():
+        group = spanned.idxmax()
+        splits = ", ".join(sorted(set(grouped["split"][grouped["group"] == group])))
+        raise UserError(
+            f"{index.root}: the group '{group}' has images in {splits}; a group must stay in one split, "
+            "or validation would look at what was trained on."
+        )
+    return made
+
+
+def _divided(index: ImageIndex, val_fraction: float, test_fraction: float, seed: int) -> ImageIndex:
     present = set(index.table["split"])
     val = 0.0 if "val" in present else val_fraction
     test = 0.0 if "test" in present else test_fraction

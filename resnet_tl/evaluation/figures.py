@@ -25,7 +25,7 @@ DOTS_PER_INCH = 150
 def learning_curves(history: pd.DataFrame, path: str | Path, best_epoch: int | None = None) -> None:
     """Loss, accuracy and learning rate over the epochs; whatever column is missing or empty is left out.
 
-    `best_epoch` is the epoch that was kept; without it the one with the highest val_accuracy, else the lowest val_loss.
+    `best_epoch`, the epoch that was kept, is marked.
     """
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
@@ -48,7 +48,6 @@ def learning_curves(history: pd.DataFrame, path: str | Path, best_epoch: int | N
     heights = [1.0 if title == "Learning rate" else 2.2 for title in panels]
     figure = Figure(figsize=(8, 0.9 + 1.2 * sum(heights)), layout="constrained")
     grid = figure.subplots(len(panels), 1, sharex=True, squeeze=False, height_ratios=heights)[:, 0]
-    best = _best_epoch(history) if best_epoch is None else best_epoch
     for axes, (title, columns) in zip(grid, panels.items(), strict=True):
         _plain(axes)
         axes.set_title(title, loc="left", fontsize=11, fontweight="bold", color=INK)
@@ -66,10 +65,10 @@ def learning_curves(history: pd.DataFrame, path: str | Path, best_epoch: int | N
             )
         if title == "Learning rate":
             axes.yaxis.set_major_formatter(lambda rate, _: f"{rate:g}")
-        elif best is not None:
-            kept = history.loc[history["epoch"] == best, columns.get("validation", [])]
-            label = f"best epoch {best}" + "".join(f": {value:.4g}" for value in kept)
-            axes.axvline(best, color=VAL, linewidth=1, linestyle=(0, (4, 3)), label=label)
+        elif best_epoch is not None:
+            kept = history.loc[history["epoch"] == best_epoch, columns.get("validation", [])]
+            label = f"best epoch {best_epoch}" + "".join(f": {value:.4g}" for value in kept)
+            axes.axvline(best_epoch, color=VAL, linewidth=1, linestyle=(0, (4, 3)), label=label)
         if title != "Learning rate":
             place = {"loc": "lower right", "bbox_to_anchor": (1, 0.98), "ncols": 3}  # above the panel, beside its title
             axes.legend(frameon=False, fontsize=9, labelcolor=INK, handlelength=1.6, **place)
@@ -135,14 +134,6 @@ def contact_sheet(rows: Mapping[str, Sequence[np.ndarray]], path: str | Path, ti
             sheet.paste(thumbnail, (x + (cell - thumbnail.width) // 2, y + (cell - thumbnail.height) // 2))
     with replacing(path) as temporary:
         sheet.save(temporary, format="PNG")
-
-
-def _best_epoch(history: pd.DataFrame) -> int | None:
-    if "val_accuracy" in history:
-        return int(history["epoch"].iloc[np.nanargmax(history["val_accuracy"])])
-    if "val_loss" in history:
-        return int(history["epoch"].iloc[np.nanargmin(history["val_loss"])])
-    return None
 
 
 def _mark_phases(grid: Sequence[Axes], history: pd.DataFrame) -> None:

@@ -40,4 +40,6 @@ class WarmupCosine:
 
 def warmup_cosine(optimizer: Optimizer, factor: WarmupCosine) -> LambdaLR:
     """A scheduler that is stepped after every optimizer step."""
-    return LambdaLR(optimizer, factor)
+    # LambdaLR saves the fields of a callable object and puts them back on resume; the factor follows from this fit's
+    # own length, so that a plain function, of which nothing is saved, is right.
+    return LambdaLR(optimizer, lambda step: factor(step))

@@ -89,7 +89,10 @@ class Predictor:
     def logits(self, images: torch.Tensor) -> torch.Tensor:
         """Images (N, C, H, W) uint8, cropped to the network's size, to logits (N, classes) float32."""
         images = self.bundle.preprocessing.normalise(images.to(self.device))
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bundle.precision.startswith("bf16")):
+        half = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}.get(self.bundle.precision)
+        if half is torch.float16 and self.device.type != "cuda":
+            half = None  # other devices are not made for it
+        with torch.autocast(self.device.type, half, enabled=half is not None):
             return self.network(images).float()
 
 

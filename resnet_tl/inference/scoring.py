@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from resnet_tl.data.index import UNLABELLED, ImageIndex
-from resnet_tl.data.layouts import from_dataframe, read_images
+from resnet_tl.data.layouts import read_images
 from resnet_tl.errors import UserError, nearest
 from resnet_tl.evaluation.metrics import compute_metrics
 from resnet_tl.inference.predictor import Predictor
@@ -42,9 +42,15 @@ def score(path: str | Path, split: str, root: str | Path | None = None) -> tuple
 
 
 def _own_images(run: Run) -> ImageIndex:
+    """The index as the run wrote it: nothing is guessed again."""
     facts = run.data_facts
-    frame = pd.read_csv(run.path / "data" / "index.csv", dtype=str, keep_default_na=False)
-    return from_dataframe(frame, Path(facts["root"]))
+    if not Path(facts["root"]).exists():
+        raise UserError(f"{facts['root']} does not exist, where the images of {run.path} were; name them with --root.")
+    classes = tuple(facts["classes"])
+    table = pd.read_csv(run.path / "data" / "index.csv", dtype=str, keep_default_na=False, index_col="row")
+    numbers = {name: number for number, name in enumerate(classes)} | {"": UNLABELLED}
+    table = table.reset_index(drop=True).assign(label=[numbers[label] for label in table["label"]])
+    return ImageIndex(Path(facts["root"]), table, classes, facts["layout"])
 
 
 def _in_order_of(classes: tuple[str, ...], index: ImageIndex) -> ImageIndex:

@@ -118,6 +118,8 @@ class ImageClassifier(L.LightningModule):
             value = self.hparams[name]
             if not low <= value < high:
                 raise UserError(f"model.{name} is {value}; it must be at least {low:g} and below {high:g}.")
+        if self.hparams["seed"] < 0:
+            raise UserError(f"model.seed is {self.hparams['seed']}; it must be 0 or more.")
         check_monitor("model.monitor", self.hparams["monitor"])
         if self.lr_scheduler and any(phase.lr is not None for phase in self.schedule.phases):
             raise UserError("A phase's lr needs the default schedule (warm-up and cosine); leave out lr_scheduler.")
@@ -191,6 +193,22 @@ class ImageClassifier(L.LightningModule):
             counts = np.bincount(index.labels[index.rows("train")], minlength=len(self.classes))
             self._loss_weights = torch.from_numpy(counts.sum() / (len(counts) * counts)).float()
 
+    def _check_length(self, epochs: int | None) -> None:
+        """A fit must reach its last phase, and not go on after it."""
+        if getattr(self.trainer, "fast_dev_run", False) or epochs is None or epochs < 0:
+            return
+        last, total = self.schedule.starts()[-1], self.schedule.epochs()
+        if epochs <= last:
+            raise UserError(
+                f"trainer.max_epochs is {epochs}, but the last phase of model.schedule begins after {last} epochs; "
+                "give more epochs, or shorter phases."
+            )
+        if total is not None and epochs > total:
+            raise UserError(
+                f"trainer.max_epochs is {epochs}, but the phases of model.schedule have {total} epochs in all; "
+                "leave out the epochs of the last phase, and it lasts to the end."
+            )
+
     def _frozen_at(self, epoch: int) -> tuple[str, ...]:
         assert self.network is not None
         return self.schedule.phases[self.schedule.phase_at(epoch)].frozen_stages(self.network.stage_names)
@@ -235,6 +253,7 @@ class ImageClassifier(L.LightningModule):
     def configure_optimizers(self) -> Any:
         assert self.network is not None
         assert self.origin is not None
+        self._check_length(self.trainer.max_epochs)
         defaults = defaults_for(self.hparams["mode"], self.hparams["schedule"])
         factor = self.hparams["backbone_lr_factor"]
         if factor is None:

@@ -15,6 +15,7 @@ from resnet_tl.finetuning.learning_rate import WarmupCosine, warmup_cosine
 from resnet_tl.finetuning.modes import Schedule
 from resnet_tl.finetuning.parameter_groups import parameter_groups
 from resnet_tl.networks.stages import StagedNetwork
+from resnet_tl.training.monitor import monitor_mode
 
 STEPPED_EVERY_BATCH = ("OneCycleLR", "CyclicLR")
 
@@ -65,11 +66,14 @@ def make_scheduler(
     scheduler_class = _class_at(init["class_path"])
     arguments = dict(init.get("init_args") or {})
     name = scheduler_class.__name__
-    if isinstance(arguments.get("max_lr"), float | int):
-        # One number would undo the groups' own rates.
-        arguments["max_lr"] = [arguments["max_lr"] * group["lr"] / lr for group in optimizer.param_groups]
+    for rate in ("base_lr", "max_lr"):
+        if isinstance(arguments.get(rate), float | int):
+            # One number would undo the groups' own rates.
+            arguments[rate] = [arguments[rate] * group["lr"] / lr for group in optimizer.param_groups]
     if name == "OneCycleLR" and arguments.get("total_steps") is None and arguments.get("epochs") is None:
         arguments["total_steps"] = int(trainer.estimated_stepping_batches)
+    if name == "ReduceLROnPlateau":
+        arguments.setdefault("mode", monitor_mode(arguments.get("monitor", monitor)))
     try:
         scheduler = scheduler_class(optimizer, **arguments)
     except (ValueError, TypeError) as error:

@@ -112,6 +112,11 @@ class RunRecorder(L.Callback):
         with replacing(self.run.metrics_file) as file:
             pd.DataFrame(self.history).to_csv(file, index=False)
 
+    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
+        """A fit that could not begin leaves no folder behind."""
+        if trainer.is_global_zero and self.run is not None and not any(self.run.path.iterdir()):
+            self.run.path.rmdir()
+
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if trainer.is_global_zero and self.history:
             assert self.run is not None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 
@@ -49,5 +48,5 @@ def print_summary(run: Run, console: Console | None = None) -> None:
 
 def shortest(path: Path) -> str:
     """The path relative to the working folder when that is below it, else absolute."""
-    relative = os.path.relpath(path)
-    return str(path) if relative.startswith("..") else Path(relative).as_posix()
+    absolute, here = path.resolve(), Path.cwd().resolve()
+    return absolute.relative_to(here).as_posix() if absolute.is_relative_to(here) else str(path)

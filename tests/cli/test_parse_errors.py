@@ -360,6 +360,27 @@ def test_a_gpu_that_is_not_there(mistake):
     )
 
 
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--trainer.limit_val_batches", "0"], "trainer.limit_val_batches is 0"),
+        (["--trainer.precision", "bf16-true"], "it must be 32-true, 16-mixed or bf16-mixed"),
+        (["--trainer.strategy", "ddp_spawn"], "trainer.strategy is ddp_spawn; use ddp"),
+        (
+            ["--model.schedule", "[{mode: head, epochs: 3}, {mode: all}]"],
+            "the last phase of model.schedule begins after 3 epochs",
+        ),
+        (
+            ["--model.schedule", "[{mode: head, epochs: 1}]", "--trainer.max_epochs", "2"],
+            "the phases of model.schedule have 1 epochs in all",
+        ),
+    ],
+)
+def test_settings_that_do_not_go_together(mistake, tmp_path, flags, words):
+    assert words in mistake(*flags)
+    assert not list((tmp_path / "runs").glob("*"))  # a fit that could not begin leaves nothing behind
+
+
 def test_too_little_memory_suggests_a_batch_size(mistake, monkeypatch):
     def full(*arguments, **options):
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 99999 bytes")

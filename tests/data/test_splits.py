@@ -127,3 +127,11 @@ def test_real_plants_are_split_by_species(shared_data: Path) -> None:
     counts = assign_splits(index).counts()
     assert len(counts) == 12
     np.testing.assert_allclose(counts["val"] / counts.sum(axis=1), 0.2, atol=0.005)
+
+
+@pytest.mark.parametrize("test_fraction", [0.0, 0.3])
+def test_a_group_that_the_table_itself_puts_into_two_splits_is_refused(test_fraction: float) -> None:
+    index = make([0, 1] * 4, groups=["p1", "p1", "p2", "p2"] * 2, splits=["train"] * 4 + ["val"] * 4)
+
+    with pytest.raises(UserError, match=r"the group .p1. has images in .*; a group must stay in one split"):
+        assign_splits(index, test_fraction=test_fraction)

@@ -61,3 +61,15 @@ def test_the_scheduler_keeps_the_groups_ratios():
         scheduler.step()
         low, high = (group["lr"] for group in optimizer.param_groups)
         assert low / high == pytest.approx(0.1)
+
+
+def test_a_longer_fit_that_goes_on_from_a_checkpoint_has_its_own_length():
+    parameter = torch.nn.Parameter(torch.zeros(1))
+    short = warmup_cosine(torch.optim.SGD([parameter], lr=1.0), WarmupCosine([0], 10, [1.0]))
+    long = warmup_cosine(torch.optim.SGD([parameter], lr=1.0), WarmupCosine([0], 20, [1.0]))
+
+    long.load_state_dict({**short.state_dict(), "last_epoch": 9})
+    long.optimizer.step()
+    long.step()
+
+    assert long.get_last_lr()[0] == pytest.approx(WarmupCosine([0], 20, [1.0])(10))

@@ -8,11 +8,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from PIL import Image
 
 from resnet_tl.bundle import Bundle, write_bundle
 from resnet_tl.data.index import ImageIndex
 from resnet_tl.data.layouts import from_dataframe, read_images
 from resnet_tl.data.preprocessing import Preprocessing
+from resnet_tl.data.splits import assign_splits
 from resnet_tl.errors import UserError
 from resnet_tl.evaluation.metrics import compute_metrics
 from resnet_tl.inference.predictor import Predictor
@@ -23,16 +25,18 @@ from resnet_tl.run import Run
 CLASSES = ("red", "green", "blue")  # not in plain string order: labels must follow the names, not the numbers
 
 
-def make_run(path: Path, index: ImageIndex | None = None) -> Run:
+def make_run(path: Path, index: ImageIndex | None = None, classes: tuple[str, ...] = CLASSES) -> Run:
     """A run with the bundle of an untrained network; with an index, also with its data facts."""
     torch.manual_seed(0)
-    bundle = Bundle(path / "model", {"name": "resnet20"}, CLASSES, Preprocessing(32, 32, 32))
+    bundle = Bundle(path / "model", {"name": "resnet20"}, classes, Preprocessing(32, 32, 32))
     write_bundle(bundle, create_network("resnet20", num_classes=3))
     run = Run(path)
     run.recipe_file.write_text("model:\n  mode: head\n")
     if index is not None:
         (path / "data").mkdir()
-        (path / "data" / "facts.json").write_text(json.dumps({"root": str(index.root)}))
+        (path / "data" / "facts.json").write_text(
+            json.dumps({"root": str(index.root), "classes": index.classes, "layout": index.layout})
+        )
         names = [index.classes[label] if label >= 0 else "" for label in index.labels]
         index.table.assign(label=names).to_csv(path / "data" / "index.csv", index_label="row")
     return run
@@ -133,7 +137,7 @@ def test_unlabelled_images_keep_their_missing_label_in_the_networks_order(pictur
 
 def test_images_that_are_gone_are_said(run: Run, pictures: Path) -> None:
     (pictures / "val" / "red" / "0.png").unlink()
-    with pytest.raises(UserError, match=r"names a file that does not exist, such as .*0\.png"):
+    with pytest.raises(UserError, match=r"0\.png cannot be read: No such file or directory"):
         score(run.path, "val")
     shutil.rmtree(pictures)
     with pytest.raises(UserError, match="pictures does not exist"):
@@ -145,3 +149,16 @@ def test_what_is_no_run_or_never_began_is_said(tmp_path: Path, pictures: Path) -
         score(pictures, "val")
     with pytest.raises(UserError, match=r"has no data/facts\.json: its training did not begin"):
         score(make_run(tmp_path / "begun").path, "val")
+
+
+def test_class_names_that_look_like_lists_are_read_back_as_they_were(tmp_path: Path) -> None:
+    for name in ("apple", "pie", "apple pie"):
+        (tmp_path / "food" / name).mkdir(parents=True)
+        for number in range(2):
+            Image.new("RGB", (32, 32)).save(tmp_path / "food" / name / f"{number}.png")
+    index = assign_splits(read_images(tmp_path / "food"), val_fraction=0.5)
+    run = make_run(tmp_path / "run", index, index.classes)
+
+    table, _ = score(run.path, "val")
+
+    assert sorted(table["label"]) == ["apple", "apple pie", "pie"]

@@ -199,7 +199,11 @@ def test_frozen_batch_norm_does_not_train_its_affine_parameters(fit: Fit):
     """Even where a later phase trains them, so that the optimizer holds them all along."""
     states = States()
 
-    model = fit(2, trainer={"callbacks": [states]}, schedule=HEAD_THEN_ALL)
+    class StopBeforeThatPhase(L.Callback):
+        def on_train_epoch_end(self, trainer: L.Trainer, pl_module: Any) -> None:
+            trainer.should_stop = trainer.current_epoch == 1
+
+    model = fit(3, trainer={"callbacks": [states, StopBeforeThatPhase()]}, schedule=HEAD_THEN_ALL)
 
     assert model.network is not None
     norms = [module for module in model.network.modules() if isinstance(module, nn.BatchNorm2d)]
