@@ -20,7 +20,7 @@ _SPLIT_OF = {"train": "train", "val": "val", "valid": "val", "validation": "val"
 _NOT_OURS = frozenset({"__MACOSX"})
 
 
-def read_images(root: str | Path) -> ImageIndex:
+def read_images(root: str | Path, learns: bool = True) -> ImageIndex:
     """Labelled images below a folder or in a CSV file; what is there decides how it is read.
 
     - `root.csv` with the columns `path,label[,split][,group]`, paths relative to the CSV's folder;
@@ -29,6 +29,7 @@ def read_images(root: str | Path) -> ImageIndex:
     - `root/train/cat.0.jpg`, `root/cat.0.jpg`, `cat_0.jpg` or `cat-0.jpg`: the class is in the file's name.
 
     Class folders are searched at any depth. Hidden files and files that are no images by their suffix do not count.
+    Images that are only to be judged (`learns` is false) need no train split and no second class.
 
     Raises:
         UserError: nothing usable is there, or classes, splits or paths do not fit together.
@@ -37,9 +38,9 @@ def read_images(root: str | Path) -> ImageIndex:
     if root.is_file():
         if root.suffix.lower() != ".csv":
             raise UserError(f"{root} is neither a folder nor a .csv file; unpack an archive first.")
-        return _from_table(_read_csv(root), root.parent, str(root), f"CSV file {root.name}")
+        return _from_table(_read_csv(root), root.parent, str(root), f"CSV file {root.name}", learns)
     folder = _Folder.read(root)
-    return _split_folders(root, folder) if _has_splits(folder) else _one_folder(root, folder)
+    return _split_folders(root, folder, learns) if _has_splits(folder) else _one_folder(root, folder, learns)
 
 
 def from_dataframe(frame: pd.DataFrame, root: str | Path | None = None) -> ImageIndex:
@@ -47,7 +48,7 @@ def from_dataframe(frame: pd.DataFrame, root: str | Path | None = None) -> Image
 
     Paths are relative to `root`, by default the current folder. An empty `split` column means: to be split later.
     """
-    return _from_table(frame, _existing(root or Path()), "The data frame", "data frame")
+    return _from_table(frame, _existing(root or Path()), "The data frame", "data frame", learns=True)
 
 
 def unlabelled(paths: str | Path | Sequence[str | Path]) -> ImageIndex:
@@ -155,7 +156,7 @@ def _has_splits(folder: _Folder) -> bool:
     return bool(splits) and not (is_class and folder.classes().keys() - splits)
 
 
-def _split_folders(root: Path, folder: _Folder) -> ImageIndex:
+def _split_folders(root: Path, folder: _Folder, learns: bool) -> ImageIndex:
     names: dict[str, str] = {}
     for name in folder.folders:
         split = _SPLIT_OF.get(name.lower())
@@ -163,11 +164,11 @@ def _split_folders(root: Path, folder: _Folder) -> ImageIndex:
             raise UserError(f"{root} has both {names[split]}/ and {name}/; keep one of them.")
         if split:
             names[split] = name
-    if "train" not in names:
+    if learns and "train" not in names:
         raise UserError(f"{root} has {next(iter(names.values()))}/ but no train/; the folder to learn from is missing.")
 
-    train = folder.folders[names["train"]]
-    flat = not train.classes()
+    first = next(names[split] for split in ("train", "val", "test") if split in names)
+    flat = not folder.folders[first].classes()
     found: dict[str, dict[str, list[str]]] = {}
     others = sorted(folder.classes().keys() - names.values())
     notes = [f"{', '.join(others)} left out"] if others else []
@@ -176,14 +177,14 @@ def _split_folders(root: Path, folder: _Folder) -> ImageIndex:
             continue
         path, part = root / names[split], folder.folders[names[split]]
         classes = part.classes_by_name() if flat else part.classes()
-        if split == "test" and not (classes.keys() & found["train"].keys()) and not part.classes():
+        if split == "test" and not (classes.keys() & found.get("train", classes).keys()) and not part.classes():
             notes.append(f"{names[split]}/ left out, it has no labels")
             continue
         part.require_images(path)
         if flat:
             _require_names(classes, path, learns=split == "train")
         elif not classes:
-            raise UserError(f"{path} has images but no class folders as {names['train']}/ has.")
+            raise UserError(f"{path} has images but no class folders as {first}/ has.")
         elif part.images:
             notes.append(f"{len(part.images)} loose images in {names[split]}/ left out")
         found[split] = classes
@@ -193,20 +194,20 @@ def _split_folders(root: Path, folder: _Folder) -> ImageIndex:
     shape = "<class>.<number>" if flat else "<class>"
     shapes = ", ".join(f"{names[split or 'train']}/{shape}" for split in found)
     kind = "flat names" if flat else "split folders" if len(found) > 1 else "class folders"
-    return _from_classes(root, found, "; ".join([f"{kind}: {shapes}", *notes]))
+    return _from_classes(root, found, "; ".join([f"{kind}: {shapes}", *notes]), learns)
 
 
-def _one_folder(root: Path, folder: _Folder) -> ImageIndex:
+def _one_folder(root: Path, folder: _Folder, learns: bool) -> ImageIndex:
     folder.require_images(root)
     classes = folder.classes()
     if classes:
         if len(classes) == 1 and folder.folders[next(iter(classes))].folders:
             raise UserError(f"{root} holds one folder only; did you mean {root / next(iter(classes))}?")
         notes = [f"{len(folder.images)} loose images left out"] if folder.images else []
-        return _from_classes(root, {"": classes}, "; ".join(["class folders: <class>", *notes]))
+        return _from_classes(root, {"": classes}, "; ".join(["class folders: <class>", *notes]), learns)
     classes = folder.classes_by_name()
     _require_names(classes, root)
-    return _from_classes(root, {"": classes}, "flat names: <class>.<number>")
+    return _from_classes(root, {"": classes}, "flat names: <class>.<number>", learns)
 
 
 def _require_names(classes: dict[str, list[str]], path: Path, learns: bool = True) -> None:
@@ -221,7 +222,7 @@ def _require_names(classes: dict[str, list[str]], path: Path, learns: bool = Tru
         )
 
 
-def _from_classes(root: Path, found: dict[str, dict[str, list[str]]], layout: str) -> ImageIndex:
+def _from_classes(root: Path, found: dict[str, dict[str, list[str]]], layout: str, learns: bool) -> ImageIndex:
     rows = [
         (_relative(path, root), name, split)
         for split, classes in found.items()
@@ -229,7 +230,7 @@ def _from_classes(root: Path, found: dict[str, dict[str, list[str]]], layout: st
         for path in paths
     ]
     paths, labels, splits = (list(column) for column in zip(*rows, strict=True))
-    return _numbered(root, paths, labels, splits, None, str(root), layout)
+    return _numbered(root, paths, labels, splits, None, str(root), layout, learns)
 
 
 # Tables
@@ -242,7 +243,7 @@ def _read_csv(path: Path) -> pd.DataFrame:
         raise UserError(f"{path} cannot be read as a CSV file in UTF-8: {str(error).strip()}.") from error
 
 
-def _from_table(frame: pd.DataFrame, root: Path, source: str, layout: str) -> ImageIndex:
+def _from_table(frame: pd.DataFrame, root: Path, source: str, layout: str, learns: bool) -> ImageIndex:
     columns = [str(column) for column in frame.columns]
     several = [name for name in columns if re.fullmatch(r"labels?[ _.]?\d*", name, re.IGNORECASE)]
     if len(several) > 1:
@@ -267,7 +268,8 @@ def _from_table(frame: pd.DataFrame, root: Path, source: str, layout: str) -> Im
             raise UserError(f"{source} gives no label for {path}; only rows of split 'predict' may have none.")
     _refuse_several_labels({label for label in labels if label}, source)
     given = [split for split in SPLITS if split in splits]
-    return _numbered(root, paths, labels, splits, groups, source, f"{layout}: {', '.join(given) or 'path, label'}")
+    layout = f"{layout}: {', '.join(given) or 'path, label'}"
+    return _numbered(root, paths, labels, splits, groups, source, layout, learns)
 
 
 def _require_columns(frame: pd.DataFrame, needed: Iterable[str], source: str) -> None:
@@ -336,16 +338,18 @@ def _numbered(
     groups: list[str] | None,
     source: str,
     layout: str,
+    learns: bool,
 ) -> ImageIndex:
-    """Numbers the classes of the training rows and refuses what does not fit them."""
-    learnt = {label for label, split in zip(labels, splits, strict=True) if split in ("train", "") and label}
+    """Numbers the classes, to learn from those of the training rows alone, and refuses what does not fit them."""
+    places = ("train", "") if learns else (*SPLITS, "")
+    learnt = {label for label, split in zip(labels, splits, strict=True) if split in places and label}
     classes = tuple(sorted(learnt))
     if not classes:
-        raise UserError(f"{source} has no images to train on.")
+        raise UserError(f"{source} has no images {'to train on' if learns else 'with labels'}.")
     for label, split in zip(labels, splits, strict=True):
         if label and label not in learnt:
             raise UserError(f"{source}: class '{label}' is in {split} but not in train.{nearest(label, classes)}")
-    if len(classes) == 1:
+    if learns and len(classes) == 1:
         raise UserError(f"{source} has one class only, '{classes[0]}'; a classifier needs two or more.")
     number = {name: position for position, name in enumerate(classes)} | {"": UNLABELLED}
     return _index(root, paths, [number[label] for label in labels], splits, classes, layout, groups)

@@ -27,7 +27,7 @@ def score(path: str | Path, split: str, root: str | Path | None = None) -> tuple
     Raises:
         UserError: the run has no such split, its images are gone, or the classes are not those of the network.
     """
-    index = _own_images(Run.open(path)) if root is None else read_images(Path(root))
+    index = _own_images(Run.open(path)) if root is None else read_images(Path(root), learns=False)
     predictor = Predictor(path)
     index = _in_order_of(predictor.classes, index)
     rows = index.rows(split)

@@ -162,3 +162,16 @@ def test_class_names_that_look_like_lists_are_read_back_as_they_were(tmp_path: P
     table, _ = score(run.path, "val")
 
     assert sorted(table["label"]) == ["apple", "apple pie", "pie"]
+
+
+def test_other_images_need_neither_a_train_folder_nor_a_second_class(tmp_path: Path, pictures: Path) -> None:
+    run = make_run(tmp_path / "run")
+    shutil.rmtree(pictures / "train")
+
+    assert len(score(run.path, "val", pictures)[0]) == 13
+    for name in ("green", "blue"):
+        shutil.rmtree(pictures / "val" / name)
+    table, metrics = score(run.path, "val", pictures)
+
+    assert set(table["label"]) == {"red"}
+    assert metrics["accuracy"] == (table["predicted"] == "red").mean()
