@@ -25,7 +25,7 @@ class ModeDefaults:
 DEFAULTS = {
     "head": ModeDefaults(lr=3e-3, backbone_lr_factor=1.0, weight_decay=1e-2, epochs=20, augmentation="none"),
     "last_stages": ModeDefaults(lr=1e-3, backbone_lr_factor=0.1, weight_decay=5e-2, epochs=10, augmentation="light"),
-    "all": ModeDefaults(lr=1e-3, backbone_lr_factor=0.1, weight_decay=5e-2, epochs=10, augmentation="light"),
+    "all": ModeDefaults(lr=3e-3, backbone_lr_factor=0.1, weight_decay=5e-2, epochs=10, augmentation="light"),
 }
 
 
