@@ -165,7 +165,7 @@ def test_each_phase_has_its_own_learning_rate(fit: Fit):
 @pytest.mark.parametrize("limits", [{"max_epochs": 4, "accumulate_grad_batches": 2}, {"max_steps": 10}])
 def test_the_rate_of_a_phase_begins_with_the_phase_however_steps_are_counted(fit: Fit, limits: dict[str, Any]):
     states = States()
-    schedule = [{"mode": "head", "epochs": 2}, {"mode": "all", "lr": 0.001}]
+    schedule = [{"mode": "head", "epochs": 2, "lr": 0.001}, {"mode": "all", "lr": 0.001}]
 
     fit(limits.pop("max_epochs", None), trainer={"callbacks": [states], **limits}, schedule=schedule)
 
