@@ -17,7 +17,8 @@ EPILOG = """examples:
   resnet-tl data list
   resnet-tl data fetch seedlings_sample
   resnet-tl data fetch hymenoptera --to data
-  resnet-tl data show data/hymenoptera --output sheet.png"""
+  resnet-tl data show data/hymenoptera --output sheet.png
+  resnet-tl data show photos.zip"""
 
 PER_CLASS = 10
 """Images of each class on a contact sheet."""
@@ -39,7 +40,7 @@ def main(argv: list[str]) -> int | None:
     fetch.add_argument("name", metavar="NAME", help="a name from `resnet-tl data list`")
     fetch.add_argument("--to", type=Path, metavar="FOLDER", help="make FOLDER/NAME; by default it goes to the cache")
     show = verbs.add_parser("show", help="count, check and draw a contact sheet", allow_abbrev=False)
-    show.add_argument("root", type=Path, metavar="ROOT", help="a folder of images, or a CSV file")
+    show.add_argument("root", type=Path, metavar="ROOT", help="a folder of images, a .zip of one, or a CSV file")
     show.add_argument(
         "--output", type=Path, default=Path("contact_sheet.png"), metavar="FILE", help="default: %(default)s"
     )

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
-import stat
 import sys
-import urllib.error
-import urllib.request
-import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from http.client import HTTPException
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
+from resnet_tl.data.archive import unpack
+from resnet_tl.data.download import discard, download
 from resnet_tl.errors import UserError, nearest
 from resnet_tl.files import replacing_folder
-
-TIMEOUT = 30
-"""Seconds without an answer after which a download is given up."""
 
 
 @dataclass(frozen=True)
@@ -26,12 +22,13 @@ class DataSource:
     """A data set that `fetch` knows.
 
     Args:
-        images: How many for training + validation, and the classes.
+        images: How many for training + validation (or test), and the classes.
         size_mb: Megabytes (10^6 bytes) to download; 0 when it is drawn here.
         how_to: What to know, or to do by hand, to use it.
         archive: The address of its zip file; None when no plain download exists.
         inside: The folder in the archive that becomes the root.
         sha256: Checksum of the archive, where its origin is sure.
+        torchvision: The class of torchvision.datasets that downloads and checks it; None when it comes otherwise.
     """
 
     name: str
@@ -44,9 +41,12 @@ class DataSource:
     archive: str | None = None
     inside: str = ""
     sha256: str | None = None
+    torchvision: str | None = None
 
 
 SAMPLE = "seedlings_sample"
+
+_CONVERTED = "Downloaded and checked by torchvision, and kept as PNG files in train/<class> and test/<class>."
 
 SOURCES: dict[str, DataSource] = {
     source.name: source
@@ -93,8 +93,38 @@ SOURCES: dict[str, DataSource] = {
                 "It needs a Kaggle login: accept the rules at "
                 "https://www.kaggle.com/competitions/plant-seedlings-classification, run `kaggle competitions download "
                 "-c plant-seedlings-classification` (or press Download All there), unzip the file into "
-                "data/plant_seedlings and use --data.root data/plant_seedlings."
+                "data/plant_seedlings and use --data.root data/plant_seedlings; the zip itself will do as well."
             ),
+        ),
+        DataSource(
+            name="cifar10",
+            title="CIFAR-10: photos of 32 x 32 px",
+            images="50000 + 10000 test, 10 classes",
+            size_mb=170,
+            origin="https://www.cs.toronto.edu/~kriz/cifar.html",
+            licence="none stated",
+            how_to=_CONVERTED,
+            torchvision="CIFAR10",
+        ),
+        DataSource(
+            name="mnist",
+            title="MNIST: handwritten digits, 28 x 28 px, grey",
+            images="60000 + 10000 test, 10 classes",
+            size_mb=12,
+            origin="http://yann.lecun.com/exdb/mnist/",
+            licence="CC BY-SA 3.0",
+            how_to=_CONVERTED,
+            torchvision="MNIST",
+        ),
+        DataSource(
+            name="fashion_mnist",
+            title="Fashion-MNIST: clothes, 28 x 28 px, grey",
+            images="60000 + 10000 test, 10 classes",
+            size_mb=31,
+            origin="https://github.com/zalandoresearch/fashion-mnist",
+            licence="MIT",
+            how_to=_CONVERTED,
+            torchvision="FashionMNIST",
         ),
     )
 }
@@ -130,7 +160,8 @@ def fetch(name: str, folder: Path | None = None, progress: bool = True) -> Path:
         progress: Shows a bar on a terminal.
 
     Raises:
-        UserError: the name is unknown, the data set needs a login, or the download failed. Nothing is left behind.
+        UserError: the name is unknown, the data set needs a login, or the download failed. No half data set is left;
+            what a broken download has brought is kept, so that the next call goes on from there.
     """
     if name not in SOURCES:
         known = ", ".join(SOURCES)
@@ -142,57 +173,49 @@ def fetch(name: str, folder: Path | None = None, progress: bool = True) -> Path:
         from resnet_tl.data.sample import draw_sample
 
         draw_sample(root)
-    elif source.archive is None:
+    elif source.torchvision is None and source.archive is None:
         raise UserError(f"{name} cannot be fetched by this command. {source.how_to}")
     else:
-        with replacing_folder(root) as temporary:
-            part = temporary.with_name(f"{temporary.name}.zip.part")
-            try:
-                digest = _download(source.archive, part, progress)
-                _check_digest(source, digest)
-                _unzip(part, source.inside, temporary)
-            finally:
-                part.unlink(missing_ok=True)
+        with _turn(root):
+            if not is_present(name, folder):  # else another process has made it meanwhile
+                with replacing_folder(root) as temporary:
+                    if source.torchvision is None:
+                        _download_and_unpack(source, root, temporary, progress)
+                    else:
+                        _download_and_convert(source, temporary)
     return root
 
 
-def _download(address: str, path: Path, progress: bool) -> str:
-    """Streams `address` into `path` and gives the SHA-256 of what came."""
-    from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+@contextmanager
+def _turn(root: Path) -> Iterator[None]:
+    """Waits while another process makes `root`: two would write into the same unfinished download."""
+    from filelock import FileLock
 
-    console = Console(stderr=True)
-    columns = (TextColumn(address.rsplit("/", 1)[-1]), BarColumn(), DownloadColumn())
-    bar = Progress(
-        *columns,
-        TransferSpeedColumn(),
-        TimeRemainingColumn(),
-        console=console,
-        disable=not (progress and console.is_terminal),
-    )
-    digest, received = hashlib.sha256(), 0
-    request = urllib.request.Request(address, headers={"User-Agent": "resnet-tl"})
+    lock = FileLock(root.with_name(f".{root.name}.lock"))
     try:
-        with urllib.request.urlopen(request, timeout=TIMEOUT) as answer, path.open("wb") as file, bar:
-            length = answer.headers.get("Content-Length")
-            task = bar.add_task("", total=int(length) if length else None)
-            while chunk := answer.read(1 << 18):
-                file.write(chunk)
-                digest.update(chunk)
-                received += len(chunk)
-                bar.update(task, completed=received)
-    except (urllib.error.URLError, HTTPException, ConnectionError, TimeoutError) as error:
-        raise UserError(_by_hand(address, f"could not be downloaded ({getattr(error, 'reason', error)})")) from error
-    if length and received != int(length):
-        raise UserError(_by_hand(address, f"broke off after {received} of {length} bytes"))
-    return digest.hexdigest()
+        root.parent.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    except OSError as error:
+        raise UserError(f"{root} cannot be made ({error.strerror}); choose another folder.") from error
+    try:
+        yield
+    finally:
+        with suppress(OSError):  # Windows removes it on release
+            Path(lock.lock_file).unlink()
+        lock.release()
 
 
-def _by_hand(address: str, what_happened: str) -> str:
-    return (
-        f"{address} {what_happened}; try again, or download and unzip it by hand "
-        "and give the unzipped folder as --data.root."
-    )
+def _download_and_unpack(source: DataSource, root: Path, folder: Path, progress: bool) -> None:
+    assert source.archive is not None
+    archive = root.with_name(f".{source.name}.zip")
+    digest = download(source.archive, archive, progress)
+    try:
+        _check_digest(source, digest)
+        unpack(archive, folder, source.inside)
+    except UserError:
+        discard(archive)  # what is wrong with it would be wrong the next time
+        raise
+    archive.unlink()
 
 
 def _check_digest(source: DataSource, digest: str) -> None:
@@ -205,28 +228,34 @@ def _check_digest(source: DataSource, digest: str) -> None:
         )
 
 
-def _unzip(archive: Path, inside: str, folder: Path) -> None:
-    """Unpacks what lies in the archive's folder `inside` into `folder`; an entry that leads out of it is refused."""
+def _download_and_convert(source: DataSource, folder: Path) -> None:
+    """Writes what torchvision downloads as `train|test/<class>/<position>.png`, the position as torchvision counts."""
+    import torchvision
+
+    assert source.torchvision is not None
+    kind = getattr(torchvision.datasets, source.torchvision)
+    downloaded = folder / ".torchvision"
     try:
-        with zipfile.ZipFile(archive) as opened:
-            entries = opened.infolist()
-            for entry in entries:
-                _refuse_unsafe(entry)
-            wanted = [(entry, PurePosixPath(entry.filename)) for entry in entries if not entry.is_dir()]
-            wanted = [(entry, path) for entry, path in wanted if path.is_relative_to(inside)]
-            if not wanted:
-                raise UserError(f"The archive holds no folder '{inside}'; it is not the data set that was expected.")
-            for entry, path in wanted:
-                target = folder / path.relative_to(inside)
-                target.parent.mkdir(parents=True, exist_ok=True)
-                with opened.open(entry) as packed, target.open("wb") as file:
-                    shutil.copyfileobj(packed, file)
-    except zipfile.BadZipFile as error:
-        raise UserError(f"The downloaded archive is no sound zip file ({error}); try again.") from error
+        for split in ("train", "test"):
+            # CIFAR-10 comes pickled: torchvision opens it after comparing the MD5 that it knows.
+            images = kind(downloaded, train=split == "train", download=True)
+            classes = [_folder_of(name) for name in images.classes]
+            for name in classes:
+                (folder / split / name).mkdir(parents=True)
+            for position, (image, label) in enumerate(images):
+                image.save(folder / split / classes[label] / f"{position:05d}.png", compress_level=1)
+        shutil.rmtree(downloaded)
+    except (RuntimeError, OSError, HTTPException) as error:
+        raise UserError(
+            f"{source.name} could not be downloaded and converted ({_in_one_line(error)}); try again later, or give "
+            "a folder or zip of your own with train/<class> and test/<class> as --data.root."
+        ) from error
 
 
-def _refuse_unsafe(entry: zipfile.ZipInfo) -> None:
-    path = PurePosixPath(entry.filename.replace("\\", "/"))
-    leads_out = path.is_absolute() or ".." in path.parts or ":" in entry.filename
-    if leads_out or stat.S_ISLNK(entry.external_attr >> 16):
-        raise UserError(f"The archive's entry '{entry.filename}' leads out of its folder; nothing was unpacked.")
+def _folder_of(name: str) -> str:
+    """`3` for MNIST's `3 - three`, `T-shirt_top` for `T-shirt/top`."""
+    return name.split(" - ")[0].replace("/", "_")
+
+
+def _in_one_line(error: Exception) -> str:
+    return " ".join(str(getattr(error, "reason", error)).split())

@@ -44,11 +44,12 @@ class ImageDataModule(L.LightningDataModule):
     training, so that a broken file is known by then.
 
     Args:
-        root: folder of images, or CSV file; overrides `source`.
+        root: folder of images, .zip of one, or CSV file; overrides `source`.
         source: a data set known by name: see `resnet-tl data list`.
         batch_size: images per step and process.
         augmentation: of training images: none, light (random resized crop, flip), standard (light, colour, rotation),
             trivial_augment, or shift_flip (the CIFAR-10 articles).
+        random_erasing: the chance, 0 to 1, that a rectangle of a training image is painted over.
         image_size: side of the network's input in pixels; default: what the network's weights were trained at, or
             the images' own size where they are small.
         storage_size: length of the short side, in pixels, to which every image is resized before it is cropped;
@@ -72,6 +73,7 @@ class ImageDataModule(L.LightningDataModule):
         source: str | None = None,
         batch_size: int = 32,
         augmentation: Policy = "light",
+        random_erasing: float = 0.0,
         image_size: int | None = None,
         storage_size: int | None = None,
         resize_rule: ResizeRule = "short_side",
@@ -88,6 +90,7 @@ class ImageDataModule(L.LightningDataModule):
         self.source = source
         self.batch_size = batch_size
         self.augmentation = augmentation
+        self.random_erasing = random_erasing
         self.image_size = image_size
         self.storage_size = storage_size
         self.resize_rule = resize_rule
@@ -138,6 +141,8 @@ class ImageDataModule(L.LightningDataModule):
     def _check_numbers(self) -> None:
         if self.batch_size < 1:
             raise UserError(f"data.batch_size is {self.batch_size}; it must be 1 or more.")
+        if not 0 <= self.random_erasing <= 1:
+            raise UserError(f"data.random_erasing is {self.random_erasing}; it must be from 0 to 1.")
         for name in ("val_fraction", "test_fraction"):
             value = getattr(self, name)
             if not 0 <= value < 1:
@@ -183,7 +188,7 @@ class ImageDataModule(L.LightningDataModule):
         if self.source is not None:
             return read_images(fetch(self.source))
         raise UserError(
-            "No images were named: give data.root a folder of images, or data.source a name from `resnet-tl data list`."
+            "No images were named: give data.root a folder or zip of images, or data.source a name from `resnet-tl data list`."
         )
 
     def _without_bad_images(self, index: ImageIndex, audit: Audit) -> tuple[ImageIndex, Audit]:
@@ -228,7 +233,7 @@ class ImageDataModule(L.LightningDataModule):
         rows = self._index.rows(split)
         rank, world = self._rank_and_world()
         batches = evaluation_batches(rows, self.batch_size, rank, world)
-        return self._loader(ImageSamples(self._index, self._preprocessing), lambda epoch: batches)
+        return self._loader(None, lambda epoch: batches)
 
     def train_dataloader(self) -> ImageLoader:
         rows = self._index.rows("train")
@@ -241,9 +246,8 @@ class ImageDataModule(L.LightningDataModule):
             order = epoch_order(rows, self.seed, epoch, balanced_by)
             return training_batches(order, self.batch_size, rank, world)
 
-        augmentation = Augmentation(self.augmentation, self._preprocessing, self.seed)
-        samples = ImageSamples(self._index, self._preprocessing, augmentation)
-        return self._loader(samples, batches, lambda: self.trainer.current_epoch if self.trainer else 0)
+        augmentation = Augmentation(self.augmentation, self._preprocessing, self.seed, self.random_erasing)
+        return self._loader(augmentation, batches, lambda: self.trainer.current_epoch if self.trainer else 0)
 
     def val_dataloader(self) -> ImageLoader:
         return self.loader("val")
@@ -273,13 +277,15 @@ class ImageDataModule(L.LightningDataModule):
     def _rank_and_world(self) -> tuple[int, int]:
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
 
-    def _loader(self, samples: ImageSamples, batches, epoch=lambda: 0) -> ImageLoader:
+    def _loader(self, augmentation: Augmentation | None, batches, epoch=lambda: 0) -> ImageLoader:
         cpus = max(1, usable_cores() // (self.trainer.num_devices if self.trainer else 1))
         workers = self.workers
         if workers is None:
             # Beside a training step on the CPU, decoding threads beat processes (docs/performance.md).
             on_cpu = self.trainer is None or self.trainer.strategy.root_device.type == "cpu"
             workers = 0 if on_cpu else min(8, cpus - 1)
+        # Each worker process would keep images of its own.
+        samples = ImageSamples(self._index, self._preprocessing, augmentation, keeps_pixels=not workers)
         loader = ImageLoader(samples, batches, epoch, workers=workers, threads=min(8, cpus))
         self._loaders.append(loader)
         return loader

@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from resnet_tl.data.augmentation import Augmentation
 from resnet_tl.data.decode import BadImage, decode
 from resnet_tl.data.index import ImageIndex
+from resnet_tl.data.pixel_cache import PixelCache
 from resnet_tl.data.preprocessing import Preprocessing
 
 
@@ -69,17 +70,29 @@ def evaluation_batches(rows: np.ndarray, batch_size: int, rank: int = 0, world: 
 
 
 class ImageSamples(Dataset["Batch | BadImage"]):
-    """The samples of an index by (row, view): decoded, resized, then augmented or centre-cropped."""
+    """The samples of an index by (row, view): decoded, resized, then augmented or centre-cropped.
+
+    Args:
+        index: gives the files and labels.
+        preprocessing: from decoded pixels to the network's input.
+        augmentation: of training views; without it a view is the centre crop.
+        keeps_pixels: whether stored images stay in memory for the next epoch.
+    """
 
     def __init__(
-        self, index: ImageIndex, preprocessing: Preprocessing, augmentation: Augmentation | None = None
+        self,
+        index: ImageIndex,
+        preprocessing: Preprocessing,
+        augmentation: Augmentation | None = None,
+        keeps_pixels: bool = False,
     ) -> None:
         self.index = index
         self.labels = index.labels
         self.preprocessing = preprocessing
         self.augmentation = augmentation
+        self.stored = PixelCache(self._stored) if keeps_pixels else self._stored
 
-    def stored(self, row: int) -> torch.Tensor:
+    def _stored(self, row: int) -> torch.Tensor:
         """The stored image (C, h, w) uint8 of a row; safe to call from threads."""
         return self.preprocessing.store(decode(self.index.path(row), self.preprocessing.channels))
 

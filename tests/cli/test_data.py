@@ -1,3 +1,4 @@
+import shutil
 import subprocess
 import sys
 
@@ -33,6 +34,9 @@ def test_list_names_every_source_and_what_is_here(capsys, monkeypatch, tmp_path)
         "hymenoptera": "yes",
         "cats_and_dogs": "no",
         "plant_seedlings": "no",
+        "cifar10": "no",
+        "mnist": "no",
+        "fashion_mnist": "no",
     }
 
 
@@ -72,6 +76,13 @@ def test_show_writes_a_contact_sheet(pets, tmp_path, monkeypatch):
     with Image.open(tmp_path / "contact_sheet.png") as sheet:
         assert sheet.format == "PNG"
         assert min(sheet.size) > 100
+
+
+def test_show_looks_into_a_zip(capsys, pets, tmp_path):
+    archive = shutil.make_archive(str(tmp_path / "pets"), "zip", tmp_path, "pets")
+    assert main(["show", archive, "--output", str(tmp_path / "sheet.png")]) == 0
+    assert "split folders: train/<class>, val/<class>; 6 images, 2 classes" in capsys.readouterr().out
+    assert (tmp_path / "sheet.png").is_file()
 
 
 def test_show_of_a_missing_folder_is_the_users_mistake(tmp_path):

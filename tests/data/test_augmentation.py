@@ -108,6 +108,41 @@ def test_shifts_move_the_picture_by_a_tenth_at_most() -> None:
     assert len(places) > 8
 
 
+def test_what_a_shift_uncovers_repeats_the_border() -> None:
+    image = torch.zeros((1, 24, 24), dtype=torch.uint8)
+    image[:, :, 0] = 200
+    image[:, :, -1] = 200
+    square = Preprocessing(24, 24, 24, channels=1, mean=(0.5,), std=(0.5,))
+    widths = set()
+    for row in range(30):
+        view = Augmentation("shift_flip", square, seed=0)(image, 0, row)
+        assert set(view.unique().tolist()) == {0, 200}
+        widths.add(int((view[0, 0] == 200).sum()))
+    assert widths == {2, 3}  # a shift by two pixels makes one side three wide, and the other is gone
+
+
+@pytest.mark.parametrize("policy", ["none", "light"])
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_random_erasing_paints_a_rectangle_with_the_mean_colour(policy: str, channels: int) -> None:
+    white = torch.full((channels, 28, 36), 255, dtype=torch.uint8)
+    always = Augmentation(policy, preprocessing(channels), seed=0, random_erasing=1.0)
+    for row in range(10):
+        view = always(white, 0, row)
+        assert view.dtype == torch.uint8
+        painted = view[0] == 127
+        assert (view[:, painted] == 127).all()
+        assert 0.015 < painted.float().mean() < 0.36  # 2 to 33 %, rounded to pixels
+        assert (view[:, ~painted] == 255).all()
+        down, across = (painted.any(dim=axis).sum() for axis in (1, 0))
+        assert painted.sum() == down * across
+
+
+def test_random_erasing_happens_as_often_as_it_is_told() -> None:
+    white = torch.full((3, 28, 28), 255, dtype=torch.uint8)
+    now_and_then = Augmentation("none", preprocessing(), seed=0, random_erasing=0.25)
+    assert 30 < sum(bool((now_and_then(white, 0, row) < 255).any()) for row in range(200)) < 70
+
+
 def test_standard_changes_colours_and_those_of_four_channels_stay() -> None:
     plain = torch.full((3, 28, 28), 100, dtype=torch.uint8)
     centres = {int(Augmentation("standard", preprocessing(), 0)(plain, 0, row)[0, 12, 12]) for row in range(10)}

@@ -2,10 +2,12 @@ from __future__ import annotations
 
 import os
 import shutil
+import zipfile
 from pathlib import Path
 
 import pandas as pd
 import pytest
+from PIL import Image
 
 from resnet_tl.data.index import ImageIndex
 from resnet_tl.data.layouts import from_dataframe, read_images, unlabelled
@@ -156,81 +158,140 @@ def test_a_missing_folder_names_its_neighbour(tmp_path: Path) -> None:
         read_images(tmp_path / "photo")
 
 
-def test_an_archive_is_to_be_unpacked_first(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="unpack"):
-        read_images(touch(tmp_path, "photos.zip") / "photos.zip")
+# Zip files
 
 
-def test_a_csv_gives_labels_splits_and_groups_in_its_own_order(tmp_path: Path) -> None:
-    touch(tmp_path, "b/2.jpg", "a/1.jpg", "c/3.jpg", "d/4.jpg")
-    lines = ["\ufeffpath,label,split,group,note", "b/2.jpg,NA,train,p7,", "./a/1.jpg,07,train,p8,x"]
-    lines += ["c\\3.jpg,NA,valid,,", "d/4.jpg,,predict,,"]
-    index = read_images(write_csv(tmp_path, "\n".join(lines)))
-    assert named(index) == [
-        ("b/2.jpg", "NA", "train"),
-        ("a/1.jpg", "07", "train"),
-        ("c/3.jpg", "NA", "val"),
-        ("d/4.jpg", "", "predict"),
-    ]
-    assert index.classes == ("07", "NA")
-    assert index.table["group"].tolist() == ["p7", "p8", "", ""]
-    assert index.layout == "CSV file images.csv: train, val, predict"
+def pack(archive: Path, *paths: str, **content: bytes) -> Path:
+    """A zip of files of which only the names are read."""
+    with zipfile.ZipFile(archive, "w") as opened:
+        for path in paths:
+            opened.writestr(path, b"only the name is read here")
+        for name, inner in content.items():
+            opened.writestr(f"{name}.zip", inner)
+    return archive
 
 
-def test_paths_outside_the_root_stay_absolute(tmp_path: Path) -> None:
-    touch(tmp_path, "here/1.jpg", "there/2.jpg")
-    frame = pd.DataFrame({"path": ["1.jpg", tmp_path / "there" / "2.jpg"], "label": ["a", "b"]})
-    index = from_dataframe(frame, tmp_path / "here")
-    assert index.ids() == ["1.jpg", (tmp_path / "there" / "2.jpg").as_posix()]
-    assert index.path(1).is_file()
+def packed(tmp_path: Path, *paths: str) -> bytes:
+    return pack(tmp_path / "inner.zip", *paths).read_bytes()
 
 
-@pytest.mark.parametrize("labels", [[1, 10, 2], [1.0, 10.0, 2.0], ["1", "10", "2"], pd.Categorical(["1", "10", "2"])])
-def test_labels_of_a_data_frame_may_be_numbers(tmp_path: Path, labels: object) -> None:
-    touch(tmp_path, "1.jpg", "2.jpg", "3.jpg")
-    index = from_dataframe(pd.DataFrame({"path": ["1.jpg", "2.jpg", "3.jpg"], "label": labels}), tmp_path)
-    assert index.classes == ("1", "10", "2")
-    assert index.labels.tolist() == [0, 1, 2]
+@pytest.mark.parametrize("top", ["", "photos/", "photos/photos/"])
+def test_a_zip_is_read_as_the_folder_in_it(tmp_path: Path, top: str) -> None:
+    paths = ["train/a/1.jpg", "train/b/2.jpg", "val/a/3.jpg"]
+    archive = pack(tmp_path / "photos.zip", *(f"{top}{path}" for path in paths), "__MACOSX/._x.jpg", f"{top}README.txt")
+    index = read_images(archive)
+    assert index.ids() == paths
+    assert index.layout == "split folders: train/<class>, val/<class>"
+    assert index.path(0).read_bytes() == b"only the name is read here"
+    assert index.root.is_absolute()
 
 
 @pytest.mark.parametrize(
-    ("text", "sentence"),
+    ("paths", "ids", "layout"),
     [
-        ("file,label\n1.jpg,a", "no column 'path', only file, label"),
-        ("path,labl\n1.jpg,a", "no column 'label'.*'labl'"),
-        ("path,label\n1.jpg,a\n1.jpg,b", "names 1 paths twice, such as 1.jpg"),
-        ("path,label\n1.jpg,a\n./1.jpg,b", "twice"),
-        ("path,label\n1.jpg,a\n9.jpg,b", "does not exist, such as .*9.jpg"),
-        ("path,label\n1.jpg,a\n2.jpg,", "no label for 2.jpg"),
-        ("path,label\n1.jpg,a|b\n2.jpg,a", "'a|b', which looks like several labels"),
-        ("path,label\n1.jpg,rust\n2.jpg,scab\n3.jpg,rust scab", "'rust scab', which looks like several"),
-        ('path,label\n1.jpg,rust\n2.jpg,scab\n3.jpg,"rust, scab"', "'rust, scab', which looks like several"),
-        ("path,label_1,label_2\n1.jpg,a,b\n2.jpg,b,c", "several label columns"),
-        ("path,label,split\n1.jpg,a,train\n2.jpg,b,trian", "split 'trian'.*Did you mean 'train'"),
-        ("path,label,split\n1.jpg,a,train\n2.jpg,b,", "give all or none"),
-        ("path,label,split\n1.jpg,a,train\n2.jpg,b,train\n3.jpg,c,val", "'c' is in val but not in train"),
-        ("path,label,split\n1.jpg,a,val\n2.jpg,b,val", "no images to train on"),
-        ("path,label\n", "no rows"),
-        ("", "cannot be read as a CSV"),
+        (["train/a/1.jpg", "train/b/2.jpg"], ["train/a/1.jpg", "train/b/2.jpg"], "class folders: train/<class>"),
+        (["photos/a/1.jpg", "photos/b/2.jpg"], ["a/1.jpg", "b/2.jpg"], "class folders: <class>"),
+        (["pets/cat.0.jpg", "pets/cat.1.jpg", "pets/dog.0.jpg"], None, "flat names: <class>.<number>"),
     ],
 )
-def test_a_csv_that_makes_no_sense_is_refused_in_a_sentence(tmp_path: Path, text: str, sentence: str) -> None:
-    touch(tmp_path, "1.jpg", "2.jpg", "3.jpg")
+def test_a_folder_that_holds_all_is_entered_unless_it_is_a_split(
+    tmp_path: Path, paths: list[str], ids: list[str] | None, layout: str
+) -> None:
+    index = read_images(pack(tmp_path / "x.zip", *paths))
+    assert index.ids() == (ids or ["cat.0.jpg", "cat.1.jpg", "dog.0.jpg"])
+    assert index.layout == layout
+
+
+def test_a_folder_that_holds_all_may_be_a_class_to_be_judged(tmp_path: Path) -> None:
+    index = read_images(pack(tmp_path / "x.zip", "cat/1.jpg", "cat/2.jpg"), learns=False)
+    assert index.classes == ("cat",)
+    assert index.ids() == ["cat/1.jpg", "cat/2.jpg"]
+
+
+def test_zips_in_a_zip_are_read_as_kaggle_gives_dogs_vs_cats(tmp_path: Path) -> None:
+    train = packed(tmp_path, "train/cat.0.jpg", "train/cat.1.jpg", "train/dog.0.jpg")
+    test = packed(tmp_path, "test1/1.jpg", "test1/2.jpg")
+    index = read_images(pack(tmp_path / "dogs-vs-cats.zip", "sampleSubmission.csv", train=train, test1=test))
+    assert index.ids() == ["train/cat.0.jpg", "train/cat.1.jpg", "train/dog.0.jpg"]
+    assert index.layout == "flat names: train/<class>.<number>; test1 left out"
+
+
+def test_what_an_image_is_called_does_not_depend_on_where_the_cache_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archive = pack(tmp_path / "photos.zip", "photos/a/1.jpg", "photos/b/2.jpg")
+    monkeypatch.chdir(tmp_path)
+    found = []
+    for cache in ("one", "another/place"):  # relative places, as somebody may set them
+        monkeypatch.setenv("RESNET_TL_CACHE", cache)
+        found.append(read_images(archive))
+    assert found[0].root != found[1].root
+    assert found[0].root.is_relative_to(tmp_path / "one" / "unpacked")
+    assert found[0].ids() == found[1].ids()
+    assert found[0].fingerprint() == found[1].fingerprint()
+
+
+def test_a_zip_is_unpacked_once(tmp_path: Path) -> None:
+    archive = pack(tmp_path / "photos.zip", "a/1.jpg", "b/2.jpg")
+    first = read_images(archive)
+    made = first.path(0).stat().st_mtime_ns
+    second = read_images(archive)
+    assert second.root == first.root
+    assert second.path(0).stat().st_mtime_ns == made
+
+
+@pytest.mark.parametrize(
+    ("paths", "sentence"),
+    [
+        (["notes.txt"], r"photos-\w+ holds no images"),
+        (["a/1.jpg"], "one class only, 'a'"),
+        (["1.jpg", "2.jpg"], "'1.jpg' carries no class"),
+        (["../a/1.jpg", "b/1.jpg"], "leads out of its folder"),
+        ([], "photos.zip holds no files"),
+    ],
+)
+def test_a_zip_that_makes_no_sense_is_refused_in_a_sentence(tmp_path: Path, paths: list[str], sentence: str) -> None:
     with pytest.raises(UserError, match=sentence):
-        read_images(write_csv(tmp_path, text))
+        read_images(pack(tmp_path / "photos.zip", *paths))
 
 
-def test_class_names_of_several_words_are_not_lists(tmp_path: Path) -> None:
-    touch(tmp_path, "1.jpg", "2.jpg", "3.jpg")
-    index = read_images(write_csv(tmp_path, "path,label\n1.jpg,hot dog\n2.jpg,dog\n3.jpg,red fox"))
-    assert index.classes == ("dog", "hot dog", "red fox")
+def test_what_is_no_zip_is_refused_in_a_sentence(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"photos\.zip is no sound zip file"):
+        read_images(touch(tmp_path, "photos.zip") / "photos.zip")
 
 
-def test_lists_in_a_data_frame_are_several_labels(tmp_path: Path) -> None:
-    touch(tmp_path, "1.jpg", "2.jpg")
-    frame = pd.DataFrame({"path": ["1.jpg", "2.jpg"], "label": [["a", "b"], ["a"]]})
-    with pytest.raises(UserError, match="more than one label"):
-        from_dataframe(frame, tmp_path)
+def test_other_files_are_refused_in_a_sentence(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"photos\.rar is neither a folder nor a \.csv or \.zip file"):
+        read_images(touch(tmp_path, "photos.rar") / "photos.rar")
+
+
+def test_a_folder_may_be_called_like_a_zip(tmp_path: Path) -> None:
+    assert len(read_images(touch(tmp_path / "photos.zip", "a/1.jpg", "b/2.jpg"))) == 2
+
+
+def test_images_to_predict_may_lie_in_a_zip(tmp_path: Path) -> None:
+    index = unlabelled(pack(tmp_path / "new.zip", "new/10.jpg", "new/9.jpg"))
+    assert index.ids() == ["new/9.jpg", "new/10.jpg"]
+    assert index.path(0).is_file()
+
+
+def test_a_data_frame_may_name_images_in_a_zip(tmp_path: Path) -> None:
+    frame = pd.DataFrame({"path": ["images/1.jpg", "images/2.jpg"], "label": ["a", "b"]})
+    index = from_dataframe(frame, pack(tmp_path / "photos.zip", "images/1.jpg", "images/2.jpg"))
+    assert index.ids() == ["images/1.jpg", "images/2.jpg"]
+
+
+def test_a_real_zip(shared_data: Path) -> None:
+    if not (shared_data / "mnist10k.zip").is_file():
+        pytest.skip("the zip of digits beside the checkout is missing")
+    index = read_images(shared_data / "mnist10k.zip")
+    assert index.counts().sum().to_dict() == {"train": 8000, "val": 2000}
+    assert index.classes == tuple("0123456789")
+    with Image.open(index.path(0)) as picture:
+        assert picture.size == (28, 28)
+
+
+# Images to predict
 
 
 def test_images_to_predict_come_in_natural_order_below_their_folder(tmp_path: Path) -> None:

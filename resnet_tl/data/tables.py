@@ -1,0 +1,183 @@
+"""From a table of paths, labels, splits and groups (a CSV file, a data frame) to an ImageIndex."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from resnet_tl.data.index import SPLITS, UNLABELLED, ImageIndex
+from resnet_tl.errors import UserError, nearest
+
+SPLIT_OF = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
+"""The names of splits as people write them, in small letters, and ours."""
+
+
+def from_csv(path: Path, learns: bool) -> ImageIndex:
+    """Labelled images from a CSV file with the columns `path,label[,split][,group]`, paths relative to its folder."""
+    return from_table(_read_csv(path), path.parent, str(path), f"CSV file {path.name}", learns)
+
+
+def paths_in_csv(path: Path) -> list[str]:
+    """The absolute paths in the column `path` of a CSV file, all of which exist."""
+    frame = _read_csv(path)
+    _require_columns(frame, ("path",), str(path))
+    listed = [_join(path.parent, listed) for listed in frame["path"]]
+    _require_files(listed, str(path))
+    return listed
+
+
+def _read_csv(path: Path) -> pd.DataFrame:
+    try:  # text as it stands: a class may be called "NA" or "007"
+        return pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig", skipinitialspace=True)
+    except (ValueError, OSError) as error:  # pandas' parser errors and wrong encodings are ValueErrors
+        raise UserError(f"{path} cannot be read as a CSV file in UTF-8: {str(error).strip()}.") from error
+
+
+def from_table(frame: pd.DataFrame, root: Path, source: str, layout: str, learns: bool) -> ImageIndex:
+    """Labelled images from a table with the columns `path`, `label` and perhaps `split` and `group`.
+
+    Args:
+        root: Folder that relative paths start from.
+        source: What a message calls the table.
+        layout: What the index says of itself, before the splits.
+        learns: Whether the images are to train on: then the classes are those of the train split, two or more.
+    """
+    columns = [str(column) for column in frame.columns]
+    several = [name for name in columns if re.fullmatch(r"labels?[ _.]?\d*", name, re.IGNORECASE)]
+    if len(several) > 1:
+        raise UserError(
+            f"{source} has several label columns ({', '.join(several)}); an image must have exactly one label."
+        )
+    _require_columns(frame, ("path", "label"), source)
+    if frame.empty:
+        raise UserError(f"{source} has no rows.")
+    absolute = [_join(root, path) for path in frame["path"]]
+    _require_files(absolute, source)
+    paths = [relative(path, root) for path in absolute]
+    labels = [_text(label) for label in frame["label"]]
+    splits = _splits(frame["split"], source) if "split" in columns else [""] * len(paths)
+    groups = [_text(group) for group in frame["group"]] if "group" in columns else None
+
+    if len(set(paths)) < len(paths):
+        twice = pd.Series(paths).loc[lambda series: series.duplicated()]
+        raise UserError(f"{source} names {len(twice)} paths twice, such as {twice.iloc[0]}; an image has one row.")
+    for path, label, split in zip(paths, labels, splits, strict=True):
+        if not label and split != "predict":
+            raise UserError(f"{source} gives no label for {path}; only rows of split 'predict' may have none.")
+    _refuse_several_labels({label for label in labels if label}, source)
+    given = [split for split in SPLITS if split in splits]
+    layout = f"{layout}: {', '.join(given) or 'path, label'}"
+    return number_classes(root, paths, labels, splits, groups, source, layout, learns)
+
+
+def _require_columns(frame: pd.DataFrame, needed: Iterable[str], source: str) -> None:
+    columns = [str(column) for column in frame.columns]
+    for name in needed:
+        if name not in columns:
+            raise UserError(f"{source} has no column '{name}', only {', '.join(columns)}.{nearest(name, columns)}")
+
+
+def _require_files(paths: Sequence[str], source: str) -> None:
+    missing = [path for path in paths if not Path(path).is_file()]
+    if missing:
+        count = "a file that does not" if len(missing) == 1 else f"{len(missing)} files that do not"
+        raise UserError(f"{source} names {count} exist, such as {missing[0]}.")
+
+
+def _splits(column: pd.Series, source: str) -> list[str]:
+    """The names of the splits, in our spelling; all rows have one, or none has."""
+    spelled = {**SPLIT_OF, "predict": "predict", "": ""}
+    given = [_text(split).lower() for split in column]
+    for split in given:
+        if split not in spelled:
+            raise UserError(
+                f"{source} has the split '{split}'; it must be one of {', '.join(SPLITS)}.{nearest(split, SPLITS)}"
+            )
+    if "" in given and any(given):
+        raise UserError(f"{source} gives a split for some rows and none for {given.count('')}; give all or none.")
+    return [spelled[split] for split in given]
+
+
+def _text(value: object) -> str:
+    """A cell as text: "" for a missing one, `1` for 1.0 (pandas turns integers with gaps into floats)."""
+    if hasattr(value, "__len__") and not isinstance(value, str):
+        raise UserError(f"{value} is more than one label; an image must have exactly one.")
+    if value is None or value is pd.NA or value != value:
+        return ""
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    return str(value).strip()
+
+
+def _refuse_several_labels(labels: set[str], source: str) -> None:
+    """Refuses lists in the label column: `cat|dog`, or `cat dog` where other labels make up the same words."""
+    words = {label: frozenset(re.split(r"[ ,]+", label)) for label in labels}
+    parts: dict[str, set[str]] = {}
+    for label, own in words.items():
+        for word in own:
+            parts.setdefault(word, set()).add(label)
+    for label in sorted(labels):
+        within = [words[other] for word in words[label] for other in parts[word] if words[other] < words[label]]
+        if re.search(r"[|;]", label) or frozenset().union(*within) == words[label]:
+            raise UserError(
+                f"{source} has the label '{label}', which looks like several labels; "
+                "an image must have exactly one, multi-label data is not supported."
+            )
+
+
+def number_classes(
+    root: Path,
+    paths: list[str],
+    labels: list[str],
+    splits: list[str],
+    groups: list[str] | None,
+    source: str,
+    layout: str,
+    learns: bool,
+) -> ImageIndex:
+    """Numbers the classes, to learn from those of the training rows alone, and refuses what does not fit them."""
+    places = ("train", "") if learns else (*SPLITS, "")
+    learnt = {label for label, split in zip(labels, splits, strict=True) if split in places and label}
+    classes = tuple(sorted(learnt))
+    if not classes:
+        raise UserError(f"{source} has no images {'to train on' if learns else 'with labels'}.")
+    for label, split in zip(labels, splits, strict=True):
+        if label and label not in learnt:
+            raise UserError(f"{source}: class '{label}' is in {split} but not in train.{nearest(label, classes)}")
+    if learns and len(classes) == 1:
+        raise UserError(f"{source} has one class only, '{classes[0]}'; a classifier needs two or more.")
+    number = {name: position for position, name in enumerate(classes)} | {"": UNLABELLED}
+    return make_index(root, paths, [number[label] for label in labels], splits, classes, layout, groups)
+
+
+def make_index(
+    root: Path,
+    paths: list[str],
+    labels: list[int],
+    splits: list[str],
+    classes: tuple[str, ...],
+    layout: str,
+    groups: list[str] | None = None,
+) -> ImageIndex:
+    """The columns as an index; refuses names that no text file could hold."""
+    try:
+        "".join(paths).encode()
+    except UnicodeEncodeError as error:
+        name = next(path for path in paths if error.object[error.start] in path)
+        raise UserError(f"{root} has a file whose name is not UTF-8, {name!a}; rename it.") from error
+    table = pd.DataFrame({"path": paths, "label": labels, "split": splits, "group": groups or [""] * len(paths)})
+    return ImageIndex(root, table.astype({"label": "int64"}), classes, layout)
+
+
+def _join(root: Path, path: str | Path) -> str:
+    return os.path.normpath(os.path.join(root, str(path).strip().replace("\\", "/")))  # noqa: PTH118 -- for speed
+
+
+def relative(path: str, root: Path) -> str:
+    """Posix path relative to `root` if below it, else absolute; by text, for there may be a million of them."""
+    prefix = str(root).rstrip(os.sep) + os.sep
+    return (path[len(prefix) :] if path.startswith(prefix) else path).replace(os.sep, "/")
