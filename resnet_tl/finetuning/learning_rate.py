@@ -1,13 +1,16 @@
-"""The default learning-rate schedule: linear warm-up and cosine decay, anew in each phase."""
+"""Learning-rate schedules that torch lacks: warm-up and cosine anew in each phase, and steps to given rates."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LambdaLR
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler
+
+from resnet_tl.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -43,3 +46,43 @@ def warmup_cosine(optimizer: Optimizer, factor: WarmupCosine) -> LambdaLR:
     # LambdaLR saves the fields of a callable object and puts them back on resume; the factor follows from this fit's
     # own length, so that a plain function, of which nothing is saved, is right.
     return LambdaLR(optimizer, lambda step: factor(step))
+
+
+class PiecewiseConstantLR(LRScheduler):
+    """Keeps each group's rate at a factor of its base rate from each milestone on; 1 before the first.
+
+    torch's MultiStepLR multiplies by one and the same gamma at each milestone; schedules in papers often do not.
+
+    Args:
+        optimizer: its groups' rates are the base rates.
+        milestones: rising epochs or optimizer steps, from 0.
+        factors: one for each milestone.
+        interval: whether milestones count epochs or optimizer steps.
+
+    Raises:
+        UserError: the lists do not fit each other, or the milestones do not rise.
+    """
+
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        milestones: list[int],
+        factors: list[float],
+        interval: Literal["epoch", "step"] = "epoch",
+    ) -> None:
+        if len(milestones) != len(factors):
+            raise UserError(
+                f"PiecewiseConstantLR has {len(milestones)} milestones and {len(factors)} factors; it needs as many."
+            )
+        if any(later <= earlier for earlier, later in zip(milestones, milestones[1:], strict=False)):
+            raise UserError(f"The milestones of PiecewiseConstantLR are {milestones}; they must rise.")
+        self.milestones = milestones
+        self.factors = factors
+        self.interval = interval
+        super().__init__(optimizer)
+
+    def get_lr(self) -> list[float]:
+        """The rate of each group now, a function of the count alone."""
+        reached = sum(self.last_epoch >= milestone for milestone in self.milestones)
+        factor = self.factors[reached - 1] if reached else 1.0
+        return [factor * base for base in self.base_lrs]

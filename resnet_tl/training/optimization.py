@@ -80,7 +80,7 @@ def make_scheduler(
         raise UserError(f"The learning-rate scheduler cannot be made: {error}.") from error
     return {
         "scheduler": scheduler,
-        "interval": "step" if name in STEPPED_EVERY_BATCH else "epoch",
+        "interval": getattr(scheduler, "interval", "step" if name in STEPPED_EVERY_BATCH else "epoch"),
         # An epoch without validation has no metric to look at.
         "frequency": (trainer.check_val_every_n_epoch or 1) if name == "ReduceLROnPlateau" else 1,
         "monitor": arguments.get("monitor", monitor),

@@ -7,7 +7,8 @@ from itertools import pairwise
 import pytest
 import torch
 
-from resnet_tl.finetuning.learning_rate import WarmupCosine, warmup_cosine
+from resnet_tl.errors import UserError
+from resnet_tl.finetuning.learning_rate import PiecewiseConstantLR, WarmupCosine, warmup_cosine
 
 
 def test_the_rate_rises_over_the_warm_up_and_falls_to_zero():
@@ -73,3 +74,55 @@ def test_a_longer_fit_that_goes_on_from_a_checkpoint_has_its_own_length():
     long.step()
 
     assert long.get_last_lr()[0] == pytest.approx(WarmupCosine([0], 20, [1.0])(10))
+
+
+def rates(scheduler: PiecewiseConstantLR, optimizer: torch.optim.Optimizer, steps: int) -> list[list[float]]:
+    seen = []
+    for _ in range(steps):
+        seen.append([group["lr"] for group in optimizer.param_groups])
+        optimizer.step()
+        scheduler.step()
+    return seen
+
+
+def two_groups() -> torch.optim.Optimizer:
+    return torch.optim.SGD([{"params": [torch.zeros(1)], "lr": 1.0}, {"params": [torch.zeros(1)], "lr": 0.1}])
+
+
+def test_the_rate_is_at_each_milestones_factor_of_the_base_rate():
+    optimizer = two_groups()
+    scheduler = PiecewiseConstantLR(optimizer, milestones=[2, 3, 5], factors=[0.1, 0.01, 0.005])
+
+    seen = rates(scheduler, optimizer, 7)
+
+    assert [first for first, _ in seen] == pytest.approx([1, 1, 0.1, 0.01, 0.01, 0.005, 0.005])
+    assert all(second == pytest.approx(first / 10) for first, second in seen)
+
+
+def test_a_first_milestone_of_zero_is_a_warm_up():
+    optimizer = two_groups()
+    scheduler = PiecewiseConstantLR(optimizer, milestones=[0, 2], factors=[0.1, 1.0])
+
+    assert [first for first, _ in rates(scheduler, optimizer, 4)] == pytest.approx([0.1, 0.1, 1, 1])
+
+
+def test_a_resumed_schedule_goes_on_where_it_was():
+    optimizer = two_groups()
+    scheduler = PiecewiseConstantLR(optimizer, milestones=[2, 3], factors=[0.1, 0.01])
+    rates(scheduler, optimizer, 2)
+    other = two_groups()
+    resumed = PiecewiseConstantLR(other, milestones=[2, 3], factors=[0.1, 0.01])
+
+    other.load_state_dict(optimizer.state_dict())
+    resumed.load_state_dict(scheduler.state_dict())
+
+    assert rates(resumed, other, 2) == rates(scheduler, optimizer, 2)
+
+
+@pytest.mark.parametrize(
+    ("milestones", "factors", "problem"),
+    [([1, 2], [0.1], "2 milestones and 1 factors"), ([3, 3], [0.1, 0.2], "must rise"), ([5, 1], [1, 1], "must rise")],
+)
+def test_lists_that_do_not_fit_are_refused(milestones: list[int], factors: list[float], problem: str):
+    with pytest.raises(UserError, match=problem):
+        PiecewiseConstantLR(two_groups(), milestones, factors)
