@@ -49,7 +49,7 @@ def learning_curves(history: pd.DataFrame, path: str | Path, best_epoch: int | N
     figure = Figure(figsize=(8, 0.9 + 1.2 * sum(heights)), layout="constrained")
     grid = figure.subplots(len(panels), 1, sharex=True, squeeze=False, height_ratios=heights)[:, 0]
     for axes, (title, columns) in zip(grid, panels.items(), strict=True):
-        _plain(axes)
+        plain_axes(axes)
         axes.set_title(title, loc="left", fontsize=11, fontweight="bold", color=INK)
         for name, column in columns.items():
             # Few epochs need their points marked, or a single one would not show at all.
@@ -76,7 +76,7 @@ def learning_curves(history: pd.DataFrame, path: str | Path, best_epoch: int | N
     grid[-1].set_xlabel("epoch", color=QUIET)
     grid[-1].xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     grid[-1].set_xlim(epochs.min() - 0.5, epochs.max() + 0.5)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def confusion_matrix(table: pd.DataFrame, path: str | Path) -> None:
@@ -90,7 +90,7 @@ def confusion_matrix(table: pd.DataFrame, path: str | Path) -> None:
     figure = Figure(figsize=(side + 0.8, side), layout="constrained")
     axes = figure.subplots()
     image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    _plain(axes, grid=False)
+    plain_axes(axes, grid=False)
     if len(classes) <= 60:  # more names than that cannot be read
         size = 9 if len(classes) <= 25 else 6
         places, names = range(len(classes)), [_shorten(name, 28) for name in classes]
@@ -107,7 +107,7 @@ def confusion_matrix(table: pd.DataFrame, path: str | Path) -> None:
     bar = figure.colorbar(image, ax=axes, shrink=0.5, aspect=18, format=lambda share, _: f"{share:.0%}")
     bar.outline.set_visible(False)
     bar.ax.tick_params(length=0, labelsize=8, labelcolor=QUIET)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def contact_sheet(rows: Mapping[str, Sequence[np.ndarray]], path: str | Path, title: str) -> None:
@@ -160,7 +160,7 @@ def _mark_phases(grid: Sequence[Axes], history: pd.DataFrame) -> None:
         )
 
 
-def _plain(axes: Axes, grid: bool = True) -> None:
+def plain_axes(axes: Axes, grid: bool = True) -> None:
     """No frame, no tick marks, quiet labels, a faint horizontal grid."""
     for side in ("top", "right", "left", "bottom"):
         axes.spines[side].set_visible(False)
@@ -193,6 +193,7 @@ def _shorten(text: str, length: int) -> str:
     return text if len(text) <= length else text[: length - 1] + "…"
 
 
-def _save(figure: Any, path: str | Path) -> None:
+def save_figure(figure: Any, path: str | Path) -> None:
+    """Writes a figure as PNG, whole or not at all."""
     with replacing(path) as temporary:
         figure.savefig(temporary, format="png", dpi=DOTS_PER_INCH, facecolor="white")

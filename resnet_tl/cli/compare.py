@@ -1,0 +1,231 @@
+"""`resnet-tl compare`: which of some runs is better, and whether the images can tell."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from resnet_tl.bundle import file_digest
+from resnet_tl.cli.arguments import CommandParser, positive
+from resnet_tl.errors import UserError
+from resnet_tl.files import check_target
+from resnet_tl.recipe import find_recipe, load_recipe
+from resnet_tl.run import Run
+
+if TYPE_CHECKING:
+    from resnet_tl.evaluation.comparison import Comparison
+
+USAGE = """resnet-tl compare RUN RUN [RUN ...] [options]
+       resnet-tl compare --recipe RECIPE --recipe RECIPE [...] [--seeds N] [options] [options of fit]"""
+COSTS = ("parameters", "multiply-adds", "epochs", "training", "images/s")
+CHOSEN = {"--seed": "--seeds N for the seeds 0 … N-1", "--run": "--runs FOLDER for the folder of all runs"}
+EXAMPLES = """\
+Runs that differ in their seed alone, such as cats-seed0 and cats-seed1, count as one group. With --recipe, whatever is
+not trained yet is trained first, as RUNS/RECIPE-seedK; every option of `resnet-tl fit` is passed on to each fit.
+Two groups are told apart when Holm's adjusted p of McNemar's test is below 0.05 and the interval of the difference
+excludes 0. Written are comparison.md, comparison.csv, comparison_pairs.csv and comparison.png.
+
+examples:
+  resnet-tl compare runs/freeze_backbone-1 runs/last_stages-1
+  resnet-tl compare runs/freeze_backbone-1 runs/last_stages-1 --split test --output comparison
+  resnet-tl compare --recipe freeze_backbone --recipe last_stages --seeds 3
+  resnet-tl compare --recipe freeze_backbone --recipe last_stages --data.root photos --trainer.max_epochs 5
+"""
+
+
+def main(argv: list[str]) -> int:
+    """Trains what is missing, compares, prints and writes."""
+    arguments, flags = _parse(argv)
+    check_target((arguments.output or arguments.runs / "comparison-1") / "comparison.md")
+    if arguments.recipe:
+        groups, code = _train(arguments, flags)
+        if code:
+            return code
+    else:
+        groups = _given(arguments.run)
+
+    from resnet_tl.evaluation.comparison import compare
+    from resnet_tl.evaluation.comparison_figure import comparison_figure
+    from resnet_tl.evaluation.comparison_text import write_comparison
+
+    comparison = compare(groups, arguments.split)
+    folder = arguments.output or Run.create(arguments.runs, "comparison").path
+    write_comparison(comparison, folder)
+    comparison_figure(comparison, folder / "comparison.png")
+    _print(comparison, folder)
+    return 0
+
+
+def _parse(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
+    """The options, and what is left over for `fit`: nothing unless recipes are given."""
+    has_recipes = any(word.split("=")[0] == "--recipe" for word in argv)
+    parser = CommandParser(
+        prog="resnet-tl compare",
+        usage=USAGE,
+        description="Compare finished runs, or recipes, on the same images.",
+        epilog=EXAMPLES,
+    )
+    if not has_recipes:  # a RUN could not be told from the value of an option of `fit`
+        parser.add_argument("run", nargs="*", type=Path, metavar="RUN", help="a run; two or more")
+    parser.add_argument("--recipe", action="append", metavar="RECIPE", help="a recipe to train; two or more")
+    parser.add_argument(
+        "--seeds", type=positive, metavar="N", help="train each recipe with the seeds 0 … N-1; default 1"
+    )
+    parser.add_argument("--runs", type=Path, default=Path("runs"), metavar="RUNS", help="where runs are; default runs")
+    parser.add_argument("--split", choices=("val", "test"), default="val", help="the images to compare on; default val")
+    parser.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        metavar="FOLDER",
+        help="where to write; default RUNS/comparison-1, or the next free",
+    )
+    if not has_recipes:
+        arguments = parser.parse_args(argv)
+        if arguments.seeds:
+            raise UserError("--seeds is for recipes that are to be trained; RUN is trained already: leave it out.")
+        if len(arguments.run) < 2:
+            raise UserError(f"A comparison needs two or more of RUN or of --recipe, but {len(arguments.run)} is given.")
+        return arguments, []
+    arguments, flags = parser.parse_known_args(argv)
+    for word, before in zip(flags, ["", *flags], strict=False):
+        option = word.split("=")[0]
+        if option in CHOSEN:
+            raise UserError(f"{option} is chosen by compare for each fit; give {CHOSEN[option]}.")
+        if not word.startswith("-") and (not before.startswith("--") or "=" in before):
+            raise UserError(f"'{word}' belongs to no option; give runs or --recipe, not both.")
+    if len(arguments.recipe) < 2:
+        raise UserError(f"A comparison needs two or more recipes, but only '{arguments.recipe[0]}' is given.")
+    return arguments, flags
+
+
+def _given(paths: list[Path]) -> dict[str, list[Run]]:
+    from resnet_tl.evaluation.comparison import group_runs
+
+    known: set[Path] = set()
+    for path in paths:
+        if path.resolve() in known:
+            raise UserError(f"{path} is given twice; a run cannot be compared with itself.")
+        known.add(path.resolve())
+    groups = group_runs([Run.open(path) for path in paths])
+    if len(groups) == 1:
+        raise UserError(
+            f"{' and '.join(map(str, paths))} differ in nothing but the seed; give a run of another recipe as well."
+        )
+    return groups
+
+
+@dataclass(frozen=True)
+class _Fit:
+    """One fit that a comparison needs."""
+
+    recipe: str  # as given
+    seed: int
+    runs: Path
+    flags: list[str]
+
+    @property
+    def name(self) -> str:
+        return find_recipe(self.recipe).stem
+
+    @property
+    def folder(self) -> Path:
+        return self.runs / f"{self.name}-seed{self.seed}"
+
+    @property
+    def words(self) -> list[str]:
+        fixed = ["--recipe", self.recipe, "--seed", str(self.seed), "--run", str(self.folder)]
+        # All seeds are judged on the same images, where there is no val folder.
+        return ["fit", *fixed, "--data.split_seed", "0", *self.flags]
+
+    def is_done(self) -> bool:
+        """Whether its folder holds this very work; UserError when it holds anything else."""
+        if not self.folder.exists() or (self.folder.is_dir() and not any(self.folder.iterdir())):
+            return False
+        mend = "remove it, or train elsewhere with --runs FOLDER"
+        if not (self.folder / "summary.json").is_file():
+            raise UserError(f"{self.folder} holds no finished run; {mend}.")
+        try:
+            environment = json.loads((self.folder / "environment.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            environment = {}
+        words = environment.get("command", [])[1:]
+        if words != self.words:
+            raise UserError(f"{self.folder} was trained by another command (`{' '.join(words)}`); {mend}.")
+        if list(environment.get("recipes", {}).values()) != [file_digest(find_recipe(self.recipe))]:
+            raise UserError(f"{self.folder} was trained by another version of the recipe {self.recipe}; {mend}.")
+        return True
+
+
+def _train(arguments: argparse.Namespace, flags: list[str]) -> tuple[dict[str, list[Run]], int]:
+    """The runs of each recipe, trained where they are not yet; and the exit code of a fit that failed, else 0.
+
+    All recipes with seed 0 come first: whether they can be compared at all shows after two fits.
+    """
+    from resnet_tl.evaluation.comparison import check_same_images
+
+    for recipe in arguments.recipe:
+        load_recipe(find_recipe(recipe))
+    seeds = range(arguments.seeds or 1)
+    fits = [_Fit(recipe, seed, arguments.runs, flags) for seed in seeds for recipe in arguments.recipe]
+    names = [fit.name for fit in fits[: len(arguments.recipe)]]
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise UserError(f"Two recipes are called {twice}, and so would their runs be; copy one to another name.")
+    done = [fit.is_done() for fit in fits]  # all of them before the first is trained
+    groups: dict[str, list[Run]] = {name: [] for name in names}
+    first: Run | None = None
+    for number, (fit, is_done) in enumerate(zip(fits, done, strict=True), start=1):
+        if is_done:
+            print(f"{fit.folder} is trained already ({number} of {len(fits)})", flush=True)
+        else:
+            print(f"{fit.folder} is trained now ({number} of {len(fits)})", flush=True)
+            if code := _run(fit.words):
+                print(
+                    f"resnet-tl: the fit of {fit.folder} ended with exit code {code}, so nothing is compared; "
+                    "what was trained before it is kept.",
+                    file=sys.stderr,
+                )
+                return {}, code
+        run = Run.open(fit.folder)
+        groups[fit.name].append(run)
+        first = first or run
+        check_same_images(first, run, arguments.split)
+    return groups, 0
+
+
+def _run(words: list[str]) -> int:
+    """Runs `resnet-tl` in a process of its own; its exit code, 128 + N when signal N ended it."""
+    with subprocess.Popen([sys.executable, "-m", "resnet_tl", *words]) as process:
+        try:
+            code = process.wait()
+        except KeyboardInterrupt:  # which the fit has been sent too: let it end in its own way
+            process.wait()
+            raise
+    return code if code >= 0 else 128 - code
+
+
+def _print(comparison: Comparison, folder: Path) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    from resnet_tl.evaluation.comparison_text import cells, method, notes, sentences
+
+    console = Console(width=None if sys.stdout.isatty() else 200)  # without a terminal nothing is folded
+    header, rows = cells(comparison)
+    costs = next((place for place, name in enumerate(header) if name in COSTS), len(header))
+    for columns in (header[:costs], [header[0], *header[costs:]]):  # one table would be too wide for most terminals
+        table = Table(box=None, pad_edge=False)
+        for name in columns:
+            table.add_column(Text(name), justify="left" if name == header[0] else "right", overflow="fold")
+        for row in rows:
+            table.add_row(*(Text(row[header.index(name)]) for name in columns))
+        console.print(table)
+        console.print()
+    for line in [*sentences(comparison), "", method(comparison), *notes(comparison), f"Written to {folder}"]:
+        console.print(line, markup=False, highlight=False, soft_wrap=not console.is_terminal)

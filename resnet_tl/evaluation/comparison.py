@@ -1,0 +1,289 @@
+"""Finished runs side by side on the same images: numbers with intervals, and paired differences."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations, product
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from resnet_tl.errors import UserError
+from resnet_tl.evaluation.intervals import (
+    Estimate,
+    bootstrap_interval,
+    holm,
+    image_resamples,
+    images_needed,
+    macro_f1,
+    mcnemar,
+    seed_resamples,
+    wilson,
+)
+from resnet_tl.evaluation.metrics import compute_metrics
+from resnet_tl.evaluation.predictions import classes_of, probabilities
+
+if TYPE_CHECKING:
+    from resnet_tl.run import Run
+
+METRICS = ("accuracy", "macro_f1", "loss")
+
+
+@dataclass(frozen=True)
+class Group:
+    """Runs that differ in their seed alone, or a single run; each metric is the mean over the seeds."""
+
+    name: str
+    runs: tuple[Run, ...]
+    accuracy: Estimate
+    macro_f1: Estimate
+    loss: Estimate
+    accuracies: tuple[float, ...]  # of each seed
+
+    @property
+    def parameters(self) -> float | None:
+        return self._mean(lambda run: run.summary["network"]["parameters"])
+
+    @property
+    def multiply_adds(self) -> float | None:
+        return self._mean(lambda run: run.summary["network"]["multiply_adds"])
+
+    @property
+    def epochs(self) -> float | None:
+        return self._mean(lambda run: len(run.history))
+
+    @property
+    def training_seconds(self) -> float | None:
+        return self._mean(lambda run: run.summary["seconds"]["training"])
+
+    @property
+    def images_per_second(self) -> float | None:
+        return self._mean(lambda run: run.summary["prediction_images_per_second"])
+
+    def _mean(self, fact: Callable[[Run], Any]) -> float | None:
+        """The mean over the runs; None when one of them, of an older version, did not record the fact."""
+        try:
+            return float(np.mean([fact(run) for run in self.runs]))
+        except (KeyError, TypeError):
+            return None
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two groups on the same images, the more accurate one first."""
+
+    first: str
+    second: str
+    difference: Estimate  # of the accuracies, as a share
+    p_value: float
+    adjusted_p: float
+    images_needed: int | None  # to find a difference of this size; None when it is 0 or these images would do
+
+    @property
+    def is_decided(self) -> bool:
+        """Whether test and interval agree that the first is better."""
+        return self.adjusted_p < 0.05 and self.difference.low > 0
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Groups from the most to the least accurate, and all pairs of them."""
+
+    split: str
+    images: int
+    classes: tuple[str, ...]
+    groups: tuple[Group, ...]
+    pairs: tuple[Pair, ...]
+
+    @property
+    def has_seeds(self) -> bool:
+        """Whether a group has more than one run."""
+        return any(len(group.runs) > 1 for group in self.groups)
+
+
+def group_runs(runs: Sequence[Run]) -> dict[str, list[Run]]:
+    """Runs whose recipes differ in nothing but the seed, as one group each; every other run by itself.
+
+    A group of several is named by its folders, without a trailing `-seedK` or `-K`. Runs with the same recipe and the
+    same seed stand each by itself: whoever repeats a run wants to see what differs.
+    """
+    by_recipe: dict[str, list[Run]] = {}
+    for run in runs:
+        by_recipe.setdefault(json.dumps(_without_seeds(run.recipe), sort_keys=True, default=str), []).append(run)
+    groups: list[list[Run]] = []
+    for same in by_recipe.values():
+        has_own_seeds = len({_seed(run) for run in same}) == len(same)
+        groups += [sorted(same, key=_seed)] if has_own_seeds else [[run] for run in same]
+    return dict(zip(_names(groups), groups, strict=True))
+
+
+def compare(groups: Mapping[str, Sequence[Run]], split: str = "val") -> Comparison:
+    """Compares groups of runs by their prediction tables.
+
+    Where all runs of a group are right on the same images, as a single one is, its accuracy has Wilson's interval. All
+    other intervals are a hierarchical bootstrap: a resample draws images, the same for every group, and then seeds, for
+    each group by itself. Of two or three seeds that shows less spread than further seeds would.
+
+    McNemar's test takes runs of the same seed, or every run of one group against every run of the other where their
+    seeds are not the same; the largest p counts, the cautious choice.
+
+    Raises:
+        UserError: a run is unfinished, or the runs were not judged on the same images.
+    """
+    runs = [run for members in groups.values() for run in members]
+    for run in runs:
+        assert run.summary  # an unfinished run says so
+    tables = [_labelled(run, split) for run in runs]
+    for run, table in zip(runs[1:], tables[1:], strict=True):
+        _check_same(runs[0], tables[0], run, table, split)
+    classes, images = classes_of(tables[0]), len(tables[0])
+    judged = [_Judged.of(table, classes) for table in tables]
+    resampled = _resampled(judged, len(classes))
+
+    draws = np.random.default_rng(0)
+    made: list[Group] = []
+    accuracies: dict[str, np.ndarray] = {}  # name of a group -> resamples
+    right: dict[str, dict[int, np.ndarray]] = {}  # name of a group -> seed -> whether each image was judged right
+    for name in sorted(groups):  # so that the order in which the groups were given changes nothing
+        places = [runs.index(run) for run in sorted(groups[name], key=_seed)]
+        means = np.einsum("bkm,bk->bm", resampled[:, places], seed_resamples(len(places), draws))
+        made.append(_group(name, [runs[place] for place in places], [judged[place] for place in places], means))
+        accuracies[name] = means[:, 0]
+        right[name] = {_seed(runs[place]): judged[place].is_right for place in places}
+    made.sort(key=lambda group: -round(group.accuracy.value, 12))
+    both = list(combinations(made, 2))
+    p_values = [_p_value(right[first.name], right[second.name]) for first, second in both]
+    pairs = []
+    for (first, second), p_value, adjusted in zip(both, p_values, holm(p_values), strict=True):
+        difference = round(first.accuracy.value - second.accuracy.value, 12)  # 0 for means that rounding sets apart
+        interval = bootstrap_interval(difference, accuracies[first.name] - accuracies[second.name])
+        discordant = np.mean([(a != b).mean() for a, b in _paired(right[first.name], right[second.name])])
+        needed = images_needed(float(discordant), difference, alpha=0.05 / len(both))
+        needed = needed if needed is not None and needed > images else None
+        pairs.append(Pair(first.name, second.name, Estimate(difference, *interval), p_value, float(adjusted), needed))
+    return Comparison(split, images, classes, tuple(made), tuple(pairs))
+
+
+def check_same_images(first: Run, other: Run, split: str) -> None:
+    """Raises UserError when two runs were not judged on the same images with the same labels, joined by id."""
+    _check_same(first, _labelled(first, split), other, _labelled(other, split), split)
+
+
+@dataclass(frozen=True)
+class _Judged:
+    """What one run said about the images, in the order of their ids."""
+
+    labels: np.ndarray  # (N,) class numbers
+    predicted: np.ndarray  # (N,) class numbers
+    losses: np.ndarray  # (N,) nats
+    metrics: dict[str, float]
+
+    @classmethod
+    def of(cls, table: pd.DataFrame, classes: Sequence[str]) -> _Judged:
+        own = pd.Index(classes_of(table))  # the same classes, but perhaps in another order
+        true = probabilities(table)[np.arange(len(table)), own.get_indexer(pd.Index(table["label"]))]
+        labels, predicted = (pd.Index(classes).get_indexer(pd.Index(table[name])) for name in ("label", "predicted"))
+        losses = -np.log(np.maximum(true, np.finfo(np.float64).tiny))
+        return cls(labels, predicted, losses, compute_metrics(table))
+
+    @property
+    def is_right(self) -> np.ndarray:
+        return self.labels == self.predicted
+
+
+def _resampled(judged: Sequence[_Judged], classes: int) -> np.ndarray:
+    """The metrics of each run on the same resamples of the images, (B, runs, metrics)."""
+    blocks = []
+    for weights in image_resamples(len(judged[0].labels)):
+        block = np.empty((len(weights), len(judged), len(METRICS)))
+        for place, run in enumerate(judged):
+            block[:, place, 0] = weights @ run.is_right / weights.shape[1]
+            block[:, place, 1] = macro_f1(weights, run.labels, run.predicted, classes)
+            block[:, place, 2] = weights @ run.losses / weights.shape[1]
+        blocks.append(block)
+    return np.concatenate(blocks)
+
+
+def _group(name: str, runs: Sequence[Run], judged: Sequence[_Judged], resampled: np.ndarray) -> Group:
+    values = {metric: float(np.mean([run.metrics[metric] for run in judged])) for metric in METRICS}
+    estimates = {
+        metric: Estimate(values[metric], *bootstrap_interval(values[metric], resampled[:, place]))
+        for place, metric in enumerate(METRICS)
+    }
+    is_right = judged[0].is_right
+    if all((run.is_right == is_right).all() for run in judged):
+        estimates["accuracy"] = Estimate(values["accuracy"], *wilson(int(is_right.sum()), len(is_right)))
+    return Group(name, tuple(runs), **estimates, accuracies=tuple(run.metrics["accuracy"] for run in judged))
+
+
+def _paired(first: Mapping[int, np.ndarray], second: Mapping[int, np.ndarray]) -> list[tuple[np.ndarray, np.ndarray]]:
+    if first.keys() == second.keys():
+        return [(first[seed], second[seed]) for seed in first]
+    return list(product(first.values(), second.values()))
+
+
+def _p_value(first: Mapping[int, np.ndarray], second: Mapping[int, np.ndarray]) -> float:
+    return max(mcnemar(int((a & ~b).sum()), int((b & ~a).sum())) for a, b in _paired(first, second))
+
+
+def _labelled(run: Run, split: str) -> pd.DataFrame:
+    """The labelled rows of a run's prediction table, in the order of their ids."""
+    table = run.predictions(split)
+    table = table[table["label"] != ""].sort_values("id", ignore_index=True)
+    if table.empty:
+        raise UserError(f"{run.path} has no labelled image in its predictions for the split '{split}'.")
+    if not table["id"].is_unique:
+        twice = table["id"][table["id"].duplicated()].iloc[0]
+        raise UserError(f"{run.path} has the id '{twice}' twice in its predictions for the split '{split}'.")
+    return table
+
+
+def _check_same(first: Run, one: pd.DataFrame, other: Run, two: pd.DataFrame, split: str) -> None:
+    both = f"{first.path} and {other.path}"
+    if set(classes_of(one)) != set(classes_of(two)):
+        odd = sorted(set(classes_of(one)) ^ set(classes_of(two)))[0]
+        raise UserError(f"{both} do not know the same classes: only one of them knows '{odd}'.")
+    different = sorted(set(one["id"]) ^ set(two["id"]))
+    if different:
+        mend = "compare runs of the same data."
+        if _seed(first) != _seed(other):
+            mend = "their seeds may have drawn the splits: train both with the same --data.split_seed."
+        raise UserError(
+            f"{both} were not judged on the same images: {len(different)} ids of the split '{split}' are in only one "
+            f"of them, such as '{different[0]}'; {mend}"
+        )
+    changed = np.flatnonzero(one["label"].to_numpy() != two["label"].to_numpy())
+    if len(changed):
+        id_, label, otherwise = one["id"][changed[0]], one["label"][changed[0]], two["label"][changed[0]]
+        raise UserError(
+            f"{both} do not have the same labels: {len(changed)} ids of the split '{split}' differ, such as '{id_}', "
+            f"which is '{label}' in one and '{otherwise}' in the other."
+        )
+
+
+def _seed(run: Run) -> int:
+    return int(run.recipe.get("seed") or 0)
+
+
+def _without_seeds(settings: Any) -> Any:
+    if isinstance(settings, dict):
+        return {key: _without_seeds(value) for key, value in settings.items() if key != "seed"}
+    return settings
+
+
+def _names(groups: Sequence[Sequence[Run]]) -> list[str]:
+    """The shortest of three ways to name each group that tells it from all others."""
+    ways = [
+        [runs[0].path.name if len(runs) == 1 else re.sub(r"-(seed)?\d+$", "", runs[0].path.name) for runs in groups],
+        [" + ".join(run.path.name for run in runs) for runs in groups],
+        [" + ".join(str(run.path) for run in runs) for runs in groups],
+    ]
+    names = []
+    for choices in zip(*ways, strict=True):
+        unique = [name for name, way in zip(choices, ways, strict=True) if way.count(name) == 1]
+        names.append(unique[0] if unique else choices[-1])
+    return names

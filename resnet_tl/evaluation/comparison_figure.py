@@ -1,0 +1,126 @@
+"""A comparison as one picture: accuracies with intervals, paired differences around zero, learning curves."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from resnet_tl.evaluation.comparison import Comparison, Group, Pair
+from resnet_tl.evaluation.figures import FAINT, INK, QUIET, plain_axes, save_figure
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+COLORS = ("#1f6fb2", "#d9822b", "#3d9a62", "#8b5fb4", "#c8453c", "#45a7b8", "#9a6f45", "#5b6470")
+_NAME = 44  # characters of a group's name that fit beside a panel
+
+
+def comparison_figure(comparison: Comparison, path: str | Path) -> None:
+    """Draws the three parts below one another; each group keeps one colour, from the most accurate down."""
+    from matplotlib.figure import Figure
+
+    colors = {group.name: COLORS[place % len(COLORS)] for place, group in enumerate(comparison.groups)}
+    heights = [0.8 + 0.36 * len(comparison.groups), 1.0 + 0.44 * len(comparison.pairs)]
+    figure = Figure(figsize=(10, sum(heights) + 3.4), layout="constrained")
+    upper, lower = figure.subfigures(2, 1, height_ratios=[sum(heights), 3.4])  # type: ignore[misc]
+    for part in (upper, lower):
+        part.get_layout_engine().set(w_pad=0.15, h_pad=0.1)
+    accuracies, differences = upper.subplots(2, 1, height_ratios=heights)
+    _accuracies(accuracies, comparison, colors)
+    _differences(differences, comparison.pairs)
+    curve, loss = lower.subplots(1, 2)
+    _curves(curve, comparison.groups, "val_accuracy", colors)
+    _title(curve, "Validation accuracy, %", "colours as above")
+    _curves(loss, comparison.groups, "val_loss", colors)
+    _title(loss, "Validation loss", "NLL, nats")
+    save_figure(figure, path)
+
+
+def _accuracies(axes: Axes, comparison: Comparison, colors: dict[str, str]) -> None:
+    """One line for each group: interval, value, and a small ring for each of several seeds."""
+    for row, group in enumerate(comparison.groups):
+        value, low, high = (100 * share for share in group.accuracy)
+        color = colors[group.name]
+        axes.plot([low, high], [row, row], color=color, linewidth=2.4, solid_capstyle="round", alpha=0.55)
+        axes.plot([value], [row], color=color, marker="o", markersize=8)
+        if len(group.accuracies) > 1:
+            seeds = [100 * share for share in group.accuracies]
+            below = [row + 0.27] * len(seeds)
+            axes.scatter(seeds, below, s=14, facecolors="white", edgecolors=color, linewidths=1.1, zorder=3)
+        _beside(axes, row, f"{value:.1f} [{low:.1f}, {high:.1f}]")
+    _rows(axes, [_shorten(group.name) for group in comparison.groups])
+    rings = "rings: the seeds; " if comparison.has_seeds else ""
+    images = f"{comparison.images:,} {comparison.split} images"
+    _title(axes, "Accuracy, %", f"{rings}95 % intervals over {images}")
+
+
+def _differences(axes: Axes, pairs: Sequence[Pair]) -> None:
+    """One line for each pair, dark where the images can tell the two apart."""
+    axes.axvline(0, color=INK, linewidth=1)
+    for row, pair in enumerate(pairs):
+        value, low, high = (round(100 * share, 6) for share in pair.difference)
+        color = INK if pair.is_decided else QUIET
+        fill = color if pair.is_decided else "white"
+        axes.plot([low, high], [row, row], color=color, linewidth=2, solid_capstyle="round", zorder=2)
+        axes.plot([value], [row], color=color, marker="o", markersize=7, markerfacecolor=fill, zorder=3)
+        p_value = "p < 0.001" if pair.adjusted_p < 0.001 else f"p = {pair.adjusted_p:.2g}"
+        _beside(axes, row, f"{value + 0.0:.1f} points, {p_value}", INK if pair.is_decided else QUIET)
+    _rows(axes, [f"{_shorten(pair.first)}\n− {_shorten(pair.second)}" for pair in pairs])
+    left, right = axes.get_xlim()
+    axes.set_xlim(min(left, -1), max(right, 1))  # nobody wants to see hundredths of a point
+    axes.set_xlabel("points of accuracy", color=QUIET, fontsize=9)
+    _title(axes, "Differences", "on the same images; filled: told apart")
+
+
+def _curves(axes: Axes, groups: Sequence[Group], column: str, colors: dict[str, str]) -> None:
+    """A line for each group; of several seeds their mean, and each of them thinly."""
+    from matplotlib.ticker import MaxNLocator
+
+    factor = 100 if column == "val_accuracy" else 1
+    for group in reversed(groups):  # the best on top
+        lines = [run.history.set_index("epoch")[column].dropna() * factor for run in group.runs]
+        color = colors[group.name]
+        for line in lines if len(lines) > 1 else []:
+            axes.plot(line.index, line, color=color, linewidth=0.9, alpha=0.45)
+        mean = pd.concat(lines, axis=1).mean(axis=1)
+        axes.plot(mean.index, mean, color=color, linewidth=2, marker=_marker(mean), markersize=3.8)
+    plain_axes(axes)
+    axes.set_xlabel("epoch", color=QUIET, fontsize=9)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    first, last = (
+        pick(run.history["epoch"].agg(pick.__name__) for group in groups for run in group.runs) for pick in (min, max)
+    )
+    axes.set_xlim(first - 0.5, last + 0.5)
+
+
+def _marker(line: pd.Series) -> str | None:
+    """Few epochs need their points marked, or a single one would not show at all."""
+    return "o" if len(line) <= 30 else None
+
+
+def _rows(axes: Axes, names: Sequence[str]) -> None:
+    """Named rows from the top down, with vertical grid lines."""
+    plain_axes(axes, grid=False)
+    axes.grid(axis="x", color=FAINT, linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.set_yticks(range(len(names)), names, fontsize=9, color=INK, parse_math=False)
+    axes.set_ylim(len(names) - 0.5, -0.5)
+    axes.margins(x=0.04)
+
+
+def _beside(axes: Axes, row: int, text: str, color: str = INK) -> None:
+    place: dict[str, Any] = {"xytext": (10, 0), "textcoords": "offset points", "va": "center", "annotation_clip": False}
+    axes.annotate(text, (1, row), xycoords=axes.get_yaxis_transform(), fontsize=9, color=color, **place)
+
+
+def _title(axes: Axes, title: str, note: str) -> None:
+    axes.set_title(title, loc="left", fontsize=11, fontweight="bold", color=INK)
+    axes.set_title(note, loc="right", fontsize=9, color=QUIET)
+
+
+def _shorten(name: str) -> str:
+    """Cut in the middle: long names often differ in their ends alone."""
+    return name if len(name) <= _NAME else f"{name[: _NAME // 2]}…{name[1 - _NAME // 2 :]}"

@@ -1,0 +1,198 @@
+"""A comparison in words and tables: plain sentences, Markdown to paste into a report, CSV."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import pandas as pd
+
+from resnet_tl.evaluation.comparison import METRICS, Comparison, Group, Pair
+from resnet_tl.evaluation.intervals import RESAMPLES, Estimate
+from resnet_tl.files import replacing, write_text
+
+
+def cells(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
+    """Header and rows of the table of groups; a column of which no run knows anything is left out."""
+    columns = {
+        "group": [group.name for group in comparison.groups],
+        "accuracy, %": [_percent(group.accuracy) for group in comparison.groups],
+        "of the seeds, %": [_seeds(group) for group in comparison.groups],
+        "macro F1, %": [_percent(group.macro_f1) for group in comparison.groups],
+        "NLL": [_interval(group.loss, 1, 3) for group in comparison.groups],
+        "parameters": [_short(group.parameters) for group in comparison.groups],
+        "multiply-adds": [_short(group.multiply_adds) for group in comparison.groups],
+        "epochs": ["" if group.epochs is None else f"{group.epochs:g}" for group in comparison.groups],
+        "training": [_duration(group.training_seconds) for group in comparison.groups],
+        "images/s": [_short(group.images_per_second) for group in comparison.groups],
+    }
+    known = {name: column for name, column in columns.items() if any(column)}
+    return list(known), [list(row) for row in zip(*known.values(), strict=True)]
+
+
+def sentences(comparison: Comparison) -> list[str]:
+    """What the images say about each pair."""
+    return [_sentence(pair, comparison.images) for pair in comparison.pairs]
+
+
+def method(comparison: Comparison) -> str:
+    """What the intervals and p-values are."""
+    several = comparison.has_seeds
+    return (
+        f"{comparison.images:,} {comparison.split} images of {len(comparison.classes)} classes. "
+        + ("Metrics are means over the seeds. " if several else "")
+        + "In brackets 95 % intervals: Wilson's for the accuracy of a single run, else a bias-corrected percentile "
+        f"bootstrap of {RESAMPLES:,} resamples, paired by image"
+        + (", which draws the seeds again too" if several else "")
+        + ". NLL in nats. p: McNemar's exact test, two-sided"
+        + (", of runs with the same seed, the largest" if several else "")
+        + (f", adjusted by Holm for {len(comparison.pairs)} pairs" if len(comparison.pairs) > 1 else "")
+        + "."
+        + (
+            " Images needed: for a power of 80 % (Connor 1987)."
+            if any(p.images_needed for p in comparison.pairs)
+            else ""
+        )
+    )
+
+
+def notes(comparison: Comparison) -> list[str]:
+    """What the numbers do not cover."""
+    found = []
+    runs = [run for group in comparison.groups for run in group.runs]
+    prints = [run.data_facts.get("fingerprint") for run in runs]
+    others = [str(run.path) for run, fingerprint in zip(runs, prints, strict=True) if fingerprint != prints[0]]
+    if others:
+        found.append(
+            f"The runs did not train on the same files, although they were judged on the same images: the data of "
+            f"{', '.join(others)} differ from those of {runs[0].path}."
+        )
+    if any(len(group.runs) == 1 for group in comparison.groups):
+        found.append("The interval of a single run covers the choice of images, not what another seed would give.")
+    if comparison.split == "val":
+        found.append("The val images also chose each run's best epoch, which flatters all runs a little.")
+    return found
+
+
+def markdown(comparison: Comparison) -> str:
+    """Tables, sentences and notes for a report."""
+    header, rows = cells(comparison)
+    lines = [*_table(header, rows), "", *(f"- {sentence}" for sentence in sentences(comparison)), ""]
+    if len(comparison.pairs) > 1:
+        lines += [*_table(["pair", "difference, points", "p", "p (Holm)"], map(_pair_cells, comparison.pairs)), ""]
+    return "\n".join([*lines, method(comparison), *notes(comparison)]) + "\n"
+
+
+def group_table(comparison: Comparison) -> pd.DataFrame:
+    """One row for each group, plain numbers: shares from 0 to 1, nats, seconds."""
+    rows = []
+    for group in comparison.groups:
+        estimates: dict[str, float] = {}
+        for metric in METRICS:
+            estimate: Estimate = getattr(group, metric)
+            estimates |= {metric: estimate.value, f"{metric}_low": estimate.low, f"{metric}_high": estimate.high}
+        rows.append(
+            {
+                "group": group.name,
+                "runs": len(group.runs),
+                "split": comparison.split,
+                "images": comparison.images,
+                **estimates,
+                "accuracy_min": min(group.accuracies),
+                "accuracy_max": max(group.accuracies),
+                "parameters": group.parameters,
+                "multiply_adds": group.multiply_adds,
+                "epochs": group.epochs,
+                "training_seconds": group.training_seconds,
+                "images_per_second": group.images_per_second,
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def pair_table(comparison: Comparison) -> pd.DataFrame:
+    """One row for each pair of groups; the difference is a share, first minus second."""
+    return pd.DataFrame(
+        [
+            {
+                "first": pair.first,
+                "second": pair.second,
+                "difference": pair.difference.value,
+                "difference_low": pair.difference.low,
+                "difference_high": pair.difference.high,
+                "p_value": pair.p_value,
+                "adjusted_p": pair.adjusted_p,
+                "is_decided": pair.is_decided,
+                "images_needed": pair.images_needed,
+            }
+            for pair in comparison.pairs
+        ]
+    ).astype({"images_needed": "Int64"})
+
+
+def write_comparison(comparison: Comparison, folder: Path) -> None:
+    """Writes `comparison.csv`, `comparison_pairs.csv` and `comparison.md`, each whole or not at all."""
+    for name, table in (("comparison", group_table(comparison)), ("comparison_pairs", pair_table(comparison))):
+        with replacing(folder / f"{name}.csv") as file:
+            table.to_csv(file, index=False, lineterminator="\n", encoding="utf-8")
+    write_text(folder / "comparison.md", markdown(comparison))
+
+
+def _sentence(pair: Pair, images: int) -> str:
+    difference = _interval(pair.difference, 100, 1).replace(" [", " points [")
+    if pair.is_decided:
+        return f"{pair.first} is better than {pair.second} by {difference}."
+    p_value = "p < 0.001" if pair.adjusted_p < 0.001 else f"p = {pair.adjusted_p:.2g}"
+    told = f"{images:,} images cannot tell {pair.first} and {pair.second} apart: {difference}, {p_value}"
+    if pair.images_needed is None:
+        return f"{told}."
+    return f"{told}; it would take roughly {_two_digits(pair.images_needed):,} images to see a difference of this size."
+
+
+def _pair_cells(pair: Pair) -> list[str]:
+    p_values = [f"{p:.2g}" if p >= 0.001 else "< 0.001" for p in (pair.p_value, pair.adjusted_p)]
+    return [f"{pair.first} − {pair.second}", _interval(pair.difference, 100, 1), *p_values]
+
+
+def _table(header: list[str], rows: Iterable[list[str]]) -> list[str]:
+    lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
+    return [f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |" for line in lines]
+
+
+def _percent(estimate: Estimate) -> str:
+    return _interval(estimate, 100, 1)
+
+
+def _interval(estimate: Estimate, factor: float, digits: int) -> str:
+    value, low, high = (f"{round(factor * number, digits) + 0.0:.{digits}f}" for number in estimate)  # + 0: no "-0.0"
+    return f"{value} [{low}, {high}]"
+
+
+def _seeds(group: Group) -> str:
+    """How far the seeds lie apart in accuracy: "3: 96.4 to 97.2"."""
+    low, high = 100 * min(group.accuracies), 100 * max(group.accuracies)
+    return "" if len(group.runs) == 1 else f"{len(group.runs)}: {low:.1f} to {high:.1f}"
+
+
+def _short(number: float | None) -> str:
+    """62.0 k, 11.2 M, 1.81 G: three digits are enough to compare by."""
+    if number is None:
+        return ""
+    for size, letter in ((1e9, " G"), (1e6, " M"), (1e3, " k")):
+        if number >= size:
+            return f"{number / size:#.3g}".rstrip(".") + letter
+    return f"{number:.3g}"
+
+
+def _duration(seconds: float | None) -> str:
+    if seconds is None:
+        return ""
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02} s" if minutes else f"{seconds:.3g} s"
+    return f"{minutes // 60} h {minutes % 60:02} min"
+
+
+def _two_digits(number: int) -> int:
+    """1,372 -> 1,400: the formula promises no more."""
+    return int(float(f"{number:.2g}"))

@@ -1,0 +1,135 @@
+"""How sure a number is: 95 % intervals over images and seeds, McNemar's paired test, Holm's correction.
+
+Which images were drawn is what the intervals are about: Wilson's for a share of images, the bootstrap for the rest.
+The bootstrap's percentiles are corrected for bias, since a resample lacks some classes and so lowers macro F1. BCa
+would correct for skewness too, but is not defined for what is resampled here: images and seeds at once.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+RESAMPLES = 2000
+_CHUNK = 4_000_000  # weights held at once, 32 MB
+
+
+class Estimate(NamedTuple):
+    """A number with its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+def wilson(correct: int, images: int) -> tuple[float, float]:
+    """The 95 % score interval of a share, good for few images and for shares near 0 and 1.
+
+    Wilson 1927, Probable inference, the law of succession, and statistical inference.
+    """
+    from scipy.stats import binomtest
+
+    interval = binomtest(correct, images).proportion_ci(0.95, method="wilson")
+    return float(interval.low), float(interval.high)
+
+
+def image_resamples(images: int, resamples: int = RESAMPLES, seed: int = 0) -> Iterator[np.ndarray]:
+    """How often each image was drawn, (some resamples, images) float64: each row sums to `images`.
+
+    The same for every caller with the same numbers, so that what is computed from them is paired by image.
+    """
+    generator = np.random.default_rng(seed)
+    step = max(1, _CHUNK // images)
+    for start in range(0, resamples, step):
+        rows = min(step, resamples - start)
+        drawn = generator.integers(0, images, (rows, images)) + np.arange(rows)[:, None] * images
+        yield np.bincount(drawn.ravel(), minlength=rows * images).reshape(rows, images).astype(np.float64)
+
+
+def seed_resamples(seeds: int, generator: np.random.Generator, resamples: int = RESAMPLES) -> np.ndarray:
+    """The weight of each seed in the mean over seeds, (resamples, seeds): each row sums to 1."""
+    return generator.multinomial(seeds, np.full(seeds, 1 / seeds), resamples) / seeds
+
+
+def macro_f1(weights: np.ndarray, labels: np.ndarray, predicted: np.ndarray, classes: int) -> np.ndarray:
+    """Macro F1 of each resample, (B,), for weights (B, N) and class numbers (N,).
+
+    As in `evaluation.metrics`: the mean over the classes present in the labels. A class that a resample lacks is left
+    out of it.
+    """
+    from scipy.sparse import csr_array
+
+    rows = np.arange(len(labels))
+
+    def per_class(counts: np.ndarray, numbers: np.ndarray) -> np.ndarray:
+        return weights @ csr_array((counts.astype(np.float64), (rows, numbers)), shape=(len(rows), classes))
+
+    ones = np.ones(len(rows))
+    images, guesses = per_class(ones, labels), per_class(ones, predicted)
+    right = per_class(labels == predicted, labels)
+    is_present = images > 0
+    return np.where(is_present, 2 * right / np.maximum(images + guesses, 1), 0).sum(axis=1) / is_present.sum(axis=1)
+
+
+def bootstrap_interval(value: float, resampled: np.ndarray) -> tuple[float, float]:
+    """The 95 % interval of `value` from its resamples (B,): their percentiles, corrected for bias.
+
+    In simulations it held the true value 93 to 96 times in 100; for macro F1 over 100 classes of some 10 images each,
+    where the estimate itself is too low, only 88 times (plain percentiles: 79).
+
+    Efron 1987, Better bootstrap confidence intervals, section 2.
+    """
+    from scipy.special import ndtr, ndtri
+
+    rounding = 1e-12  # the same share, summed in another order, is still equal
+    below = ((resampled < value - rounding).mean() + (resampled <= value + rounding).mean()) / 2
+    shift = 2 * ndtri(np.clip(below, 1 / len(resampled), 1 - 1 / len(resampled)))
+    low, high = np.quantile(resampled, ndtr(shift + ndtri([0.025, 0.975])))
+    return float(low), float(high)
+
+
+def mcnemar(only_first: int, only_second: int) -> float:
+    """The exact two-sided p of McNemar's test, from how many images only one of two classifiers got right.
+
+    McNemar 1947, Note on the sampling error of the difference between correlated proportions or percentages.
+    """
+    from scipy.stats import binomtest
+
+    discordant = only_first + only_second
+    return float(binomtest(only_first, discordant).pvalue) if discordant else 1.0
+
+
+def holm(p_values: Sequence[float]) -> np.ndarray:
+    """The p-values of several tests, adjusted so that the chance of any false finding stays below 5 %.
+
+    Holm 1979, A simple sequentially rejective multiple test procedure.
+    """
+    values = np.asarray(p_values, dtype=np.float64)
+    order = np.argsort(values)
+    steps = values[order] * np.arange(len(values), 0, -1)
+    adjusted = np.empty_like(values)
+    adjusted[order] = np.minimum(np.maximum.accumulate(steps), 1)
+    return adjusted
+
+
+def images_needed(discordant: float, difference: float, alpha: float = 0.05, power: float = 0.8) -> int | None:
+    """With how many images McNemar's test would find a difference of this size; None for a difference of 0.
+
+    Connor 1987, Sample size for testing differences in proportions for the paired-sample design.
+
+    Args:
+        discordant: share of the images that only one of the two classifiers gets right.
+        difference: between the two accuracies, as a share.
+        alpha: of the two-sided test.
+        power: the chance to find the difference.
+    """
+    from scipy.special import ndtri
+
+    if difference == 0:
+        return None
+    chance, found = ndtri(1 - alpha / 2), ndtri(power)
+    spread = chance * math.sqrt(discordant) + found * math.sqrt(max(discordant - difference**2, 0))
+    return math.ceil((spread / difference) ** 2)

@@ -1,0 +1,218 @@
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+
+RECIPES = {"head": {"network": "resnet20", "mode": "head"}, "all": {"network": "resnet20", "mode": "all"}}
+WRITTEN = ["comparison.csv", "comparison.md", "comparison.png", "comparison_pairs.csv"]
+
+
+def by_recipes(blobs: Path, *more: str) -> list[str]:
+    flags = ["--data.root", str(blobs), "--data.image_size", "16", "--trainer.max_epochs", "1"]
+    return ["compare", "--recipe", "head.yaml", "--recipe", "all.yaml", *flags, *more]
+
+
+@pytest.fixture(scope="session")
+def trained(blobs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which two recipes have been trained and compared, and what that printed."""
+    folder = tmp_path_factory.mktemp("compared")
+    for name, model in RECIPES.items():
+        (folder / f"{name}.yaml").write_text(yaml.safe_dump({"model": model}))
+    done = subprocess.run(
+        [sys.executable, "-m", "resnet_tl", *by_recipes(blobs)], cwd=folder, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    (folder / "printed.txt").write_text(done.stdout)
+    return folder
+
+
+@pytest.fixture
+def again(trained: Path, tmp_path: Path) -> Path:
+    """A copy of it, where the commands of this test run."""
+    shutil.copytree(trained, tmp_path, dirs_exist_ok=True)
+    return tmp_path
+
+
+def change(file: Path, **changes) -> None:
+    read, write = (json.loads, json.dumps) if file.suffix == ".json" else (yaml.safe_load, yaml.safe_dump)
+    file.write_text(write(read(file.read_text()) | changes))
+
+
+def test_recipes_are_trained_and_compared(trained):
+    printed = (trained / "printed.txt").read_text()
+
+    assert "runs/head-seed0 is trained now (1 of 2)" in printed
+    assert "Best epoch: 1" in printed  # what the fits say passes through
+    assert re.search(r"^group +accuracy, % +macro F1, % +NLL$", printed, re.MULTILINE)
+    assert re.search(r"^group +parameters +multiply-adds +epochs +training +images/s$", printed, re.MULTILINE)
+    assert "13 images cannot tell" in printed or "is better than" in printed
+    assert "Written to runs/comparison-1" in printed
+    assert sorted(path.name for path in (trained / "runs" / "comparison-1").iterdir()) == WRITTEN
+    table = pd.read_csv(trained / "runs" / "comparison-1" / "comparison.csv", index_col="group")
+    assert sorted(table.index) == ["all", "head"]
+    assert (
+        table.loc["head", "accuracy"]
+        == json.loads((trained / "runs/head-seed0/summary.json").read_text())["metrics"]["val"]["accuracy"]
+    )
+
+
+def test_what_is_trained_is_used_again(command, again, blobs):
+    times = [path.stat().st_mtime_ns for path in sorted(again.glob("runs/*/summary.json"))]
+
+    code, out, err = command(*by_recipes(blobs, "--split", "test"))
+
+    assert (code, err) == (0, "")
+    assert "runs/head-seed0 is trained already (1 of 2)" in out
+    assert "7 test images of 3 classes" in out
+    assert "Written to runs/comparison-2" in out
+    assert [path.stat().st_mtime_ns for path in sorted(again.glob("runs/*/summary.json"))] == times
+
+
+@pytest.mark.parametrize(
+    ("spoil", "more", "sentence"),
+    [
+        (
+            lambda here: (here / "all.yaml").write_text("model: {network: resnet20}"),
+            [],
+            "version of the recipe all.yaml",
+        ),
+        (lambda here: None, ["--optimizer.lr", "0.1"], "runs/head-seed0 was trained by another command (`fit --recipe"),
+        (lambda here: (here / "runs/all-seed0/summary.json").unlink(), [], "runs/all-seed0 holds no finished run"),
+        (lambda here: (here / "runs/all-seed0/environment.json").unlink(), [], "was trained by another command"),
+        (lambda here: change(here / "runs/all-seed0/environment.json", recipes={}), [], "version of the recipe"),
+    ],
+    ids=["recipe", "command", "unfinished", "unknown", "no recipes"],
+)
+def test_other_work_is_not_taken_for_it(command, again, blobs, spoil, more, sentence):
+    spoil(again)
+
+    code, out, err = command(*by_recipes(blobs, *more))
+
+    assert (code, out) == (2, "")
+    assert sentence in err
+    assert err.endswith("remove it, or train elsewhere with --runs FOLDER.\n")
+    assert err.count("\n") == 1
+
+
+def test_a_fit_that_fails_ends_the_comparison_with_its_exit_code(command, again, blobs):
+    shutil.rmtree(again / "runs" / "all-seed0")
+    (again / "all.yaml").write_text("model: {netwrk: resnet20}")
+
+    code, out, err = command(*by_recipes(blobs))
+
+    assert code == 2
+    assert out.splitlines()[-1] == "runs/all-seed0 is trained now (2 of 2)"
+    assert err == (
+        "resnet-tl: the fit of runs/all-seed0 ended with exit code 2, so nothing is compared; "
+        "what was trained before it is kept.\n"
+    )
+    assert not (again / "runs" / "comparison-2").exists()
+
+
+def test_runs_are_compared_where_one_says(command, again):
+    code, out, err = command("compare", "runs/head-seed0", "runs/all-seed0", "--output", "report/first")
+
+    assert (code, err) == (0, "")
+    assert "head-seed0" in out
+    assert "Written to report/first" in out
+    assert sorted(path.name for path in (again / "report" / "first").iterdir()) == WRITTEN
+    assert not (again / "runs" / "comparison-2").exists()
+    first = (again / "report" / "first" / "comparison.md").read_bytes()
+    assert command("compare", "runs/all-seed0", "runs/head-seed0", "--output", "report/first").code == 0
+    assert (again / "report" / "first" / "comparison.md").read_bytes() == first
+
+
+def test_runs_that_differ_in_the_seed_are_one_group(command, again):
+    shutil.copytree(again / "runs" / "head-seed0", again / "runs" / "head-seed1")
+    recipe = yaml.safe_load((again / "runs/head-seed1/recipe.yaml").read_text())
+    sections = {name: recipe[name] | {"seed": 1} for name in ("data", "model")}
+    change(again / "runs" / "head-seed1" / "recipe.yaml", seed=1, **sections)
+
+    code, out, _ = command("compare", "runs/head-seed0", "runs/all-seed0", "runs/head-seed1")
+
+    assert code == 0
+    assert re.search(r"^head +\d+\.\d \[.*\] +2: ", out, re.MULTILINE)
+    code, _, err = command("compare", "runs/head-seed0", "runs/head-seed1")
+    assert code == 2
+    assert "runs/head-seed0 and runs/head-seed1 differ in nothing but the seed" in err
+
+
+def test_other_images_are_refused_before_anything_is_written(command, again):
+    file = again / "runs" / "all-seed0" / "predictions" / "val.csv"
+    table = pd.read_csv(file)
+    table[1:].to_csv(file, index=False)
+
+    code, out, err = command("compare", "runs/head-seed0", "runs/all-seed0")
+
+    assert (code, out) == (2, "")
+    assert (
+        f"not judged on the same images: 1 ids of the split 'val' are in only one of them, such as '{table['id'][0]}'"
+        in err
+    )
+    assert not (again / "runs" / "comparison-2").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        ([], "resnet-tl: A comparison needs two or more of RUN or of --recipe, but 0 is given."),
+        (["runs/head-seed0"], "needs two or more of RUN or of --recipe, but 1 is given."),
+        (["runs/head-seed0", "runs/../runs/head-seed0"], "is given twice; a run cannot be compared with itself."),
+        (["runs/head-seed0", "runs"], "resnet-tl: runs is not a run: it has no recipe.yaml."),
+        (["runs/head-seed0", "runs/al-seed0"], "there is no such folder. Did you mean 'all-seed0'?"),
+        (["runs/head-seed0", "runs/all-seed0", "--split", "train"], "--split is 'train'; it must be one of val, test."),
+        (["runs/head-seed0", "runs/all-seed0", "--seeds", "2"], "--seeds is for recipes that are to be trained;"),
+        (["runs/head-seed0", "runs/all-seed0", "--data.root", "x"], "There is no option '--data.root'"),
+        (["runs/head-seed0", "runs/all-seed0", "-o", "head.yaml"], "cannot be written: "),
+        (
+            ["--recipe", "head.yaml", "--recipe", "all.yaml", "--seeds", "0"],
+            "--seeds is '0'; it must be a whole number",
+        ),
+        (["--recipe", "head.yaml"], "A comparison needs two or more recipes, but only 'head.yaml' is given."),
+        (["--recipe", "head.yaml", "--recipe", "runs/../head.yaml"], "Two recipes are called head, and so would"),
+        (["--recipe", "head.yaml", "--recipe", "hed.yaml"], "There is no recipe 'hed.yaml'"),
+        (["runs/all-seed0", "--recipe", "head.yaml"], "'runs/all-seed0' belongs to no option; give runs or --recipe,"),
+        (["--recipe", "head.yaml", "--data.root", "x", "runs/all-seed0"], "'runs/all-seed0' belongs to no option;"),
+        (["--recipe", "head.yaml", "--seed", "1"], "--seed is chosen by compare for each fit; give --seeds N for"),
+        (["--recipe", "head.yaml", "--run=x"], "--run is chosen by compare for each fit; give --runs FOLDER for"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_a_mistake_is_one_sentence(command, again, words, sentence):
+    code, out, err = command("compare", *words)
+
+    assert (code, out) == (2, "")
+    assert sentence in err
+    assert err.count("\n") == 1
+
+
+def test_an_unfinished_run_is_refused(command, again):
+    (again / "runs" / "all-seed0" / "summary.json").unlink()
+
+    code, _, err = command("compare", "runs/head-seed0", "runs/all-seed0")
+
+    assert (code, err) == (2, "resnet-tl: runs/all-seed0 has no summary.json: its training did not end.\n")
+
+
+def test_comparing_loads_no_torch_and_the_help_nothing_heavy(again):
+    code = (
+        "import sys; from resnet_tl.cli.compare import main\n"
+        "try: main(sys.argv[1:])\n"
+        "except SystemExit: pass\n"
+        "print([name for name in ('torch', 'lightning', 'pandas', 'numpy') if name in sys.modules])"
+    )
+
+    def loaded(*words):
+        printed = subprocess.check_output([sys.executable, "-c", code, *words], text=True, cwd=again)
+        return printed.splitlines()[-1]
+
+    assert loaded("runs/head-seed0", "runs/all-seed0") == "['pandas', 'numpy']"
+    assert loaded("--help") == "[]"
