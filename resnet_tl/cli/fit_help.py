@@ -65,7 +65,7 @@ def options(file: Path, class_name: str) -> list[tuple[str, str, str]]:
     """(name, default, description) of each argument that a user sets on a class of a source file."""
     tree = ast.parse(file.read_text(encoding="utf-8"))
     node = next(node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == class_name)
-    described = dict(_described(ast.get_docstring(node) or ""))
+    described = dict(described_arguments(ast.get_docstring(node) or ""))
     init = next(item for item in node.body if isinstance(item, ast.FunctionDef) and item.name == "__init__")
     names = [argument.arg for argument in init.args.args[1:]]
     defaults = [_shown(default) for default in init.args.defaults]
@@ -81,7 +81,8 @@ def _shown(default: ast.expr) -> str:
     return str(default.value) if isinstance(default, ast.Constant) else ast.unparse(default)
 
 
-def _described(docstring: str) -> list[tuple[str, str]]:
+def described_arguments(docstring: str) -> list[tuple[str, str]]:
+    """Name and description of each entry of a docstring's Args section."""
     section = re.search(r"^Args:\n(.*?)(?:^\S|\Z)", docstring, flags=re.DOTALL | re.MULTILINE)
     entries = re.findall(r"^    (\w+): (.*(?:\n {8}.*)*)", section[1] if section else "", flags=re.MULTILINE)
     return [(name, " ".join(text.split())) for name, text in entries]

@@ -46,6 +46,8 @@ class FitCLI(LightningCLI):
         self.recipes = {str(path): load_recipe(path) for path in recipes}
         self.flags = flags
         _quiet()
+        # MLflow refuses the store that its logger and Lightning's have as default, a folder, unless it is told otherwise.
+        os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")
         super().__init__(
             ImageClassifier,
             ImageDataModule,
@@ -146,8 +148,9 @@ class FitCLI(LightningCLI):
             check_monitor("lr_scheduler.monitor", scheduler["monitor"], scheduler["mode"])
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
-        name = Path(list(self.recipes)[-1]).stem if self.recipes else "fit"
-        self.recorder = RunRecorder(name, self.config.run, self._resolved_recipe)
+        paths = [Path(path) for path in self.recipes]
+        name = paths[-1].stem if paths else "fit"
+        self.recorder = RunRecorder(name, self.config.run, self._resolved_recipe, paths)
         self.best = best_checkpoint(self.config.model.monitor)
         callbacks = [self.recorder, self.best, last_checkpoint()]
         if self.config.trainer.enable_progress_bar is not False:
@@ -226,6 +229,7 @@ def _quiet() -> None:
     """Only what a user can act on: our own lines, and warnings of others."""
     for name in ("lightning.pytorch", "lightning.fabric", "lightning_utilities"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    logging.getLogger("lightning.pytorch.loggers.mlflow").setLevel(logging.ERROR)  # a new experiment is no warning
     log = logging.getLogger("resnet_tl")
     log.setLevel(logging.INFO if getattr(rank_zero_only, "rank", 0) == 0 else logging.ERROR)
     log.handlers = [_Lines()]

@@ -62,6 +62,7 @@ class ImageDataModule(L.LightningDataModule):
         sampler: shuffled, or balanced: every class equally likely, drawn with replacement.
         workers: worker processes for loading; 0 uses threads of this process; default: 0 on a CPU, up to 8 on a GPU.
         seed: of the split, the order of the images and their augmentation.
+        split_seed: of the split alone, so that runs with other seeds are judged on the same images; default: `seed`.
 
     Raises:
         UserError: nothing to read, fewer than two classes, or images that cannot be decoded.
@@ -84,6 +85,7 @@ class ImageDataModule(L.LightningDataModule):
         sampler: SamplerName = "shuffled",
         workers: int | None = None,
         seed: int = 0,
+        split_seed: int | None = None,
     ) -> None:
         super().__init__()
         self.root = root
@@ -101,6 +103,7 @@ class ImageDataModule(L.LightningDataModule):
         self.sampler = sampler
         self.workers = workers
         self.seed = seed
+        self.split_seed = split_seed
         self.frame: pd.DataFrame | None = None
         self.index: ImageIndex | None = None
         self.audit: Audit | None = None
@@ -157,8 +160,9 @@ class ImageDataModule(L.LightningDataModule):
                 raise UserError(f"data.{name} is {value}; it must be 8 pixels or more.")
         if self.workers is not None and self.workers < 0:
             raise UserError(f"data.workers is {self.workers}; it must be 0 or more.")
-        if self.seed < 0:
-            raise UserError(f"data.seed is {self.seed}; it must be 0 or more.")
+        for name in ("seed", "split_seed"):
+            if (getattr(self, name) or 0) < 0:
+                raise UserError(f"data.{name} is {getattr(self, name)}; it must be 0 or more.")
 
     # From files to an index.
 
@@ -176,7 +180,8 @@ class ImageDataModule(L.LightningDataModule):
         if audit.bad:
             index, audit = self._without_bad_images(index, audit)
         self.audit = audit
-        self.index = assign_splits(index, self.val_fraction, self.test_fraction, self.seed)
+        split_seed = self.seed if self.split_seed is None else self.split_seed
+        self.index = assign_splits(index, self.val_fraction, self.test_fraction, split_seed)
         counts = ", ".join(f"{len(self.index.rows(split))} {split}" for split in self.index.counts().columns)
         log.info(f"{self.index.root}: {self.index.layout}; {len(self.index.classes)} classes; {counts} images")
 

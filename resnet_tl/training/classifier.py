@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -11,7 +12,6 @@ import lightning as L
 import numpy as np
 import pandas as pd
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 from torchmetrics.classification import MulticlassAccuracy
@@ -26,6 +26,7 @@ from resnet_tl.errors import UserError
 from resnet_tl.evaluation.metrics import compute_metrics
 from resnet_tl.evaluation.predictions import prediction_table
 from resnet_tl.finetuning.defaults import defaults_for
+from resnet_tl.finetuning.loss import classification_loss
 from resnet_tl.finetuning.modes import Mode, Phase, Schedule, check_frozen, digest
 from resnet_tl.networks import create_network
 from resnet_tl.networks.stages import StagedNetwork
@@ -39,7 +40,10 @@ class ImageClassifier(L.LightningModule):
     """A pretrained network that is fine-tuned to new classes.
 
     Args:
-        network: auto (resnet20 for images up to 64 pixels, resnet18 for photos), or any staged network of timm's.
+        network: auto (resnet20 for images up to 64 pixels, resnet18 for photos), a name from `resnet-tl networks list`,
+            or another chain of stages among timm's networks.
+        network_args: further arguments of the network, such as {shortcut: projection} for a CIFAR ResNet or
+            {drop_path_rate: 0.1} for one of timm's.
         weights: default (ImageNet for a timm network, built in for resnet20), none, a timm tag such as a1_in1k,
             hf-hub:OWNER/NAME, a .safetensors or .pth file, or a run or bundle to start from.
         mode: all trains everything, last_stages the last stages and the head, head a new head alone.
@@ -53,6 +57,7 @@ class ImageClassifier(L.LightningModule):
         layer_decay: each stage learns at this factor of the rate of the stage above it.
         warmup: share of each phase's steps in which the learning rate rises; the cosine follows.
         label_smoothing: 0 to 1 (Szegedy et al. 2016, arXiv 1512.00567).
+        focal_gamma: the focal loss's gamma, 0 for plain cross-entropy; 2 is usual (Lin et al. 2017, arXiv 1708.02002).
         mixup: alpha of mixup, 0 for none (Zhang et al. 2018, arXiv 1710.09412).
         cutmix: alpha of CutMix, 0 for none (Yun et al. 2019, arXiv 1905.04899).
         class_weights: balanced weighs the loss of a class by the inverse of its frequency.
@@ -66,6 +71,7 @@ class ImageClassifier(L.LightningModule):
     def __init__(
         self,
         network: str = "auto",
+        network_args: dict | None = None,
         weights: str = "default",
         mode: Mode = "all",
         trainable_stages: int = 1,
@@ -76,6 +82,7 @@ class ImageClassifier(L.LightningModule):
         layer_decay: float = 1.0,
         warmup: float = 0.05,
         label_smoothing: float = 0.0,
+        focal_gamma: float = 0.0,
         mixup: float = 0.0,
         cutmix: float = 0.0,
         class_weights: Literal["equal", "balanced"] = "equal",
@@ -99,6 +106,7 @@ class ImageClassifier(L.LightningModule):
         self.resolved: dict[str, tuple[Any, str]] = {}  # setting -> what `auto` became, and why
         self.predictions: dict[str, pd.DataFrame] = {}  # split -> the newest prediction table
         self.metrics: dict[str, dict[str, float]] = {}  # split -> its numbers, in double precision
+        self.images_per_second: dict[str, float] = {}  # split -> from file to logits, over all processes
         self.phase: int | None = None
         self._frozen_digest = ""
         self._frozen_when_wrapped: frozenset[str] = frozenset()
@@ -112,6 +120,7 @@ class ImageClassifier(L.LightningModule):
             ("head_dropout", 0.0, 1.0),
             ("label_smoothing", 0.0, 1.0),
             ("warmup", 0.0, 1.0),
+            ("focal_gamma", 0.0, float("inf")),
             ("mixup", 0.0, float("inf")),
             ("cutmix", 0.0, float("inf")),
         ):
@@ -145,6 +154,7 @@ class ImageClassifier(L.LightningModule):
             in_chans=data.channels,
             head_hidden=list(self.hparams["head_hidden"] or []),
             head_dropout=self.hparams["head_dropout"],
+            network_args=dict(self.hparams["network_args"] or {}),
         )
         assert self.network is not None
         self.origin = load_weights(self.network, self.hparams["weights"], classes=data.classes)
@@ -283,7 +293,9 @@ class ImageClassifier(L.LightningModule):
             images, target = self._mix(images, target)
         logits = self.network(images)
         weight = None if self._loss_weights is None else self._loss_weights.to(logits.device)
-        loss = F.cross_entropy(logits, target, weight=weight, label_smoothing=self.hparams["label_smoothing"])
+        loss = classification_loss(
+            logits, target, weight, self.hparams["label_smoothing"], self.hparams["focal_gamma"]
+        )
         size = len(batch["row"])
         self.log(
             "train_loss", loss.detach(), on_step=True, on_epoch=True, prog_bar=True, batch_size=size, sync_dist=True
@@ -296,9 +308,10 @@ class ImageClassifier(L.LightningModule):
 
     def on_validation_epoch_start(self) -> None:
         self._outputs = []  # an interrupted evaluation may have left some
+        self._evaluation_started = time.perf_counter()
 
     def on_test_epoch_start(self) -> None:
-        self._outputs = []
+        self.on_validation_epoch_start()
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         self._evaluation_step(batch)
@@ -320,6 +333,7 @@ class ImageClassifier(L.LightningModule):
         rows, logits = self._gather()
         if self.trainer.sanity_checking:
             return
+        self.images_per_second[split] = len(rows) / (time.perf_counter() - self._evaluation_started)
         index = self.trainer.datamodule.index  # type: ignore[attr-defined]
         table = prediction_table(
             ids=[index.id(row) for row in rows],

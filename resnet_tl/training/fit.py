@@ -14,6 +14,7 @@ from resnet_tl.errors import UserError
 from resnet_tl.evaluation.figures import confusion_matrix
 from resnet_tl.evaluation.predictions import write_predictions
 from resnet_tl.files import write_text
+from resnet_tl.networks.cost import stage_costs
 from resnet_tl.run import Run
 from resnet_tl.training.classifier import ImageClassifier
 from resnet_tl.training.monitor import monitor_mode
@@ -74,11 +75,21 @@ def _write(
         write_predictions(table, run.predictions_file(split))
         confusion_matrix(table, run.figure(f"confusion_{split}"))
     bundle = model.save(run.path / "model", precision=str(trainer.precision), metrics=metrics, data=data_facts(data))
+    assert model.network is not None
+    assert model.preprocessing is not None
+    cost = stage_costs(model.network, model.preprocessing.size)
     summary: dict[str, Any] = {
         "best_epoch": best_epoch(run.history, model.hparams["monitor"]),
         "monitor": model.hparams["monitor"],
         "monitor_mode": monitor_mode(model.hparams["monitor"]),
         "metrics": metrics,
+        "network": {
+            "name": model.network.name,
+            "parameters": sum(stage.parameters for stage in cost),
+            "multiply_adds": sum(stage.multiply_adds for stage in cost),
+        },
+        "seconds": {"training": round(float(run.history["seconds"].sum()), 3)},
+        "prediction_images_per_second": round(model.images_per_second["val"], 1),
         "bundle_digest": bundle.digest,
     }
     write_text(run.path / "summary.json", json.dumps(summary, indent=2) + "\n")

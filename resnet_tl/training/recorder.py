@@ -6,7 +6,7 @@ import json
 import platform
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 from lightning.pytorch.callbacks import ModelCheckpoint
 
+from resnet_tl.bundle import file_digest
 from resnet_tl.data.datamodule import ImageDataModule
 from resnet_tl.errors import UserError
 from resnet_tl.evaluation.figures import contact_sheet, learning_curves
@@ -33,12 +34,20 @@ class RunRecorder(L.Callback):
         name: the first part of the run's name, such as the recipe's.
         folder: the run's own folder; default: `runs/NAME-1`, or the next free number.
         recipe: gives the text of the resolved recipe when training begins.
+        recipes: the files that the run was begun with; their digests are recorded.
     """
 
-    def __init__(self, name: str, folder: str | None, recipe: Callable[[ImageClassifier], str]) -> None:
+    def __init__(
+        self,
+        name: str,
+        folder: str | None,
+        recipe: Callable[[ImageClassifier], str],
+        recipes: Sequence[Path] = (),
+    ) -> None:
         self.name = name
         self.folder = folder
         self.recipe = recipe
+        self.recipes = recipes
         self.run: Run | None = None
         self.history: list[dict[str, float | str]] = []
         check_root(Path(folder).parent if folder else "runs")
@@ -65,7 +74,8 @@ class RunRecorder(L.Callback):
         assert isinstance(pl_module, ImageClassifier)
         data = trainer.datamodule  # type: ignore[attr-defined]
         write_text(self.run.recipe_file, self.recipe(pl_module))
-        write_text(self.run.path / "environment.json", json.dumps(environment(trainer), indent=2) + "\n")
+        facts = environment(trainer) | {"recipes": {path.stem: file_digest(path) for path in self.recipes}}
+        write_text(self.run.path / "environment.json", json.dumps(facts, indent=2) + "\n")
         self._write_data_facts(data)
         with replacing(self.run.figure("augmented")) as file:
             title = f"Training images as the network sees them: augmentation {data.augmentation}"

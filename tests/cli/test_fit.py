@@ -210,6 +210,20 @@ def test_csv_and_tensorboard_loggers_write_where_they_are_told(fitted, tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["board", "logs", "runs"]
 
 
+def test_mlflow_keeps_settings_and_metrics_in_its_local_store(fitted, tmp_path):
+    mlflow = pytest.importorskip("mlflow")
+    run = fitted("--trainer.logger", "MLFlowLogger", "--trainer.logger.save_dir", "mlruns")
+
+    client = mlflow.MlflowClient((tmp_path / "mlruns").as_uri())
+    (experiment,) = (found for found in client.search_experiments() if found.name == "lightning_logs")
+    (logged,) = client.search_runs([experiment.experiment_id])
+    assert logged.info.status == "FINISHED"
+    assert logged.data.params["mode"] == "head"
+    summary = json.loads((run / "summary.json").read_text())
+    assert logged.data.metrics["val_accuracy"] == pytest.approx(summary["metrics"]["val"]["accuracy"])
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["mlruns", "runs"]
+
+
 # Runs.
 
 

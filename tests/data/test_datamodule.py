@@ -131,6 +131,16 @@ def test_the_same_seed_gives_the_same_split_and_batches_and_another_does_not(blo
     assert not torch.equal(one["row"], other["row"])
 
 
+def test_a_split_seed_keeps_the_split_whatever_the_seed(blobs: Path) -> None:
+    def held_out(**seeds: int) -> list[int]:
+        module = ready(ImageDataModule(blobs / "train", **seeds))
+        assert module.index is not None
+        return module.index.rows("val").tolist()
+
+    assert held_out(seed=1, split_seed=7) == held_out(seed=2, split_seed=7) == held_out(seed=7)
+    assert held_out(seed=1) != held_out(seed=7)
+
+
 def test_validation_is_never_augmented(blobs: Path) -> None:
     plain, strong = (ready(ImageDataModule(blobs, augmentation=name)) for name in ("none", "trivial_augment"))
     for one, other in zip(plain.val_dataloader(), strong.val_dataloader(), strict=True):
@@ -304,6 +314,8 @@ def test_the_real_placeholder_among_the_ants_is_found(shared_data: Path) -> None
         ({"storage_size": 0}, "data.storage_size is 0; it must be 8 pixels or more."),
         ({"workers": -1}, "data.workers is -1; it must be 0 or more."),
         ({"seed": -1}, "data.seed is -1; it must be 0 or more."),
+        ({"split_seed": -1}, "data.split_seed is -1; it must be 0 or more."),
+        ({"random_erasing": 1.5}, "data.random_erasing is 1.5; it must be from 0 to 1."),
         ({"channels": 2}, "data.channels is '2'; it must be one of 1, 3, 4."),
         (
             {"augmentation": "standart"},
@@ -333,7 +345,7 @@ def test_nothing_to_validate_on_is_said_in_one_sentence(blobs: Path) -> None:
 
 
 def test_no_images_named_at_all_is_said_in_one_sentence() -> None:
-    with pytest.raises(UserError, match=r"give data.root a folder of images, or data.source a name"):
+    with pytest.raises(UserError, match=r"give data.root a folder or zip of images, or data.source a name"):
         ImageDataModule().setup()
 
 

@@ -66,6 +66,13 @@ def test_label_smoothing_mixes_the_target_with_the_uniform_distribution(fit: Fit
     torch.testing.assert_close(seen.loss, -(target * log_probabilities).sum(1).mean())
 
 
+def test_the_focal_loss_is_the_training_loss_when_a_gamma_is_given(fit: Fit):
+    seen = first_step(fit, focal_gamma=2.0)
+
+    p = seen.logits[0].softmax(1)[torch.arange(len(seen.batch["label"])), seen.batch["label"]]
+    torch.testing.assert_close(seen.loss, (-((1 - p) ** 2) * p.log()).mean())
+
+
 @pytest.fixture
 def uneven(tmp_path: Path) -> Path:
     """Three classes with 12, 6 and 2 training images."""
@@ -405,13 +412,27 @@ def test_the_best_checkpoint_follows_the_monitor(fit: Fit, tmp_path: Path):
 
 @pytest.mark.parametrize(
     "settings",
-    [{"label_smoothing": 1.0}, {"head_dropout": -0.1}, {"warmup": 2.0}, {"mixup": -1.0}, {"cutmix": float("nan")}],
+    [{"label_smoothing": 1.0}, {"head_dropout": -0.1}, {"warmup": 2.0}, {"focal_gamma": -1.0}, {"mixup": -1.0}, {"cutmix": float("nan")}],
     ids=str,
 )
 def test_a_setting_out_of_range_is_refused_by_name(settings: dict[str, Any]):
     (name,) = settings
     with pytest.raises(UserError, match=rf"model\.{name} is .*; it must be at least 0"):
         ImageClassifier(**settings)
+
+
+def test_network_args_reach_the_network_and_travel_in_the_bundle(fit: Fit, tmp_path: Path):
+    model = fit(network_args={"shortcut": "projection"})
+
+    again = model.save(tmp_path / "bundle").load_network()
+
+    assert "layer2.0.downsample.0.weight" in again.body.state_dict()
+    assert again.state_dict().keys() == model.network.state_dict().keys()
+
+
+def test_wrong_network_args_are_refused_in_one_sentence(fit: Fit):
+    with pytest.raises(UserError, match=r"model\.network_args"):
+        fit(network_args={"shortcuts": "projection"})
 
 
 def test_a_phases_rate_needs_the_default_schedule():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +91,18 @@ def test_the_summary_the_tables_and_the_history_agree(run: Run):
     best = run.history.set_index("epoch").loc[run.summary["best_epoch"]]
     for name, value in run.summary["metrics"]["val"].items():
         assert best[f"val_{name}"] == pytest.approx(value, rel=1e-6)
+
+
+def test_the_summary_says_what_the_network_costs(run: Run):
+    summary = run.summary
+
+    assert summary["network"]["name"] == "resnet20"
+    weights = load_file(run.path / "model" / "weights.safetensors")
+    learnt = [tensor for key, tensor in weights.items() if not re.search("running_|num_batches", key)]
+    assert summary["network"]["parameters"] == sum(tensor.numel() for tensor in learnt)
+    assert summary["network"]["multiply_adds"] == pytest.approx(40.6e6 / 4, rel=0.02)  # He et al.'s at half the size
+    assert summary["seconds"]["training"] == pytest.approx(run.history["seconds"].sum(), abs=0.001)
+    assert summary["prediction_images_per_second"] > 1
 
 
 def test_the_table_equals_the_predictors(run: Run, blobs: Path):

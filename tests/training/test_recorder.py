@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -24,7 +25,10 @@ Fit = Callable[..., ImageClassifier]
 @pytest.fixture
 def record(fit: Fit, tmp_path: Path) -> Callable[..., Run]:
     def run(epochs: int = 1, callbacks: tuple[L.Callback, ...] = (), **settings: Any) -> Run:
-        recorder = RunRecorder("fit", str(tmp_path / "run"), lambda model: f"# {model.resolved}\nmodel: {{}}\n")
+        text = "# {model.resolved}\nmodel: {{}}\n"
+        (tmp_path / "mine.yaml").write_text("model: {}\n")
+        recipes = [tmp_path / "mine.yaml"]
+        recorder = RunRecorder("fit", str(tmp_path / "run"), lambda model: text.format(model=model), recipes)
         trainer = {"callbacks": [recorder, *callbacks], **settings.pop("trainer", {})}
         fit(epochs, trainer=trainer, **settings)
         assert recorder.run is not None
@@ -83,6 +87,7 @@ def test_recipe_environment_and_data_are_there_before_the_first_step(record: Cal
     environment = json.loads((run.path / "environment.json").read_text())
     assert environment["device"].startswith("cpu")
     assert {"torch", "lightning", "pillow"} <= set(environment["packages"])
+    assert environment["recipes"] == {"mine": hashlib.sha256(b"model: {}\n").hexdigest()}
     assert run.data_facts["classes"] == ["blue", "green", "red"]
     assert run.data_facts["counts"]["val"] == {"blue": 5, "green": 4, "red": 4}
     index = pd.read_csv(run.path / "data" / "index.csv", keep_default_na=False)
