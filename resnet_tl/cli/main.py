@@ -17,7 +17,9 @@ COMMANDS = {
     "test": "the numbers of a run on its test images, or on another labelled folder",
     "predict": "classify images with a run or a model bundle",
     "submit": "write a Kaggle submission that fits its sample file",
+    "compare": "which of some runs is better, and whether the images can tell",
     "data": "list and fetch known data sets, look at a folder of images",
+    "networks": "list the networks, show and draw one",
     "recipes": "list, show and copy the shipped recipes",
 }
 EXAMPLES = """\

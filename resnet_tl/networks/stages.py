@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -26,13 +27,14 @@ class StagedNetwork(nn.Module):
         name: how the network is called in recipes and messages.
         body: takes images (N, in_chans, H, W) and returns logits (N, classes).
         in_chans: channels of the images.
-        check_size: side in pixels of the random image on which the stages are compared with the body.
+        check_size: side in pixels of the random image on which the stages are compared with the body; chosen by what
+            the body says of itself where it is not given.
 
     Raises:
         UserError: the body is not a chain of stages (HRNet, Inception, ViT).
     """
 
-    def __init__(self, name: str, body: nn.Module, in_chans: int = 3, check_size: int = 64) -> None:
+    def __init__(self, name: str, body: nn.Module, in_chans: int = 3, check_size: int | None = None) -> None:
         super().__init__()
         self.name = name
         self.in_chans = in_chans
@@ -41,12 +43,19 @@ class StagedNetwork(nn.Module):
         self.head_path, self.num_features = _find_head(body, name)
         self._paths = _find_stages(body, self.head_path)
         self.stage_names = tuple(self._paths)
-        self._check(check_size)
+        # Most networks are the same function at any size; 96 is cheap and more than the deepest of them needs.
+        is_fixed = _facts(body).get("fixed_input_size", False)
+        self._check(check_size or (self.image_size if is_fixed else min(self.image_size, 96)))
 
     @property
     def head(self) -> nn.Module:
         """The classifier, (N, F) -> (N, classes)."""
         return self.body.get_submodule(self.head_path)
+
+    @property
+    def image_size(self) -> int:
+        """Side in pixels of the images that the network was designed for."""
+        return _facts(self.body).get("input_size", (3, 224, 224))[-1]
 
     def stage(self, name: str) -> nn.Sequential:
         """The modules of one stage in order: a view on the body, not a copy."""
@@ -130,8 +139,15 @@ class StagedNetwork(nn.Module):
         finally:
             hook.remove()
             self.train()
+        if not of_body.isfinite().all():
+            raise UserError(f"The network '{self.name}' has too many layers: before training its outputs overflow.")
         if len(inputs) != 2 or not (_same(*inputs) and _same(of_body, of_stages)):
             raise _not_a_chain(self.name, "its parts run one after the other do not give its output")
+
+
+def _facts(body: nn.Module) -> Mapping[str, Any]:
+    """What images the body takes, in timm's words."""
+    return getattr(body, "pretrained_cfg", None) or {}
 
 
 def _find_head(body: nn.Module, name: str) -> tuple[str, int]:

@@ -14,7 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from resnet_tl.errors import UserError, nearest
-from resnet_tl.networks import CIFAR_RESNETS, IMAGENET_RESNETS, network_names
+from resnet_tl.networks import IMAGENET_RESNETS, network_names
+from resnet_tl.networks.body import create_body
+from resnet_tl.networks.catalog import find_own
 from resnet_tl.networks.stages import StagedNetwork
 
 BUILT_IN = Path(__file__).parent / "pretrained"
@@ -90,7 +92,7 @@ def _find(network: StagedNetwork, weights: str, known: Mapping[str, Any]) -> _Fo
         built_in = BUILT_IN / f"{name}_cifar10.safetensors"
         if built_in.is_file():
             return _Found(built_in, f"built-in {built_in.stem}", known)
-        if name in CIFAR_RESNETS:
+        if find_own(name):
             raise UserError(f"There are no pretrained weights of {name}; use --model.weights none or give a file.")
         return _in_timm(name, str(known.get("tag", "")))
     if weights.startswith("hf-hub:"):
@@ -243,7 +245,7 @@ def _fill(network: StagedNetwork, tensors: dict[str, Tensor], found: _Found, kee
     if wrong := missing + unexpected + misshaped:
         kinds = {"missing": missing, "unexpected": unexpected, "of another shape": misshaped}
         counts = ", ".join(f"{len(keys)} {kind}" for kind, keys in kinds.items() if keys)
-        guess = _looks_like(body)
+        guess = _looks_like(body, network.in_chans)
         raise UserError(
             f"The weights {found.source} are not those of {network.name}: {counts} ({', '.join(wrong[:3])}"
             + (", ...)" if len(wrong) > 3 else ")")
@@ -255,19 +257,21 @@ def _fill(network: StagedNetwork, tensors: dict[str, Tensor], found: _Found, kee
 
 
 def _adapt_first_convolution(network: StagedNetwork, body: dict[str, Tensor]) -> None:
-    """Sums or repeats the colour channels of the first convolution, as timm does, where the images have others."""
-    first = next((path for path, module in network.body.named_modules() if isinstance(module, nn.Conv2d)), "")
-    weight = body.get(key := f"{first}.weight")
-    if weight is not None and weight.ndim == 4 and weight.shape[1] == 3 != network.in_chans:
-        from timm.models import adapt_input_conv
+    """Sums or repeats the colour channels of the first convolution, as timm does, where the images have others.
 
-        body[key] = adapt_input_conv(network.in_chans, weight.float())
+    It is the one that takes images; a network of two branches has two.
+    """
+    for path, module in network.body.named_modules():
+        weight = body.get(key := f"{path}.weight")
+        takes_images = isinstance(module, nn.Conv2d) and module.in_channels == network.in_chans != 3
+        if takes_images and weight is not None and weight.ndim == 4 and weight.shape[1] == 3:
+            from timm.models import adapt_input_conv
+
+            body[key] = adapt_input_conv(network.in_chans, weight.float())
 
 
-def _looks_like(tensors: Mapping[str, Tensor]) -> str:
+def _looks_like(tensors: Mapping[str, Tensor], in_chans: int) -> str:
     """The known network whose names and shapes are these, or nothing."""
-    from resnet_tl.networks.cifar_resnet import CifarResNet
-    from resnet_tl.networks.timm_network import timm_body
 
     def shapes(state: Mapping[str, Tensor]) -> dict[str, torch.Size]:
         kept = {key: tensor.shape for key, tensor in state.items() if not key.startswith("fc.")}
@@ -276,7 +280,7 @@ def _looks_like(tensors: Mapping[str, Tensor]) -> str:
     found = shapes(tensors)
     for name in network_names():
         with torch.device("meta"):
-            body = CifarResNet(CIFAR_RESNETS[name]) if name in CIFAR_RESNETS else timm_body(name, num_classes=1)
+            body = create_body(name, num_classes=1, in_chans=in_chans)
         if shapes(body.state_dict()) == found:
             return name
     return ""

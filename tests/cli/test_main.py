@@ -23,6 +23,9 @@ LIGHT = [
     ["validate", "--help"],
     ["test", "--help"],
     ["submit", "--help"],
+    ["compare", "--help"],
+    ["networks", "--help"],
+    ["networks", "list"],
 ]
 
 
@@ -85,7 +88,7 @@ def test_an_unknown_command_is_named_with_the_nearest(command):
 
     assert (code, out) == (2, "")
     assert err == (
-        "resnet-tl: 'predcit' is not a command; they are fit, validate, test, predict, submit, data, recipes. "
+        "resnet-tl: 'predcit' is not a command; they are fit, validate, test, predict, submit, compare, data, networks, recipes. "
         "Did you mean 'predict'?\n"
     )
 

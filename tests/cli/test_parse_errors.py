@@ -86,7 +86,11 @@ FLAGS = [
     ),
     (
         "--model.network resnet19 --model.weights none",
-        "There is no network 'resnet19', neither here nor in timm",
+        "There is no network 'resnet19': ResNets for small images have 6n + 2 layers (resnet20, resnet32,",
+    ),
+    (
+        "--model.network resnet18e --model.weights none",
+        "There is no network 'resnet18e', neither here nor in timm",
     ),
     (
         "--model.monitor val_acc",
@@ -221,7 +225,7 @@ def test_no_images_named_says_what_to_give(command):
 
     assert code == 2
     assert err == (
-        "resnet-tl: No images were named: give data.root a folder of images, or data.source a name from "
+        "resnet-tl: No images were named: give data.root a folder or zip of images, or data.source a name from "
         "`resnet-tl data list`.\n"
     )
 

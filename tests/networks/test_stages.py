@@ -77,7 +77,7 @@ class Skipping(nn.Module):
 
 def test_a_skip_around_stages_is_found_even_when_the_head_is_zero():
     with pytest.raises(UserError, match="do not give its output"):
-        StagedNetwork("skipping", Skipping())
+        StagedNetwork("skipping", Skipping(), check_size=64)
 
 
 def test_weights_outside_all_stages_are_found():
@@ -256,3 +256,8 @@ def test_building_a_network_draws_nothing_for_its_check(network):
     state = torch.get_rng_state()
     StagedNetwork("resnet20", body)
     assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_a_network_whose_outputs_overflow_is_refused():
+    with pytest.raises(UserError, match="'resnet2000' has too many layers"):
+        create_network("resnet2000", num_classes=2)

@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 from resnet_tl.bundle import Bundle, write_bundle
 from resnet_tl.data.preprocessing import Preprocessing
 from resnet_tl.errors import UserError
-from resnet_tl.networks import create_network
+from resnet_tl.networks import IMAGENET_RESNETS, create_network
 from resnet_tl.networks.weights import BUILT_IN, IMAGENET_MEAN, load_weights
 
 CLASSES = ("ants", "bees", "wasps")
@@ -50,6 +50,14 @@ def test_none_leaves_the_network_and_says_so():
     assert same(target, network(), head=True)
     assert (origin.source, origin.digest, origin.licence) == ("none", "", "")
     assert (origin.image_size, origin.crop_ratio, origin.mean) == (32, 1.0, IMAGENET_MEAN)
+
+
+@pytest.mark.parametrize(
+    ("name", "size"),
+    [("lenet5", 32), ("mnist_cnn", 28), ("mnist_two_branch", 28), ("resnet20v2", 32), ("resnet18", 224)],
+)
+def test_without_weights_images_have_the_size_that_the_network_was_made_for(name, size):
+    assert load_weights(network(name=name), "none").image_size == size
 
 
 def test_a_file_fills_the_backbone_and_not_the_head(file, donor):
@@ -147,6 +155,13 @@ def test_weights_of_another_network_change_nothing_and_the_network_is_guessed(tm
     assert same(target, network(), head=True)
 
 
+@pytest.mark.parametrize("name", ["lenet5", "mnist_two_branch", "resnet20v2"])
+def test_grey_weights_of_a_new_network_are_guessed_too(name, tmp_path):
+    save_file(network(name=name, in_chans=1).body.state_dict(), tmp_path / "other.safetensors")
+    with pytest.raises(UserError, match=f"not those of mnist_cnn.*look like {name}, so use --model.network {name}"):
+        load_weights(network(name="mnist_cnn", in_chans=1), str(tmp_path / "other.safetensors"))
+
+
 def test_missing_keys_are_listed(donor, tmp_path):
     state = {key: tensor for key, tensor in donor.body.state_dict().items() if not key.startswith("layer2.1.bn1.")}
     save_file(state, tmp_path / "holes.safetensors")
@@ -169,6 +184,16 @@ def test_the_first_convolution_is_adapted_to_other_channels(file, donor, in_chan
         assert torch.allclose(ours[:, 1], theirs[:, 1] * 3 / in_chans)
     assert len(origin.mean) == len(origin.std) == in_chans
     assert torch.equal(target.body.layer1[0].conv1.weight, donor.body.layer1[0].conv1.weight)
+
+
+def test_both_first_convolutions_of_two_branches_are_adapted(tmp_path):
+    donor = network(seed=1, name="mnist_two_branch")
+    save_file(donor.body.state_dict(), tmp_path / "rgb.safetensors")
+    target = network(name="mnist_two_branch", in_chans=1)
+    load_weights(target, str(tmp_path / "rgb.safetensors"))
+    for side in ("left", "right"):
+        ours, theirs = (getattr(n.body.branches1, side)[0].weight for n in (target, donor))
+        assert torch.allclose(ours, theirs.sum(1, keepdim=True))
 
 
 def test_metadata_of_a_safetensors_file_says_what_images_it_expects(donor, tmp_path):
@@ -236,9 +261,10 @@ def test_the_built_in_weights_are_the_default_of_resnet20():
     assert all(tensor.isfinite().all() for tensor in target.state_dict().values())
 
 
-def test_a_network_without_pretrained_weights_says_so():
-    with pytest.raises(UserError, match=r"no pretrained weights of resnet56; use --model\.weights none"):
-        load_weights(network(name="resnet56"), "default")
+@pytest.mark.parametrize("name", ["resnet56", "resnet14", "resnet20v2", "lenet5", "mnist_cnn", "mnist_two_branch"])
+def test_a_network_without_pretrained_weights_says_so(name):
+    with pytest.raises(UserError, match=f"no pretrained weights of {name}; use --model\\.weights none"):
+        load_weights(network(name=name), "default")
 
 
 def test_an_unknown_tag_is_refused_with_the_tags_that_there_are():
@@ -279,13 +305,51 @@ def test_a_resnets_default_weights_are_torchvisions_first(hub, tmp_path):
     assert (origin.image_size, origin.crop_ratio, origin.interpolation) == (224, 0.875, "bilinear")
 
 
-@pytest.mark.parametrize(
-    "name", ["resnet34", "resnet50", "resnet101", "resnet152", "resnext50_32x4d", "wide_resnet50_2"]
-)
+@pytest.mark.parametrize("name", IMAGENET_RESNETS)
 def test_timm_still_has_torchvisions_first_weights(name):
     import timm
 
     assert f"{name}.tv_in1k" in timm.list_pretrained(f"{name}.*")
+
+
+@pytest.mark.parametrize(
+    ("name", "suffix"),
+    [
+        ("resnet18", ".safetensors"),
+        ("resnet18", ".pth"),
+        ("resnext50_32x4d", ".safetensors"),
+        ("wide_resnet50_2", ".pth"),
+    ],
+)
+@torch.no_grad()
+def test_a_file_of_torchvision_gives_torchvisions_function(name, suffix, tmp_path):
+    import torchvision
+
+    torch.manual_seed(1)
+    theirs = getattr(torchvision.models, name)(weights=None)
+    for key, tensor in theirs.state_dict().items():
+        if key.endswith(("running_mean", "running_var")):
+            tensor.uniform_(0.5, 1.5)
+    file = tmp_path / f"torchvision{suffix}"
+    (save_file if suffix == ".safetensors" else torch.save)(theirs.state_dict(), file)
+    ours = create_network(name, num_classes=1000)
+    load_weights(ours, str(file))
+    ours.head.load_state_dict(theirs.fc.state_dict())
+    x = torch.randn(2, 3, 64, 64)
+    assert torch.allclose(ours.eval()(x), theirs.eval()(x), rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["resnext50_32x4d", "resnet18"])
+@torch.no_grad()
+def test_a_file_of_timm_gives_timms_function(name, tmp_path):
+    import timm
+
+    theirs = timm.create_model(name, num_classes=3)
+    save_file(theirs.state_dict(), tmp_path / "timm.safetensors")
+    ours = network(name=name)
+    load_weights(ours, str(tmp_path / "timm.safetensors"))
+    x = torch.randn(2, 3, 64, 64)
+    assert torch.equal(ours.eval().forward_stages(x), theirs.eval().forward_head(theirs.forward_features(x), True))
 
 
 def test_a_tag_brings_its_own_preprocessing(hub, tmp_path):

@@ -1,0 +1,95 @@
+"""What each stage of a network gives and costs: output shape, parameters, multiply-adds."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from resnet_tl.errors import UserError
+from resnet_tl.networks.stages import StagedNetwork
+
+
+@dataclass(frozen=True)
+class StageCost:
+    """One stage, or the head, for one image.
+
+    Args:
+        name: of the stage, or `head`.
+        output_shape: (C, H, W) of maps, (F,) of features; (2, C, H, W) of the maps of two branches.
+        parameters: numbers that are learnt.
+        multiply_adds: of convolutions, linear layers and attention; norms, activations and pools are not counted.
+    """
+
+    name: str
+    output_shape: tuple[int, ...]
+    parameters: int
+    multiply_adds: int
+
+
+def stage_costs(network: StagedNetwork, image_size: int) -> list[StageCost]:
+    """The cost of each stage in order, then of the head, for one square image; the network itself stays untouched.
+
+    Nothing is computed: a copy runs on the meta device.
+
+    Raises:
+        UserError: the network does not take images of this size.
+
+    Example:
+        >>> from resnet_tl.networks import create_network
+        >>> costs = stage_costs(create_network("resnet20", num_classes=10), image_size=32)
+        >>> costs[0]
+        StageCost(name='stem', output_shape=(16, 32, 32), parameters=464, multiply_adds=442368)
+    """
+    twin, x = on_meta(network, image_size)
+    parts: dict[str, nn.Module] = {name: twin.stage(name) for name in twin.stage_names} | {"head": twin.head}
+    costs = []
+    for name, part in parts.items():
+        with refusing_size(network, image_size), torch.no_grad(), FlopCounterMode(display=False) as counter:
+            x = part(x)
+        parameters = sum(parameter.numel() for parameter in part.parameters())
+        # A multiply-add is counted as two operations by torch, and as one in the papers.
+        costs.append(StageCost(name, shape_of(x), parameters, counter.get_total_flops() // 2))
+    return costs
+
+
+def on_meta(network: StagedNetwork, image_size: int) -> tuple[StagedNetwork, Any]:
+    """A copy of the network without data, in eval mode, and one such image for it."""
+    image = torch.empty(1, network.in_chans, image_size, image_size, device="meta")
+    return copy.deepcopy(network).to("meta", torch.float32).eval(), image
+
+
+@contextmanager
+def refusing_size(network: StagedNetwork, image_size: int) -> Iterator[None]:
+    """Makes a UserError of what a network raises when it is run on images that are too small or of another size."""
+    try:
+        yield
+    except Exception as error:  # whatever a layer raises on a shape
+        raise UserError(
+            f"The network '{network.name}' does not take images of {image_size} px; "
+            f"it was designed for {network.image_size}."
+        ) from error
+
+
+def shape_of(x: Tensor | tuple[Tensor, ...]) -> tuple[int, ...]:
+    """The shape for one image; a pair of maps of one shape is (2, C, H, W)."""
+    if isinstance(x, Tensor):
+        return tuple(x.shape[1:])
+    return (len(x), *x[0].shape[1:])
+
+
+def with_unit(count: int) -> str:
+    """`1.82 G`, `40.6 M`, `850 k`, `12`: three significant digits."""
+    for factor, unit in ((10**9, " G"), (10**6, " M"), (10**3, " k")):
+        # What would be rounded up to 1000 is given in the larger unit.
+        if count >= 0.9995 * factor:
+            value = count / factor
+            digits = 2 if value < 9.995 else 1 if value < 99.95 else 0
+            return f"{value:.{digits}f}{unit}"
+    return str(count)

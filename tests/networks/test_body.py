@@ -1,0 +1,53 @@
+import pytest
+from torch import nn
+
+from resnet_tl.errors import UserError
+from resnet_tl.networks import create_network
+
+
+def test_further_arguments_reach_an_own_network():
+    network = create_network("resnet20", 3, network_args={"shortcut": "projection"})
+    assert isinstance(network.body.layer2[0].downsample, nn.Sequential)
+
+
+def test_further_arguments_reach_a_network_of_timm():
+    network = create_network("resnet18", 3, network_args={"drop_path_rate": 0.1})
+    rates = [module.drop_prob for module in network.modules() if type(module).__name__ == "DropPath"]
+    assert max(rates) == pytest.approx(0.1)
+
+
+def test_none_and_an_empty_mapping_are_the_same():
+    plain, empty = (create_network("resnet20", 3, network_args=args) for args in (None, {}))
+    assert plain.state_dict().keys() == empty.state_dict().keys()
+
+
+@pytest.mark.parametrize(
+    ("name", "network_args", "reason"),
+    [
+        ("resnet20", {"shortcuts": "projection"}, r"no further argument 'shortcuts' .* Did you mean 'shortcut'\?"),
+        ("resnet20", {"shortcut": "option_c"}, "must be identity or projection"),
+        ("resnet20", {"shortcut": 3}, "must be identity or projection"),
+        ("resnet20", {"depth": 32}, r"no further argument 'depth' \(it takes shortcut\)"),
+        ("resnet20v2", {"shortcut": "projection"}, "it takes none"),
+        ("lenet5", {"dropout": 0.1}, "it takes none"),
+        ("mnist_cnn", {"dropout": 2}, "dropout probability has to be between 0 and 1"),
+        ("mnist_cnn", {"dropout": "much"}, "not supported"),
+        ("mnist_cnn", {"num_classes": 4}, "no further argument 'num_classes'"),
+        ("resnet18", {"bogus": 1}, "it has no argument 'bogus'"),
+        ("resnet18", {"num_classes": 4}, "'num_classes' is given by other options"),
+        ("resnet18", {"output_stride": 7}, ""),
+        ("resnet18", {"pretrained": True}, "use model.weights"),
+        ("resnet18", {"drop_rate": 0.1}, "use model.head_dropout"),
+        ("resnet18", {"global_pool": ""}, "cannot be cut into stages"),
+    ],
+)
+def test_a_wrong_argument_is_one_sentence_that_names_the_option(name, network_args, reason):
+    with pytest.raises(UserError, match=f"'{name}' cannot be built with model.network_args .*{reason}") as caught:
+        create_network(name, 3, network_args=network_args)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_wrong_name_is_not_blamed_on_the_arguments():
+    with pytest.raises(UserError, match="no network 'resnet5O'") as caught:
+        create_network("resnet5O", 3, network_args={"drop_path_rate": 0.1})
+    assert "network_args" not in str(caught.value)
