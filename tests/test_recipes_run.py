@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from resnet_tl.cli.main import main
@@ -52,3 +53,42 @@ def test_it_runs(recipe: Recipe, blobs: Path, tmp_path: Path, monkeypatch: pytes
         for key, value in given.get(section, {}).items():
             if key not in ("source", "schedule") and f"--{section}.{key}" not in flags and value != "auto":
                 assert resolved[section][key] == value
+
+
+SCHEDULES = {
+    "cifar10_paper": ("torch.optim.SGD", 0.1, 0.0001, "PiecewiseConstantLR", 128),
+    "cifar10_article": ("torch.optim.Adam", 0.001, 0.0002, "PiecewiseConstantLR", 32),
+    "cifar10_plateau": ("torch.optim.Adam", 0.001, 0.0002, "ReduceLROnPlateau", 32),
+}
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+@pytest.mark.parametrize("network", [recipe.name for recipe in RECIPES if recipe.name.startswith("cifar10_resnet")])
+def test_a_schedule_of_the_articles_goes_with_every_cifar_network(network: str, schedule: str, blobs: Path):
+    """Given after the network's recipe, it replaces all of that one's schedule and nothing else."""
+    from resnet_tl.cli.fit import split_recipes
+    from resnet_tl.cli.fit_parser import FitCLI
+
+    config = FitCLI(*split_recipes(["--recipe", network, "--recipe", schedule, "--data.root", str(blobs)])).config
+
+    optimizer, lr, weight_decay, scheduler, batch_size = SCHEDULES[schedule]
+    assert config.model.network == network.removeprefix("cifar10_")
+    assert config.model.label_smoothing == 0
+    assert config.optimizer.class_path == optimizer
+    assert (config.optimizer.init_args.lr, config.optimizer.init_args.weight_decay) == (lr, weight_decay)
+    assert config.lr_scheduler.class_path.endswith(scheduler)
+    assert "pct_start" not in config.lr_scheduler.init_args
+    assert config.data.batch_size == batch_size
+    assert config.trainer.precision == "32-true"
+
+
+def test_the_papers_schedule_ends_after_its_steps(blobs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    flags = ["--data.root", str(blobs), "--data.batch_size", "8", "--data.image_size", "16"]
+    flags += ["--lr_scheduler.milestones", "[2, 4]", "--trainer.max_steps", "5"]
+
+    assert main(["fit", "--recipe", "cifar10_paper", *flags]) == 0
+
+    history = pd.read_csv(tmp_path / "runs" / "cifar10_paper-1" / "metrics.csv")
+    assert history["step"].tolist() == [3, 5]
+    assert history["learning_rate"].tolist() == pytest.approx([0.01, 0.001])
