@@ -167,6 +167,13 @@ def test_the_table_of_defaults_is_that_of_the_program():
     assert table["augmentation"] == [mode.augmentation for mode in modes]
 
 
+def test_the_reference_of_recipes_is_that_of_the_program(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.syspath_prepend(ROOT / "docs")
+    from make_recipe_reference import PAGE, page
+
+    assert PAGE.read_text(encoding="utf-8") == page(), "run `python docs/make_recipe_reference.py`"
+
+
 def test_the_numbers_of_the_built_in_weights_are_those_in_the_file():
     from safetensors import safe_open
 

@@ -46,7 +46,7 @@ class FitCLI(LightningCLI):
         self.recipes = {str(path): load_recipe(path) for path in recipes}
         self.flags = flags
         _quiet()
-        # MLflow refuses the store that its logger and Lightning's have as default, a folder, unless it is told otherwise.
+        # MLflow refuses Lightning's default for its store, a folder, unless it is told otherwise.
         os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")
         super().__init__(
             ImageClassifier,

@@ -193,7 +193,8 @@ class ImageDataModule(L.LightningDataModule):
         if self.source is not None:
             return read_images(fetch(self.source))
         raise UserError(
-            "No images were named: give data.root a folder or zip of images, or data.source a name from `resnet-tl data list`."
+            "No images were named: give data.root a folder or zip of images, "
+            "or data.source a name from `resnet-tl data list`."
         )
 
     def _without_bad_images(self, index: ImageIndex, audit: Audit) -> tuple[ImageIndex, Audit]:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal
 
+from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
@@ -74,14 +76,14 @@ class PiecewiseConstantLR(LRScheduler):
             raise UserError(
                 f"PiecewiseConstantLR has {len(milestones)} milestones and {len(factors)} factors; it needs as many."
             )
-        if any(later <= earlier for earlier, later in zip(milestones, milestones[1:], strict=False)):
+        if any(later <= earlier for earlier, later in pairwise(milestones)):
             raise UserError(f"The milestones of PiecewiseConstantLR are {milestones}; they must rise.")
         self.milestones = milestones
         self.factors = factors
         self.interval = interval
         super().__init__(optimizer)
 
-    def get_lr(self) -> list[float]:
+    def get_lr(self) -> list[float | Tensor]:
         """The rate of each group now, a function of the count alone."""
         reached = sum(self.last_epoch >= milestone for milestone in self.milestones)
         factor = self.factors[reached - 1] if reached else 1.0

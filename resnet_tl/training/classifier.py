@@ -293,9 +293,7 @@ class ImageClassifier(L.LightningModule):
             images, target = self._mix(images, target)
         logits = self.network(images)
         weight = None if self._loss_weights is None else self._loss_weights.to(logits.device)
-        loss = classification_loss(
-            logits, target, weight, self.hparams["label_smoothing"], self.hparams["focal_gamma"]
-        )
+        loss = classification_loss(logits, target, weight, self.hparams["label_smoothing"], self.hparams["focal_gamma"])
         size = len(batch["row"])
         self.log(
             "train_loss", loss.detach(), on_step=True, on_epoch=True, prog_bar=True, batch_size=size, sync_dist=True

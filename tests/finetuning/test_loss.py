@@ -43,9 +43,7 @@ def test_an_easy_image_counts_less_beside_a_hard_one():
     logits = torch.tensor([[4.0, 0.0], [0.0, 0.5]], requires_grad=True)
     ratios = []
     for gamma in (0.0, 2.0):
-        (gradient,) = torch.autograd.grad(
-            classification_loss(logits, torch.tensor([0, 0]), focal_gamma=gamma), logits
-        )
+        (gradient,) = torch.autograd.grad(classification_loss(logits, torch.tensor([0, 0]), focal_gamma=gamma), logits)
         ratios.append((gradient[0].norm() / gradient[1].norm()).item())
 
     assert ratios[1] < ratios[0] / 50

@@ -412,7 +412,14 @@ def test_the_best_checkpoint_follows_the_monitor(fit: Fit, tmp_path: Path):
 
 @pytest.mark.parametrize(
     "settings",
-    [{"label_smoothing": 1.0}, {"head_dropout": -0.1}, {"warmup": 2.0}, {"focal_gamma": -1.0}, {"mixup": -1.0}, {"cutmix": float("nan")}],
+    [
+        {"label_smoothing": 1.0},
+        {"head_dropout": -0.1},
+        {"warmup": 2.0},
+        {"focal_gamma": -1.0},
+        {"mixup": -1.0},
+        {"cutmix": float("nan")},
+    ],
     ids=str,
 )
 def test_a_setting_out_of_range_is_refused_by_name(settings: dict[str, Any]):
