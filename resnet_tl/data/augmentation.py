@@ -10,7 +10,7 @@ from torchvision.transforms import v2
 
 from resnet_tl.data.preprocessing import Preprocessing
 
-Policy = Literal["none", "light", "standard", "trivial_augment", "shift_flip"]
+Policy = Literal["none", "light", "standard", "trivial_augment", "shift", "shift_flip"]
 POLICIES: tuple[str, ...] = get_args(Policy)
 
 
@@ -25,8 +25,8 @@ class Augmentation:
     Args:
         policy: `none`: the centre crop; `light`: random resized crop and horizontal flip; `standard`: light with
             colour and a small rotation; `trivial_augment`: light with TrivialAugmentWide (Müller and Hutter 2021,
-            arXiv 2103.10158); `shift_flip`: shifts by up to a tenth, the border repeated, and horizontal flip, as in
-            the CIFAR-10 articles.
+            arXiv 2103.10158); `shift`: shifts by up to a tenth, the border repeated, for what must not be flipped, such
+            as digits; `shift_flip`: shift with horizontal flip, as in the CIFAR-10 articles.
         preprocessing: gives the sizes and the interpolation.
         seed: the run's seed.
         random_erasing: the chance that a rectangle is painted over with the mean colour (Zhong et al. 2017,
@@ -72,8 +72,10 @@ def _transform(policy: Policy, preprocessing: Preprocessing) -> v2.Transform | N
         # Its colour operations are defined for one or three channels.
         trivial = v2.TrivialAugmentWide() if preprocessing.channels != 4 else v2.Identity()
         return v2.Compose([crop, flip, trivial])
-    if policy == "shift_flip":
+    if policy in ("shift", "shift_flip"):
         # A crop of the padded image: whole pixels need no interpolation, which would take five times as long.
         border = v2.Pad(max(1, round(size / 10)), padding_mode="edge")
-        return v2.Compose([preprocessing.centre, border, v2.RandomCrop(size), flip])
+        return v2.Compose(
+            [preprocessing.centre, border, v2.RandomCrop(size), *([flip] if policy == "shift_flip" else [])]
+        )
     raise ValueError(f"'{policy}' is not a policy; they are {', '.join(POLICIES)}.")

@@ -48,7 +48,7 @@ class ImageDataModule(L.LightningDataModule):
         source: a data set known by name: see `resnet-tl data list`.
         batch_size: images per step and process.
         augmentation: of training images: none, light (random resized crop, flip), standard (light, colour, rotation),
-            trivial_augment, or shift_flip (the CIFAR-10 articles).
+            trivial_augment, shift (for digits), or shift_flip (the CIFAR-10 articles).
         random_erasing: the chance, 0 to 1, that a rectangle of a training image is painted over.
         image_size: side of the network's input in pixels; default: what the network's weights were trained at, or
             the images' own size where they are small.

@@ -108,6 +108,15 @@ def test_shifts_move_the_picture_by_a_tenth_at_most() -> None:
     assert len(places) > 8
 
 
+def test_shift_flips_nothing() -> None:
+    image = torch.zeros((3, 28, 28), dtype=torch.uint8)
+    image[..., 14:] = 255
+    for row in range(40):
+        view = Augmentation("shift", preprocessing(), seed=0)(image, 0, row)
+        assert (view[..., 0] == 0).all()
+        assert (view[..., -1] == 255).all()
+
+
 def test_what_a_shift_uncovers_repeats_the_border() -> None:
     image = torch.zeros((1, 24, 24), dtype=torch.uint8)
     image[:, :, 0] = 200

@@ -319,8 +319,8 @@ def test_the_real_placeholder_among_the_ants_is_found(shared_data: Path) -> None
         ({"channels": 2}, "data.channels is '2'; it must be one of 1, 3, 4."),
         (
             {"augmentation": "standart"},
-            "data.augmentation is 'standart'; it must be one of none, light, standard, trivial_augment, shift_flip. "
-            "Did you mean 'standard'?",
+            "data.augmentation is 'standart'; it must be one of none, light, standard, trivial_augment, shift, "
+            "shift_flip. Did you mean 'standard'?",
         ),
         (
             {"sampler": "ballanced"},
