@@ -20,7 +20,7 @@ class Run:
 
     ========================  =====================================================================
     `recipe.yaml`             every setting, resolved; `resnet-tl fit --recipe RUN/recipe.yaml` repeats the run
-    `environment.json`        versions, machine, command
+    `environment.json`        versions, machine, command, digests of the recipes, images/s at prediction
     `data/index.csv`          path, label, split and group of every image; `data/skipped.csv` those left out
     `metrics.csv`             one line for each epoch
     `summary.json`            best epoch and its metrics
@@ -71,6 +71,10 @@ class Run:
         return self.path / "recipe.yaml"
 
     @property
+    def environment_file(self) -> Path:
+        return self.path / "environment.json"
+
+    @property
     def metrics_file(self) -> Path:
         return self.path / "metrics.csv"
 
@@ -90,6 +94,11 @@ class Run:
         import yaml
 
         return yaml.safe_load(self.recipe_file.read_text(encoding="utf-8"))
+
+    @property
+    def environment(self) -> dict[str, Any]:
+        """What the run depended on besides its recipe, and how fast it predicts there."""
+        return json.loads(self._written("environment.json", "its training did not begin").read_text(encoding="utf-8"))
 
     @cached_property
     def summary(self) -> dict[str, Any]:
@@ -114,7 +123,12 @@ class Run:
 
         file = self.predictions_file(split)
         if not file.is_file():
-            raise UserError(f"{self.path} has no predictions for the split '{split}'.")
+            mend = (
+                "; give data.test_fraction, or labelled images in ROOT/test, when it is trained"
+                if split == "test"
+                else ""
+            )
+            raise UserError(f"{self.path} has no predictions for the split '{split}'{mend}.")
         return read_predictions(file)
 
     @cached_property

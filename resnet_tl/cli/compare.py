@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -155,7 +156,9 @@ class _Fit:
         except (OSError, ValueError):
             environment = {}
         words = environment.get("command", [])[1:]
-        if words != self.words:
+        if [Path(word).stem if before == "--recipe" else word for before, word in pairwise(["", *words])] != [
+            self.name if before == "--recipe" else word for before, word in pairwise(["", *self.words])
+        ]:
             raise UserError(f"{self.folder} was trained by another command (`{' '.join(words)}`); {mend}.")
         if list(environment.get("recipes", {}).values()) != [file_digest(find_recipe(self.recipe))]:
             raise UserError(f"{self.folder} was trained by another version of the recipe {self.recipe}; {mend}.")

@@ -189,6 +189,11 @@ class FitCLI(LightningCLI):
             return fit(self.model, self.datamodule, self.trainer, self.recorder, self.best)
         except MisconfigurationException as error:
             raise UserError(plain(str(error))) from error
+        except Exception as error:
+            # What a logger's service says, such as that nobody is logged in.
+            if type(error).__module__.split(".")[0] in ("wandb", "mlflow"):
+                raise UserError(f"trainer.logger: {plain(str(error))}") from error
+            raise
         except SystemExit:
             if self.trainer.interrupted:  # Lightning has made a Ctrl-C into an exit
                 raise KeyboardInterrupt from None

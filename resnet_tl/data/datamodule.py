@@ -11,6 +11,7 @@ import lightning as L
 import numpy as np
 import pandas as pd
 import torch
+from lightning.pytorch.trainer.states import TrainerFn
 
 from resnet_tl.data.audit import Audit, audit_images, usable_cores
 from resnet_tl.data.augmentation import Augmentation, Policy
@@ -25,6 +26,7 @@ from resnet_tl.data.loader import (
     evaluation_batches,
     training_batches,
 )
+from resnet_tl.data.pixel_cache import CAPACITY, PixelCache
 from resnet_tl.data.preprocessing import Preprocessing, ResizeRule
 from resnet_tl.data.splits import assign_splits
 from resnet_tl.errors import UserError, nearest
@@ -110,6 +112,7 @@ class ImageDataModule(L.LightningDataModule):
         self.skipped: dict[str, str] = {}
         self.preprocessing: Preprocessing | None = None
         self._loaders: list[ImageLoader] = []
+        self._caches: dict[Preprocessing, PixelCache] = {}
         self._check_words()
         self._check_numbers()
 
@@ -231,6 +234,7 @@ class ImageDataModule(L.LightningDataModule):
         for loader in self._loaders:
             loader.close()
         self._loaders.clear()
+        self._caches.clear()
 
     # From an index to batches.
 
@@ -290,8 +294,17 @@ class ImageDataModule(L.LightningDataModule):
             # Beside a training step on the CPU, decoding threads beat processes (docs/performance.md).
             on_cpu = self.trainer is None or self.trainer.strategy.root_device.type == "cpu"
             workers = 0 if on_cpu else min(8, cpus - 1)
-        # Each worker process would keep images of its own.
-        samples = ImageSamples(self._index, self._preprocessing, augmentation, keeps_pixels=not workers)
+        samples = ImageSamples(self._index, self._preprocessing, augmentation, self._pixels(workers))
         loader = ImageLoader(samples, batches, epoch, workers=workers, threads=min(8, cpus))
         self._loaders.append(loader)
         return loader
+
+    def _pixels(self, workers: int) -> PixelCache | None:
+        """The memory that training and validation share during a fit; other passes see each image once.
+
+        Worker processes would each keep images of their own.
+        """
+        if workers or not (self.trainer and self.trainer.state.fn == TrainerFn.FITTING):
+            return None
+        capacity = CAPACITY // self.trainer.num_devices
+        return self._caches.setdefault(self._preprocessing, PixelCache(capacity))

@@ -76,7 +76,7 @@ class ImageSamples(Dataset["Batch | BadImage"]):
         index: gives the files and labels.
         preprocessing: from decoded pixels to the network's input.
         augmentation: of training views; without it a view is the centre crop.
-        keeps_pixels: whether stored images stay in memory for the next epoch.
+        cache: keeps stored images in memory for the next epoch.
     """
 
     def __init__(
@@ -84,16 +84,19 @@ class ImageSamples(Dataset["Batch | BadImage"]):
         index: ImageIndex,
         preprocessing: Preprocessing,
         augmentation: Augmentation | None = None,
-        keeps_pixels: bool = False,
+        cache: PixelCache | None = None,
     ) -> None:
         self.index = index
         self.labels = index.labels
         self.preprocessing = preprocessing
         self.augmentation = augmentation
-        self.stored = PixelCache(self._stored) if keeps_pixels else self._stored
+        self.cache = cache
 
-    def _stored(self, row: int) -> torch.Tensor:
+    def stored(self, row: int) -> torch.Tensor:
         """The stored image (C, h, w) uint8 of a row; safe to call from threads."""
+        return self.cache(row, self._decoded) if self.cache else self._decoded(row)
+
+    def _decoded(self, row: int) -> torch.Tensor:
         return self.preprocessing.store(decode(self.index.path(row), self.preprocessing.channels))
 
     def view(self, stored: torch.Tensor, row: int, view: int) -> torch.Tensor:

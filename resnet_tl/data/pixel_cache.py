@@ -17,20 +17,19 @@ class PixelCache:
     Decoding is a pure function of the row, so that what is remembered can change no result.
 
     Args:
-        make: decodes and resizes the image of a row.
         capacity: in bytes of pixels; the rows that do not fit are made anew each time.
     """
 
-    def __init__(self, make: Callable[[int], torch.Tensor], capacity: int = CAPACITY) -> None:
-        self.make = make
+    def __init__(self, capacity: int = CAPACITY) -> None:
         self.free = capacity
         self.images: dict[int, torch.Tensor] = {}
         self.lock = Lock()
 
-    def __call__(self, row: int) -> torch.Tensor:
+    def __call__(self, row: int, make: Callable[[int], torch.Tensor]) -> torch.Tensor:
+        """The image of a row, which `make` decodes and resizes where it is not kept."""
         image = self.images.get(row)
         if image is None:
-            image = self.make(row)
+            image = make(row)
             with self.lock:
                 if image.nbytes <= self.free and row not in self.images:
                     self.images[row] = image

@@ -58,11 +58,11 @@ class Group:
 
     @property
     def training_seconds(self) -> float | None:
-        return self._mean(lambda run: run.summary["seconds"]["training"])
+        return self._mean(lambda run: run.history["seconds"].sum())
 
     @property
     def images_per_second(self) -> float | None:
-        return self._mean(lambda run: run.summary["prediction_images_per_second"])
+        return self._mean(lambda run: run.environment["prediction_images_per_second"])
 
     def _mean(self, fact: Callable[[Run], Any]) -> float | None:
         """The mean over the runs; None when one of them, of an older version, did not record the fact."""
@@ -278,7 +278,7 @@ def _without_seeds(settings: Any) -> Any:
 def _names(groups: Sequence[Sequence[Run]]) -> list[str]:
     """The shortest of three ways to name each group that tells it from all others."""
     ways = [
-        [runs[0].path.name if len(runs) == 1 else re.sub(r"-(seed)?\d+$", "", runs[0].path.name) for runs in groups],
+        [_common_name(runs) for runs in groups],
         [" + ".join(run.path.name for run in runs) for runs in groups],
         [" + ".join(str(run.path) for run in runs) for runs in groups],
     ]
@@ -287,3 +287,10 @@ def _names(groups: Sequence[Sequence[Run]]) -> list[str]:
         unique = [name for name, way in zip(choices, ways, strict=True) if way.count(name) == 1]
         names.append(unique[0] if unique else choices[-1])
     return names
+
+
+def _common_name(runs: Sequence[Run]) -> str:
+    """`cats` for cats-seed0 and cats-seed1; the names of all where they share none."""
+    names = [run.path.name for run in runs]
+    stripped = {re.sub(r"-(seed)?\d+$", "", name) for name in names}
+    return stripped.pop() if len(names) > 1 and len(stripped) == 1 else " + ".join(names)

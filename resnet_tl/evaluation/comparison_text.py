@@ -47,7 +47,7 @@ def method(comparison: Comparison) -> str:
         + ". NLL in nats. p: McNemar's exact test, two-sided"
         + (", of runs with the same seed, the largest" if several else "")
         + (f", adjusted by Holm for {len(comparison.pairs)} pairs" if len(comparison.pairs) > 1 else "")
-        + "."
+        + ". Training time includes the validation after each epoch."
         + (
             " Images needed: for a power of 80 % (Connor 1987)."
             if any(p.images_needed for p in comparison.pairs)

@@ -78,6 +78,8 @@ class PiecewiseConstantLR(LRScheduler):
             )
         if any(later <= earlier for earlier, later in pairwise(milestones)):
             raise UserError(f"The milestones of PiecewiseConstantLR are {milestones}; they must rise.")
+        if min([*milestones, *factors], default=0) < 0:
+            raise UserError("The milestones and factors of PiecewiseConstantLR must be 0 or more.")
         self.milestones = milestones
         self.factors = factors
         self.interval = interval

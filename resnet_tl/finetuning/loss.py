@@ -27,13 +27,13 @@ def classification_loss(
     if not focal_gamma:
         return F.cross_entropy(logits, target, weight=weight, label_smoothing=label_smoothing)
     log_p = logits.float().log_softmax(dim=1)
-    if target.ndim == 1:
+    total: Tensor | int = len(logits)
+    if target.ndim == 1:  # then torch takes the mean weighted by the labels' weights
+        total = total if weight is None else weight[target].sum()
         target = F.one_hot(target, logits.shape[1])
-    target = target.to(log_p.dtype)
+    target = (1 - label_smoothing) * target + label_smoothing / logits.shape[1]
     if weight is not None:
         target = target * weight
-    total = target.sum()
-    target = (1 - label_smoothing) * target + label_smoothing * target.sum(dim=1, keepdim=True) / logits.shape[1]
     # Where p is 1 the slope of a root would be infinite.
     doubt = (1 - log_p.exp()).clamp_min(torch.finfo(log_p.dtype).eps)
     return -(target * doubt**focal_gamma * log_p).sum() / total

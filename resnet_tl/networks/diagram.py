@@ -81,13 +81,15 @@ def draw_network(network: StagedNetwork, image_size: int, path: str | Path) -> N
     stack.add(Row("logits", (), costs[-1].output_shape), END)
     # Text of an SVG stays text, and two drawings of one network are the same file.
     with replacing(path) as temporary, rc_context({"svg.fonttype": "none", "svg.hashsalt": "resnet-tl"}):
-        metadata = {"Date": None} if path.suffix == ".svg" else None
-        figure.savefig(temporary, format=path.suffix[1:], dpi=DOTS_PER_INCH, facecolor="white", metadata=metadata)
+        metadata = {"Date": None} if path.suffix.lower() == ".svg" else None
+        figure.savefig(
+            temporary, format=path.suffix[1:].lower(), dpi=DOTS_PER_INCH, facecolor="white", metadata=metadata
+        )
 
 
 def check_suffix(path: Path) -> None:
     """Raises UserError unless it is that of a PNG or SVG."""
-    if path.suffix not in SUFFIXES:
+    if path.suffix.lower() not in SUFFIXES:
         raise UserError(f"A diagram is a .png or .svg file, but {path} was given.")
 
 

@@ -19,7 +19,7 @@ class LeNet5(nn.Sequential):
     radial basis functions. Widths and kernels are the paper's. With 10 classes it has 61,706 parameters for grey
     images and 62,006 for RGB.
 
-    Takes images (N, in_chans, H, W) from 32 x 32 on: an average pool brings the maps to 5 x 5, which changes nothing
+    Takes images (N, in_chans, H, W) from 16 x 16 on: an average pool brings the maps to 5 x 5, which changes nothing
     at 32 px.
 
     Args:

@@ -134,11 +134,16 @@ class StagedNetwork(nn.Module):
         self.eval()
         try:
             of_body, of_stages = self.body(x), self(x)
+            if not of_body.isfinite().all():
+                # Before training a BatchNorm in eval mode holds nothing back: over hundreds of blocks the values grow.
+                inputs.clear()
+                self.double()
+                of_body, of_stages = self.body(x.double()), self(x.double())
         except Exception as error:  # a wrong order of modules can raise anything
             raise _not_a_chain(self.name, "its parts cannot be run one after the other") from error
         finally:
             hook.remove()
-            self.train()
+            self.train().float()
         if not of_body.isfinite().all():
             raise UserError(f"The network '{self.name}' has too many layers: before training its outputs overflow.")
         if len(inputs) != 2 or not (_same(*inputs) and _same(of_body, of_stages)):

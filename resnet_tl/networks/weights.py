@@ -6,7 +6,7 @@ import hashlib
 import json
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +56,7 @@ class _Found:
     source: str
     facts: Mapping[str, Any]
     classes: tuple[str, ...] = ()
+    network_args: Mapping[str, Any] = field(default_factory=dict)
 
 
 def load_weights(
@@ -164,7 +165,8 @@ def _in_bundle(name: str, path: Path, weights: str) -> _Found:
         "crop_pct": seen.crop_size / seen.storage_size,
         "interpolation": seen.interpolation,
     }
-    return _Found(bundle.weights_file, weights, facts, bundle.classes)
+    arguments = bundle.network.get("network_args") or {}
+    return _Found(bundle.weights_file, weights, facts, bundle.classes, arguments)
 
 
 def _fetch_weights(repository: str, filename: str | None = None) -> Path:
@@ -249,6 +251,7 @@ def _fill(network: StagedNetwork, tensors: dict[str, Tensor], found: _Found, kee
         raise UserError(
             f"The weights {found.source} are not those of {network.name}: {counts} ({', '.join(wrong[:3])}"
             + (", ...)" if len(wrong) > 3 else ")")
+            + (f"; they were trained with model.network_args {dict(found.network_args)}" if found.network_args else "")
             + (f"; they look like {guess}, so use --model.network {guess}." if guess else ".")
         )
     if keeps_head and own_head == {key: tensor.shape for key, tensor in head.items()}:

@@ -29,6 +29,7 @@ from resnet_tl.finetuning.defaults import defaults_for
 from resnet_tl.finetuning.loss import classification_loss
 from resnet_tl.finetuning.modes import Mode, Phase, Schedule, check_frozen, digest
 from resnet_tl.networks import create_network
+from resnet_tl.networks.cost import stage_costs
 from resnet_tl.networks.stages import StagedNetwork
 from resnet_tl.networks.weights import WeightsOrigin, load_weights
 from resnet_tl.training.choices import choose_backbone_lr_factor, choose_network, choose_preprocessing
@@ -71,7 +72,7 @@ class ImageClassifier(L.LightningModule):
     def __init__(
         self,
         network: str = "auto",
-        network_args: dict | None = None,
+        network_args: dict[str, Any] | None = None,
         weights: str = "default",
         mode: Mode = "all",
         trainable_stages: int = 1,
@@ -160,6 +161,7 @@ class ImageClassifier(L.LightningModule):
         self.origin = load_weights(self.network, self.hparams["weights"], classes=data.classes)
         self.preprocessing, choices = choose_preprocessing(data, self.origin)
         self.resolved.update(choices)
+        stage_costs(self.network, self.preprocessing.size)  # refuses images that are too small for it
         self.network.freeze(self._frozen_at(0))
 
     def _check_classes(self, classes: Sequence[str], whose: str) -> None:

@@ -88,10 +88,11 @@ def _write(
             "parameters": sum(stage.parameters for stage in cost),
             "multiply_adds": sum(stage.multiply_adds for stage in cost),
         },
-        "seconds": {"training": round(float(run.history["seconds"].sum()), 3)},
-        "prediction_images_per_second": round(model.images_per_second["val"], 1),
         "bundle_digest": bundle.digest,
     }
+    # How fast it was is a fact about the machine: the summary is the same wherever the recipe is run again.
+    facts = run.environment | {"prediction_images_per_second": round(model.images_per_second["val"], 1)}
+    write_text(run.environment_file, json.dumps(facts, indent=2) + "\n")
     write_text(run.path / "summary.json", json.dumps(summary, indent=2) + "\n")
 
 

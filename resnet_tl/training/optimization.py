@@ -11,7 +11,7 @@ from torch.optim import Optimizer
 
 from resnet_tl.errors import UserError
 from resnet_tl.finetuning.defaults import ModeDefaults
-from resnet_tl.finetuning.learning_rate import WarmupCosine, warmup_cosine
+from resnet_tl.finetuning.learning_rate import PiecewiseConstantLR, WarmupCosine, warmup_cosine
 from resnet_tl.finetuning.modes import Schedule
 from resnet_tl.finetuning.parameter_groups import parameter_groups
 from resnet_tl.networks.stages import StagedNetwork
@@ -80,7 +80,11 @@ def make_scheduler(
         raise UserError(f"The learning-rate scheduler cannot be made: {error}.") from error
     return {
         "scheduler": scheduler,
-        "interval": getattr(scheduler, "interval", "step" if name in STEPPED_EVERY_BATCH else "epoch"),
+        "interval": scheduler.interval
+        if isinstance(scheduler, PiecewiseConstantLR)
+        else "step"
+        if name in STEPPED_EVERY_BATCH
+        else "epoch",
         # An epoch without validation has no metric to look at.
         "frequency": (trainer.check_val_every_n_epoch or 1) if name == "ReduceLROnPlateau" else 1,
         "monitor": arguments.get("monitor", monitor),

@@ -75,7 +75,7 @@ class RunRecorder(L.Callback):
         data = trainer.datamodule  # type: ignore[attr-defined]
         write_text(self.run.recipe_file, self.recipe(pl_module))
         facts = environment(trainer) | {"recipes": {path.stem: file_digest(path) for path in self.recipes}}
-        write_text(self.run.path / "environment.json", json.dumps(facts, indent=2) + "\n")
+        write_text(self.run.environment_file, json.dumps(facts, indent=2) + "\n")
         self._write_data_facts(data)
         with replacing(self.run.figure("augmented")) as file:
             title = f"Training images as the network sees them: augmentation {data.augmentation}"

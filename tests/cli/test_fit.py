@@ -224,6 +224,27 @@ def test_mlflow_keeps_settings_and_metrics_in_its_local_store(fitted, tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["mlruns", "runs"]
 
 
+@pytest.mark.parametrize(
+    "flags",
+    [["--model.network_args.dropout", "0.2"], ["--model.network_args", "{dropout: 0.2}"]],
+    ids=["dotted", "mapping"],
+)
+def test_arguments_of_the_network_are_numbers_when_they_look_like_it(configure, flags):
+    cli = configure("--model.network", "mnist_cnn", "--model.weights", "none", *flags)
+
+    assert cli.model.hparams["network_args"] == {"dropout": 0.2}
+
+
+def test_images_too_small_for_the_network_are_refused_before_training(command, blobs, tmp_path):
+    flags = ["--data.image_size", "12", "--model.network", "lenet5", "--model.weights", "none"]
+    code, _, err = command("fit", "--data.root", blobs, *flags)
+
+    assert (code, err) == (
+        2,
+        "resnet-tl: The network 'lenet5' does not take images of 12 px; it was designed for 32.\n",
+    )
+
+
 # Runs.
 
 

@@ -212,6 +212,23 @@ def test_under_a_trainer_each_epoch_has_its_own_order_and_views(blobs: Path, tra
     assert model.validated == data.index.rows("val").tolist() * 2
 
 
+def test_pixels_are_kept_during_a_fit_and_not_longer(blobs: Path, trainer) -> None:
+    module = ImageDataModule(blobs, batch_size=8, image_size=16, workers=0)
+    kept: list[int] = []
+
+    class Looks(L.Callback):
+        def on_train_epoch_end(self, *args) -> None:
+            (cache,) = module._caches.values()  # training and validation share it
+            kept.append(len(cache.images))
+
+    fitting, model = trainer(max_epochs=1, num_sanity_val_steps=0, callbacks=[Looks()]), Watching()
+    fitting.fit(model, module)
+    assert kept == [24 + 13]
+    assert not module._caches
+    fitting.validate(model, module, verbose=False)
+    assert not module._caches
+
+
 def test_one_data_module_serves_models_with_other_input_sizes(blobs: Path, trainer) -> None:
     data = ImageDataModule(blobs)
     for size in (16, 24):

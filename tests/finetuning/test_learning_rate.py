@@ -121,7 +121,13 @@ def test_a_resumed_schedule_goes_on_where_it_was():
 
 @pytest.mark.parametrize(
     ("milestones", "factors", "problem"),
-    [([1, 2], [0.1], "2 milestones and 1 factors"), ([3, 3], [0.1, 0.2], "must rise"), ([5, 1], [1, 1], "must rise")],
+    [
+        ([1, 2], [0.1], "2 milestones and 1 factors"),
+        ([3, 3], [0.1, 0.2], "must rise"),
+        ([5, 1], [1, 1], "must rise"),
+        ([-1], [1], "0 or more"),
+        ([1], [-1], "0 or more"),
+    ],
 )
 def test_lists_that_do_not_fit_are_refused(milestones: list[int], factors: list[float], problem: str):
     with pytest.raises(UserError, match=problem):

@@ -258,6 +258,15 @@ def test_building_a_network_draws_nothing_for_its_check(network):
     assert torch.equal(torch.get_rng_state(), state)
 
 
+@pytest.mark.parametrize("name", ["resnet1202", "resnet1001v2"])
+def test_a_network_of_a_thousand_layers_is_checked_too_and_stays_in_single_precision(name: str):
+    network = create_network(name, num_classes=2)
+
+    assert network.stage_names == ("stem", "stage1", "stage2", "stage3")
+    assert {tensor.dtype for tensor in network.parameters()} == {torch.float32}
+    assert network(torch.randn(2, 3, 8, 8)).isfinite().all()
+
+
 def test_a_network_whose_outputs_overflow_is_refused():
-    with pytest.raises(UserError, match="'resnet2000' has too many layers"):
-        create_network("resnet2000", num_classes=2)
+    with pytest.raises(UserError, match="'resnet6002' has too many layers"):
+        create_network("resnet6002", num_classes=2)

@@ -402,3 +402,13 @@ def test_real_imagenet_weights_load_and_recognise_their_network(shared_weights):
     assert target.body.layer4[1].bn2.running_mean.abs().sum() > 0
     with pytest.raises(UserError, match=r"look like resnet50, so use --model\.network resnet50"):
         load_weights(target, str(shared_weights / "resnet50_imagenet.safetensors"))
+
+
+def test_a_run_with_other_arguments_of_the_network_says_which(tmp_path: Path):
+    network = create_network("resnet20", 2, network_args={"shortcut": "projection"})
+    facts = {"name": "resnet20", "in_chans": 3, "network_args": {"shortcut": "projection"}}
+    preprocessing = Preprocessing(32, 32, 32)
+    write_bundle(Bundle(tmp_path, facts, ("a", "b"), preprocessing), network)
+
+    with pytest.raises(UserError, match=r"trained with model\.network_args \{'shortcut': 'projection'\}"):
+        load_weights(create_network("resnet20", 2), str(tmp_path))
