@@ -27,7 +27,6 @@ from resnet_tl.networks.stages import StagedNetwork
 from resnet_tl.networks.weights import BUILT_IN
 
 
-@torch.no_grad()
 def scale_residual_stream(body: CifarResNet, factor: float) -> None:
     """Multiplies what flows between the blocks by `factor`, and leaves the logits as they are."""
     for norm in (body.bn1, *(block.bn2 for block in body.modules() if isinstance(block, BasicBlock))):
@@ -40,7 +39,6 @@ def scale_residual_stream(body: CifarResNet, factor: float) -> None:
     body.fc.weight /= factor
 
 
-@torch.inference_mode()
 def features(network: StagedNetwork, data: ImageDataModule, split: str) -> torch.Tensor:
     """Features (N, F) of a split."""
     assert data.preprocessing is not None
@@ -49,7 +47,6 @@ def features(network: StagedNetwork, data: ImageDataModule, split: str) -> torch
     )
 
 
-@torch.inference_mode()
 def accuracy(network: StagedNetwork, data: ImageDataModule, split: str) -> float:
     """Share of the images of a split whose class is predicted."""
     logits = network.head(features(network, data, split))
@@ -79,6 +76,7 @@ def metadata(run: Run, data: str, preprocessing: Preprocessing, scale: float) ->
     }
 
 
+@torch.no_grad()
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path)
