@@ -29,6 +29,8 @@ def test_its_header_has_a_summary_and_its_command(recipe: Recipe):
     assert recipe.text.startswith("# ")
     assert 20 < len(recipe.summary) < 100
     assert any(f"resnet-tl fit --recipe {recipe.name}.yaml" in line for line in header)
+    assert any(line.startswith(("# Measured", "# Not run to the end here")) for line in header)
+    assert "HEADER" not in recipe.text
 
 
 @every_recipe
