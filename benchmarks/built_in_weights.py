@@ -1,18 +1,17 @@
-"""How good the built-in backbone is: makes its file from a finished run of `cifar10_resnet20`, and measures it.
+"""How good the built-in backbone is: makes its file from a finished run of `cifar10_backbone`, and measures it.
 
-    resnet-tl fit --recipe cifar10_resnet20.yaml --run runs/cifar10_resnet20
-    python benchmarks/built_in_weights.py runs/cifar10_resnet20 --data "CIFAR-10, lossy JPEG archive"
+    resnet-tl fit --recipe cifar10_backbone.yaml --run runs/cifar10_backbone
+    python benchmarks/built_in_weights.py runs/cifar10_backbone --data "CIFAR-10, lossy JPEG archive"
 
-The residual stream is multiplied by a power of two, so that the features have a deviation near 1 as those of ImageNet
-ResNets have; the function of the network stays the same. Then the weights are rounded to half precision, and validation
-and test accuracy are measured on the rounded ones. Prints the table of docs/weights.md.
+The residual stream is multiplied by `--scale`, and the function of the network stays the same: with larger features the
+head's default learning rate, made for the 512 and more features of ImageNet ResNets, serves these 64 as well. Then the weights are rounded to half precision, and
+validation and test accuracy are measured on the rounded ones. Prints the table of docs/weights.md.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import math
 import time
 from pathlib import Path
 
@@ -61,7 +60,7 @@ def metadata(run: Run, data: str, preprocessing: Preprocessing, scale: float) ->
     return {
         "network": run.bundle.network["name"],
         "classes": json.dumps(run.bundle.classes),
-        "recipe": "cifar10_resnet20",
+        "recipe": ", ".join(run.environment["recipes"]),
         "seed": str(recipe["seed"]),
         "epochs": str(recipe["trainer"]["max_epochs"]),
         "data": data,
@@ -81,6 +80,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path)
     parser.add_argument("--data", required=True, help="which images these were, for the file's metadata")
+    parser.add_argument("--scale", type=float, default=16.0)
     parser.add_argument("--output", type=Path, default=BUILT_IN / "resnet20_cifar10.safetensors")
     arguments = parser.parse_args()
     run = Run.open(arguments.run)
@@ -89,9 +89,8 @@ def main() -> None:
     data = ImageDataModule(**run.recipe["data"])
     data.preprocessing = run.bundle.preprocessing
     data.setup()
-    scale = 2.0 ** round(-math.log2(features(network, data, "val").std().item()))
     before = network.head(features(network, data, "val"))
-    scale_residual_stream(network.body, scale)
+    scale_residual_stream(network.body, arguments.scale)
     difference = (network.head(features(network, data, "val")) - before).abs().max().item()
     assert difference < 0.01, f"the scaled network gives other logits, by up to {difference}"
     tensors = {
@@ -99,7 +98,7 @@ def main() -> None:
     }
     assert all(tensor.isfinite().all() for tensor in tensors.values())
     network.body.load_state_dict({key: tensor.float() for key, tensor in tensors.items()}, strict=False)
-    facts = metadata(run, arguments.data, data.preprocessing, scale)
+    facts = metadata(run, arguments.data, data.preprocessing, arguments.scale)
     facts |= {f"{split}_accuracy": f"{accuracy(network, data, split):.4f}" for split in ("val", "test")}
     with replacing(arguments.output) as temporary:
         save_file({key: tensor.contiguous() for key, tensor in tensors.items()}, temporary, metadata=facts)
