@@ -4,8 +4,9 @@
     python benchmarks/built_in_weights.py runs/cifar10_backbone --data "CIFAR-10, lossy JPEG archive"
 
 The residual stream is multiplied by `--scale`, and the function of the network stays the same: with larger features the
-head's default learning rate, made for the 512 and more features of ImageNet ResNets, serves these 64 as well. Then the weights are rounded to half precision, and
-validation and test accuracy are measured on the rounded ones. Prints the table of docs/weights.md.
+head's default learning rate, made for the 512 and more features of ImageNet ResNets, serves these 64 as well. Then the
+weights are rounded to half precision, and validation and test accuracy are measured on the rounded ones. Prints the
+table of docs/weights.md.
 """
 
 from __future__ import annotations
