@@ -36,7 +36,7 @@ def whole_fit(
 @pytest.fixture(scope="module")
 def run(blobs: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     """Three epochs of which the last is not the best, since its rate is far too high."""
-    schedule = [{"mode": "head", "epochs": 2}, {"mode": "head", "lr": 100.0}]
+    schedule = [{"mode": "head", "epochs": 2}, {"mode": "all", "lr": 10.0}]
     return whole_fit(blobs, tmp_path_factory.mktemp("runs") / "fit-1", 3, schedule=schedule)
 
 
