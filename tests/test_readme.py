@@ -182,6 +182,6 @@ def test_the_numbers_of_the_built_in_weights_are_those_in_the_file():
     with safe_open(BUILT_IN / "resnet20_cifar10.safetensors", framework="pt") as file:
         metadata = file.metadata()
     table = dict(re.findall(r"^\| ([\w ]+) \| (.+) \|$", (ROOT / "docs" / "weights.md").read_text(), re.M))
-    for name in ("seed", "epochs", "validation accuracy", "test accuracy"):
+    for name in ("seed", "epochs", "date", "validation accuracy", "test accuracy"):
         assert table[name] == metadata[name.replace("validation", "val").replace(" ", "_")], name
     assert table["licence"] == metadata["licence"]
