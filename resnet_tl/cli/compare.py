@@ -156,13 +156,16 @@ class _Fit:
         except (OSError, ValueError):
             environment = {}
         words = environment.get("command", [])[1:]
-        if [Path(word).stem if before == "--recipe" else word for before, word in pairwise(["", *words])] != [
-            self.name if before == "--recipe" else word for before, word in pairwise(["", *self.words])
-        ]:
+        if _by_name(words) != _by_name(self.words):
             raise UserError(f"{self.folder} was trained by another command (`{' '.join(words)}`); {mend}.")
         if list(environment.get("recipes", {}).values()) != [file_digest(find_recipe(self.recipe))]:
             raise UserError(f"{self.folder} was trained by another version of the recipe {self.recipe}; {mend}.")
         return True
+
+
+def _by_name(words: list[str]) -> list[str]:
+    """A command in which `cats`, `cats.yaml` and `my/cats.yaml` are one recipe: its digest is compared besides."""
+    return [Path(word).stem if before == "--recipe" else word for before, word in pairwise(["", *words])]
 
 
 def _train(arguments: argparse.Namespace, flags: list[str]) -> tuple[dict[str, list[Run]], int]:

@@ -102,6 +102,15 @@ def test_other_work_is_not_taken_for_it(command, again, blobs, spoil, more, sent
     assert err.count("\n") == 1
 
 
+def test_a_recipe_may_be_spelled_otherwise_the_next_time(command, again, blobs):
+    words = [word.replace("head.yaml", "./head.yaml") for word in by_recipes(blobs)]
+
+    code, out, _ = command(*words)
+
+    assert code == 0
+    assert "runs/head-seed0 is trained already (1 of 2)" in out
+
+
 def test_a_fit_that_fails_ends_the_comparison_with_its_exit_code(command, again, blobs):
     shutil.rmtree(again / "runs" / "all-seed0")
     (again / "all.yaml").write_text("model: {netwrk: resnet20}")
