@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import sys
 from collections.abc import Iterator
@@ -11,6 +10,7 @@ from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
 
+from resnet_tl.cache import cache_root
 from resnet_tl.data.archive import unpack
 from resnet_tl.data.download import discard, download
 from resnet_tl.errors import UserError, nearest
@@ -130,20 +130,9 @@ SOURCES: dict[str, DataSource] = {
 }
 
 
-def cache_folder() -> Path:
-    """Where resnet-tl keeps what it fetched: $RESNET_TL_CACHE, else the platform's place for caches."""
-    if chosen := os.environ.get("RESNET_TL_CACHE"):
-        return Path(chosen).expanduser()
-    if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local") / "resnet-tl"
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches" / "resnet-tl"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "resnet-tl"
-
-
 def root_of(name: str, folder: Path | None = None) -> Path:
     """Where `fetch` puts (or finds) a data set: `folder/name`, by default `data/name` in the cache folder."""
-    return (cache_folder() / "data" if folder is None else Path(folder)) / name
+    return (cache_root() / "data" if folder is None else Path(folder)) / name
 
 
 def is_present(name: str, folder: Path | None = None) -> bool:

@@ -11,8 +11,8 @@ from pathlib import Path, PurePath
 
 import pandas as pd
 
+from resnet_tl.cache import cache_root
 from resnet_tl.data.archive import unpacked
-from resnet_tl.data.catalog import cache_folder
 from resnet_tl.data.index import UNLABELLED, ImageIndex
 from resnet_tl.data.tables import SPLIT_OF, from_csv, from_table, make_index, number_classes, paths_in_csv, relative
 from resnet_tl.errors import UserError, nearest
@@ -92,7 +92,7 @@ def located(path: str | Path) -> Path:
     """
     path = _existing(path)
     if path.suffix.lower() == ".zip" and path.is_file():
-        return unpacked(path, cache_folder().absolute() / "unpacked")
+        return unpacked(path, cache_root().absolute() / "unpacked")
     return path
 
 

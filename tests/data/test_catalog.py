@@ -20,7 +20,7 @@ import torchvision
 from PIL import Image
 
 from resnet_tl.data import catalog, download, sample
-from resnet_tl.data.catalog import SOURCES, cache_folder, fetch, is_present, root_of
+from resnet_tl.data.catalog import SOURCES, fetch, is_present, root_of
 from resnet_tl.data.layouts import read_images
 from resnet_tl.errors import UserError
 
@@ -374,18 +374,6 @@ def test_a_folder_that_cannot_be_made_is_one_sentence(tmp_path):
 def test_the_cache_folder_follows_the_environment(monkeypatch, tmp_path):
     monkeypatch.setenv("RESNET_TL_CACHE", str(tmp_path))
     assert root_of("hymenoptera") == tmp_path / "data" / "hymenoptera"
-
-
-@pytest.mark.parametrize(
-    ("platform", "expected"),
-    [("linux", ".cache/resnet-tl"), ("darwin", "Library/Caches/resnet-tl"), ("win32", "AppData/Local/resnet-tl")],
-)
-def test_the_cache_folder_is_the_platforms_own(monkeypatch, tmp_path, platform, expected):
-    for name in ("RESNET_TL_CACHE", "XDG_CACHE_HOME", "LOCALAPPDATA"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(Path, "home", lambda: tmp_path)
-    monkeypatch.setattr(catalog.sys, "platform", platform)
-    assert cache_folder() == tmp_path / expected
 
 
 def test_the_catalog_imports_nothing_heavy():
