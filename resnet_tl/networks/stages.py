@@ -40,6 +40,7 @@ class StagedNetwork(nn.Module):
         self.in_chans = in_chans
         self.body = body
         self.frozen: frozenset[str] = frozenset()
+        self.convolutions_with_norm: tuple[tuple[str, str], ...] = ()
         self.head_path, self.num_features = _find_head(body, name)
         self._paths = _find_stages(body, self.head_path)
         self.stage_names = tuple(self._paths)
@@ -59,12 +60,16 @@ class StagedNetwork(nn.Module):
 
     def stage(self, name: str) -> nn.Sequential:
         """The modules of one stage in order: a view on the body, not a copy."""
+        return nn.Sequential(*(self.body.get_submodule(path) for path in self.paths(name)))
+
+    def paths(self, name: str) -> tuple[str, ...]:
+        """Where in the body the modules of a stage are, in order."""
         if name not in self._paths:
             raise UserError(
                 f"The network '{self.name}' has no stage '{name}'; its stages are {', '.join(self.stage_names)}."
                 + nearest(name, self.stage_names)
             )
-        return nn.Sequential(*(self.body.get_submodule(path) for path in self._paths[name]))
+        return self._paths[name]
 
     def forward(self, x: Tensor) -> Tensor:
         """Images (N, in_chans, H, W) -> logits (N, classes)."""
@@ -133,7 +138,8 @@ class StagedNetwork(nn.Module):
         hook = self.head.register_forward_pre_hook(lambda _, args: inputs.append(args[0]))
         self.eval()
         try:
-            of_body, of_stages = self.body(x), self(x)
+            self.convolutions_with_norm, of_body = _trace(self.body, x)
+            of_stages = self(x)
             if not of_body.isfinite().all():
                 # Before training a BatchNorm in eval mode holds nothing back: over hundreds of blocks the values grow.
                 inputs.clear()
@@ -216,6 +222,50 @@ def _open(module: nn.Module, targets: Collection[str], prefix: str = "") -> Iter
 def _has_matrices(module: nn.Module) -> bool:
     """Whether it holds convolutions or linear layers, unlike a norm, an activation or a pool."""
     return any(parameter.ndim > 1 for parameter in module.parameters())
+
+
+def _trace(body: nn.Module, x: Tensor) -> tuple[tuple[tuple[str, str], ...], Tensor]:
+    """Paths of each convolution whose output goes into a BatchNorm and nowhere else, with that BatchNorm's; the output.
+
+    Autograd's graph knows where a result goes, whatever lies between two modules.
+    """
+    outputs: dict[str, Any] = {}  # path -> what autograd knows of the convolution's output
+    inputs: dict[str, Any] = {}
+    calls: Counter[str] = Counter()
+    hooks = []
+
+    def note(path: str, module: nn.Module) -> None:
+        def hook(module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
+            calls[path] += 1
+            outputs[path] = output.grad_fn
+
+        def before(module: nn.Module, args: tuple[Tensor, ...]) -> None:
+            calls[path] += 1
+            inputs[path] = args[0].grad_fn
+
+        is_norm = isinstance(module, nn.BatchNorm2d)
+        hooks.append(module.register_forward_pre_hook(before) if is_norm else module.register_forward_hook(hook))
+
+    for path, module in body.named_modules():
+        if type(module) is nn.Conv2d or (isinstance(module, nn.BatchNorm2d) and module.running_var is not None):
+            note(path, module)
+    try:
+        with torch.enable_grad():
+            output = body(x)
+    finally:
+        for handle in hooks:
+            handle.remove()
+    uses: Counter[Any] = Counter()
+    todo, seen = [output.grad_fn], {output.grad_fn}
+    while todo:
+        for following, _ in todo.pop().next_functions:
+            uses[following] += 1
+            if following is not None and following not in seen:
+                seen.add(following)
+                todo.append(following)
+    producers = {node: path for path, node in outputs.items() if calls[path] == 1 and uses[node] == 1}
+    pairs = tuple((producers[node], path) for path, node in inputs.items() if calls[path] == 1 and node in producers)
+    return pairs, output.detach()
 
 
 def _tensors(module: nn.Module) -> Iterator[Tensor]:

@@ -1,0 +1,192 @@
+"""The activation cache: what the frozen stages give for each image and view, computed once and kept."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeAlias, get_args
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from resnet_tl import cache
+from resnet_tl.networks.frozen import Activation
+
+ActivationCacheMode = Literal["auto", "on", "off"]
+ACTIVATION_CACHE_MODES: tuple[str, ...] = get_args(ActivationCacheMode)
+ON_DEVICE = 256 << 20
+"""A table up to this many bytes is held by the device that trains."""
+SPECS = "specs.json"
+Compute: TypeAlias = Callable[[np.ndarray], Iterable[tuple[np.ndarray, Activation]]]
+
+
+@dataclass(frozen=True)
+class ActivationSpec:
+    """One tensor of what the frozen stages give for one image.
+
+    Args:
+        shape: (C, H, W) of maps, kept in the order (H, W, C) as channels_last tensors are; (F,) of features.
+        dtype: torch's name, such as `bfloat16`: the type it was computed in, so that nothing is lost.
+    """
+
+    shape: tuple[int, ...]
+    dtype: str
+
+    @property
+    def type(self) -> torch.dtype:
+        return getattr(torch, self.dtype)
+
+    @property
+    def nbytes(self) -> int:
+        return math.prod(self.shape) * self.type.itemsize
+
+
+class ActivationTable:
+    """The activations of some rows: `table[rows]` gives those of a batch, (N, ...) or a tuple of such.
+
+    Args:
+        rows: in ascending order, (n,) int64.
+        tensors: of all of them, (n, F), or (n, H, W, C) for maps.
+    """
+
+    def __init__(self, rows: np.ndarray, tensors: tuple[Tensor, ...]) -> None:
+        self.rows = rows
+        self.tensors = tensors
+
+    def __getitem__(self, rows: np.ndarray) -> Activation:
+        positions = torch.from_numpy(np.searchsorted(self.rows, rows)).to(self.tensors[0].device)
+        parts = tuple(_channels_first(tensor[positions]) for tensor in self.tensors)
+        return parts[0] if len(parts) == 1 else parts
+
+    def put(self, rows: np.ndarray, activation: Activation) -> None:
+        """Fills in some rows."""
+        positions = torch.from_numpy(np.searchsorted(self.rows, rows))
+        parts = (activation,) if isinstance(activation, Tensor) else activation
+        for tensor, part in zip(self.tensors, parts, strict=True):
+            tensor[positions] = _channels_last(part).to(tensor.device)
+
+    def to(self, device: torch.device) -> ActivationTable:
+        """The table on the device, where it is small enough to be held there; else itself."""
+        if sum(tensor.nbytes for tensor in self.tensors) > ON_DEVICE:
+            return self
+        # Out of the memory map: it would be read again page by page.
+        return ActivationTable(self.rows, tuple(tensor.clone().to(device) for tensor in self.tensors))
+
+
+@dataclass(frozen=True)
+class LocalRanks:
+    """The processes of one machine, which fill a table together.
+
+    Args:
+        rank: this process among those of its machine.
+        world: how many they are.
+        exchange: gives every process of the machine what its first one puts in; a collective of all machines.
+        barrier: waits for all.
+    """
+
+    rank: int = 0
+    world: int = 1
+    exchange: Callable[[Any], Any] = lambda value: value
+    barrier: Callable[[], None] = lambda: None
+
+
+ALONE = LocalRanks()
+
+
+def activation_key(**facts: Any) -> str:
+    """A digest of all that the activations depend on."""
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
+def specs_of(activation: Activation) -> tuple[ActivationSpec, ...]:
+    """What one image's activation is made of, seen on a batch of them."""
+    parts = (activation,) if isinstance(activation, Tensor) else activation
+    return tuple(ActivationSpec(tuple(part.shape[1:]), str(part.dtype).removeprefix("torch.")) for part in parts)
+
+
+def find_or_compute(
+    key: str,
+    about: str,
+    rows: np.ndarray,
+    compute: Compute,
+    ranks: LocalRanks = ALONE,
+) -> ActivationTable | None:
+    """The table of some rows: from the cache folder, or computed by all processes of the machine, each its share.
+
+    Args:
+        key: from `activation_key`.
+        about: one line for `resnet-tl cache list`.
+        rows: in ascending order.
+        compute: gives batches of (rows, their activations) for the rows it is asked for.
+        ranks: the processes of this machine.
+
+    Returns:
+        None where the cache folder cannot keep it and this process is not alone; alone, the table is then in memory.
+    """
+
+    def fill(table: ActivationTable) -> None:
+        for part, activation in compute(rows[ranks.rank :: ranks.world]):
+            table.put(part, activation)
+
+    def write(folder: Path) -> None:
+        for number, spec in enumerate(specs):
+            _allocate(folder / f"{number}.bin", spec.nbytes * len(rows))
+        (folder / SPECS).write_text(json.dumps([asdict(spec) for spec in specs]))
+        told.append(ranks.exchange(str(folder)))
+        fill(_mapped(folder, rows, mode="r+"))
+        ranks.barrier()
+
+    told: list[Any] = []
+    if ranks.rank == 0:
+        if not cache.find("activations", key):
+            specs = specs_of(next(iter(compute(rows[:1])))[1])
+            cache.entry("activations", key, sum(spec.nbytes for spec in specs) * len(rows), about, write)
+        if not told:  # it was there already, or there is no place for it
+            ranks.exchange(None)
+    elif folder := ranks.exchange(None):
+        fill(_mapped(Path(folder), rows, mode="r+"))
+        ranks.barrier()
+    ranks.barrier()  # the entry has its name now
+    if found := cache.find("activations", key):
+        return _mapped(found, rows, mode="c")
+    if ranks.world > 1:
+        return None
+    table = ActivationTable(rows, tuple(torch.empty(len(rows), *_stored(spec), dtype=spec.type) for spec in specs))
+    fill(table)
+    return table
+
+
+def _mapped(folder: Path, rows: np.ndarray, mode: Literal["r+", "c"]) -> ActivationTable:
+    """A table on the files of an entry; what is read of it stays in memory as long as nobody else needs the memory."""
+    tensors = []
+    for number, values in enumerate(json.loads((folder / SPECS).read_text())):
+        spec = ActivationSpec(tuple(values["shape"]), values["dtype"])
+        flat = torch.from_numpy(np.memmap(folder / f"{number}.bin", np.uint8, mode))
+        tensors.append(flat.view(spec.type).view(len(rows), *_stored(spec)))
+    return ActivationTable(rows, tuple(tensors))
+
+
+def _allocate(file: Path, size: int) -> None:
+    """Makes a file of zeros whose place on the disk is sure: a map of a full disk would end the process."""
+    with file.open("wb") as opened:
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(opened.fileno(), 0, size)
+        opened.truncate(size)
+
+
+def _stored(spec: ActivationSpec) -> tuple[int, ...]:
+    return (*spec.shape[1:], spec.shape[0]) if len(spec.shape) == 3 else spec.shape
+
+
+def _channels_first(tensor: Tensor) -> Tensor:
+    return tensor.permute(0, 3, 1, 2) if tensor.ndim == 4 else tensor
+
+
+def _channels_last(tensor: Tensor) -> Tensor:
+    return tensor.permute(0, 2, 3, 1) if tensor.ndim == 4 else tensor

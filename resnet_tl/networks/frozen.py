@@ -1,0 +1,96 @@
+"""Stages as they compute when nothing in them trains: BatchNorm folded away, one copy of the weights in one type."""
+
+from __future__ import annotations
+
+import copy
+from typing import TypeAlias
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_weights
+
+from resnet_tl.networks.stages import StagedNetwork
+
+Activation: TypeAlias = Tensor | tuple[Tensor, ...]
+
+
+def compute_type(precision: str, device_type: str) -> torch.dtype:
+    """The type in which stages compute under one of Lightning's words, such as `bf16-mixed` or `32-true`."""
+    if precision == "16-mixed" and device_type == "cuda":  # other devices are not made for it
+        return torch.float16
+    return torch.bfloat16 if precision == "bf16-mixed" else torch.float32
+
+
+class FrozenStages:
+    """A copy of some stages for inference: faster than the stages themselves, and no part of any module.
+
+    BatchNorm in eval mode is a multiplication and an addition for each channel: folded into the convolution in front
+    of it, it costs nothing. Convolutions and linear layers are kept in the type that they compute in, so that nothing
+    is cast anew in each call. The results are those of the stages in eval mode up to rounding, and on a CPU they do
+    not depend on which images share a batch.
+
+    Args:
+        network: gives the stages; it is not changed, and later changes of it do not reach the copy.
+        start: the first stage of the copy, by number.
+        stop: the number behind the last one; default: all stages from `start` on.
+        dtype: of the computation: float32, bfloat16 or float16.
+    """
+
+    def __init__(
+        self, network: StagedNetwork, start: int = 0, stop: int | None = None, dtype: torch.dtype = torch.float32
+    ) -> None:
+        self.names = network.stage_names[start:stop]
+        self.dtype = dtype
+        self.device = next(network.parameters()).device
+        copies: dict[int, nn.Module] = {}  # of each module inside, by the id of its original
+        paths = [path for name in self.names for path in network.paths(name)]
+        parts = {path: copy.deepcopy(network.body.get_submodule(path), copies) for path in paths}
+        for convolution, norm in network.convolutions_with_norm:
+            original = network.body.get_submodule(norm)
+            if id(network.body.get_submodule(convolution)) in copies and id(original) in copies:
+                _fold(copies[id(network.body.get_submodule(convolution))], copies[id(original)])
+                rest = _without_norm(copies[id(original)])
+                home, _, name = norm.rpartition(".")
+                if norm in parts:
+                    parts[norm] = rest
+                else:
+                    setattr(copies[id(network.body.get_submodule(home))], name, rest)
+        for part in parts.values():
+            part.eval().requires_grad_(False)
+            for module in part.modules():
+                if isinstance(module, nn.Conv2d | nn.Linear):
+                    module.to(dtype=dtype)
+            part.to(memory_format=torch.channels_last)
+        self.modules = list(parts.values())
+
+    def __call__(self, x: Activation) -> Activation:
+        """Normalised images (N, C, H, W), or what stage `start` takes, to what the last stage gives, in `dtype`."""
+        parts = (x,) if isinstance(x, Tensor) else x
+        is_alone = len(parts[0]) == 1
+        if is_alone:  # float32 kernels for a single small image round otherwise than those for several
+            parts = tuple(part.expand(2, *part.shape[1:]) for part in parts)
+        half = self.dtype if self.dtype != torch.float32 else None
+        y = parts[0] if isinstance(x, Tensor) else parts
+        with torch.inference_mode(), torch.autocast(self.device.type, half, enabled=half is not None):
+            for module in self.modules:
+                y = module(y)
+        # A tensor that was made in inference mode can take no part in a backward pass; a copy of it can.
+        copies = tuple(part[: 1 if is_alone else None].clone() for part in ((y,) if isinstance(y, Tensor) else y))
+        return copies[0] if isinstance(y, Tensor) else copies
+
+
+def _fold(convolution: nn.Module, norm: nn.Module) -> None:
+    """Puts the statistics and weights of a BatchNorm into the convolution in front of it."""
+    assert isinstance(convolution, nn.Conv2d)
+    assert isinstance(norm, nn.BatchNorm2d)
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    convolution.weight, convolution.bias = fuse_conv_bn_weights(
+        convolution.weight, convolution.bias, norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias
+    )
+
+
+def _without_norm(norm: nn.Module) -> nn.Module:
+    """What is left of a BatchNorm that was folded: timm's may hold an activation."""
+    rest = [module for name in ("drop", "act") if (module := getattr(norm, name, None)) is not None]
+    return nn.Sequential(*rest) if rest else nn.Identity()
