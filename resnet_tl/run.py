@@ -20,7 +20,7 @@ class Run:
 
     ========================  =====================================================================
     `recipe.yaml`             every setting, resolved; `resnet-tl fit --recipe RUN/recipe.yaml` repeats the run
-    `environment.json`        versions, machine, command, digests of the recipes, images/s at prediction
+    `environment.json`        versions, machine, command, digests of the recipes, where the time went
     `data/index.csv`          path, label, split and group of every image; `data/skipped.csv` those left out
     `metrics.csv`             one line for each epoch
     `summary.json`            best epoch and its metrics

@@ -75,7 +75,7 @@ def fit(blobs: Path, tmp_path: Path) -> Callable[..., Any]:
 
     def run(epochs: int | None = 1, *, data=None, trainer=None, model=None, ckpt_path=None, **settings) -> Any:
         model = model or ImageClassifier(**{"network": "resnet20", "weights": "none", **settings})
-        images = ImageDataModule(blobs, **{"batch_size": 8, "image_size": 16, "workers": 0, **(data or {})})
+        images = ImageDataModule(**{"root": blobs, "batch_size": 8, "image_size": 16, "workers": 0, **(data or {})})
         quiet = {
             "accelerator": "cpu",
             "devices": 1,

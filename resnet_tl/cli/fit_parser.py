@@ -7,13 +7,14 @@ import os
 import sys
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 from jsonargparse import ActionConfigFile, ArgumentError
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import BaseFinetuning
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.plugins.io import CheckpointIO
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from rich.console import Console
@@ -25,10 +26,13 @@ from resnet_tl.finetuning.defaults import defaults_for
 from resnet_tl.recipe import load_recipe, resolved_text
 from resnet_tl.run import Run
 from resnet_tl.training.classifier import ImageClassifier
+from resnet_tl.training.deferred_checkpoints import DeferredCheckpointIO
 from resnet_tl.training.fit import best_checkpoint, fit, last_checkpoint
 from resnet_tl.training.monitor import check_monitor
+from resnet_tl.training.precision import choose_precision
 from resnet_tl.training.progress import FitProgress
 from resnet_tl.training.recorder import RunRecorder
+from resnet_tl.training.time_spent import TimeKeeper
 
 TRAINER_DEFAULTS = {
     "logger": False,  # metrics.csv and figures are always written; TensorBoard and others on request
@@ -36,7 +40,19 @@ TRAINER_DEFAULTS = {
     "num_sanity_val_steps": 0,  # every image has been decoded before
     "use_distributed_sampler": False,  # our loaders shard themselves
     "log_every_n_steps": 10,
+    "precision": "auto",
 }
+
+
+# The weights stay float32 in all of them; null is Lightning's 32-true.
+Precision = Literal["auto", "32-true", "bf16-mixed", "16-mixed", 32, 16, "32", "16", "bf16"]
+
+
+class FitTrainer(Trainer):
+    """Lightning's Trainer as the parser knows it, with a precision `auto` that is resolved before one is made."""
+
+    def __init__(self, *, precision: Precision | None = "auto", **settings: Any) -> None:
+        super().__init__(precision=precision, **settings)  # type: ignore[arg-type]
 
 
 class FitCLI(LightningCLI):
@@ -45,6 +61,7 @@ class FitCLI(LightningCLI):
     def __init__(self, recipes: list[Path], flags: list[str]) -> None:
         self.recipes = {str(path): load_recipe(path) for path in recipes}
         self.flags = flags
+        self.resolved: dict[str, tuple[Any, str]] = {}  # setting -> what `auto` became, and why
         _quiet()
         # MLflow refuses Lightning's default for its store, a folder, unless it is told otherwise.
         os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")
@@ -52,7 +69,7 @@ class FitCLI(LightningCLI):
             ImageClassifier,
             ImageDataModule,
             save_config_callback=None,
-            trainer_class=Trainer,
+            trainer_class=FitTrainer,
             trainer_defaults=TRAINER_DEFAULTS,
             parser_kwargs={"allow_abbrev": False, "exit_on_error": False, "prog": "resnet-tl fit"},
             args=[f"--recipe={path}" for path in recipes] + flags,
@@ -135,14 +152,12 @@ class FitCLI(LightningCLI):
                 raise UserError(
                     f"trainer.{name} is 0, but a fit ends with the numbers of its best weights: leave it out."
                 )
-        precision = str(trainer.precision)
-        if (precision.endswith("-true") and precision != "32-true") or precision == "64":
-            raise UserError(
-                f"trainer.precision is {precision}; it must be 32-true, 16-mixed or bf16-mixed: weights stay float32."
-            )
         if str(trainer.strategy).endswith(("_spawn", "_fork", "_notebook")):
             raise UserError(f"trainer.strategy is {trainer.strategy}; use ddp, which starts processes of its own.")
         _check_devices(trainer.accelerator, trainer.devices)
+        if trainer.precision == "auto":
+            trainer.precision, why = choose_precision(str(trainer.accelerator))
+            self.resolved["trainer.precision"] = (trainer.precision, why)
         scheduler = (self.config.lr_scheduler or {}).get("init_args", {})
         if "monitor" in scheduler:
             check_monitor("lr_scheduler.monitor", scheduler["monitor"], scheduler["mode"])
@@ -169,7 +184,12 @@ class FitCLI(LightningCLI):
                 )
             if getattr(callback, "monitor", None):
                 check_monitor("trainer.callbacks.monitor", callback.monitor, callback.mode)
-        return super().instantiate_trainer(callbacks=[*callbacks, *given], **kwargs)
+        plugins = self.config_init.trainer.plugins or []
+        plugins = plugins if isinstance(plugins, list) else [plugins]
+        # A logger may take each checkpoint from the disk as soon as it is said to be saved.
+        if not self.config.trainer.logger and not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
+            plugins = [*plugins, DeferredCheckpointIO()]
+        return super().instantiate_trainer(callbacks=[*callbacks, *given, TimeKeeper()], plugins=plugins, **kwargs)
 
     def _resolved_recipe(self, model: ImageClassifier) -> str:
         settings = yaml.safe_load(self.parser.dump(self.config, skip_none=False))
@@ -182,7 +202,7 @@ class FitCLI(LightningCLI):
         if weights not in ("default", "none") and Path(weights).exists():
             settings["model"]["weights"] = str(Path(weights).resolve())
         command = " ".join(["resnet-tl", *sys.argv[1:]])
-        return resolved_text(settings, model.resolved, f"Resolved by {command}")
+        return resolved_text(settings, self.resolved | model.resolved, f"Resolved by {command}")
 
     def run(self) -> Run:
         try:

@@ -7,8 +7,9 @@ import sys
 import traceback
 from importlib import import_module
 
-from resnet_tl import __version__
+from resnet_tl import __version__, timing
 from resnet_tl.cli.arguments import CommandParser
+from resnet_tl.cli.keep_freed_memory import keep_freed_memory
 from resnet_tl.errors import UserError, nearest
 
 COMMANDS = {
@@ -21,7 +22,9 @@ COMMANDS = {
     "data": "list and fetch known data sets, look at a folder of images",
     "networks": "list the networks, show and draw one",
     "recipes": "list, show and copy the shipped recipes",
+    "cache": "list and clear what earlier runs have kept",
 }
+COMPUTING = ("fit", "validate", "test", "predict", "submit")
 EXAMPLES = """\
 examples:
   resnet-tl fit --recipe freeze_backbone.yaml
@@ -33,6 +36,7 @@ examples:
 
 def main(argv: list[str] | None = None) -> int:
     """Runs one command; 0 when done, 1 when it failed, 2 when the user's input is wrong, 130 after Ctrl-C."""
+    timing.begin("start-up")
     argv = sys.argv[1:] if argv is None else argv
     parser = CommandParser(
         prog="resnet-tl",
@@ -53,6 +57,8 @@ def main(argv: list[str] | None = None) -> int:
         return 0
     # Read when torch is imported: threads that spin while they wait take the cores from those that decode images.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    if command in COMPUTING:
+        keep_freed_memory()
     try:
         if command not in COMMANDS:
             raise UserError(

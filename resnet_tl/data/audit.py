@@ -1,22 +1,30 @@
-"""What is wrong with the files of a data set, found before training."""
+"""What is wrong with the files of a data set, found before training, and kept for the next time."""
 
 from __future__ import annotations
 
-import os
+import hashlib
+import json
 import re
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
-from resnet_tl.data.decode import BadImage, decode
+from resnet_tl import __version__, cache
+from resnet_tl.data.contents import content_digests, digest_of
+from resnet_tl.data.decode import DECODER, BadImage, decode_with_size, read_file
 from resnet_tl.data.index import ImageIndex
+from resnet_tl.data.threads import for_each
+from resnet_tl.errors import UserError
 
 # What web sites give out in place of a lost photo decodes well, so only its name tells.
 _PLACEHOLDER = re.compile(
     r"(image|photo|picture)[ _-]?(not[ _-]?(found|available)|unavailable)|no[ _-]?(image|photo|picture)[ _-]?available",
     re.IGNORECASE,
 )
+WORTH_KEEPING = 16
+"""Images from which on an audit is kept: whoever classifies one photo after another should not fill the cache."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,32 +40,117 @@ class Audit:
     bad: dict[int, str]
 
 
-def audit_images(index: ImageIndex, threads: int | None = None) -> Audit:
-    """Decodes every file of `index` once; by default in as many threads as this process may use cores.
+def audit_images(
+    index: ImageIndex, contents: np.ndarray | None = None, channels: int = 3, threads: int | None = None
+) -> Audit:
+    """The audit of all rows: the one that is kept for files of the same content, else every file is decoded once.
 
-    Bad is what `decode` refuses, and a placeholder such as `imageNotFound.gif`, which is known by its name.
+    Args:
+        index: the images.
+        contents: their `content_digests`, where they are known already.
+        channels: what the images will be decoded to: 1, 3 or 4.
+        threads: that decode; by default as many as this process may use cores.
+    """
+    if contents is None:
+        contents = content_digests(index, threads)
+    if audit := find_audit(index, contents, channels):
+        return audit
+    made: list[Audit] = []
+
+    def write(folder: Path) -> None:
+        made.append(decode_all(index, contents, channels, threads=threads))
+        _save(made[0], folder)
+
+    folder = None
+    if len(index) >= WORTH_KEEPING:
+        folder = cache.entry("audits", _key(index, contents, channels), _size(index), _about(index), write)
+    if made:
+        return made[0]
+    return _load(folder) if folder else decode_all(index, contents, channels, threads=threads)
+
+
+def find_audit(index: ImageIndex, contents: np.ndarray, channels: int = 3) -> Audit | None:
+    """The audit that is kept for files of the same content, if there is one."""
+    folder = cache.find("audits", _key(index, contents, channels))
+    try:
+        return _load(folder) if folder else None
+    except FileNotFoundError:  # another process has just removed it
+        return None
+
+
+def keep_audit(audit: Audit, index: ImageIndex, contents: np.ndarray, channels: int = 3) -> None:
+    """Keeps an audit that was made on the way to something else."""
+    if len(index) >= WORTH_KEEPING:
+        key = _key(index, contents, channels)
+        cache.entry("audits", key, _size(index), _about(index), lambda folder: _save(audit, folder))
+
+
+def decode_all(
+    index: ImageIndex,
+    contents: np.ndarray,
+    channels: int = 3,
+    short_side: int | None = None,
+    use: Callable[[int, np.ndarray], None] | None = None,
+    threads: int | None = None,
+) -> Audit:
+    """Decodes every file of `index` once; bad is what `decode` refuses, and a placeholder such as `imageNotFound.gif`.
+
+    Args:
+        index: the images.
+        contents: their `content_digests`; what is said of an image must hold for that content.
+        channels: as for `decode`.
+        short_side: as for `decode`.
+        use: is given the row and the pixels of each good image, in many threads at once.
+        threads: that decode; by default as many as this process may use cores.
+
+    Raises:
+        UserError: a file has changed since its digest was taken.
     """
     sizes = np.zeros((len(index), 2), np.int32)
-    bad: dict[int, str] = {}
+    bad = dict.fromkeys(_placeholders(index), "is a placeholder for a missing photo, by its name")
 
     def check(row: int) -> None:
-        path = index.path(row)
-        if _PLACEHOLDER.fullmatch(path.stem):
-            bad[row] = "is a placeholder for a missing photo, by its name"
+        if row in bad:
             return
+        path = index.path(row)
         try:
-            height, width = decode(path).shape[:2]
+            content = read_file(path)
+            if digest_of(content) != contents[row].tobytes():
+                raise UserError(f"{path} has changed while the images were read; start again when all are in place.")
+            pixels, sizes[row] = decode_with_size(content, channels, short_side)
         except BadImage as error:
             bad[row] = error.reason
-        else:
-            sizes[row] = width, height
+            return
+        if use:
+            use(row, pixels)
 
-    with ThreadPoolExecutor(threads or usable_cores()) as pool:
-        for _ in pool.map(check, range(len(index))):
-            pass  # taking the results raises what is no BadImage
+    for_each(np.arange(len(index)), check, threads)
     return Audit(sizes, dict(sorted(bad.items())))
 
 
-def usable_cores() -> int:
-    """Cores that this process may use; a container or a job often has fewer than the machine."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+def _placeholders(index: ImageIndex) -> list[int]:
+    return [row for row in range(len(index)) if _PLACEHOLDER.fullmatch(Path(index.id(row)).stem)]
+
+
+def _key(index: ImageIndex, contents: np.ndarray, channels: int) -> str:
+    facts = [__version__, DECODER, channels, _placeholders(index)]
+    return hashlib.sha256(json.dumps(facts).encode() + contents.tobytes()).hexdigest()
+
+
+def _about(index: ImageIndex) -> str:
+    return f"{len(index)} images in {index.root}"
+
+
+def _size(index: ImageIndex) -> int:
+    return 8 * len(index) + 4096  # and a few words on each bad image
+
+
+def _save(audit: Audit, folder: Path) -> None:
+    np.save(folder / "sizes.npy", audit.sizes, allow_pickle=False)
+    (folder / "bad.json").write_text(json.dumps(audit.bad), encoding="utf-8")
+
+
+def _load(folder: Path) -> Audit:
+    bad = json.loads((folder / "bad.json").read_text(encoding="utf-8"))
+    sizes = np.load(folder / "sizes.npy", allow_pickle=False)
+    return Audit(sizes, {int(row): reason for row, reason in bad.items()})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -11,30 +12,36 @@ import lightning as L
 import numpy as np
 import pandas as pd
 import torch
-from lightning.pytorch.trainer.states import TrainerFn
 
-from resnet_tl.data.audit import Audit, audit_images, usable_cores
+from resnet_tl import cache
+from resnet_tl.data.audit import Audit, audit_images, find_audit
 from resnet_tl.data.augmentation import Augmentation, Policy
 from resnet_tl.data.catalog import fetch
+from resnet_tl.data.contents import content_digests, digest_in_order
+from resnet_tl.data.decode import header_size
 from resnet_tl.data.index import ImageIndex
 from resnet_tl.data.layouts import from_dataframe, read_images
 from resnet_tl.data.loader import (
     Batch,
     ImageLoader,
     ImageSamples,
+    RowTable,
     epoch_order,
     evaluation_batches,
     training_batches,
 )
-from resnet_tl.data.pixel_cache import CAPACITY, PixelCache
+from resnet_tl.data.pixel_cache import PixelCache, keep_pixels, stored_bytes
 from resnet_tl.data.preprocessing import Preprocessing, ResizeRule
 from resnet_tl.data.splits import assign_splits
+from resnet_tl.data.threads import for_each, usable_cores
 from resnet_tl.errors import UserError, nearest
+from resnet_tl.timing import measure
 
 log = logging.getLogger(__name__)
 
 Channels = Literal[1, 3, 4]
 OnBadImage = Literal["stop", "skip"]
+PixelCacheMode = Literal["auto", "on", "off"]
 SamplerName = Literal["shuffled", "balanced"]
 
 
@@ -43,7 +50,8 @@ class ImageDataModule(L.LightningDataModule):
 
     Layouts, found by looking: `ROOT/{train,val[,test]}/<class>/*`; `ROOT/<class>/*` (split here); flat Kaggle names
     (`ROOT/train/cat.0.jpg`); a CSV file with `path,label[,split][,group]`. Every image is decoded once before
-    training, so that a broken file is known by then.
+    training, so that a broken file is known by then; what is found, and the decoded images, are kept for all later runs
+    on files of the same content.
 
     Args:
         root: folder of images, .zip of one, or CSV file; overrides `source`.
@@ -51,6 +59,8 @@ class ImageDataModule(L.LightningDataModule):
         batch_size: images per step and process.
         augmentation: of training images: none, light (random resized crop, flip), standard (light, colour, rotation),
             trivial_augment, shift (for digits), or shift_flip (the CIFAR-10 articles).
+        views: how many augmented versions of each image there are: epoch e shows version e mod `views`, so that what
+            frozen stages make of them can be kept; default: a new one in each epoch.
         random_erasing: the chance, 0 to 1, that a rectangle of a training image is painted over.
         image_size: side of the network's input in pixels; default: what the network's weights were trained at, or
             the images' own size where they are small.
@@ -62,6 +72,8 @@ class ImageDataModule(L.LightningDataModule):
         test_fraction: share of the training images held out for a test, where there is no labelled test split.
         on_bad_image: stop, or skip files that cannot be decoded (they are listed in the run).
         sampler: shuffled, or balanced: every class equally likely, drawn with replacement.
+        pixel_cache: keep the decoded images on disk: auto where there is room, on (an error where there is none), off.
+            The results are the same.
         workers: worker processes for loading; 0 uses threads of this process; default: 0 on a CPU, up to 8 on a GPU.
         seed: of the split, the order of the images and their augmentation.
         split_seed: of the split alone, so that runs with other seeds are judged on the same images; default: `seed`.
@@ -76,6 +88,7 @@ class ImageDataModule(L.LightningDataModule):
         source: str | None = None,
         batch_size: int = 32,
         augmentation: Policy = "light",
+        views: int | None = None,
         random_erasing: float = 0.0,
         image_size: int | None = None,
         storage_size: int | None = None,
@@ -85,6 +98,7 @@ class ImageDataModule(L.LightningDataModule):
         test_fraction: float = 0.0,
         on_bad_image: OnBadImage = "stop",
         sampler: SamplerName = "shuffled",
+        pixel_cache: PixelCacheMode | bool = "auto",
         workers: int | None = None,
         seed: int = 0,
         split_seed: int | None = None,
@@ -94,6 +108,7 @@ class ImageDataModule(L.LightningDataModule):
         self.source = source
         self.batch_size = batch_size
         self.augmentation = augmentation
+        self.views = views
         self.random_erasing = random_erasing
         self.image_size = image_size
         self.storage_size = storage_size
@@ -103,6 +118,8 @@ class ImageDataModule(L.LightningDataModule):
         self.test_fraction = test_fraction
         self.on_bad_image = on_bad_image
         self.sampler = sampler
+        # YAML reads a bare on or off as a boolean.
+        self.pixel_cache = ("off", "on")[pixel_cache] if isinstance(pixel_cache, bool) else pixel_cache
         self.workers = workers
         self.seed = seed
         self.split_seed = split_seed
@@ -111,8 +128,12 @@ class ImageDataModule(L.LightningDataModule):
         self.audit: Audit | None = None
         self.skipped: dict[str, str] = {}
         self.preprocessing: Preprocessing | None = None
+        self.activations: Callable[[ImageLoader, int], RowTable | None] | None = None  # set by the classifier
+        self.whole_batches = False  # set by the classifier: all training images in one batch
+        self._contents = np.empty((0, 32), np.uint8)  # of the rows of the index
+        self._all_contents = self._contents  # with the bad files'
         self._loaders: list[ImageLoader] = []
-        self._caches: dict[Preprocessing, PixelCache] = {}
+        self._caches: dict[Preprocessing, PixelCache | None] = {}
         self._check_words()
         self._check_numbers()
 
@@ -136,6 +157,7 @@ class ImageDataModule(L.LightningDataModule):
             ("channels", Channels),
             ("on_bad_image", OnBadImage),
             ("sampler", SamplerName),
+            ("pixel_cache", PixelCacheMode),
         ):
             value, choices = getattr(self, name), get_args(words)
             if value not in choices:
@@ -161,6 +183,8 @@ class ImageDataModule(L.LightningDataModule):
             value = getattr(self, name)
             if value is not None and value < 8:
                 raise UserError(f"data.{name} is {value}; it must be 8 pixels or more.")
+        if self.views is not None and self.views < 1:
+            raise UserError(f"data.views is {self.views}; it must be 1 or more.")
         if self.workers is not None and self.workers < 0:
             raise UserError(f"data.workers is {self.workers}; it must be 0 or more.")
         for name in ("seed", "split_seed"):
@@ -179,7 +203,9 @@ class ImageDataModule(L.LightningDataModule):
         if self.index is not None:
             return
         index = self._read()
-        audit = audit_images(index)
+        with measure("pixels"):
+            self._contents = self._all_contents = content_digests(index)
+            audit = self._audited(index)
         if audit.bad:
             index, audit = self._without_bad_images(index, audit)
         self.audit = audit
@@ -200,6 +226,32 @@ class ImageDataModule(L.LightningDataModule):
             "or data.source a name from `resnet-tl data list`."
         )
 
+    def _audited(self, index: ImageIndex) -> Audit:
+        """The audit that is kept, or a new one; where that decodes the images, their pixels are kept on the way."""
+        audit = find_audit(index, self._contents, self.channels)
+        if audit is None and self.pixel_cache != "off":
+            sizes = np.zeros((len(index), 2), np.int32)
+
+            def read_header(row: int) -> None:
+                sizes[row] = header_size(index.path(row))
+
+            for_each(np.arange(len(index)), read_header)
+            if planned := self._planned(index, sizes):
+                keep_pixels(index, self._contents, planned, sizes, self._all_contents)
+        return audit or audit_images(index, self._contents, self.channels)
+
+    def _planned(self, index: ImageIndex, sizes: np.ndarray) -> Preprocessing | None:
+        """The network's preprocessing, if it can tell by the classes and the sizes in the files' headers."""
+        plan = getattr(self.trainer.lightning_module if self.trainer else None, "plan_preprocessing", None)
+        if self.preprocessing or plan is None or not sizes.any():
+            return self._known_preprocessing
+        self.index, self.audit = index, Audit(sizes, {})
+        try:
+            with measure("start-up"):  # of the network
+                return plan(self)
+        finally:
+            self.index = self.audit = None
+
     def _without_bad_images(self, index: ImageIndex, audit: Audit) -> tuple[ImageIndex, Audit]:
         bad = {index.id(row): reason for row, reason in audit.bad.items()}
         listed = "\n".join(f"  {path}: {reason}" for path, reason in list(bad.items())[:20])
@@ -211,6 +263,7 @@ class ImageDataModule(L.LightningDataModule):
         log.info(f"{found} and are left out:\n{listed}")
         self.skipped = bad
         rows = list(audit.bad)
+        self._contents = np.delete(self._contents, rows, axis=0)
         return index.without(rows), Audit(sizes=np.delete(audit.sizes, rows, axis=0), bad={})
 
     @property
@@ -222,7 +275,17 @@ class ImageDataModule(L.LightningDataModule):
     def short_side(self) -> int:
         """The median length of the images' short side, in pixels."""
         assert self.audit is not None
-        return int(np.median(self.audit.sizes.min(axis=1)))
+        shorter = self.audit.sizes.min(axis=1)
+        return int(np.median(shorter[shorter > 0]))
+
+    @property
+    def augments(self) -> bool:
+        """Whether a training image differs from its centre crop."""
+        return self.augmentation != "none" or self.random_erasing > 0
+
+    def contents_digest(self, rows: np.ndarray) -> str:
+        """One digest of the contents of some rows' files, in their order: it names what is computed from them."""
+        return digest_in_order(self._contents[rows])
 
     @property
     def _index(self) -> ImageIndex:
@@ -254,9 +317,9 @@ class ImageDataModule(L.LightningDataModule):
 
         def batches(epoch: int) -> list[np.ndarray]:
             order = epoch_order(rows, self.seed, epoch, balanced_by)
-            return training_batches(order, self.batch_size, rank, world)
+            return training_batches(order, len(rows) if self.whole_batches else self.batch_size, rank, world)
 
-        augmentation = Augmentation(self.augmentation, self._preprocessing, self.seed, self.random_erasing)
+        augmentation = Augmentation(self.augmentation, self.network_preprocessing, self.seed, self.random_erasing)
         return self._loader(augmentation, batches, lambda: self.trainer.current_epoch if self.trainer else 0)
 
     def val_dataloader(self) -> ImageLoader:
@@ -271,18 +334,25 @@ class ImageDataModule(L.LightningDataModule):
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
         # Rows and labels of a batch stay small; only pinned memory can be copied without waiting.
-        return {key: value.to(device, non_blocking=True) for key, value in batch.items()}  # type: ignore[return-value, attr-defined]
+        def moved(value: torch.Tensor | tuple[torch.Tensor, ...]) -> torch.Tensor | tuple[torch.Tensor, ...]:
+            return tuple(map(moved, value)) if isinstance(value, tuple) else value.to(device, non_blocking=True)  # type: ignore[arg-type]
+
+        return {key: moved(value) for key, value in batch.items()}  # type: ignore[return-value, arg-type]
 
     @property
-    def _preprocessing(self) -> Preprocessing:
-        model = self.trainer.lightning_module if self.trainer else None
-        preprocessing = self.preprocessing or getattr(model, "preprocessing", None)
-        if preprocessing is None:
+    def network_preprocessing(self) -> Preprocessing:
+        """The preprocessing of the trainer's network, or the one that was set."""
+        if (preprocessing := self._known_preprocessing) is None:
             raise UserError(
                 "The data module does not know the network's preprocessing: use it with an ImageClassifier, "
                 "or set its `preprocessing`."
             )
         return preprocessing
+
+    @property
+    def _known_preprocessing(self) -> Preprocessing | None:
+        model = self.trainer.lightning_module if self.trainer else None
+        return self.preprocessing or getattr(model, "preprocessing", None)
 
     def _rank_and_world(self) -> tuple[int, int]:
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
@@ -294,17 +364,36 @@ class ImageDataModule(L.LightningDataModule):
             # Beside a training step on the CPU, decoding threads beat processes (docs/performance.md).
             on_cpu = self.trainer is None or self.trainer.strategy.root_device.type == "cpu"
             workers = 0 if on_cpu else min(8, cpus - 1)
-        samples = ImageSamples(self._index, self._preprocessing, augmentation, self._pixels(workers))
-        loader = ImageLoader(samples, batches, epoch, workers=workers, threads=min(8, cpus))
+        loader = ImageLoader(
+            ImageSamples(self._index, self.network_preprocessing, augmentation, self._pixels()),
+            batches,
+            epoch,
+            workers=workers,
+            threads=min(8, cpus),
+            views=self.views,
+            activations=lambda loader, view: self.activations(loader, view) if self.activations else None,
+        )
         self._loaders.append(loader)
         return loader
 
-    def _pixels(self, workers: int) -> PixelCache | None:
-        """The memory that training and validation share during a fit; other passes see each image once.
+    def _pixels(self) -> PixelCache | None:
+        """The decoded images on disk, for all loaders, processes and later runs; None where they are not kept."""
+        planned = self.network_preprocessing
+        if self.pixel_cache != "off" and planned not in self._caches:
+            assert self.audit is not None
+            with measure("pixels"):
+                sizes = self.audit.sizes
+                folder = keep_pixels(self._index, self._contents, planned, sizes, self._all_contents)
+                self._caches[planned] = PixelCache(folder, self._contents, planned.channels) if folder else None
+            if folder is None:
+                self._tell_that_there_is_no_room(stored_bytes(sizes, planned) / 2**30)
+        return self._caches.get(planned)
 
-        Worker processes would each keep images of their own.
-        """
-        if workers or not (self.trainer and self.trainer.state.fn == TrainerFn.FITTING):
-            return None
-        capacity = CAPACITY // self.trainer.num_devices
-        return self._caches.setdefault(self._preprocessing, PixelCache(capacity))
+    def _tell_that_there_is_no_room(self, gibibytes: float) -> None:
+        found = f"{gibibytes:.1f} GiB of decoded images cannot be kept in {cache.cache_root()}"
+        if self.pixel_cache == "on":
+            raise UserError(
+                f"data.pixel_cache is on, but {found}; make room there, raise RESNET_TL_CACHE_LIMIT (in GiB), or leave "
+                "it at auto."
+            )
+        log.info(f"{found}: every epoch decodes them anew (data.pixel_cache)")

@@ -18,6 +18,12 @@ DECODER = f"pillow {PIL.__version__}"
 MAX_PIXELS = 250_000_000
 """Larger images are refused, for a file of a few kilobytes can claim any size (a decompression bomb)."""
 
+SPARE = 3
+"""How many times the wanted short side a JPEG must still have when it is decoded at a fraction of its size.
+
+Shrunk to 256 px, photos of 6 to 12 megapixels then differ from wholly decoded ones by 0.2 levels of 255 in the mean
+(0.7 with 2, 2.3 with 1), in less than half the time; 4 is no better."""
+
 # Formats are opened by name, so that a file from a stranger never reaches a rarer, less tested reader.
 _TIFF, _WEBP = TiffImagePlugin.TiffImageFile.format, WebPImagePlugin.WebPImageFile.format
 _FORMATS = ("JPEG", "PNG", _WEBP, "BMP", "GIF", _TIFF)
@@ -33,6 +39,7 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+_TURNED = range(5, 9)  # orientations that exchange width and height
 _MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 
 # Done once at import, since changing the filters around a call (catch_warnings) is not safe in threads. What matters
@@ -55,7 +62,7 @@ class BadImage(UserError):
         return f"{self.path or 'The image'} {self.reason}."
 
 
-def decode(source: str | Path | bytes, channels: int = 3) -> np.ndarray:
+def decode(source: str | Path | bytes, channels: int = 3, short_side: int | None = None) -> np.ndarray:
     """Decodes an image file (a path) or its content (bytes) to upright pixels.
 
     JPEG, PNG, WebP, BMP, GIF and TIFF, the first frame. EXIF orientation is applied, ICC profiles are not. Grey,
@@ -66,6 +73,9 @@ def decode(source: str | Path | bytes, channels: int = 3) -> np.ndarray:
     Args:
         source: A path or the bytes of a file.
         channels: 1 (grey), 3 (RGB) or 4 (RGBA).
+        short_side: What the caller will shrink the short side to, in pixels. A JPEG whose short side is at least
+            `2 * SPARE` times as long is then decoded at 1/2, 1/4 or 1/8 of its size, which takes a fraction of the
+            time and memory; at least `SPARE` times `short_side` is left to shrink.
 
     Returns:
         (H, W, channels) uint8, C-contiguous and writable.
@@ -73,18 +83,28 @@ def decode(source: str | Path | bytes, channels: int = 3) -> np.ndarray:
     Raises:
         BadImage: the file is missing, empty, truncated, no image, or larger than `MAX_PIXELS`.
     """
+    return decode_with_size(source, channels, short_side)[0]
+
+
+def decode_with_size(
+    source: str | Path | bytes, channels: int = 3, short_side: int | None = None
+) -> tuple[np.ndarray, tuple[int, int]]:
+    """As `decode`, with the width and height of the whole upright image, which the pixels may be a fraction of."""
     if channels not in _MODES:
         raise ValueError(f"channels is {channels}; it must be 1, 3 or 4.")
     path = None if isinstance(source, bytes) else Path(source)
-    try:
-        content = source if isinstance(source, bytes) else Path(source).read_bytes()
-    except OSError as error:
-        raise BadImage(f"cannot be read: {error.strerror}", path) from error
+    content = source if isinstance(source, bytes) else read_file(source)
     try:
         with Image.open(BytesIO(content), formats=_FORMATS) as image:
-            _check_size(image.width * image.height)
+            whole = image.size
+            _check_size(whole[0] * whole[1])
+            if short_side is not None:
+                image.draft(image.mode, (SPARE * short_side, SPARE * short_side))  # for a JPEG; others ignore it
+            is_part = image.size != whole
             image.load()
-            pixels = np.array(_convert(_upright(image), _MODES[channels]))
+            orientation = _orientation(image)
+            upright = image.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else image
+            pixels = np.array(_convert(upright, _MODES[channels]))
     except BadImage as error:
         raise BadImage(error.reason, path) from None
     except MemoryError:
@@ -93,7 +113,28 @@ def decode(source: str | Path | bytes, channels: int = 3) -> np.ndarray:
         Exception
     ) as error:  # Pillow's readers raise whatever their parsing meets: OSError, SyntaxError, KeyError ...
         raise BadImage(_reason(content, error), path) from error
-    return pixels.reshape(*pixels.shape[:2], channels)
+    if not is_part:
+        whole = upright.size
+    elif orientation in _TURNED:
+        whole = whole[::-1]
+    return pixels.reshape(*pixels.shape[:2], channels), whole
+
+
+def read_file(path: str | Path) -> bytes:
+    """The bytes of a file; a BadImage says why it cannot be read."""
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise BadImage(f"cannot be read: {error.strerror}", Path(path)) from error
+
+
+def header_size(path: str | Path) -> tuple[int, int]:
+    """Width and height by the header of a file, without decoding and as stored, not upright; zeros if it has none."""
+    try:
+        with Image.open(path, formats=_FORMATS) as image:
+            return image.size
+    except Exception:  # decoding will say what is wrong
+        return 0, 0
 
 
 def _check_size(pixels: int) -> None:
@@ -101,13 +142,12 @@ def _check_size(pixels: int) -> None:
         raise BadImage(f"has {pixels / 1e6:.0f} megapixels; the limit is {MAX_PIXELS / 1e6:.0f}")
 
 
-def _upright(image: Image.Image) -> Image.Image:
-    """Turns the image as its EXIF block says; a block that cannot be read counts as none."""
+def _orientation(image: Image.Image) -> int:
+    """How its EXIF block says that the image lies, 1 for upright; a block that cannot be read counts as none."""
     try:
-        orientation = image.getexif().get(_ORIENTATION)
+        return image.getexif().get(_ORIENTATION, 1)
     except Exception:
-        return image
-    return image.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else image
+        return 1
 
 
 def _convert(image: Image.Image, mode: str) -> Image.Image:

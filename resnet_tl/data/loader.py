@@ -6,27 +6,44 @@ They are no DataLoader subclasses, since Lightning gives those a sampler that pa
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from typing import TypedDict
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import cache
+from typing import Any, Protocol, TypedDict
 
 import numpy as np
 import torch
+from threadpoolctl import ThreadpoolController
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from resnet_tl.data.augmentation import Augmentation
+from resnet_tl.data.augmentation import Augmentation, write_centres
 from resnet_tl.data.decode import BadImage, decode
 from resnet_tl.data.index import ImageIndex
 from resnet_tl.data.pixel_cache import PixelCache
 from resnet_tl.data.preprocessing import Preprocessing
 
+AHEAD = 2
+"""Batches that threads make ready beyond the one that is asked for."""
 
-class Batch(TypedDict):
-    """`image` (N, C, H, W) uint8; `label` (N,) int64, -1 where unknown; `row` (N,) int64, the rows of the index."""
+
+class Batch(TypedDict, total=False):
+    """What the network is given, with `label` (N,) int64, -1 where unknown, and `row` (N,) int64, of the index.
+
+    Either `image` (N, C, H, W) uint8, channels last, and with it, where the augmentation changes colours, `colour`
+    (N, 3) float32 for `adjust_colour`; or `activation`, what the frozen stages made of the images.
+    """
 
     image: torch.Tensor
+    colour: torch.Tensor
+    activation: Any
     label: torch.Tensor
     row: torch.Tensor
+
+
+class RowTable(Protocol):
+    """Something for each row: `table[rows]` for rows (N,) int64 is what the batch of these rows holds."""
+
+    def __getitem__(self, rows: np.ndarray) -> Any: ...
 
 
 def epoch_order(rows: np.ndarray, seed: int, epoch: int, balanced_by: np.ndarray | None = None) -> np.ndarray:
@@ -76,7 +93,7 @@ class ImageSamples(Dataset["Batch | BadImage"]):
         index: gives the files and labels.
         preprocessing: from decoded pixels to the network's input.
         augmentation: of training views; without it a view is the centre crop.
-        cache: keeps stored images in memory for the next epoch.
+        cache: gives stored images that are kept, so that they are not decoded again.
     """
 
     def __init__(
@@ -93,33 +110,55 @@ class ImageSamples(Dataset["Batch | BadImage"]):
         self.cache = cache
 
     def stored(self, row: int) -> torch.Tensor:
-        """The stored image (C, h, w) uint8 of a row; safe to call from threads."""
+        """The stored image (C, h, w) uint8 of a row; safe to call from threads, and not to be written to."""
         return self.cache(row, self._decoded) if self.cache else self._decoded(row)
 
     def _decoded(self, row: int) -> torch.Tensor:
-        return self.preprocessing.store(decode(self.index.path(row), self.preprocessing.channels))
+        planned = self.preprocessing
+        return planned.store(decode(self.index.path(row), planned.channels, planned.storage_size))
 
-    def view(self, stored: torch.Tensor, row: int, view: int) -> torch.Tensor:
-        """The network's input (C, size, size) uint8. Not for threads: augmentation seeds a global generator."""
-        return self.augmentation(stored, view, row) if self.augmentation else self.preprocessing.centre(stored)
-
-    def batch(self, images: list[torch.Tensor], rows: np.ndarray) -> Batch:
+    def empty(self, number: int) -> torch.Tensor:
+        """Room for so many of the network's inputs."""
         size, channels = self.preprocessing.size, self.preprocessing.channels
-        empty = torch.empty((0, channels, size, size), dtype=torch.uint8)
-        return {
-            "image": torch.stack(images) if images else empty,
-            "label": torch.from_numpy(self.labels[rows]),
-            "row": torch.from_numpy(rows.astype(np.int64)),
-        }
+        return torch.empty((number, size, size, channels), dtype=torch.uint8).permute(0, 3, 1, 2)
+
+    def write(self, rows: np.ndarray, view: int, out: torch.Tensor) -> None:
+        """Writes the network's inputs of some rows into `out`, (N, C, size, size) uint8; safe to call from threads."""
+        images = [self.stored(int(row)) for row in rows]
+        if self.augmentation:
+            self.augmentation.write(images, rows, view, out)
+        else:
+            write_centres(self.preprocessing, images, out)
+
+    def describe(self, rows: np.ndarray) -> Batch:
+        """A batch that lacks what the network is given."""
+        return {"label": torch.from_numpy(self.labels[rows]), "row": torch.from_numpy(rows.astype(np.int64))}
+
+    def complete(self, images: torch.Tensor, rows: np.ndarray, view: int) -> Batch:
+        """The batch of images that were written."""
+        batch: Batch = {"image": images, **self.describe(rows)}
+        colour = self.augmentation.colour(rows, view) if self.augmentation else None
+        if colour is not None:
+            batch["colour"] = colour
+        return batch
+
+    def batch(self, rows: np.ndarray, view: int) -> Batch:
+        """The batch of some rows, made here and now.
+
+        Raises:
+            BadImage: a file cannot be read any more.
+        """
+        images = self.empty(len(rows))
+        self.write(rows, view, images)
+        return self.complete(images, rows, view)
 
     def __getitem__(self, key: tuple[np.ndarray, int]) -> Batch | BadImage:
         """A whole batch, so that a worker process makes one per request.
 
         An error is returned, for DataLoader would raise it with a stack trace instead of its own sentence.
         """
-        rows, view = key
         try:
-            return self.batch([self.view(self.stored(int(row)), int(row), view) for row in rows], rows)
+            return self.batch(*key)
         except BadImage as error:
             return error
 
@@ -128,11 +167,14 @@ class ImageLoader:
     """An iterable of batches for one rank.
 
     Args:
-        samples: makes an image from (row, view).
+        samples: makes batches from (rows, view).
         batches: gives the batches of rows of an epoch.
-        epoch: tells the current epoch, 0-based; also the view of every sample.
-        workers: worker processes; with 0, threads of this process decode ahead of the training step.
-        threads: threads that decode when there are no worker processes.
+        epoch: tells the current epoch, 0-based.
+        workers: worker processes; with 0, threads of this process make batches ahead of the training step.
+        threads: threads that make batches when there are no worker processes.
+        views: how many views each image has: epoch e shows view e mod `views`; None: each epoch has its own.
+        activations: asked, with this loader and the view, when a pass begins; where it gives a table, the batches hold
+            that table's activations, and no image is read.
     """
 
     def __init__(
@@ -142,10 +184,16 @@ class ImageLoader:
         epoch: Callable[[], int] = lambda: 0,
         workers: int = 0,
         threads: int = 2,
+        views: int | None = None,
+        activations: Callable[[ImageLoader, int], RowTable | None] | None = None,
     ) -> None:
         self.samples = samples
-        self.requests = _Requests(batches, epoch)
+        self.batches = batches
+        self.epoch = epoch
         self.threads = threads
+        self.views = views
+        self.activations = activations
+        self.requests = _Requests()
         self.processes: DataLoader[Batch | BadImage] | None = None
         if workers:
             self.processes = DataLoader(
@@ -159,58 +207,90 @@ class ImageLoader:
             )
 
     def __len__(self) -> int:
-        return len(self.requests)
+        return len(self.batches(self.epoch()))
 
     def __iter__(self) -> Iterator[Batch]:
-        return self._ask_processes(self.processes) if self.processes else self._decode_in_threads()
+        epoch = self.epoch()
+        view, batches = epoch % self.views if self.views else epoch, self.batches(epoch)
+        # When the first batch is wanted: Lightning makes the iterator of the first epoch before that epoch begins, and
+        # what is frozen in it is not known until then.
+        table = self.activations(self, view) if self.activations else None
+        yield from self.over(batches, view) if table is None else self._rows_of(table, batches)
+
+    def over(self, batches: Sequence[np.ndarray], view: int) -> Iterator[Batch]:
+        """The images of any batches of rows, in their order, whatever tables there are."""
+        return self._from_processes(batches, view) if self.processes else self._from_threads(batches, view)
 
     def close(self) -> None:
         """Ends the worker processes; left to the garbage collector, each would take seconds to end."""
         if self.processes:
             self.processes._iterator = None
 
-    def _ask_processes(self, processes: DataLoader[Batch | BadImage]) -> Iterator[Batch]:
-        for batch in processes:
+    def _rows_of(self, table: RowTable, batches: Sequence[np.ndarray]) -> Iterator[Batch]:
+        for rows in batches:
+            yield {"activation": table[rows.astype(np.int64)], **self.samples.describe(rows)}
+
+    def _from_processes(self, batches: Sequence[np.ndarray], view: int) -> Iterator[Batch]:
+        assert self.processes is not None
+        self.requests.now = [(rows, view) for rows in batches]
+        for batch in self.processes:
             if isinstance(batch, BadImage):
                 raise batch
             yield batch
 
-    def _decode_in_threads(self) -> Iterator[Batch]:
-        ahead: deque = deque()
-        requests = iter(self.requests)
-        with ThreadPoolExecutor(self.threads) as pool:
+    def _from_threads(self, batches: Sequence[np.ndarray], view: int) -> Iterator[Batch]:
+        """Each thread writes its share of every batch, so that the first batch is there as soon as can be."""
+        ahead: deque[tuple[np.ndarray, torch.Tensor, list[Future[None]]]] = deque()
+        coming = iter(batches)
+        with ThreadPoolExecutor(self.threads, initializer=_one_core_each()) as pool:
 
             def submit() -> None:
-                if request := next(requests, None):
-                    ahead.append((request, [pool.submit(self.samples.stored, int(row)) for row in request[0]]))
+                if (rows := next(coming, None)) is not None:
+                    images = self.samples.empty(len(rows))
+                    shares = np.array_split(np.arange(len(rows)), min(self.threads, max(1, len(rows))))
+                    bounds = [slice(share[0], share[-1] + 1) for share in shares if len(share)]
+                    parts = [pool.submit(self.samples.write, rows[part], view, images[part]) for part in bounds]
+                    ahead.append((rows, images, parts))
 
             try:
-                submit()
+                for _ in range(AHEAD):
+                    submit()
                 while ahead:
                     submit()
-                    (rows, view), decoded = ahead.popleft()
-                    images = [
-                        self.samples.view(image.result(), int(row), view)
-                        for row, image in zip(rows, decoded, strict=True)
-                    ]
-                    yield self.samples.batch(images, rows)
+                    rows, images, parts = ahead.popleft()
+                    for part in parts:
+                        part.result()
+                    yield self.samples.complete(images, rows, view)
             finally:
                 pool.shutdown(cancel_futures=True)
 
 
 class _Requests(Sampler):
-    """What threads or worker processes are asked for; drawn in the main process, which knows the epoch.
+    """What worker processes are asked for; told by the loader at the start of each pass.
 
     It does not hold the loader: in a cycle of references worker processes would end by a timeout of seconds each.
     """
 
-    def __init__(self, batches: Callable[[int], list[np.ndarray]], epoch: Callable[[], int]) -> None:
-        self.batches = batches
-        self.epoch = epoch
+    def __init__(self) -> None:
+        self.now: list[tuple[np.ndarray, int]] = []
 
     def __iter__(self) -> Iterator[tuple[np.ndarray, int]]:
-        epoch = self.epoch()
-        return iter([(rows, epoch) for rows in self.batches(epoch)])
+        return iter(self.now)
 
     def __len__(self) -> int:
-        return len(self.batches(self.epoch()))
+        return len(self.now)
+
+
+@cache
+def _one_core_each() -> Callable[[], None]:
+    """What a loading thread does first: it keeps torch from sharing its small steps out to further threads of its own.
+
+    Those would take the cores of the training step, which waits for its slowest core.
+    """
+    pools = ThreadpoolController().select(user_api="openmp")
+
+    def begin() -> None:
+        torch.get_num_threads()  # torch sets this thread's number once, when it is first asked: not after us
+        pools.limit(limits=1)
+
+    return begin

@@ -1,1 +1,1 @@
-"""Numbers and pictures from prediction tables; numpy, pandas, scikit-learn and matplotlib, no torch."""
+"""Numbers and pictures from prediction tables; numpy, pandas, scipy and matplotlib, no torch."""

@@ -9,7 +9,7 @@ import os
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import torch
@@ -19,7 +19,6 @@ from resnet_tl import cache
 from resnet_tl.networks.frozen import Activation
 
 ActivationCacheMode = Literal["auto", "on", "off"]
-ACTIVATION_CACHE_MODES: tuple[str, ...] = get_args(ActivationCacheMode)
 ON_DEVICE = 256 << 20
 """A table up to this many bytes is held by the device that trains."""
 SPECS = "specs.json"

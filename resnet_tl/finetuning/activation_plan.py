@@ -46,7 +46,9 @@ def plan_activations(
         why = "each epoch has a new view of each image" if views is None or views > 1 else "they are asked for once"
         return ActivationPlan(False, f"{name}: computed anew in each pass, since {why}")
     if not has_room:
-        return ActivationPlan(False, f"{name}: computed anew in each pass, since {_bytes(size)} do not fit in the cache")
+        return ActivationPlan(
+            False, f"{name}: computed anew in each pass, since {_bytes(size)} do not fit in the cache"
+        )
     if spent >= saved:
         return ActivationPlan(
             False,

@@ -12,12 +12,14 @@ import pandas as pd
 import torch
 
 from resnet_tl.bundle import Bundle
-from resnet_tl.data.audit import audit_images, usable_cores
+from resnet_tl.data.audit import audit_images
 from resnet_tl.data.index import ImageIndex
 from resnet_tl.data.layouts import unlabelled
 from resnet_tl.data.loader import ImageLoader, ImageSamples, evaluation_batches
+from resnet_tl.data.threads import usable_cores
 from resnet_tl.errors import UserError
 from resnet_tl.evaluation.predictions import prediction_table
+from resnet_tl.networks.frozen import FrozenStages, compute_type
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +40,9 @@ class Predictor:
     def __init__(self, path: str | Path, device: str | None = None) -> None:
         self.bundle = Bundle.open(path)
         self.device = _device(device)
-        self.network = self.bundle.load_network().to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        network = self.bundle.load_network().to(self.device)
+        self.stages = FrozenStages(network, dtype=compute_type(self.bundle.precision, self.device.type))
+        self.head = network.head
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -88,12 +92,9 @@ class Predictor:
 
     def logits(self, images: torch.Tensor) -> torch.Tensor:
         """Images (N, C, H, W) uint8, cropped to the network's size, to logits (N, classes) float32."""
-        images = self.bundle.preprocessing.normalise(images.to(self.device))
-        half = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}.get(self.bundle.precision)
-        if half is torch.float16 and self.device.type != "cuda":
-            half = None  # other devices are not made for it
-        with torch.autocast(self.device.type, half, enabled=half is not None):
-            return self.network(images).float()
+        features = self.stages(self.bundle.preprocessing.normalise(images.to(self.device)))
+        assert isinstance(features, torch.Tensor)
+        return self.head(features.float())
 
 
 def _device(name: str | None) -> torch.device:

@@ -12,29 +12,34 @@ import lightning as L
 import numpy as np
 import pandas as pd
 import torch
-from torch import Tensor
+from lightning.pytorch.trainer.states import TrainerFn
+from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
-from torchmetrics.classification import MulticlassAccuracy
 from torchvision.transforms import v2
 
 from resnet_tl.bundle import Bundle, write_bundle
-from resnet_tl.data.augmentation import sample_seed
+from resnet_tl.data.colour import adjust_colour
 from resnet_tl.data.datamodule import ImageDataModule
-from resnet_tl.data.loader import Batch
+from resnet_tl.data.draws import sample_seed
+from resnet_tl.data.loader import Batch, ImageLoader
 from resnet_tl.data.preprocessing import Preprocessing
 from resnet_tl.errors import UserError
 from resnet_tl.evaluation.metrics import compute_metrics
 from resnet_tl.evaluation.predictions import prediction_table
+from resnet_tl.finetuning.activation_cache import ActivationCacheMode, ActivationTable
+from resnet_tl.finetuning.convex_head import lbfgs, penalty_at, ridge
 from resnet_tl.finetuning.defaults import defaults_for
 from resnet_tl.finetuning.loss import classification_loss
 from resnet_tl.finetuning.modes import Mode, Phase, Schedule, check_frozen, digest
 from resnet_tl.networks import create_network
 from resnet_tl.networks.cost import stage_costs
+from resnet_tl.networks.frozen import FrozenStages, compute_type
 from resnet_tl.networks.stages import StagedNetwork
 from resnet_tl.networks.weights import WeightsOrigin, load_weights
 from resnet_tl.training.choices import choose_backbone_lr_factor, choose_network, choose_preprocessing
-from resnet_tl.training.monitor import check_monitor
+from resnet_tl.training.frozen_prefix import FrozenPrefix
 from resnet_tl.training.optimization import make_optimizer, make_scheduler, make_warmup_cosine
+from resnet_tl.training.settings import HeadSolver, check_settings, check_with_data
 
 
 class ImageClassifier(L.LightningModule):
@@ -53,6 +58,8 @@ class ImageClassifier(L.LightningModule):
             overrides `mode`.
         head_hidden: widths of hidden layers in the new head; none make it linear.
         head_dropout: dropout probability in the head, 0 to 1.
+        head_solver: optimizer trains the head in steps; lbfgs, in mode head, solves a linear head to its optimum on all
+            images at once, in each epoch with a weaker penalty on the weights; the best epoch chooses the penalty.
         backbone_lr_factor: the backbone learns at the head's rate times this; default: 0.1 for pretrained weights,
             1 without.
         layer_decay: each stage learns at this factor of the rate of the stage above it.
@@ -64,6 +71,8 @@ class ImageClassifier(L.LightningModule):
         class_weights: balanced weighs the loss of a class by the inverse of its frequency.
         monitor: the metric of the best checkpoint: val_loss, val_accuracy, val_balanced_accuracy, val_macro_f1,
             val_auroc.
+        activation_cache: keep what the frozen stages give for each image and view instead of computing it in every
+            epoch: auto where it pays (it says so), on, off. The results are the same.
         optimizer: {class_path, init_args} of a torch optimizer; default: AdamW with the mode's learning rate.
         lr_scheduler: {class_path, init_args} of a torch scheduler; default: warm-up and cosine.
         seed: of the new head, dropout and mixup.
@@ -79,6 +88,7 @@ class ImageClassifier(L.LightningModule):
         schedule: list[Phase] | None = None,
         head_hidden: list[int] | None = None,
         head_dropout: float = 0.0,
+        head_solver: HeadSolver = "optimizer",
         backbone_lr_factor: float | None = None,
         layer_decay: float = 1.0,
         warmup: float = 0.05,
@@ -88,11 +98,14 @@ class ImageClassifier(L.LightningModule):
         cutmix: float = 0.0,
         class_weights: Literal["equal", "balanced"] = "equal",
         monitor: str = "val_loss",
+        activation_cache: ActivationCacheMode | bool = "auto",
         optimizer: dict | None = None,
         lr_scheduler: dict | None = None,
         seed: int = 0,
     ) -> None:
         super().__init__()
+        if isinstance(activation_cache, bool):  # YAML reads a bare on or off so
+            activation_cache = "on" if activation_cache else "off"
         phases = [Phase(**phase) if isinstance(phase, dict) else phase for phase in schedule or []]
         # A checkpoint is read without unpickling classes, so that it may hold only plain values.
         schedule = [asdict(phase) for phase in phases] or None  # type: ignore[misc]
@@ -103,36 +116,27 @@ class ImageClassifier(L.LightningModule):
         self.classes: tuple[str, ...] = ()
         self.preprocessing: Preprocessing | None = None
         self.origin: WeightsOrigin | None = None
+        self._planned_for: int | None = None  # the images' short side; None once the network is trained or loaded
         self.architecture: dict[str, Any] = {}
         self.resolved: dict[str, tuple[Any, str]] = {}  # setting -> what `auto` became, and why
         self.predictions: dict[str, pd.DataFrame] = {}  # split -> the newest prediction table
         self.metrics: dict[str, dict[str, float]] = {}  # split -> its numbers, in double precision
         self.images_per_second: dict[str, float] = {}  # split -> from file to logits, over all processes
         self.phase: int | None = None
+        self.prefix: FrozenPrefix | None = None  # the frozen stages; plain attributes, so that no checkpoint holds them
+        self._suffix: FrozenStages | None = None  # the stages behind it as they are evaluated
         self._frozen_digest = ""
         self._frozen_when_wrapped: frozenset[str] = frozenset()
+        self._feature_variance: Tensor | None = None  # for the penalty of a head that is solved
+        self._totals: Tensor | None = None  # of the epoch so far: loss times images, right answers, images
         self._outputs: list[tuple[Tensor, Tensor]] = []
         self._loss_weights: Tensor | None = None
         self._mix: v2.Transform | None = None
-        self._check_settings()
+        check_settings(self.hparams, self.schedule, self.lr_scheduler)
 
-    def _check_settings(self) -> None:
-        for name, low, high in (
-            ("head_dropout", 0.0, 1.0),
-            ("label_smoothing", 0.0, 1.0),
-            ("warmup", 0.0, 1.0),
-            ("focal_gamma", 0.0, float("inf")),
-            ("mixup", 0.0, float("inf")),
-            ("cutmix", 0.0, float("inf")),
-        ):
-            value = self.hparams[name]
-            if not low <= value < high:
-                raise UserError(f"model.{name} is {value}; it must be at least {low:g} and below {high:g}.")
-        if self.hparams["seed"] < 0:
-            raise UserError(f"model.seed is {self.hparams['seed']}; it must be 0 or more.")
-        check_monitor("model.monitor", self.hparams["monitor"])
-        if self.lr_scheduler and any(phase.lr is not None for phase in self.schedule.phases):
-            raise UserError("A phase's lr needs the default schedule (warm-up and cosine); leave out lr_scheduler.")
+    @property
+    def _solves_head(self) -> bool:
+        return self.hparams["head_solver"] == "lbfgs"
 
     # The network.
 
@@ -140,12 +144,19 @@ class ImageClassifier(L.LightningModule):
         """Builds the network for the data module's classes; Lightning calls this after the data are set up."""
         if self._trainer is None:
             return
-        data = getattr(self.trainer, "datamodule", None)
-        if not isinstance(data, ImageDataModule):
-            raise UserError("ImageClassifier needs an ImageDataModule: trainer.fit(model, datamodule=data).")
-        if self.network is not None:
-            self._check_classes(data.classes, "the images")
-            return
+        data = self._data
+        self.plan_preprocessing(data)
+        self._check_classes(data.classes, "the images")
+
+    def plan_preprocessing(self, data: ImageDataModule) -> Preprocessing:
+        """Builds the network with its weights as soon as the classes and sizes of the images are known.
+
+        The data module asks before it decodes the images, since their stored size follows from the weights; where bad
+        files turn out to have moved the median size, the network is built again.
+        """
+        if self.preprocessing is not None and self._planned_for in (None, data.short_side):
+            return self.preprocessing
+        self._planned_for = data.short_side
         name, why = choose_network(self.hparams["network"], data.short_side)
         if self.hparams["network"] == "auto":
             self.resolved["model.network"] = (name, why)
@@ -163,6 +174,14 @@ class ImageClassifier(L.LightningModule):
         self.resolved.update(choices)
         stage_costs(self.network, self.preprocessing.size)  # refuses images that are too small for it
         self.network.freeze(self._frozen_at(0))
+        return self.preprocessing
+
+    @property
+    def _data(self) -> ImageDataModule:
+        data = getattr(self.trainer, "datamodule", None)
+        if not isinstance(data, ImageDataModule):
+            raise UserError("ImageClassifier needs an ImageDataModule: trainer.fit(model, datamodule=data).")
+        return data
 
     def _check_classes(self, classes: Sequence[str], whose: str) -> None:
         """Outputs are told apart by their place alone, so that other classes would give wrong names."""
@@ -179,7 +198,6 @@ class ImageClassifier(L.LightningModule):
             torch.default_generator.manual_seed(self.hparams["seed"])
             self.network = create_network(**self.architecture, num_classes=len(classes))
         self.network.to(memory_format=torch.channels_last)
-        self.train_accuracy = MulticlassAccuracy(num_classes=len(classes), average="micro")
         mixers: list[v2.Transform] = []
         if self.hparams["mixup"]:
             mixers.append(v2.MixUp(alpha=self.hparams["mixup"], num_classes=len(classes)))
@@ -193,15 +211,27 @@ class ImageClassifier(L.LightningModule):
         assert self.preprocessing is not None
         return self.network(self.preprocessing.normalise(images))
 
+    def _images(self, batch: Batch) -> Tensor:
+        """The network's input (N, C, H, W)."""
+        assert self.preprocessing is not None
+        images = batch["image"]
+        if "colour" in batch:
+            images = adjust_colour(images, batch["colour"])
+        return self.preprocessing.normalise(images)
+
     # What trains.
 
     def on_fit_start(self) -> None:
         """Begins anew, also when this model was loaded or fitted before; DDP has just wrapped it."""
         assert self.network is not None
-        self.phase, self._frozen_digest = None, ""
+        data = self._data
+        check_with_data(self.hparams, data, self.trainer.world_size)
+        self.phase, self.prefix, self._frozen_digest, self._planned_for = None, None, "", None
         self._frozen_when_wrapped = self.network.frozen
+        data.activations, data.whole_batches = self._activations, self._solves_head
         if self.hparams["class_weights"] == "balanced":
-            index = self.trainer.datamodule.index  # type: ignore[attr-defined]
+            index = data.index
+            assert index is not None
             counts = np.bincount(index.labels[index.rows("train")], minlength=len(self.classes))
             self._loss_weights = torch.from_numpy(counts.sum() / (len(counts) * counts)).float()
 
@@ -237,6 +267,8 @@ class ImageClassifier(L.LightningModule):
             self._wrap_again()
         if not self._frozen_digest:  # after wrapping, which gives every rank the buffers of rank 0
             self._frozen_digest = digest(self.network, self.network.frozen)
+            self._make_prefix(self._frozen_digest)
+        self._totals = torch.zeros(3, dtype=torch.float64 if self.device.type != "mps" else None, device=self.device)
         self.metrics.pop("val", None)  # an epoch without validation has no numbers, not those of another one
 
     def on_train_epoch_end(self) -> None:
@@ -245,6 +277,36 @@ class ImageClassifier(L.LightningModule):
 
     def on_train_end(self) -> None:
         self._prove_frozen()
+
+    def _make_prefix(self, frozen_digest: str) -> None:
+        """What is frozen now, as it computes; none where all trains."""
+        assert self.network is not None
+        self.prefix = None
+        if self.network.frozen:
+            stages = FrozenStages(self.network, stop=len(self.network.frozen), dtype=self._compute_type)
+            self.prefix = FrozenPrefix(
+                stages,
+                frozen_digest,
+                self._images,
+                self._data,
+                self.trainer,
+                mode="on" if self._solves_head else self.hparams["activation_cache"],
+                epochs=self._epochs() if self.trainer.training else 0,
+                is_mixed=self._mix is not None,
+            )
+
+    def _epochs(self) -> int:
+        """How many epochs the present phase lasts."""
+        ends = [start for start in self.schedule.starts() if start > self.current_epoch]
+        end = ends[0] if ends else self.trainer.max_epochs
+        return end - self.current_epoch if end and end > 0 else 1
+
+    @property
+    def _compute_type(self) -> torch.dtype:
+        return compute_type(str(self.trainer.precision), self.device.type)
+
+    def _activations(self, loader: ImageLoader, view: int) -> ActivationTable | None:
+        return self.prefix.table(loader, view) if self.prefix else None
 
     def _prove_frozen(self) -> None:
         if self._frozen_digest:
@@ -266,6 +328,9 @@ class ImageClassifier(L.LightningModule):
         assert self.network is not None
         assert self.origin is not None
         self._check_length(self.trainer.max_epochs)
+        if self._solves_head:
+            assert isinstance(self.network.head, nn.Linear)
+            return lbfgs(self.network.head)
         defaults = defaults_for(self.hparams["mode"], self.hparams["schedule"])
         factor = self.hparams["backbone_lr_factor"]
         if factor is None:
@@ -286,27 +351,63 @@ class ImageClassifier(L.LightningModule):
         """Dropout and mixup draw from a generator that depends on (seed, step, rank) alone."""
         step = self.current_epoch * 1_000_000 + batch_idx
         torch.manual_seed(sample_seed(self.hparams["seed"], step, self.global_rank))
+        if self._solves_head:
+            self._feature_variance = batch["activation"].float().var(dim=0).mean()
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         assert self.network is not None
-        assert self.preprocessing is not None
-        images, target = self.preprocessing.normalise(batch["image"]), batch["label"]
-        if self._mix is not None:
-            images, target = self._mix(images, target)
-        logits = self.network(images)
+        target = batch["label"]
+        if self.prefix is None or self._mix is not None:
+            x: Any = self._images(batch)
+            if self._mix is not None:
+                x, target = self._mix(x, target)
+            if self.prefix is not None:
+                x = self.prefix.stages(x)
+        else:
+            x = self.prefix(batch)
+        logits = self._head(self.network.forward_stages(x, start=len(self.network.frozen)))
         weight = None if self._loss_weights is None else self._loss_weights.to(logits.device)
         loss = classification_loss(logits, target, weight, self.hparams["label_smoothing"], self.hparams["focal_gamma"])
         size = len(batch["row"])
-        self.log(
-            "train_loss", loss.detach(), on_step=True, on_epoch=True, prog_bar=True, batch_size=size, sync_dist=True
-        )
-        self.train_accuracy(logits.detach(), batch["label"])
-        self.log("train_accuracy", self.train_accuracy, on_step=False, on_epoch=True, batch_size=size)
+        with torch.no_grad():
+            right = (logits.argmax(dim=1) == batch["label"]).sum()
+            assert self._totals is not None
+            if self._solves_head:  # which tries many weights in one step: the last ones count
+                self._totals.zero_()
+            self._totals += torch.stack([loss * size, right, right.new_tensor(size)]).to(self._totals)
+        if (batch_idx + 1) % self.trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
+            self.log("train_loss_step", loss.detach(), prog_bar=True, batch_size=size)
+        if self._solves_head:
+            penalty = penalty_at(self.current_epoch, self.trainer.max_epochs or 1)
+            assert isinstance(self.network.head, nn.Linear)
+            assert self._feature_variance is not None
+            return loss + ridge(self.network.head, self._feature_variance, penalty)
         return loss
+
+    def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
+        """The epoch's means; what is logged in each step would cost as much as a step of a small head."""
+        trainer = self.trainer
+        if trainer.is_last_batch or trainer.should_stop or 0 < trainer.max_steps <= trainer.global_step:
+            assert self._totals is not None
+            totals = trainer.strategy.reduce(self._totals, reduce_op="sum")
+            loss, right = (totals[:2] / totals[2]).float()
+            self.log_dict({"train_loss": loss, "train_accuracy": right}, on_step=False, on_epoch=True, batch_size=1)
+
+    def _head(self, features: Tensor) -> Tensor:
+        """Logits (N, classes) in float32, whatever type the stages compute in."""
+        assert self.network is not None
+        with torch.autocast(features.device.type, enabled=False):
+            return self.network.head(features.float())
 
     # Evaluation: exact, on the gathered table.
 
     def on_validation_epoch_start(self) -> None:
+        assert self.network is not None
+        if self.prefix is None or self.trainer.state.fn != TrainerFn.FITTING:
+            self._data.activations = self._activations
+            self._make_prefix(digest(self.network, self.network.frozen))
+        # The stages that train as the bundle will compute them.
+        self._suffix = FrozenStages(self.network, len(self.network.frozen), dtype=self._compute_type)
         self._outputs = []  # an interrupted evaluation may have left some
         self._evaluation_started = time.perf_counter()
 
@@ -321,7 +422,10 @@ class ImageClassifier(L.LightningModule):
 
     def _evaluation_step(self, batch: Batch) -> None:
         if len(batch["row"]):
-            self._outputs.append((batch["row"].cpu(), self(batch["image"]).float().cpu()))
+            assert self._suffix is not None
+            features = self._suffix(self._images(batch) if self.prefix is None else self.prefix(batch))
+            assert isinstance(features, Tensor)
+            self._outputs.append((batch["row"].cpu(), self._head(features).cpu()))
 
     def on_validation_epoch_end(self) -> None:
         self._finish_evaluation("val")
@@ -334,7 +438,8 @@ class ImageClassifier(L.LightningModule):
         if self.trainer.sanity_checking:
             return
         self.images_per_second[split] = len(rows) / (time.perf_counter() - self._evaluation_started)
-        index = self.trainer.datamodule.index  # type: ignore[attr-defined]
+        index = self._data.index
+        assert index is not None
         table = prediction_table(
             ids=[index.id(row) for row in rows],
             paths=[str(index.path(row)) for row in rows],

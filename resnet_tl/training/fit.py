@@ -9,6 +9,7 @@ from typing import Any
 import lightning as L
 from lightning.pytorch.callbacks import ModelCheckpoint
 
+from resnet_tl import timing
 from resnet_tl.data.datamodule import ImageDataModule
 from resnet_tl.errors import UserError
 from resnet_tl.evaluation.figures import confusion_matrix
@@ -19,6 +20,7 @@ from resnet_tl.run import Run
 from resnet_tl.training.classifier import ImageClassifier
 from resnet_tl.training.monitor import monitor_mode
 from resnet_tl.training.recorder import RunRecorder, best_epoch, data_facts
+from resnet_tl.training.time_spent import advice
 
 
 def best_checkpoint(monitor: str) -> ModelCheckpoint:
@@ -59,7 +61,9 @@ def fit(
             metrics[split] = {name: value for name, value in model.metrics[split].items() if math.isfinite(value)}
     assert recorder.run is not None
     if trainer.is_global_zero:
-        _write(recorder.run, model, data, trainer, metrics)
+        with timing.measure("files"):
+            _write(recorder.run, model, data, trainer, metrics)
+        _write_time_spent(recorder.run, model, data, trainer)
     trainer.strategy.barrier()
     return recorder.run
 
@@ -90,10 +94,19 @@ def _write(
         },
         "bundle_digest": bundle.digest,
     }
-    # How fast it was is a fact about the machine: the summary is the same wherever the recipe is run again.
-    facts = run.environment | {"prediction_images_per_second": round(model.images_per_second["val"], 1)}
-    write_text(run.environment_file, json.dumps(facts, indent=2) + "\n")
     write_text(run.path / "summary.json", json.dumps(summary, indent=2) + "\n")
+
+
+def _write_time_spent(run: Run, model: ImageClassifier, data: ImageDataModule, trainer: L.Trainer) -> None:
+    """How fast it was is a fact about the machine: the summary is the same wherever the recipe is run again."""
+    seconds = timing.seconds()
+    timing.begin("rest")  # another fit of this process has a table of its own
+    facts = run.environment | {
+        "prediction_images_per_second": round(model.images_per_second["val"], 1),
+        "seconds": {part: round(spent, 2) for part, spent in seconds.items()},
+        "advice": advice(seconds, trainer, model, data),
+    }
+    write_text(run.environment_file, json.dumps(facts, indent=2) + "\n")
 
 
 def _is_out_of_memory(error: BaseException) -> bool:

@@ -16,15 +16,17 @@ import pandas as pd
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from resnet_tl.bundle import file_digest
+from resnet_tl.data.colour import adjust_colour
 from resnet_tl.data.datamodule import ImageDataModule
 from resnet_tl.errors import UserError
 from resnet_tl.evaluation.figures import contact_sheet, learning_curves
 from resnet_tl.files import replacing, write_text
 from resnet_tl.run import Run, check_root
+from resnet_tl.timing import measure
 from resnet_tl.training.classifier import ImageClassifier
 from resnet_tl.training.monitor import monitor_mode
 
-PACKAGES = ("torch", "torchvision", "lightning", "timm", "pillow", "numpy", "scikit-learn")
+PACKAGES = ("torch", "torchvision", "lightning", "timm", "pillow", "numpy")
 
 
 class RunRecorder(L.Callback):
@@ -72,6 +74,11 @@ class RunRecorder(L.Callback):
             return
         assert self.run is not None
         assert isinstance(pl_module, ImageClassifier)
+        with measure("files"):
+            self._write_beginning(trainer, pl_module)
+
+    def _write_beginning(self, trainer: L.Trainer, pl_module: ImageClassifier) -> None:
+        assert self.run is not None
         data = trainer.datamodule  # type: ignore[attr-defined]
         write_text(self.run.recipe_file, self.recipe(pl_module))
         facts = environment(trainer) | {"recipes": {path.stem: file_digest(path) for path in self.recipes}}
@@ -119,7 +126,7 @@ class RunRecorder(L.Callback):
                 "seconds": round(time.perf_counter() - self.epoch_started, 3),
             }
         )
-        with replacing(self.run.metrics_file) as file:
+        with measure("files"), replacing(self.run.metrics_file) as file:
             pd.DataFrame(self.history).to_csv(file, index=False)
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
@@ -132,9 +139,10 @@ class RunRecorder(L.Callback):
             assert self.run is not None
             assert isinstance(pl_module, ImageClassifier)
             history = pd.DataFrame(self.history)
-            learning_curves(
-                history, self.run.figure("learning_curves"), best_epoch(history, pl_module.hparams["monitor"])
-            )
+            with measure("files"):
+                learning_curves(
+                    history, self.run.figure("learning_curves"), best_epoch(history, pl_module.hparams["monitor"])
+                )
 
 
 def best_epoch(history: pd.DataFrame, monitor: str) -> int | None:
@@ -194,7 +202,7 @@ def augmented_examples(data: ImageDataModule, classes: int = 12, images: int = 8
     examples: dict[str, list[np.ndarray]] = {}
     for label, name in enumerate(index.classes[:classes]):
         chosen = rows[index.labels[rows] == label][:images]
-        examples[name] = [
-            samples.view(samples.stored(int(row)), int(row), 0).permute(1, 2, 0).numpy() for row in chosen
-        ]
+        batch = samples.batch(chosen, view=0)
+        seen = adjust_colour(batch["image"], batch["colour"]) if "colour" in batch else batch["image"]
+        examples[name] = list(seen.permute(0, 2, 3, 1).numpy())
     return examples

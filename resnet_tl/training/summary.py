@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from resnet_tl.run import Run
+from resnet_tl.training.time_spent import time_table
 
 NAMES = {
     "loss": "loss (NLL, nats)",
@@ -43,6 +44,8 @@ def print_summary(run: Run, console: Console | None = None) -> None:
     ):
         places.add_row(name, f"{path}/{file}")
     console.print(places)
+    console.print(time_table(run.environment["seconds"]))
+    console.print(run.environment["advice"], highlight=False, soft_wrap=True)
     console.print(f"Next: resnet-tl predict {path} IMAGES", highlight=False, soft_wrap=True)
 
 

@@ -26,6 +26,8 @@ LIGHT = [
     ["compare", "--help"],
     ["networks", "--help"],
     ["networks", "list"],
+    ["cache", "--help"],
+    ["cache", "list"],
 ]
 
 
@@ -89,7 +91,7 @@ def test_an_unknown_command_is_named_with_the_nearest(command):
     assert (code, out) == (2, "")
     assert err == (
         "resnet-tl: 'predcit' is not a command; they are fit, validate, test, predict, submit, compare, data, "
-        "networks, recipes. Did you mean 'predict'?\n"
+        "networks, recipes, cache. Did you mean 'predict'?\n"
     )
 
 

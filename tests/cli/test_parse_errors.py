@@ -67,7 +67,11 @@ FLAGS = [
     ("--model.head_hidden [1,a]", "--model.head_hidden is [1, 'a']; it must be a list of whole numbers."),
     ("--model.mode heads", "--model.mode is 'heads'; it must be one of all, last_stages, head. Did you mean 'head'?"),
     ("--data.channels 2", "--data.channels is '2'; it must be one of 1, 3, 4."),
-    ("--trainer.precision nonsense", "--trainer.precision is 'nonsense'; it must be one of 64, 32, 16, "),
+    (
+        "--trainer.precision bf16-true",
+        "--trainer.precision is 'bf16-true'; it must be one of auto, 32-true, bf16-mixed, 16-mixed, 32, 16, bf16. "
+        "Did you mean 'bf16-mixed'?",
+    ),
     # Values.
     ("--data.batch_size 0", "data.batch_size is 0; it must be 1 or more."),
     ("--data.batch_size -3", "data.batch_size is -3; it must be 1 or more."),
@@ -368,7 +372,6 @@ def test_a_gpu_that_is_not_there(mistake):
     ("flags", "words"),
     [
         (["--trainer.limit_val_batches", "0"], "trainer.limit_val_batches is 0"),
-        (["--trainer.precision", "bf16-true"], "it must be 32-true, 16-mixed or bf16-mixed"),
         (["--trainer.strategy", "ddp_spawn"], "trainer.strategy is ddp_spawn; use ddp"),
         (
             ["--model.schedule", "[{mode: head, epochs: 3}, {mode: all}]"],

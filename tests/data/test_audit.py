@@ -1,13 +1,23 @@
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from resnet_tl.data.audit import audit_images
+from resnet_tl import cache
+from resnet_tl.data import audit as audit_module
+from resnet_tl.data.audit import audit_images, decode_all, find_audit
+from resnet_tl.data.contents import content_digests
 from resnet_tl.data.layouts import read_images
+from resnet_tl.errors import UserError
+
+
+@pytest.fixture(autouse=True)
+def empty_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RESNET_TL_CACHE", str(tmp_path_factory.mktemp("cache")))
 
 
 @pytest.fixture
@@ -28,7 +38,7 @@ def folder(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("threads", [None, 1, 5])
 def test_the_audit_gives_upright_sizes_and_the_reasons_of_bad_files(folder: Path, threads: int | None) -> None:
     index = read_images(folder)
-    audit = audit_images(index, threads)
+    audit = audit_images(index, threads=threads)
     assert {index.id(row): reason for row, reason in audit.bad.items()} == {
         "a/3.jpg": "is empty",
         "b/3.png": "is not an image (HTML?)",
@@ -61,3 +71,91 @@ def test_real_photos_hold_one_placeholder(shared_data: Path) -> None:
     audit = audit_images(index)
     assert [index.id(row) for row in audit.bad] == ["train/ants/imageNotFound.gif"]
     assert audit.sizes[index.ids().index("train/ants/formica.jpeg")].tolist() == [193, 130]
+
+
+# Kept for the next time
+
+
+@pytest.fixture
+def nothing_is_decoded(monkeypatch: pytest.MonkeyPatch):
+    """Once called, decoding is an error."""
+
+    def refuse(*args: object) -> None:
+        raise AssertionError("an image was decoded")
+
+    return lambda: monkeypatch.setattr(audit_module, "decode_with_size", refuse)
+
+
+@pytest.fixture
+def many(folder: Path) -> Path:
+    """The folder with so many images that an audit is kept."""
+    for number in range(audit_module.WORTH_KEEPING):
+        Image.new("RGB", (30 + number, 40)).save(folder / "a" / f"more {number}.png")
+    return folder
+
+
+def test_files_of_the_same_content_are_not_decoded_again(many: Path, tmp_path_factory, nothing_is_decoded) -> None:
+    made = audit_images(read_images(many))
+    moved = shutil.copytree(many, tmp_path_factory.mktemp("moved") / "here")
+    nothing_is_decoded()
+    for root in (many, moved):
+        kept = audit_images(read_images(root))
+        np.testing.assert_array_equal(kept.sizes, made.sizes)
+        assert kept.bad == made.bad
+        assert len(kept.bad) == 3
+
+
+@pytest.mark.parametrize("change", ["content", "new file", "placeholder", "channels"])
+def test_what_an_audit_depends_on_makes_a_new_one(many: Path, change: str) -> None:
+    audit_images(read_images(many))
+    channels = 3
+    if change == "content":
+        Image.new("RGB", (7, 5)).save(many / "a" / "more 1.png")
+    elif change == "new file":
+        Image.new("RGB", (7, 5)).save(many / "b" / "new.png")
+    elif change == "placeholder":
+        (many / "a" / "more 1.png").rename(many / "a" / "no image available.png")
+    else:
+        channels = 1
+    index = read_images(many)
+    assert find_audit(index, content_digests(index), channels) is None
+    audit = audit_images(index, channels=channels)
+    assert len(audit.bad) == (4 if change == "placeholder" else 3)
+    assert len(cache.entries()) == 2
+
+
+def test_a_file_that_can_be_read_again_is_looked_at_again(many: Path) -> None:
+    path = many / "a" / "more 1.png"
+    content = path.read_bytes()
+    index = read_images(many)
+    path.unlink()
+    assert audit_images(index).bad[index.ids().index("a/more 1.png")] == "cannot be read: No such file or directory"
+    path.write_bytes(content)
+    assert len(audit_images(index).bad) == 3
+
+
+def test_the_audit_of_a_few_images_is_not_kept(folder: Path) -> None:
+    audit_images(read_images(folder))
+    assert cache.entries() == []
+
+
+def test_without_a_cache_folder_it_is_made_anew(many: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("no folder")
+    monkeypatch.setenv("RESNET_TL_CACHE", str(tmp_path / "file" / "cache"))
+    for _ in range(2):
+        assert len(audit_images(read_images(many)).bad) == 3
+
+
+def test_the_pixels_of_good_images_are_given_out_on_the_way(folder: Path) -> None:
+    index = read_images(folder)
+    shapes: dict[int, tuple[int, ...]] = {}
+    audit = decode_all(index, content_digests(index), 1, None, lambda row, pixels: shapes.update({row: pixels.shape}))
+    assert shapes == {row: (*size[::-1], 1) for row, size in enumerate(audit.sizes.tolist()) if row not in audit.bad}
+
+
+def test_a_file_that_changes_meanwhile_stops_it(folder: Path) -> None:
+    index = read_images(folder)
+    contents = content_digests(index)
+    Image.new("RGB", (7, 5)).save(folder / "a" / "1.jpg")
+    with pytest.raises(UserError, match=r"1\.jpg has changed while the images were read"):
+        decode_all(index, contents)

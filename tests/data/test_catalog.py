@@ -19,7 +19,7 @@ import pytest
 import torchvision
 from PIL import Image
 
-from resnet_tl.data import catalog, download, sample
+from resnet_tl.data import download, sample
 from resnet_tl.data.catalog import SOURCES, fetch, is_present, root_of
 from resnet_tl.data.layouts import read_images
 from resnet_tl.errors import UserError

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import lightning as L
@@ -10,6 +11,9 @@ import pytest
 import torch
 from PIL import Image
 
+from resnet_tl import cache
+from resnet_tl.data import audit as audit_module
+from resnet_tl.data import loader as loader_module
 from resnet_tl.data.datamodule import ImageDataModule
 from resnet_tl.data.preprocessing import Preprocessing
 from resnet_tl.errors import UserError
@@ -37,6 +41,16 @@ def table(blobs: Path, split: str = "train") -> pd.DataFrame:
     return pd.DataFrame(
         {"path": [file.relative_to(blobs).as_posix() for file in files], "label": [file.parent.name for file in files]}
     )
+
+
+@pytest.fixture
+def damaged(blobs: Path, tmp_path: Path) -> Path:
+    """A copy of the pictures with two bad files."""
+    root = tmp_path / "damaged"
+    shutil.copytree(blobs, root)
+    (root / "train" / "red" / "0.png").write_bytes(b"")
+    (root / "val" / "blue" / "1.png").write_bytes(b"<html>404</html>")
+    return root
 
 
 # Layouts
@@ -212,21 +226,47 @@ def test_under_a_trainer_each_epoch_has_its_own_order_and_views(blobs: Path, tra
     assert model.validated == data.index.rows("val").tolist() * 2
 
 
-def test_pixels_are_kept_during_a_fit_and_not_longer(blobs: Path, trainer) -> None:
-    module = ImageDataModule(blobs, batch_size=8, image_size=16, workers=0)
-    kept: list[int] = []
+def test_each_epoch_shows_the_next_of_so_many_views(blobs: Path, trainer) -> None:
+    data, model = ImageDataModule(blobs, batch_size=10, views=2), Watching()
+    trainer(max_epochs=4, num_sanity_val_steps=0).fit(model, data)
+    shown = [dict(model.seen[epoch]) for epoch in range(4)]
+    assert shown[0] == shown[2]
+    assert shown[1] == shown[3]
+    assert sum(shown[0][row] != shown[1][row] for row in shown[0]) > 20
+    assert [row for row, _ in model.seen[0]] != [row for row, _ in model.seen[2]]
 
-    class Looks(L.Callback):
-        def on_train_epoch_end(self, *args) -> None:
-            (cache,) = module._caches.values()  # training and validation share it
-            kept.append(len(cache.images))
 
-    fitting, model = trainer(max_epochs=1, num_sanity_val_steps=0, callbacks=[Looks()]), Watching()
-    fitting.fit(model, module)
-    assert kept == [24 + 13]
-    assert not module._caches
-    fitting.validate(model, module, verbose=False)
-    assert not module._caches
+def test_activations_stand_in_for_images_once_they_are_set(blobs: Path) -> None:
+    class Table:
+        def __getitem__(self, rows: np.ndarray) -> torch.Tensor:
+            return torch.from_numpy(rows) * 10
+
+    data = ready(ImageDataModule(blobs, batch_size=8, views=3))
+    loader = data.val_dataloader()
+    assert "image" in next(iter(loader))
+    asked: list[tuple[object, int]] = []
+
+    def activations(loader, view: int) -> Table:
+        asked.append((loader, view))
+        return Table()
+
+    data.activations = activations
+    for batch in loader:
+        assert "image" not in batch
+        assert torch.equal(batch["activation"], batch["row"] * 10)
+    assert asked == [(loader, 0)]
+
+
+@pytest.mark.parametrize(
+    ("options", "augments"),
+    [
+        ({}, True),
+        ({"augmentation": "none"}, False),
+        ({"augmentation": "none", "random_erasing": 0.5}, True),
+    ],
+)
+def test_it_says_whether_it_augments(blobs: Path, options: dict, augments: bool) -> None:
+    assert ImageDataModule(blobs, **options).augments is augments
 
 
 def test_one_data_module_serves_models_with_other_input_sizes(blobs: Path, trainer) -> None:
@@ -259,17 +299,170 @@ def test_more_processes_than_images_are_refused(blobs: Path) -> None:
         data.train_dataloader()
 
 
-# Bad images
+# What is kept for later runs
 
 
 @pytest.fixture
-def damaged(blobs: Path, tmp_path: Path) -> Path:
-    """A copy of the pictures with two bad files."""
-    root = tmp_path / "damaged"
-    shutil.copytree(blobs, root)
-    (root / "train" / "red" / "0.png").write_bytes(b"")
-    (root / "val" / "blue" / "1.png").write_bytes(b"<html>404</html>")
-    return root
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("RESNET_TL_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Grows by the name of the module that asked, whenever an image is decoded."""
+    calls: list[str] = []
+    for module, name in ((audit_module, "decode_with_size"), (loader_module, "decode")):
+        whole = getattr(module, name)
+
+        def counted(*words, whole=whole, module=module):
+            calls.append(module.__name__.rpartition(".")[2])
+            return whole(*words)
+
+        monkeypatch.setattr(module, name, counted)
+    return calls
+
+
+def kinds() -> list[str]:
+    return sorted(entry.kind for entry in cache.entries())
+
+
+def images_of(data: ImageDataModule) -> list[torch.Tensor]:
+    return [batch["image"] for made in (data.train_dataloader(), data.val_dataloader()) for batch in made]
+
+
+@pytest.mark.usefixtures("own_cache")
+def test_each_image_is_decoded_once_ever(blobs: Path, decoded: list[str]) -> None:
+    first = images_of(ready(ImageDataModule(blobs)))
+    assert decoded == ["audit"] * 44
+    assert kinds() == ["audits", "pixels"]
+    second = images_of(ready(ImageDataModule(blobs)))
+    assert len(decoded) == 44
+    assert all(torch.equal(one, other) for one, other in zip(first, second, strict=True))
+
+
+@pytest.mark.usefixtures("own_cache")
+def test_several_processes_decode_each_image_once_together(blobs: Path, decoded: list[str]) -> None:
+    modules = [ImageDataModule(blobs) for _ in range(4)]
+    with ThreadPoolExecutor(4) as pool:  # the lock of a file holds between threads as well
+        first, *others = [images_of(module) for module in pool.map(ready, modules)]
+    assert len(decoded) == 44
+    assert kinds() == ["audits", "pixels"]
+    for images in others:
+        assert all(torch.equal(one, other) for one, other in zip(first, images, strict=True))
+
+
+@pytest.mark.usefixtures("own_cache")
+def test_the_batches_are_the_same_without_it(blobs: Path, decoded: list[str]) -> None:
+    plain = images_of(ready(ImageDataModule(blobs, pixel_cache="off")))
+    assert kinds() == ["audits"]
+    assert decoded.count("loader") == 24 + 13
+    for mode in ("auto", "on"):
+        for _ in range(2):
+            images = images_of(ready(ImageDataModule(blobs, pixel_cache=mode)))
+            assert all(torch.equal(one, other) for one, other in zip(images, plain, strict=True))
+    assert decoded.count("loader") == 24 + 13
+    assert kinds() == ["audits", "pixels"]
+
+
+@pytest.mark.usefixtures("own_cache")
+def test_a_fit_an_evaluation_and_another_split_share_what_is_kept(blobs: Path, trainer, decoded: list[str]) -> None:
+    model = Watching()
+    fitting = trainer(max_epochs=2, num_sanity_val_steps=0)
+    fitting.fit(model, ImageDataModule(blobs / "train", batch_size=8))
+    assert len(decoded) == 24
+    fitting.validate(model, ImageDataModule(blobs / "train", batch_size=8, split_seed=3), verbose=False)
+    assert len(decoded) == 24
+
+
+class Planning(Watching):
+    """Plans by the images' size, as a classifier does whose network is chosen by it."""
+
+    def __init__(self) -> None:
+        super().__init__(None)  # type: ignore[arg-type]
+        self.planned: list[tuple[tuple[str, ...], int]] = []
+
+    def plan_preprocessing(self, data: ImageDataModule) -> Preprocessing:
+        self.planned.append((data.classes, data.short_side))
+        return Preprocessing(data.short_side, data.short_side, data.short_side)
+
+    def configure_model(self) -> None:
+        data = self.trainer.datamodule
+        self.preprocessing = Preprocessing(data.short_side, data.short_side, data.short_side)
+
+
+@pytest.mark.usefixtures("own_cache")
+def test_a_network_that_is_chosen_by_the_images_plans_before_they_are_decoded(
+    blobs: Path, trainer, decoded: list[str]
+) -> None:
+    planned = []
+    for _ in range(2):
+        model = Planning()
+        trainer(max_epochs=1, num_sanity_val_steps=0).fit(model, ImageDataModule(blobs))
+        planned.append(model.planned)
+        assert model.side == 32
+        assert decoded == ["audit"] * 44
+    assert planned == [[(("blue", "green", "red"), 32)], []]  # what the audit knows need not be planned
+    assert kinds() == ["audits", "pixels"]
+
+
+@pytest.mark.usefixtures("own_cache")
+def test_a_plan_that_bad_images_led_astray_changes_nothing(tmp_path: Path, trainer) -> None:
+    for number in range(12):
+        for name in ("a", "b"):
+            save(tmp_path / "odd" / name / f"{number}.png", size=(20, 16))
+            save(tmp_path / "odd" / name / f"broken {number}.png", size=(40, 40))
+            broken = tmp_path / "odd" / name / f"broken {number}.png"
+            broken.write_bytes(broken.read_bytes()[:-40])
+    seen = []
+    for _ in range(2):
+        model = Planning()
+        trainer(max_epochs=1, num_sanity_val_steps=0).fit(model, ImageDataModule(tmp_path / "odd", on_bad_image="skip"))
+        assert model.side == 16
+        seen.append(model.seen)
+    assert seen[0] == seen[1]
+
+
+@pytest.mark.usefixtures("own_cache")
+def test_bad_images_are_found_on_the_way_and_again_by_the_next_run(damaged: Path, decoded: list[str]) -> None:
+    for _ in range(2):
+        data = ImageDataModule(damaged, on_bad_image="skip")
+        images_of(ready(data))
+        assert data.skipped == {"train/red/0.png": "is empty", "val/blue/1.png": "is not an image (HTML?)"}
+        assert len(decoded) == 44
+        assert kinds() == ["audits", "pixels"]
+
+
+def test_without_room_every_epoch_decodes(blobs: Path, own_cache: Path, monkeypatch, caplog) -> None:
+    expected = images_of(ready(ImageDataModule(blobs, pixel_cache="off")))
+    monkeypatch.setenv("RESNET_TL_CACHE_LIMIT", "0")
+    with caplog.at_level("INFO"):
+        images = images_of(ready(ImageDataModule(blobs)))
+    assert all(torch.equal(one, other) for one, other in zip(images, expected, strict=True))
+    assert f"0.0 GiB of decoded images cannot be kept in {own_cache}: every epoch decodes them anew" in caplog.text
+    with pytest.raises(UserError, match=r"data.pixel_cache is on, but 0.0 GiB of decoded images cannot be kept in"):
+        ready(ImageDataModule(blobs, pixel_cache="on")).train_dataloader()
+
+
+def test_a_bare_on_or_off_in_a_recipe_is_understood(blobs: Path) -> None:
+    assert ImageDataModule(blobs, pixel_cache=True).pixel_cache == "on"
+    assert ImageDataModule(blobs, pixel_cache=False).pixel_cache == "off"
+
+
+def test_the_digest_of_some_rows_is_that_of_their_contents(blobs: Path, tmp_path: Path, damaged: Path) -> None:
+    data = ready(ImageDataModule(blobs))
+    moved = ready(ImageDataModule(shutil.copytree(blobs, tmp_path / "moved")))
+    rows = data.index.rows("val")
+    assert data.contents_digest(rows) == moved.contents_digest(rows)
+    assert data.contents_digest(rows) != data.contents_digest(rows[::-1])
+    assert data.contents_digest(rows) != data.contents_digest(rows[1:])
+    fewer = ready(ImageDataModule(damaged, on_bad_image="skip"))
+    shared = [path for path in data.index.ids() if path in set(fewer.index.ids())]
+    one, other = ([module.index.ids().index(path) for path in shared] for module in (data, fewer))
+    assert data.contents_digest(np.array(one)) == fewer.contents_digest(np.array(other))
+
+
+# Bad images
 
 
 def test_bad_images_stop_before_training_with_the_list_of_files(damaged: Path) -> None:
@@ -329,6 +522,8 @@ def test_the_real_placeholder_among_the_ants_is_found(shared_data: Path) -> None
         ),
         ({"image_size": 4}, "data.image_size is 4; it must be 8 pixels or more."),
         ({"storage_size": 0}, "data.storage_size is 0; it must be 8 pixels or more."),
+        ({"views": 0}, "data.views is 0; it must be 1 or more."),
+        ({"pixel_cache": "of"}, "data.pixel_cache is 'of'; it must be one of auto, on, off. Did you mean 'off'?"),
         ({"workers": -1}, "data.workers is -1; it must be 0 or more."),
         ({"seed": -1}, "data.seed is -1; it must be 0 or more."),
         ({"split_seed": -1}, "data.split_seed is -1; it must be 0 or more."),

@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from resnet_tl.data.decode import DECODER, MAX_PIXELS, BadImage, decode
+from resnet_tl.data.decode import DECODER, MAX_PIXELS, SPARE, BadImage, decode, decode_with_size, header_size
+from resnet_tl.data.preprocessing import Preprocessing
 from resnet_tl.errors import UserError
 
 COLOURS = np.array([[[200, 30, 60], [10, 220, 90], [20, 40, 240]], [[0, 0, 0], [255, 255, 255], [128, 128, 128]]])
@@ -253,3 +254,86 @@ def test_many_threads_decode_as_one_does(tmp_path: Path) -> None:
         together = list(pool.map(decode, sources))
     for source, pixels in zip(sources, together, strict=True):
         np.testing.assert_array_equal(pixels, decode(source))
+
+
+# Large photos
+
+
+def large(width: int, height: int, **options: object) -> bytes:
+    """A JPEG with structure at all scales, as photos have: noise of 1, 2, 4 ... pixels, the coarser the stronger."""
+    generator = np.random.default_rng(0)
+    pixels = np.zeros((height, width, 3))
+    for scale in (1, 2, 4, 8, 16, 32, 64):
+        noise = generator.normal(size=(-(-height // scale), -(-width // scale), 3)) * scale**0.7
+        pixels += noise.repeat(scale, axis=0).repeat(scale, axis=1)[:height, :width]
+    pixels = 127 + pixels * 45 / pixels.std()
+    return encoded(Image.fromarray(pixels.clip(0, 255).astype(np.uint8)), "JPEG", quality=92, **options)
+
+
+@pytest.mark.parametrize(("factor", "part"), [(8, 8), (4, 4), (2, 2), (1, 1)])
+@pytest.mark.parametrize("progressive", [False, True])
+def test_a_large_jpeg_is_decoded_at_a_fraction_of_its_size(factor: int, part: int, progressive: bool) -> None:
+    short_side = 16
+    width, height = 2 * SPARE * short_side * factor, SPARE * short_side * factor
+    for smaller, expected in ((0, part), (8, max(1, part // 2))):
+        content = large(width - 2 * smaller, height - smaller, progressive=progressive)
+        pixels, size = decode_with_size(content, 3, short_side)
+        assert size == (width - 2 * smaller, height - smaller)
+        assert pixels.shape == (-(-size[1] // expected), -(-size[0] // expected), 3)
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4])
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
+def test_shrunk_it_is_as_good_as_the_whole(channels: int, interpolation: str) -> None:
+    planned = Preprocessing(64, 64, 64, interpolation=interpolation, channels=channels)
+    content = large(1600, 1200)
+    whole = planned.store(decode(content, channels)).numpy().astype(int)
+    part = planned.store(decode(content, channels, 64)).numpy().astype(int)
+    difference = np.abs(part - whole)
+    assert difference.mean() < 1
+    assert difference.max() <= 8
+
+
+def test_real_photos_made_large_are_as_good_as_whole_ones(shared_data: Path) -> None:
+    planned = Preprocessing(64, 72, 64)
+    for path in sorted((shared_data / "hymenoptera" / "train" / "bees").iterdir())[:4]:
+        with Image.open(path) as image:
+            content = encoded(image.convert("RGB").resize((1600, 1200), Image.Resampling.LANCZOS), "JPEG", quality=92)
+        assert decode(content, 3, 72).shape == (300, 400, 3)
+        whole, part = (planned.store(decode(content, 3, side)).numpy().astype(int) for side in (None, 72))
+        difference = np.abs(part - whole)
+        assert difference.mean() < 0.5
+        assert difference.max() <= 8
+
+
+@pytest.mark.parametrize("orientation", [3, 6])
+def test_a_large_photo_on_its_side_is_upright_and_has_its_whole_size(orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    content = large(802, 801, exif=exif)  # 401 x 401 at half the size
+    pixels, size = decode_with_size(content, 3, 400 // SPARE)
+    assert pixels.shape == (401, 401, 3)
+    assert size == ((801, 802) if orientation == 6 else (802, 801))
+    smaller = np.asarray(Image.fromarray(decode(content)).resize((401, 401), Image.Resampling.BOX)).astype(int)
+    assert np.abs(pixels - smaller).mean() < 8
+
+
+@pytest.mark.parametrize("progressive", [False, True])
+@pytest.mark.parametrize("kept", [0.1, 0.5, 0.98])
+def test_a_large_photo_that_is_truncated_is_bad(kept: float, progressive: bool) -> None:
+    content = large(1600, 1200, progressive=progressive)
+    with pytest.raises(BadImage, match="truncated"):
+        decode(content[: int(len(content) * kept)], 3, 32)
+
+
+def test_other_formats_and_small_photos_are_decoded_whole() -> None:
+    for content in (encoded(photo(300, 200)), encoded(photo(90, 80), "JPEG")):
+        np.testing.assert_array_equal(decode(content, 3, 16), decode(content))
+
+
+def test_the_header_tells_the_size_without_decoding(tmp_path: Path) -> None:
+    content = encoded(photo(), "JPEG")
+    (tmp_path / "cut.jpg").write_bytes(content[:700])
+    (tmp_path / "none.jpg").write_bytes(b"<html>")
+    assert header_size(tmp_path / "cut.jpg") == (64, 48)
+    assert header_size(tmp_path / "none.jpg") == header_size(tmp_path / "missing.jpg") == (0, 0)

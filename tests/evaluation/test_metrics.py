@@ -56,6 +56,31 @@ def test_the_numbers_are_those_of_torchmetrics(classes):
     assert numbers["loss"] == pytest.approx(nll)
 
 
+@pytest.mark.parametrize(("classes", "present"), [(2, 2), (5, 5), (12, 12), (12, 7)])
+def test_the_scores_of_each_class_are_those_of_scikit_learn(classes, present):
+    """Also for classes that have no images, or are never predicted."""
+    from sklearn.metrics import confusion_matrix, precision_recall_fscore_support, roc_auc_score
+
+    labels, logits = (part for part in random_table(classes, rows=60, present=present)[1:])
+    logits[:, 1] -= 9
+    table = table_of(labels, logits)
+    predicted, numbers = logits.argmax(axis=1), np.arange(classes)
+
+    precision, recall, f1, images = precision_recall_fscore_support(
+        labels, predicted, labels=numbers, zero_division=np.nan
+    )
+    scores = per_class(table)
+
+    assert (confusion(table) == confusion_matrix(labels, predicted, labels=numbers)).all()
+    assert scores["images"].tolist() == images.tolist()
+    np.testing.assert_allclose(scores["precision"], precision, rtol=1e-14)
+    np.testing.assert_allclose(scores["recall"], recall, rtol=1e-14)
+    np.testing.assert_allclose(scores["f1"], np.where(images > 0, f1, np.nan), rtol=1e-14)
+    for number in range(present):
+        expected = roc_auc_score(labels == number, probabilities(table)[:, number])
+        assert scores["auroc"][number] == pytest.approx(expected, rel=1e-14)
+
+
 def test_the_binary_auroc_is_that_of_torchmetrics():
     torch = pytest.importorskip("torch")
     from torchmetrics.classification import BinaryAUROC

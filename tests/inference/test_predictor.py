@@ -48,7 +48,7 @@ def expected(predictor: Predictor, path: Path) -> np.ndarray:
     preprocessing = predictor.bundle.preprocessing
     image = preprocessing.centre(preprocessing.store(decode(path, preprocessing.channels)))
     with torch.no_grad():
-        return predictor.network(preprocessing.normalise(image[None])).softmax(dim=1)[0].numpy()
+        return predictor.bundle.load_network()(preprocessing.normalise(image[None])).softmax(dim=1)[0].numpy()
 
 
 def test_every_image_gets_its_own_prediction(predictor: Predictor, blobs: Path) -> None:
@@ -150,11 +150,11 @@ def test_a_bundle_of_half_precision_is_evaluated_in_it(tmp_path: Path, predictor
 
 def test_prediction_leaves_the_generator_and_the_network_as_they_were(predictor: Predictor, blobs: Path) -> None:
     random = torch.get_rng_state()
-    state = {name: value.clone() for name, value in predictor.network.state_dict().items()}
-    predictor.predict(blobs / "val")
+    before = predictor.predict(blobs / "val")
+    after = predictor.predict(blobs / "val")
     assert torch.equal(torch.get_rng_state(), random)
-    assert all(torch.equal(value, state[name]) for name, value in predictor.network.state_dict().items())
-    assert not any(module.training for module in predictor.network.modules())
+    pd.testing.assert_frame_equal(before, after, check_exact=True)
+    assert not any(module.training for stage in predictor.stages.modules for module in stage.modules())
 
 
 def test_real_photos_get_the_logits_of_timms_own_network(

@@ -1,0 +1,67 @@
+"""Gives every toolkit the same images: a folder of links with train/CLASS and val/CLASS, whatever the layout was."""
+
+from __future__ import annotations
+
+import os
+from collections import defaultdict
+from collections.abc import Collection
+from pathlib import Path
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
+VAL_SHARE = 5
+"""Every fifth image of a class is for validation where there is no split."""
+
+
+def link_photos(
+    root: Path, folder: Path, left_out: Collection[str] = (), limit: int | None = None, val_limit: int | None = None
+) -> dict[str, int]:
+    """Links the images of `root` into `folder`/{train,val}/CLASS and reads each once, so that all find them in memory.
+
+    Args:
+        root: holds train/CLASS and val/CLASS (or test/CLASS), train/CLASS alone, CLASS alone, or cat.0.jpg, dog.0.jpg.
+        left_out: names of files that are no photos.
+        limit, val_limit: at most so many images of each split, the same number of each class; default: all.
+
+    Returns:
+        The number of images of each split.
+    """
+    train = root / "train" if (root / "train").is_dir() else root
+    val = next((root / name for name in ("val", "valid", "test") if any((root / name).glob("*/*"))), None)
+    splits = {"train": _classes(train, left_out)}
+    if val:
+        splits["val"] = _classes(val, left_out)
+    else:
+        splits["val"] = {name: files[::VAL_SHARE] for name, files in splits["train"].items()}
+        splits["train"] = {
+            name: [file for i, file in enumerate(files) if i % VAL_SHARE] for name, files in splits["train"].items()
+        }
+    counts = {}
+    for split, classes in splits.items():
+        most = limit if split == "train" else val_limit or limit
+        for name, files in classes.items():
+            target = folder / split / name
+            target.mkdir(parents=True, exist_ok=True)
+            for file in files[: most and -(-most // len(classes))]:
+                _link(file, target / file.name)
+        counts[split] = sum(1 for file in (folder / split).glob("*/*") if file.read_bytes())
+    return counts
+
+
+def _classes(folder: Path, left_out: Collection[str]) -> dict[str, list[Path]]:
+    """Files of each class by name: a folder of that name, or the files whose names begin with it."""
+    classes: dict[str, list[Path]] = defaultdict(list)
+    for path in sorted(folder.rglob("*")):
+        if path.suffix.lower() in SUFFIXES and path.name not in left_out:
+            inside = path.relative_to(folder).parts
+            classes[inside[0] if len(inside) > 1 else path.name.split(".")[0]].append(path)
+    if len(classes) < 2:
+        raise SystemExit(f"{folder} has no two classes of images.")
+    return dict(classes)
+
+
+def _link(file: Path, link: Path) -> None:
+    if not link.exists():
+        try:
+            os.link(file, link)
+        except OSError:  # another disk
+            link.symlink_to(file.resolve())

@@ -1,0 +1,49 @@
+"""Random numbers that are a pure function of (seed, view, row, purpose), drawn for many rows at once."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+import numpy as np
+
+_GAMMA = np.uint64(0x9E3779B97F4A7C15)
+
+
+class Purpose(IntEnum):
+    """What numbers are drawn for; one purpose's numbers tell nothing about another's."""
+
+    CROP = 0
+    FLIP = 1
+    ROTATION = 2
+    COLOUR = 3
+    SHIFT = 4
+    TRIVIAL_AUGMENT = 5
+    ERASING = 6
+
+
+def sample_seed(seed: int, view: int, row: int) -> int:
+    """A 64-bit seed that depends on (seed, view, row) alone: never on a worker, a process or a clock."""
+    return int(np.random.SeedSequence([seed, view, row]).generate_state(1, np.uint64)[0] >> np.uint64(1))
+
+
+def uniform(seed: int, view: int, rows: np.ndarray, purpose: Purpose, count: int) -> np.ndarray:
+    """Numbers (N, count) float64 in [0, 1): those of a row are the same in whatever company it is drawn.
+
+    A counter-based generator (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3") keeps no state that
+    threads could disturb. The hash is SplitMix64 (Steele, Lea and Flood 2014, "Fast splittable pseudorandom number
+    generators"), whose n-th number can be had without those before it.
+    """
+    state = np.array([seed % 2**64], np.uint64)
+    for counter in (view, int(purpose)):
+        state = _splitmix(state, np.array([counter], np.uint64))
+    streams = _splitmix(state, rows.astype(np.uint64))
+    numbers = _splitmix(streams[:, None], np.arange(count, dtype=np.uint64))
+    return (numbers >> np.uint64(11)) * 2.0**-53
+
+
+def _splitmix(state: np.ndarray, counter: np.ndarray) -> np.ndarray:
+    """The number at the place `counter` of the SplitMix64 sequence that starts at `state`; uint64, modulo 2**64."""
+    mixed = state + (counter + np.uint64(1)) * _GAMMA
+    mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return mixed ^ (mixed >> np.uint64(31))

@@ -1,0 +1,37 @@
+"""One function over many rows, in as many threads as this process may use cores."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+
+CHUNK = 16
+"""Rows that a thread takes at a time: the bookkeeping of one row each would cost as much as hashing a small file."""
+
+
+def usable_cores() -> int:
+    """Cores that this process may use; a container or a job often has fewer than the machine."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def for_each(rows: np.ndarray, work: Callable[[int], None], threads: int | None = None) -> None:
+    """Calls `work` with each of `rows`, in no certain order; by default in as many threads as there are usable cores.
+
+    Threads serve what spends its time outside of Python: reading, hashing, decoding. The first error of `work` is
+    raised, and the rows that no thread has begun are left.
+    """
+
+    def work_on(chunk: np.ndarray) -> None:
+        for row in chunk.tolist():
+            work(row)
+
+    chunks = [rows[start : start + CHUNK] for start in range(0, len(rows), CHUNK)]
+    pool = ThreadPoolExecutor(threads or usable_cores())
+    try:
+        for _ in pool.map(work_on, chunks):
+            pass  # taking the results raises the errors
+    finally:
+        pool.shutdown(cancel_futures=True)

@@ -1,0 +1,60 @@
+"""Writes checkpoints at most every few seconds, so that epochs shorter than a write are not slowed down by it."""
+
+from __future__ import annotations
+
+import time
+from copy import deepcopy
+from typing import Any
+
+from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
+
+from resnet_tl.timing import measure
+
+SECONDS = 10.0  # between two writes; a process that is killed loses no more than that and the epoch that it was in
+
+
+class DeferredCheckpointIO(TorchCheckpointIO):
+    """Keeps the newest checkpoint of each path in memory until it is due, and writes all that wait together.
+
+    Together, since one checkpoint speaks of another: the state of the best one's callback, which the last one holds
+    too, is true only if the best one is on disk. They are written in the order in which they were made, each of them
+    whole or not at all. The first of each path is written at once, and what still waits is written when a fit ends,
+    also by an error or Ctrl-C. When the epochs are long, nothing is copied.
+    """
+
+    def __init__(self, seconds: float = SECONDS) -> None:
+        super().__init__()
+        self.seconds = seconds
+        self._written: dict[str, float] = {}  # path -> when
+        self._waiting: dict[str, tuple[dict[str, Any], Any]] = {}  # path -> checkpoint, storage options
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
+        with measure("files"):
+            name = str(path)
+            self._waiting.pop(name, None)  # to the end of the line
+            if time.monotonic() - self._written.get(name, float("-inf")) >= self.seconds:
+                self._waiting[name] = checkpoint, storage_options
+                self._write()
+            else:
+                # Training goes on in the tensors that a checkpoint refers to.
+                self._waiting[name] = deepcopy(checkpoint), storage_options
+
+    def load_checkpoint(self, path: Any, *arguments: Any, **options: Any) -> dict[str, Any]:
+        self._write()
+        return super().load_checkpoint(path, *arguments, **options)
+
+    def remove_checkpoint(self, path: Any) -> None:
+        self._waiting.pop(str(path), None)
+        super().remove_checkpoint(path)
+
+    def teardown(self) -> None:
+        with measure("files"):
+            self._write()
+
+    def _write(self) -> None:
+        while self._waiting:
+            name = next(iter(self._waiting))
+            checkpoint, storage_options = self._waiting[name]
+            super().save_checkpoint(checkpoint, name, storage_options)
+            self._written[name] = time.monotonic()
+            del self._waiting[name]

@@ -1,0 +1,183 @@
+"""The frozen stages in front of what trains: computed for a batch, or read from the activation cache."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator
+
+import lightning as L
+import numpy as np
+import torch
+from torch import Tensor
+
+from resnet_tl import cache
+from resnet_tl.data.datamodule import ImageDataModule
+from resnet_tl.data.loader import Batch, ImageLoader
+from resnet_tl.finetuning.activation_cache import (
+    ALONE,
+    ActivationCacheMode,
+    ActivationTable,
+    LocalRanks,
+    activation_key,
+    find_or_compute,
+    specs_of,
+)
+from resnet_tl.finetuning.activation_plan import ActivationPlan, plan_activations
+from resnet_tl.networks.frozen import Activation, FrozenStages
+from resnet_tl.timing import measure
+
+log = logging.getLogger(__name__)
+FILLED_AT_ONCE = 64
+"""Images in one batch of the frozen stages."""
+
+
+class FrozenPrefix:
+    """The same computation whether it is kept or not, so that a cached run equals one without a cache.
+
+    Args:
+        stages: the frozen ones.
+        digest: of their weights.
+        images: makes the network's input (N, C, H, W) of a batch.
+        data: gives the images.
+        trainer: gives the processes.
+        mode: auto, on or off.
+        epochs: for how many epochs these stages are frozen; 0 outside of a fit.
+        is_mixed: whether training images are mixed with each other in each step, so that only evaluation can use
+            what was kept.
+    """
+
+    def __init__(
+        self,
+        stages: FrozenStages,
+        digest: str,
+        images: Callable[[Batch], Tensor],
+        data: ImageDataModule,
+        trainer: L.Trainer,
+        mode: ActivationCacheMode,
+        epochs: int,
+        is_mixed: bool,
+    ) -> None:
+        self.stages = stages
+        self.digest = digest
+        self.images = images
+        self.data = data
+        self.trainer = trainer
+        self.mode = mode
+        self.epochs = epochs
+        self.is_mixed = is_mixed
+        self._plans: dict[bool, ActivationPlan] = {}
+        self._tables: dict[int | None, ActivationTable] = {}
+
+    def __call__(self, batch: Batch) -> Activation:
+        """What the suffix takes, for one batch."""
+        activation = batch.get("activation")
+        return self.stages(self.images(batch)) if activation is None else activation
+
+    def table(self, loader: ImageLoader, view: int) -> ActivationTable | None:
+        """The kept activations of a loader's images in a view; None where they are computed batch by batch."""
+        trains = loader.samples.augmentation is not None
+        if trains and self.is_mixed:
+            return None
+        is_augmented = trains and self.data.augments
+        name = view if is_augmented else None
+        if name not in self._tables:
+            rows = self._rows(loader, is_augmented)
+            key = self._key(rows, name)
+            if not self._decide(rows, key, is_augmented).is_kept:
+                return None
+            if is_augmented:  # one view at a time
+                self._tables = {kept: table for kept, table in self._tables.items() if kept is None}
+            about = f"{len(rows)} images, {', '.join(self.stages.names)}" + ("" if name is None else f", view {name}")
+            with measure("activations"):
+                table = find_or_compute(key, about, rows, self._compute(loader, name), self._ranks())
+            if table is None:
+                self._plans[is_augmented] = ActivationPlan(False, "the cache folder cannot keep them")
+                return None
+            self._tables[name] = table.to(self.stages.device)
+        return self._tables[name]
+
+    def _decide(self, rows: np.ndarray, key: str, is_augmented: bool) -> ActivationPlan:
+        """The same on every process, and told once."""
+        if is_augmented not in self._plans:
+            decided = self._decided(rows, key, is_augmented) if self.trainer.is_global_zero else None
+            plan: ActivationPlan = self.trainer.strategy.broadcast(decided)  # type: ignore[assignment]
+            self._plans[is_augmented] = plan
+            if self.epochs:
+                role = "training images" if is_augmented else "images at their centre"
+                log.info(f"Activations of the {role}: {plan.reason} (model.activation_cache)")
+        return self._plans[is_augmented]
+
+    def _decided(self, rows: np.ndarray, key: str, is_augmented: bool) -> ActivationPlan:
+        if self.mode == "off":
+            return ActivationPlan(False, "computed in each pass, as asked for")
+        if cache.find("activations", key):
+            return ActivationPlan(True, "found in the cache")
+        nbytes, seconds = self._measure()
+        views = self.data.views if is_augmented else 1
+        passes = self.epochs if is_augmented or not self.data.augments else self.epochs + 1
+        size = min(views or passes, passes) * len(rows) * nbytes
+        plan = plan_activations(self.stages.names, len(rows), views, passes, nbytes, seconds, cache.has_room(size))
+        if self.mode == "on" and not plan.is_kept:
+            return ActivationPlan(True, f"kept, as asked for ({plan.reason})")
+        return plan
+
+    def _measure(self) -> tuple[int, float]:
+        """Bytes of one image's activations, and the seconds that they take."""
+        preprocessing = self.data.network_preprocessing
+        size = (8, preprocessing.channels, preprocessing.size, preprocessing.size)
+        images = preprocessing.normalise(torch.zeros(size, dtype=torch.uint8, device=self.stages.device))
+        activation = self.stages(images)  # the first call also plans the kernels
+        started = time.perf_counter()
+        activation = self.stages(images)
+        specs = specs_of(activation if isinstance(activation, tuple) else activation.cpu())  # waits for a GPU
+        return sum(spec.nbytes for spec in specs), (time.perf_counter() - started) / len(images)
+
+    def _rows(self, loader: ImageLoader, is_augmented: bool) -> np.ndarray:
+        """Of a table: what is seen at its centre is kept together, so that another split of it is served as well."""
+        index = loader.samples.index
+        if is_augmented:
+            return index.rows("train")
+        splits = ("val", "test") if self.data.augments else ("train", "val", "test")
+        return np.sort(np.concatenate([index.rows(split) for split in splits]))
+
+    def _key(self, rows: np.ndarray, view: int | None) -> str:
+        device = self.stages.device
+        facts: dict[str, object] = {
+            "weights": self.digest,
+            "stages": self.stages.names,
+            "dtype": str(self.stages.dtype),
+            "preprocessing": self.data.network_preprocessing.to_dict(),
+            "contents": self.data.contents_digest(rows),
+            "torch": torch.__version__,
+            "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+        }
+        if view is not None:
+            facts |= {
+                "augmentation": (self.data.augmentation, self.data.random_erasing, self.data.seed, view),
+                "rows": rows.tolist(),
+            }
+        return activation_key(**facts)
+
+    def _compute(self, loader: ImageLoader, view: int | None) -> Callable[[np.ndarray], Iterator]:
+        def compute(rows: np.ndarray) -> Iterator[tuple[np.ndarray, Activation]]:
+            batches = np.array_split(rows, -(-len(rows) // FILLED_AT_ONCE))
+            for batch in loader.over(batches, view or 0):
+                moved = self.data.transfer_batch_to_device(batch, self.stages.device, 0)
+                yield batch["row"].numpy(), self.stages(self.images(moved))
+
+        return compute
+
+    def _ranks(self) -> LocalRanks:
+        """The processes of this machine."""
+        trainer = self.trainer
+        if trainer.world_size == 1:
+            return ALONE
+        world, first = trainer.num_devices, trainer.global_rank - trainer.local_rank
+
+        def exchange(value: object) -> object:
+            values: list[object] = [None] * trainer.world_size
+            torch.distributed.all_gather_object(values, value)
+            return values[first]
+
+        return LocalRanks(trainer.local_rank, world, exchange, trainer.strategy.barrier)
