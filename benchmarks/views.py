@@ -27,6 +27,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--views", nargs="+", default=[CENTRE, "1", "2", "4", "8", "none"], help="none: one each epoch")
+    parser.add_argument("--lr", type=float, help="of the head; default: the mode's")
     parser.add_argument("--precision", default="bf16-mixed")
     parser.add_argument("--output", type=Path, required=True, help="a CSV file, one row for each fit")
     arguments = parser.parse_args()
@@ -68,7 +69,13 @@ def best_epoch(arguments: argparse.Namespace, views: str, seed: int) -> dict[str
         seed=seed,
         split_seed=0,
     )
-    model = ImageClassifier(network=arguments.network, weights=arguments.weights, mode=arguments.mode, seed=seed)
+    model = ImageClassifier(
+        network=arguments.network,
+        weights=arguments.weights,
+        mode=arguments.mode,
+        optimizer={"class_path": "torch.optim.AdamW", "init_args": {"lr": arguments.lr}} if arguments.lr else None,
+        seed=seed,
+    )
     L.Trainer(
         accelerator="cpu",
         devices=1,
@@ -91,10 +98,10 @@ def print_table(results, order: list[str]) -> None:
     print("\n| views | accuracy, % | from centre, points | loss |\n|---|---|---|---|")
     for views in order:
         difference = accuracy[views] - reference
-        print(
-            f"| {views} | {accuracy[views].mean():.2f} ± {accuracy[views].sem():.2f} "
-            f"| {difference.mean():+.2f} ± {difference.sem():.2f} | {loss[views].mean():.4f} ± {loss[views].sem():.4f} |"
-        )
+        cells = (f"{accuracy[views].mean():.2f} ± {accuracy[views].sem():.2f}",)
+        cells += (f"{difference.mean():+.2f} ± {difference.sem():.2f}",)
+        cells += (f"{loss[views].mean():.4f} ± {loss[views].sem():.4f}",)
+        print("|", " | ".join((views, *cells)), "|")
 
 
 if __name__ == "__main__":

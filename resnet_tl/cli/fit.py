@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from resnet_tl.cli.arguments import CommandParser
+from resnet_tl.cli.garbage_collection import collecting_paused
 from resnet_tl.recipe import find_recipe, load_recipe
 
 
@@ -18,7 +19,8 @@ def main(argv: list[str]) -> None:
     recipes, flags = split_recipes(argv)
     if "--help_all" in argv:
         flags = ["--help"]
-    from resnet_tl.cli.fit_parser import FitCLI
+    with collecting_paused():
+        from resnet_tl.cli.fit_parser import FitCLI
 
     cli = FitCLI(recipes, flags)
     run = cli.run()

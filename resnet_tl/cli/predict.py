@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from resnet_tl.cli.arguments import CommandParser, positive
+from resnet_tl.cli.garbage_collection import collecting_paused
 from resnet_tl.files import check_target
 
 if TYPE_CHECKING:
@@ -40,8 +41,9 @@ def main(argv: list[str]) -> None:
     if arguments.output:
         check_target(arguments.output)
 
-    from resnet_tl.evaluation.predictions import write_predictions
-    from resnet_tl.inference.predictor import Predictor
+    with collecting_paused():
+        from resnet_tl.evaluation.predictions import write_predictions
+        from resnet_tl.inference.predictor import Predictor
 
     predictor = Predictor(arguments.run, arguments.device)
     table = predictor.predict(arguments.images, arguments.batch_size, arguments.on_bad_image)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from resnet_tl.cli.arguments import CommandParser
+from resnet_tl.cli.garbage_collection import collecting_paused
 from resnet_tl.errors import UserError
 
 if TYPE_CHECKING:
@@ -77,8 +78,10 @@ def _predict(arguments: argparse.Namespace) -> pd.DataFrame:
 
     from resnet_tl.data.layouts import unlabelled
     from resnet_tl.evaluation.predictions import prediction_table
-    from resnet_tl.inference.predictor import Predictor
     from resnet_tl.inference.submission import build_submission
+
+    with collecting_paused():
+        from resnet_tl.inference.predictor import Predictor
 
     predictor = Predictor(arguments.run)
     # A table of even odds has every id and class: what is wrong with the ids, the form or an option shows before the

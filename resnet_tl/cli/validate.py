@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from resnet_tl.cli.arguments import CommandParser
+from resnet_tl.cli.garbage_collection import collecting_paused
 from resnet_tl.files import check_target
 
 
@@ -28,9 +29,10 @@ def main(argv: list[str], split: str = "val") -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from resnet_tl.evaluation.metrics import per_class
-    from resnet_tl.evaluation.predictions import write_predictions
-    from resnet_tl.inference.scoring import score
+    with collecting_paused():
+        from resnet_tl.evaluation.metrics import per_class
+        from resnet_tl.evaluation.predictions import write_predictions
+        from resnet_tl.inference.scoring import score
 
     table, metrics = score(arguments.run, split, arguments.root)
     console = Console(width=None if sys.stdout.isatty() else 200)  # without a terminal nothing is folded

@@ -32,10 +32,11 @@ from resnet_tl.finetuning.defaults import defaults_for
 from resnet_tl.finetuning.loss import classification_loss
 from resnet_tl.finetuning.modes import Mode, Phase, Schedule, check_frozen, digest
 from resnet_tl.networks import create_network
-from resnet_tl.networks.cost import stage_costs
+from resnet_tl.networks.cost import StageCost, stage_costs
 from resnet_tl.networks.frozen import FrozenStages, compute_type
 from resnet_tl.networks.stages import StagedNetwork
 from resnet_tl.networks.weights import WeightsOrigin, load_weights
+from resnet_tl.timing import measure
 from resnet_tl.training.choices import choose_backbone_lr_factor, choose_network, choose_preprocessing
 from resnet_tl.training.frozen_prefix import FrozenPrefix
 from resnet_tl.training.optimization import make_optimizer, make_scheduler, make_warmup_cosine
@@ -118,6 +119,7 @@ class ImageClassifier(L.LightningModule):
         self.origin: WeightsOrigin | None = None
         self._planned_for: int | None = None  # the images' short side; None once the network is trained or loaded
         self.architecture: dict[str, Any] = {}
+        self.costs: list[StageCost] = []  # of each stage and the head, for one image
         self.resolved: dict[str, tuple[Any, str]] = {}  # setting -> what `auto` became, and why
         self.predictions: dict[str, pd.DataFrame] = {}  # split -> the newest prediction table
         self.metrics: dict[str, dict[str, float]] = {}  # split -> its numbers, in double precision
@@ -172,7 +174,7 @@ class ImageClassifier(L.LightningModule):
         self.origin = load_weights(self.network, self.hparams["weights"], classes=data.classes)
         self.preprocessing, choices = choose_preprocessing(data, self.origin)
         self.resolved.update(choices)
-        stage_costs(self.network, self.preprocessing.size)  # refuses images that are too small for it
+        self.costs = stage_costs(self.network, self.preprocessing.size)  # refuses images that are too small for it
         self.network.freeze(self._frozen_at(0))
         return self.preprocessing
 
@@ -337,7 +339,13 @@ class ImageClassifier(L.LightningModule):
             factor, why = choose_backbone_lr_factor(defaults, self.origin)
             self.resolved["model.backbone_lr_factor"] = (factor, why)
         optimizer, lr = make_optimizer(
-            self.hparams["optimizer"], defaults, self.network, self.schedule, factor, self.hparams["layer_decay"]
+            self.hparams["optimizer"],
+            defaults,
+            self.network,
+            self.schedule,
+            factor,
+            self.hparams["layer_decay"],
+            clips=bool(self.trainer.gradient_clip_val),
         )
         if self.lr_scheduler:
             scheduler = make_scheduler(self.lr_scheduler, optimizer, lr, self.hparams["monitor"], self.trainer)
@@ -362,7 +370,8 @@ class ImageClassifier(L.LightningModule):
             if self._mix is not None:
                 x, target = self._mix(x, target)
             if self.prefix is not None:
-                x = self.prefix.stages(x)
+                with measure("activations"):
+                    x = self.prefix.stages(x)
         else:
             x = self.prefix(batch)
         logits = self._head(self.network.forward_stages(x, start=len(self.network.frozen)))

@@ -81,7 +81,7 @@ def _write(
     bundle = model.save(run.path / "model", precision=str(trainer.precision), metrics=metrics, data=data_facts(data))
     assert model.network is not None
     assert model.preprocessing is not None
-    cost = stage_costs(model.network, model.preprocessing.size)
+    cost = model.costs or stage_costs(model.network, model.preprocessing.size)
     summary: dict[str, Any] = {
         "best_epoch": best_epoch(run.history, model.hparams["monitor"]),
         "monitor": model.hparams["monitor"],

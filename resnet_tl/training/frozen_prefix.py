@@ -72,7 +72,10 @@ class FrozenPrefix:
     def __call__(self, batch: Batch) -> Activation:
         """What the suffix takes, for one batch."""
         activation = batch.get("activation")
-        return self.stages(self.images(batch)) if activation is None else activation
+        if activation is not None:
+            return activation
+        with measure("activations"):
+            return self.stages(self.images(batch))
 
     def table(self, loader: ImageLoader, view: int) -> ActivationTable | None:
         """The kept activations of a loader's images in a view; None where they are computed batch by batch."""

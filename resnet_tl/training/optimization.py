@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import math
 from typing import Any
 
@@ -27,6 +28,7 @@ def make_optimizer(
     schedule: Schedule,
     backbone_lr_factor: float,
     layer_decay: float,
+    clips: bool = False,
 ) -> tuple[Optimizer, float]:
     """An optimizer over our named parameter groups, and its base learning rate, which is the head's.
 
@@ -37,6 +39,7 @@ def make_optimizer(
         schedule: tells which of them ever train.
         backbone_lr_factor: the last stage learns at the base rate times this.
         layer_decay: each stage below learns at this factor of the one above.
+        clips: whether gradients will be clipped, which Lightning does not do for a fused optimizer.
 
     Raises:
         UserError: the optimizer refuses its arguments, such as a negative learning rate.
@@ -49,8 +52,13 @@ def make_optimizer(
     lr = float(arguments.setdefault("lr", defaults.lr))
     trained = schedule.ever_trained(network.stage_names)
     groups = parameter_groups(network, trained, lr, backbone_lr_factor, layer_decay)
+    optimizer_class = _class_at(init["class_path"])
+    if "fused" in inspect.signature(optimizer_class).parameters and not clips and arguments.get("foreach") is None:
+        arguments["fused"] = (
+            arguments.get("fused") is not False
+        )  # one pass over the weights instead of one for each term
     try:
-        return _class_at(init["class_path"])(groups, **arguments), lr
+        return optimizer_class(groups, **arguments), lr
     except (ValueError, TypeError) as error:
         raise UserError(f"The optimizer cannot be made: {error}.") from error
 

@@ -205,7 +205,7 @@ def test_csv_and_tensorboard_loggers_write_where_they_are_told(fitted, tmp_path)
     fitted("--trainer.logger", "TensorBoardLogger", "--trainer.logger.save_dir", "board")
 
     logged = pd.read_csv(next((tmp_path / "logs").rglob("metrics.csv")))
-    assert {"train_loss_epoch", "val_loss", "val_accuracy"} <= set(logged.columns)
+    assert {"train_loss", "val_loss", "val_accuracy"} <= set(logged.columns)
     assert list((tmp_path / "board").rglob("events.out.tfevents.*"))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["board", "logs", "runs"]
 

@@ -17,7 +17,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from resnet_tl import Predictor
+from resnet_tl import Predictor, cache
 from resnet_tl.evaluation.metrics import compute_metrics
 from resnet_tl.evaluation.predictions import read_predictions
 
@@ -34,13 +34,17 @@ class Rank:
     table: pd.DataFrame
 
 
-def run(images: Path, out: Path, processes: int, *flags: str) -> list[Rank]:
+def start(script: Path, images: Path, out: Path, processes: int, *flags: str) -> None:
     names = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "NODE_RANK")
     environment = {key: value for key, value in os.environ.items() if key not in names}
     environment["PYTHONPATH"] = str(REPOSITORY)
-    command = [sys.executable, str(SCRIPT), str(images), str(out), str(processes), *flags]
+    command = [sys.executable, str(script), str(images), str(out), str(processes), *flags]
     done = subprocess.run(command, cwd=out, env=environment, capture_output=True, text=True, timeout=400, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
+
+
+def run(images: Path, out: Path, processes: int, *flags: str) -> list[Rank]:
+    start(SCRIPT, images, out, processes, *flags)
     return [
         Rank(
             json.loads((out / f"{rank}.json").read_text()),
@@ -120,3 +124,27 @@ def test_without_wrapping_again_the_ranks_drift_apart(blobs: Path, tmp_path: Pat
     ranks = run(blobs, tmp_path, 2, "without_wrapping")
 
     assert any("layer" in key and "weight" in key for key in differing(ranks))
+
+
+def test_all_ranks_fill_the_activation_cache_and_it_changes_nothing(
+    blobs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("RESNET_TL_CACHE", str(tmp_path / "cache"))
+    results = {}
+    for cached in ("off", "on"):
+        (tmp_path / cached).mkdir()
+        start(SCRIPT.with_name("ddp_cached_fit.py"), blobs, tmp_path / cached, 2, cached)
+        results[cached] = [
+            (
+                json.loads((tmp_path / cached / f"{rank}.json").read_text()),
+                load_file(tmp_path / cached / f"{rank}.safetensors"),
+            )
+            for rank in range(2)
+        ]
+
+    assert [facts.pop("kinds") for facts, _ in results["off"]] == [["image"], ["image"]]
+    assert [facts.pop("kinds") for facts, _ in results["on"]] == [["activation"], ["activation"]]
+    assert sum(entry.kind == "activations" for entry in cache.entries()) == 3  # two views, and the centre to evaluate
+    for (facts, weights), (other_facts, other_weights) in zip(results["off"], results["on"], strict=True):
+        assert facts == other_facts
+        assert all(torch.equal(weights[key], other_weights[key]) for key in weights)
