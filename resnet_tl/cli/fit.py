@@ -10,7 +10,7 @@ from resnet_tl.recipe import find_recipe, load_recipe
 
 
 def main(argv: list[str]) -> None:
-    """Trains by recipes and flags, and says where the results are."""
+    """Trains by recipes and flags, and says where the results are; with --forecast, how long it would take."""
     if "-h" in argv or "--help" in argv:
         from resnet_tl.cli.fit_help import print_help
 
@@ -24,7 +24,7 @@ def main(argv: list[str]) -> None:
 
     cli = FitCLI(recipes, flags)
     run = cli.run()
-    if cli.trainer.is_global_zero:
+    if run is not None and cli.trainer.is_global_zero:
         from resnet_tl.training.summary import print_summary
 
         print_summary(run)

@@ -19,6 +19,8 @@ tables, the metrics and the resolved recipe.
                         earlier ones key by key, a list replaces a list. Flags override recipes wherever they stand.
   --run FOLDER          the run's folder (default: runs/RECIPE-1, or the next free number)
   --seed N              of the split, the order, the augmentation, the head, dropout and mixup (default: 0)
+  --forecast            do the start-up and a few steps, then tell how long the whole fit would take, by part, and the
+                        memory it needs; makes no run folder
   --help_all            every option, with those of Lightning's Trainer, loggers, callbacks, optimizers, schedulers
   --debug               show the stack trace of an error
 
@@ -26,6 +28,7 @@ examples:
   resnet-tl fit --recipe freeze_backbone.yaml
   resnet-tl fit --recipe freeze_backbone.yaml --data.root photos --trainer.max_epochs 5
   resnet-tl fit --recipe last_stages --data.root photos --model.network resnet50 --trainer.precision bf16-mixed
+  resnet-tl fit --recipe train_everything --data.root photos --forecast
   resnet-tl fit --recipe train_everything --data.root photos --optimizer SGD --optimizer.lr 0.01
   resnet-tl fit --data.root photos --trainer.logger TensorBoardLogger --trainer.logger.save_dir logs
 """

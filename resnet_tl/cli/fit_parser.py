@@ -27,7 +27,8 @@ from resnet_tl.recipe import load_recipe, resolved_text
 from resnet_tl.run import Run
 from resnet_tl.training.classifier import ImageClassifier
 from resnet_tl.training.deferred_checkpoints import DeferredCheckpointIO
-from resnet_tl.training.fit import best_checkpoint, fit, last_checkpoint
+from resnet_tl.training.fit import best_checkpoint, fit, last_checkpoint, train
+from resnet_tl.training.forecast import Forecast, print_forecast
 from resnet_tl.training.monitor import check_monitor
 from resnet_tl.training.precision import choose_precision
 from resnet_tl.training.progress import FitProgress
@@ -61,6 +62,7 @@ class FitCLI(LightningCLI):
     def __init__(self, recipes: list[Path], flags: list[str]) -> None:
         self.recipes = {str(path): load_recipe(path) for path in recipes}
         self.flags = flags
+        self.forecast: Forecast | None = None
         self.resolved: dict[str, tuple[Any, str]] = {}  # setting -> what `auto` became, and why
         _quiet()
         # MLflow refuses Lightning's default for its store, a folder, unless it is told otherwise.
@@ -85,6 +87,7 @@ class FitCLI(LightningCLI):
 
     def add_default_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.add_argument("--seed", type=int, default=0, help="of everything that is random")
+        parser.add_argument("--forecast", action="store_true", help="tell how long the fit would take, and end")
         parser.add_argument("--run", type=str | None, default=None, help="folder of the run; default: runs/RECIPE-N")
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
@@ -163,6 +166,10 @@ class FitCLI(LightningCLI):
             check_monitor("lr_scheduler.monitor", scheduler["monitor"], scheduler["mode"])
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        if self.config.forecast:
+            self.forecast = Forecast(len(self.model.schedule.phases), self.config.trainer.as_dict())
+            kwargs |= self.forecast.trainer_settings
+            return super().instantiate_trainer(callbacks=[TimeKeeper(), self.forecast], **kwargs)
         paths = [Path(path) for path in self.recipes]
         name = paths[-1].stem if paths else "fit"
         self.recorder = RunRecorder(name, self.config.run, self._resolved_recipe, paths)
@@ -193,7 +200,7 @@ class FitCLI(LightningCLI):
 
     def _resolved_recipe(self, model: ImageClassifier) -> str:
         settings = yaml.safe_load(self.parser.dump(self.config, skip_none=False))
-        for key in ("recipe", "run"):
+        for key in ("recipe", "run", "forecast"):
             settings.pop(key, None)
         data, weights = settings["data"], settings["model"]["weights"]
         if data["root"] is not None:
@@ -204,8 +211,14 @@ class FitCLI(LightningCLI):
         command = " ".join(["resnet-tl", *sys.argv[1:]])
         return resolved_text(settings, self.resolved | model.resolved, f"Resolved by {command}")
 
-    def run(self) -> Run:
+    def run(self) -> Run | None:
+        """The run; None after a forecast, which it prints."""
         try:
+            if self.forecast:
+                train(self.model, self.datamodule, self.trainer)
+                if self.trainer.is_global_zero:
+                    print_forecast(self.forecast)
+                return None
             return fit(self.model, self.datamodule, self.trainer, self.recorder, self.best)
         except MisconfigurationException as error:
             raise UserError(plain(str(error))) from error

@@ -58,6 +58,12 @@ class ActivationTable:
         self.rows = rows
         self.tensors = tensors
 
+    @classmethod
+    def of(cls, rows: np.ndarray, activation: Activation) -> ActivationTable:
+        """Of one batch."""
+        parts = (activation,) if isinstance(activation, Tensor) else activation
+        return cls(rows, tuple(_channels_last(part).contiguous() for part in parts))
+
     def __getitem__(self, rows: np.ndarray) -> Activation:
         positions = torch.from_numpy(np.searchsorted(self.rows, rows)).to(self.tensors[0].device)
         parts = tuple(_channels_first(tensor[positions]) for tensor in self.tensors)

@@ -82,7 +82,7 @@ class FrozenStages:
 def _fold(convolution: nn.Module, norm: nn.Module) -> None:
     """Puts the statistics and weights of a BatchNorm into the convolution in front of it."""
     assert isinstance(convolution, nn.Conv2d)
-    assert isinstance(norm, nn.BatchNorm2d)
+    assert isinstance(norm, nn.modules.batchnorm._BatchNorm)  # also the synchronised one
     assert norm.running_mean is not None
     assert norm.running_var is not None
     convolution.weight, convolution.bias = fuse_conv_bn_weights(

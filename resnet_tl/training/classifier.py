@@ -237,7 +237,7 @@ class ImageClassifier(L.LightningModule):
             counts = np.bincount(index.labels[index.rows("train")], minlength=len(self.classes))
             self._loss_weights = torch.from_numpy(counts.sum() / (len(counts) * counts)).float()
 
-    def _check_length(self, epochs: int | None) -> None:
+    def check_length(self, epochs: int | None) -> None:
         """A fit must reach its last phase, and not go on after it."""
         if getattr(self.trainer, "fast_dev_run", False) or epochs is None or epochs < 0:
             return
@@ -310,6 +310,11 @@ class ImageClassifier(L.LightningModule):
     def _activations(self, loader: ImageLoader, view: int) -> ActivationTable | None:
         return self.prefix.table(loader, view) if self.prefix else None
 
+    def teardown(self, stage: str) -> None:
+        """The data module gives images again, and the memory of tables and copies is free."""
+        self._data.activations, self._data.whole_batches = None, False
+        self.prefix = self._suffix = None
+
     def _prove_frozen(self) -> None:
         if self._frozen_digest:
             assert self.network is not None
@@ -329,7 +334,7 @@ class ImageClassifier(L.LightningModule):
     def configure_optimizers(self) -> Any:
         assert self.network is not None
         assert self.origin is not None
-        self._check_length(self.trainer.max_epochs)
+        self.check_length(self.trainer.max_epochs)
         if self._solves_head:
             assert isinstance(self.network.head, nn.Linear)
             return lbfgs(self.network.head)
@@ -415,6 +420,9 @@ class ImageClassifier(L.LightningModule):
         if self.prefix is None or self.trainer.state.fn != TrainerFn.FITTING:
             self._data.activations = self._activations
             self._make_prefix(digest(self.network, self.network.frozen))
+        if self.trainer.world_size > 1:  # each rank's BatchNorm has seen its own images; the bundle has those of rank 0
+            for buffer in self.network.buffers():
+                torch.distributed.broadcast(buffer, 0)
         # The stages that train as the bundle will compute them.
         self._suffix = FrozenStages(self.network, len(self.network.frozen), dtype=self._compute_type)
         self._outputs = []  # an interrupted evaluation may have left some

@@ -43,15 +43,7 @@ def fit(
     Raises:
         UserError: what the user gave does not work, or the memory is too small for the batch.
     """
-    try:
-        trainer.fit(model, datamodule=data)
-    except (RuntimeError, MemoryError) as error:
-        if _is_out_of_memory(error):
-            smaller = max(1, data.batch_size // 2)
-            raise UserError(
-                f"The memory is too small for batches of {data.batch_size} images: try --data.batch_size {smaller}."
-            ) from error
-        raise
+    train(model, data, trainer)
     checkpoint = best.best_model_path or None  # none after fast_dev_run
     metrics: dict[str, dict[str, float]] = {}
     for split, evaluate in (("val", trainer.validate), ("test", trainer.test)):
@@ -66,6 +58,23 @@ def fit(
         _write_time_spent(recorder.run, model, data, trainer)
     trainer.strategy.barrier()
     return recorder.run
+
+
+def train(model: ImageClassifier, data: ImageDataModule, trainer: L.Trainer) -> None:
+    """`trainer.fit`, but a memory that is too small is the user's to mend.
+
+    Raises:
+        UserError: what the user gave does not work, or the memory is too small for the batch.
+    """
+    try:
+        trainer.fit(model, datamodule=data)
+    except (RuntimeError, MemoryError) as error:
+        if _is_out_of_memory(error):
+            smaller = max(1, data.batch_size // 2)
+            raise UserError(
+                f"The memory is too small for batches of {data.batch_size} images: try --data.batch_size {smaller}."
+            ) from error
+        raise
 
 
 def _write(

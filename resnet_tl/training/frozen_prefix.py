@@ -13,6 +13,7 @@ from torch import Tensor
 
 from resnet_tl import cache
 from resnet_tl.data.datamodule import ImageDataModule
+from resnet_tl.data.index import ImageIndex
 from resnet_tl.data.loader import Batch, ImageLoader
 from resnet_tl.finetuning.activation_cache import (
     ALONE,
@@ -79,30 +80,34 @@ class FrozenPrefix:
 
     def table(self, loader: ImageLoader, view: int) -> ActivationTable | None:
         """The kept activations of a loader's images in a view; None where they are computed batch by batch."""
-        trains = loader.samples.augmentation is not None
-        if trains and self.is_mixed:
+        if self.takes_images(loader):
             return None
-        is_augmented = trains and self.data.augments
+        is_augmented = self.is_augmented(loader)
         name = view if is_augmented else None
         if name not in self._tables:
-            rows = self._rows(loader, is_augmented)
-            key = self._key(rows, name)
-            if not self._decide(rows, key, is_augmented).is_kept:
+            if not self.plan(loader, view).is_kept:
                 return None
+            rows, key = self._rows_and_key(loader, view)
             if is_augmented:  # one view at a time
                 self._tables = {kept: table for kept, table in self._tables.items() if kept is None}
             about = f"{len(rows)} images, {', '.join(self.stages.names)}" + ("" if name is None else f", view {name}")
             with measure("activations"):
-                table = find_or_compute(key, about, rows, self._compute(loader, name), self._ranks())
+                table = find_or_compute(key, about, rows, self.compute(loader, name), self._ranks())
             if table is None:
                 self._plans[is_augmented] = ActivationPlan(False, "the cache folder cannot keep them")
                 return None
             self._tables[name] = table.to(self.stages.device)
         return self._tables[name]
 
-    def _decide(self, rows: np.ndarray, key: str, is_augmented: bool) -> ActivationPlan:
-        """The same on every process, and told once."""
+    def takes_images(self, loader: ImageLoader) -> bool:
+        """Whether a loader's images are mixed in each step, so that there is nothing to keep of them."""
+        return self.is_mixed and loader.samples.augmentation is not None
+
+    def plan(self, loader: ImageLoader, view: int) -> ActivationPlan:
+        """Whether the activations of a loader's images are kept: the same on every process, and told once."""
+        is_augmented = self.is_augmented(loader)
         if is_augmented not in self._plans:
+            rows, key = self._rows_and_key(loader, view)
             decided = self._decided(rows, key, is_augmented) if self.trainer.is_global_zero else None
             plan: ActivationPlan = self.trainer.strategy.broadcast(decided)  # type: ignore[assignment]
             self._plans[is_augmented] = plan
@@ -110,6 +115,11 @@ class FrozenPrefix:
                 role = "training images" if is_augmented else "images at their centre"
                 log.info(f"Activations of the {role}: {plan.reason} (model.activation_cache)")
         return self._plans[is_augmented]
+
+    def missing(self, loader: ImageLoader, view: int) -> np.ndarray:
+        """The rows whose activations in a view would have to be computed for a table: none where it is kept already."""
+        rows, key = self._rows_and_key(loader, view)
+        return rows[:0] if cache.find("activations", key) else rows
 
     def _decided(self, rows: np.ndarray, key: str, is_augmented: bool) -> ActivationPlan:
         if self.mode == "off":
@@ -136,9 +146,18 @@ class FrozenPrefix:
         specs = specs_of(activation if isinstance(activation, tuple) else activation.cpu())  # waits for a GPU
         return sum(spec.nbytes for spec in specs), (time.perf_counter() - started) / len(images)
 
-    def _rows(self, loader: ImageLoader, is_augmented: bool) -> np.ndarray:
+    def is_augmented(self, loader: ImageLoader) -> bool:
+        """Whether a loader's images depend on the view."""
+        return loader.samples.augmentation is not None and self.data.augments
+
+    def _rows_and_key(self, loader: ImageLoader, view: int) -> tuple[np.ndarray, str]:
+        """Of a loader's table."""
+        is_augmented = self.is_augmented(loader)
+        rows = self._rows(loader.samples.index, is_augmented)
+        return rows, self._key(rows, view if is_augmented else None)
+
+    def _rows(self, index: ImageIndex, is_augmented: bool) -> np.ndarray:
         """Of a table: what is seen at its centre is kept together, so that another split of it is served as well."""
-        index = loader.samples.index
         if is_augmented:
             return index.rows("train")
         splits = ("val", "test") if self.data.augments else ("train", "val", "test")
@@ -162,7 +181,9 @@ class FrozenPrefix:
             }
         return activation_key(**facts)
 
-    def _compute(self, loader: ImageLoader, view: int | None) -> Callable[[np.ndarray], Iterator]:
+    def compute(self, loader: ImageLoader, view: int | None) -> Callable[[np.ndarray], Iterator]:
+        """What fills a table with a loader's images in a view: gives batches of (rows, activations) of any rows."""
+
         def compute(rows: np.ndarray) -> Iterator[tuple[np.ndarray, Activation]]:
             batches = np.array_split(rows, -(-len(rows) // FILLED_AT_ONCE))
             for batch in loader.over(batches, view or 0):

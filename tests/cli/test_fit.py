@@ -263,6 +263,16 @@ def test_nothing_is_made_beside_the_run(fitted, tmp_path):
     assert run.parent == tmp_path / "runs"
 
 
+def test_a_forecast_tells_the_parts_of_a_fit_and_makes_no_run(command, blobs, tmp_path):
+    flags = ["--data.root", blobs, "--model.schedule", "[{mode: head, epochs: 3}, {mode: all}]"]
+    code, out, err = command("fit", "--recipe", "freeze_backbone", *flags, "--forecast")
+
+    assert (code, err) == (0, "")
+    for part in ("an estimate", "start-up, to the first step", "forward, backward, step", "Memory at its peak"):
+        assert part in out
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_used_folder_is_refused_before_training(fitted, command, blobs):
     run = fitted("--run", "mine")
     before = (run / "recipe.yaml").read_bytes()
