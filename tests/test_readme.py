@@ -165,6 +165,8 @@ def test_the_table_of_defaults_is_that_of_the_program():
     ):
         assert [float(cell) for cell in table[name]] == [getattr(mode, field) for mode in modes], name
     assert table["augmentation"] == [mode.augmentation for mode in modes]
+    views = [str(mode.views or "one each epoch") for mode in modes]
+    assert table["augmented views of each image"] == views
 
 
 def test_the_reference_of_recipes_is_that_of_the_program(monkeypatch: pytest.MonkeyPatch):

@@ -121,6 +121,7 @@ class FitCLI(LightningCLI):
             {
                 "trainer.max_epochs": _epochs(schedule, defaults.epochs),
                 "data.augmentation": defaults.augmentation,
+                "data.views": defaults.views,
                 "optimizer": {
                     "class_path": "torch.optim.AdamW",
                     "init_args": {"lr": defaults.lr, "weight_decay": defaults.weight_decay},

@@ -13,6 +13,7 @@ class ModeDefaults:
     weight_decay: of all weights but biases and norms.
     epochs: of a whole run.
     augmentation: the policy for training images.
+    views: how many versions of an image there are; None: a new one in each epoch.
     """
 
     lr: float
@@ -20,12 +21,17 @@ class ModeDefaults:
     weight_decay: float
     epochs: int
     augmentation: str
+    views: int | None
 
 
 DEFAULTS = {
-    "head": ModeDefaults(lr=3e-3, backbone_lr_factor=1.0, weight_decay=1e-2, epochs=20, augmentation="none"),
-    "last_stages": ModeDefaults(lr=1e-3, backbone_lr_factor=0.1, weight_decay=5e-2, epochs=10, augmentation="light"),
-    "all": ModeDefaults(lr=3e-3, backbone_lr_factor=0.1, weight_decay=5e-2, epochs=10, augmentation="light"),
+    "head": ModeDefaults(lr=3e-3, backbone_lr_factor=1.0, weight_decay=1e-2, epochs=20, augmentation="none", views=8),
+    "last_stages": ModeDefaults(
+        lr=3e-3, backbone_lr_factor=0.1, weight_decay=5e-2, epochs=10, augmentation="light", views=4
+    ),
+    "all": ModeDefaults(
+        lr=3e-3, backbone_lr_factor=0.1, weight_decay=5e-2, epochs=10, augmentation="light", views=None
+    ),
 }
 
 

@@ -106,6 +106,7 @@ def test_defaults_follow_the_mode_wherever_it_is_named(configure):
         config, defaults = configure(*words).config, DEFAULTS[mode]
         assert config.trainer.max_epochs == defaults.epochs
         assert config.data.augmentation == defaults.augmentation
+        assert config.data.views == defaults.views
         assert config.optimizer.init_args.lr == defaults.lr
         assert config.optimizer.init_args.weight_decay == defaults.weight_decay
 
