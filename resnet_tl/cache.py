@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import errno
 import logging
 import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
 from resnet_tl.errors import UserError
+from resnet_tl.files import current_umask
 
 log = logging.getLogger(__name__)
 
@@ -84,14 +85,12 @@ def has_room(size: int) -> bool:
 
 
 def find(kind: str, key: str) -> Path | None:
-    """The folder of a whole entry, marked as used now; None when there is none."""
+    """The folder of a whole entry, marked as used now; None when there is none that can be read."""
     folder = cache_root() / kind / key
-    try:
-        os.utime(folder / ABOUT)
-    except FileNotFoundError:
+    if not os.access(folder / ABOUT, os.R_OK):
         return None
-    except OSError:  # not ours to mark, but good to read
-        return folder if folder.is_dir() else None
+    with suppress(OSError):  # not ours to mark, or just removed
+        os.utime(folder / ABOUT)
     return folder
 
 
@@ -118,15 +117,13 @@ def entry(kind: str, key: str, size: int, about: str, write: Callable[[Path], No
         return None
     try:
         home.mkdir(parents=True, exist_ok=True)
-        with FileLock(home / f"{key}.lock"):
+        with _locked(home / f"{key}.lock", about):
             if folder := find(kind, key):
                 return folder
             _make_room(size)
             return _make(home, key, about, write)
-    except OSError as error:
-        if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENOTDIR):
-            raise
-        log.info(f"Nothing is kept in {cache_root()}: {error.strerror}.")
+    except OSError as error:  # the disk is full, the folder is not ours, the file system does not do this
+        log.info(f"{about}: not kept in {cache_root()}: {error.strerror or error}.")
         return None
 
 
@@ -156,6 +153,21 @@ def clear(kind: str | None = None) -> int:
     return sum(entry.size for entry in chosen)
 
 
+@contextmanager
+def _locked(file: Path, about: str) -> Iterator[None]:
+    """Holds the lock of an entry; says so when another process has it."""
+    lock = FileLock(file)
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        log.info(f"{about}: another process makes just this; waiting for it")
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
 def _make(home: Path, key: str, about: str, write: Callable[[Path], None]) -> Path:
     folder = home / key
     for stale in home.glob(f".{key}.*"):  # we hold the lock, so that whoever made it was killed
@@ -167,11 +179,10 @@ def _make(home: Path, key: str, about: str, write: Callable[[Path], None]) -> Pa
         for file in temporary.iterdir():
             with file.open("rb+") as written:
                 os.fsync(written.fileno())
-        try:
-            temporary.rename(folder)
-        except OSError:
-            if not (folder / ABOUT).is_file():  # no other process was as fast
-                raise
+        temporary.chmod(0o777 & ~current_umask())
+        if folder.exists() and not (folder / ABOUT).is_file():  # one who removed it was killed half-way
+            shutil.rmtree(folder)
+        temporary.rename(folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return folder
@@ -189,18 +200,21 @@ def _make_room(size: int) -> None:
 
 
 def _remove(folder: Path) -> None:
-    """The mark of a whole entry goes first, so that one who is stopped here leaves no half of one."""
-    (folder / ABOUT).unlink(missing_ok=True)
-    shutil.rmtree(folder, ignore_errors=True)
+    """The name goes first, in one step, so that one who is stopped here leaves nothing that is taken for whole."""
+    gone = folder.with_name(f".{folder.name}.gone")
+    try:
+        folder.rename(gone)
+    except OSError:  # another process was as fast, or, on Windows, it is in use
+        return
+    shutil.rmtree(gone, ignore_errors=True)
 
 
 def _sweep(home: Path) -> None:
-    """Removes what killed processes left half made: nobody holds the lock of its key any more."""
+    """Removes what killed processes left half made or half removed: nobody holds the lock of its key any more."""
     for file in home.glob("*.lock"):
         try:
             with FileLock(file).acquire(blocking=False):
                 for temporary in home.glob(f".{file.stem}.*"):
                     shutil.rmtree(temporary, ignore_errors=True)
-                file.unlink(missing_ok=True)
         except Timeout:
             pass

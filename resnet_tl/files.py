@@ -27,7 +27,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
         yield temporary
         with temporary.open("rb+") as written:
             os.fsync(written.fileno())
-        temporary.chmod(0o666 & ~_umask())
+        temporary.chmod(0o666 & ~current_umask())
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -65,7 +65,7 @@ def replacing_folder(folder: Path) -> Iterator[Path]:
         raise UserError(f"{folder} cannot be made ({error.strerror}); choose another folder.") from error
     try:
         yield temporary
-        temporary.chmod(0o777 & ~_umask())
+        temporary.chmod(0o777 & ~current_umask())
         if folder.is_dir() and not any(folder.iterdir()):
             folder.rmdir()
         try:
@@ -77,7 +77,8 @@ def replacing_folder(folder: Path) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _umask() -> int:
+def current_umask() -> int:
+    """The permissions that this process takes from what it makes."""
     umask = os.umask(0)
     os.umask(umask)
     return umask

@@ -130,6 +130,43 @@ def test_a_folder_that_cannot_be_written_keeps_nothing(monkeypatch, tmp_path):
     assert find("pixels", "aa") is None
 
 
+def test_what_was_half_removed_is_made_again(root):
+    (keep("aa") / "about.txt").unlink()
+    assert find("pixels", "aa") is None
+    assert keep("aa") == find("pixels", "aa") == root / "pixels" / "aa"
+
+
+def test_an_entry_is_readable_for_whoever_the_umask_allows():
+    umask = os.umask(0o022)
+    try:
+        assert keep("aa").stat().st_mode & 0o777 == 0o755
+    finally:
+        os.umask(umask)
+
+
+def test_a_disk_that_fails_keeps_nothing(caplog):
+    def write(folder: Path) -> None:
+        raise OSError(28, "No space left on device")
+
+    with caplog.at_level("INFO", "resnet_tl"):
+        assert entry("pixels", "aa", 5, "five letters", write) is None
+    assert "five letters: not kept in" in caplog.text
+    assert "No space left on device" in caplog.text
+    assert entries() == []
+
+
+def test_who_waits_says_so(root):
+    code = """
+import logging, time
+from resnet_tl.cache import entry
+logging.basicConfig(level=logging.INFO, format="%(message)s")
+entry("pixels", "ab", 5, "five letters", lambda folder: time.sleep(1))
+"""
+    processes = [subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    said = "".join(process.communicate()[1] for process in processes)
+    assert said.count("five letters: another process makes just this; waiting for it") == 1
+
+
 def test_clear_removes_one_kind_or_all():
     keep("aa")
     keep("bb", kind="audits")

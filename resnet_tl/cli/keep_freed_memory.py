@@ -17,7 +17,9 @@ def keep_freed_memory() -> None:
     if sys.platform != "linux":
         return
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # musl has none
-    if mallopt is not None:
-        mallopt(M_MMAP_THRESHOLD, 2**31 - 1)
+    if mallopt is None:
+        return
+    # Some versions of glibc refuse more than 32 MiB; without the first of these the others would do harm.
+    if any(mallopt(M_MMAP_THRESHOLD, threshold) for threshold in (2**31 - 1, 32 << 20)):
         mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
         mallopt(M_TOP_PAD, 256 << 20)

@@ -40,7 +40,7 @@ class Augmentation:
         preprocessing: gives the sizes and the interpolation.
         seed: the run's seed.
         random_erasing: the chance that a rectangle is painted over with the mean colour (Zhong et al. 2017,
-            arXiv 1708.04896).
+            arXiv 1708.04896); `standard` changes the colours after that.
     """
 
     def __init__(self, policy: Policy, preprocessing: Preprocessing, seed: int, random_erasing: float = 0.0) -> None:

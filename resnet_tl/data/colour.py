@@ -26,7 +26,8 @@ def adjust_colour(images: torch.Tensor, factors: torch.Tensor) -> torch.Tensor:
         brightness, contrast, saturation = factor.view(-1, 3, 1, 1).unbind(1)
         colours = pixels.to(torch.float32, memory_format=torch.contiguous_format)  # grey is faster on planes
         colours.mul_(brightness[:, None]).clamp_(0, 255)
-        mean = _grey(colours).mean(dim=(2, 3), keepdim=True)
+        # Line by line: a sum over more numbers than that is divided among threads, and rounded by their number.
+        mean = _grey(colours).mean(dim=3, keepdim=True).mean(dim=2, keepdim=True)
         colours = torch.lerp(mean, colours, contrast[:, None]).clamp_(0, 255)
         colours = torch.lerp(_grey(colours), colours, saturation[:, None]).clamp_(0, 255)
         result.copy_(colours.round_())

@@ -365,7 +365,7 @@ class ImageDataModule(L.LightningDataModule):
             on_cpu = self.trainer is None or self.trainer.strategy.root_device.type == "cpu"
             workers = 0 if on_cpu else min(8, cpus - 1)
         loader = ImageLoader(
-            ImageSamples(self._index, self.network_preprocessing, augmentation, self._pixels()),
+            ImageSamples(self._index, self.network_preprocessing, augmentation, self._pixels(), self._contents),
             batches,
             epoch,
             workers=workers,

@@ -21,9 +21,9 @@ class Purpose(IntEnum):
     ERASING = 6
 
 
-def sample_seed(seed: int, view: int, row: int) -> int:
-    """A 64-bit seed that depends on (seed, view, row) alone: never on a worker, a process or a clock."""
-    return int(np.random.SeedSequence([seed, view, row]).generate_state(1, np.uint64)[0] >> np.uint64(1))
+def step_seed(seed: int, step: int, rank: int) -> int:
+    """A 64-bit seed of a training step for torch's generator, which dropout and mixup draw from."""
+    return int(np.random.SeedSequence([seed, step, rank]).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 
 def uniform(seed: int, view: int, rows: np.ndarray, purpose: Purpose, count: int) -> np.ndarray:

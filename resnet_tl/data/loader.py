@@ -17,7 +17,8 @@ from threadpoolctl import ThreadpoolController
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from resnet_tl.data.augmentation import Augmentation, write_centres
-from resnet_tl.data.decode import BadImage, decode
+from resnet_tl.data.contents import digest_of
+from resnet_tl.data.decode import BadImage, decode, read_file
 from resnet_tl.data.index import ImageIndex
 from resnet_tl.data.pixel_cache import PixelCache
 from resnet_tl.data.preprocessing import Preprocessing
@@ -102,20 +103,28 @@ class ImageSamples(Dataset["Batch | BadImage"]):
         preprocessing: Preprocessing,
         augmentation: Augmentation | None = None,
         cache: PixelCache | None = None,
+        contents: np.ndarray | None = None,
     ) -> None:
         self.index = index
         self.labels = index.labels
         self.preprocessing = preprocessing
         self.augmentation = augmentation
         self.cache = cache
+        self.contents = contents
 
     def stored(self, row: int) -> torch.Tensor:
         """The stored image (C, h, w) uint8 of a row; safe to call from threads, and not to be written to."""
         return self.cache(row, self._decoded) if self.cache else self._decoded(row)
 
     def _decoded(self, row: int) -> torch.Tensor:
-        planned = self.preprocessing
-        return planned.store(decode(self.index.path(row), planned.channels, planned.storage_size))
+        planned, path = self.preprocessing, self.index.path(row)
+        content = read_file(path)
+        if self.contents is not None and digest_of(content) != self.contents[row].tobytes():
+            raise BadImage("has changed since the images were checked: start again when all are in place", path)
+        try:
+            return planned.store(decode(content, planned.channels, planned.storage_size))
+        except BadImage as error:
+            raise BadImage(error.reason, path) from None
 
     def empty(self, number: int) -> torch.Tensor:
         """Room for so many of the network's inputs."""

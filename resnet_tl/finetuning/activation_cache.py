@@ -147,6 +147,13 @@ def find_or_compute(
         fill(_mapped(folder, rows, mode="r+"))
         ranks.barrier()
 
+    def opened() -> ActivationTable | None:
+        folder = cache.find("activations", key)
+        try:
+            return _mapped(folder, rows, mode="c") if folder else None
+        except (OSError, ValueError):  # another run has just removed it
+            return None
+
     told: list[Any] = []
     if ranks.rank == 0:
         if not cache.find("activations", key):
@@ -158,10 +165,14 @@ def find_or_compute(
         fill(_mapped(Path(folder), rows, mode="r+"))
         ranks.barrier()
     ranks.barrier()  # the entry has its name now
-    if found := cache.find("activations", key):
-        return _mapped(found, rows, mode="c")
+    table = opened()
+    if ranks.exchange(table is not None):
+        if table is None:
+            raise RuntimeError(f"Another process removed {key} from the cache while it was opened; run the fit again.")
+        return table
     if ranks.world > 1:
         return None
+    specs = specs_of(next(iter(compute(rows[:1])))[1])
     table = ActivationTable(rows, tuple(torch.empty(len(rows), *_stored(spec), dtype=spec.type) for spec in specs))
     fill(table)
     return table

@@ -20,6 +20,7 @@ class ActivationPlan:
 def plan_activations(
     stages: tuple[str, ...],
     images: int,
+    asked: int,
     views: int | None,
     passes: int,
     nbytes: int,
@@ -30,9 +31,10 @@ def plan_activations(
 
     Args:
         stages: the frozen ones.
-        images: how many of them are asked for in each pass.
+        images: how many of them would be computed and kept.
+        asked: how many of them a pass asks for: fewer where the trainer limits its batches.
         views: how many versions of an image there are; None: a new one in each pass.
-        passes: how often all images are asked for.
+        passes: how many passes there will be.
         nbytes: of one image's activations.
         seconds: that the frozen stages take for one image.
         has_room: whether the cache folder can take them all.
@@ -40,21 +42,19 @@ def plan_activations(
     name = stages[0] if len(stages) == 1 else f"{stages[0]} to {stages[-1]}"
     computed = passes if views is None else min(views, passes)
     size = computed * images * nbytes
-    saved = (passes - computed) * images * seconds
-    spent = size / WRITING + passes * images * nbytes / READING
-    if computed == passes:
-        why = "each epoch has a new view of each image" if views is None or views > 1 else "they are asked for once"
+    saved = (passes * asked - computed * images) * seconds
+    spent = size / WRITING + passes * asked * nbytes / READING
+
+    def anew(why: str) -> ActivationPlan:
         return ActivationPlan(False, f"{name}: computed anew in each pass, since {why}")
+
+    if computed == passes:
+        many = views is None or views > 1
+        return anew("each epoch has a new view of each image" if many else "they are asked for once")
     if not has_room:
-        return ActivationPlan(
-            False, f"{name}: computed anew in each pass, since {_bytes(size)} do not fit in the cache"
-        )
+        return anew(f"{_bytes(size)} do not fit in the cache")
     if spent >= saved:
-        return ActivationPlan(
-            False,
-            f"{name}: computed anew in each pass, since that takes {saved:.1f} s in all, "
-            f"and to write and read {_bytes(size)} about {spent:.1f} s",
-        )
+        return anew(f"to keep {_bytes(size)} would save {max(0.0, saved):.1f} s and take about {spent:.1f} s")
     return ActivationPlan(
         True,
         f"{name}: computed {_times(computed)} for {images} images instead of {_times(passes)}; "

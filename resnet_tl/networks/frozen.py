@@ -26,8 +26,9 @@ class FrozenStages:
 
     BatchNorm in eval mode is a multiplication and an addition for each channel: folded into the convolution in front
     of it, it costs nothing. Convolutions and linear layers are kept in the type that they compute in, so that nothing
-    is cast anew in each call. The results are those of the stages in eval mode up to rounding, and on a CPU they do
-    not depend on which images share a batch.
+    is cast anew in each call. The results are those of the stages in eval mode up to rounding. On a CPU those of a
+    ResNet do not depend on which images share a batch; in float32, those of some networks with other convolutions
+    (EfficientNet, MobileNet, DenseNet) do, in the seventh digit.
 
     Args:
         network: gives the stages; it is not changed, and later changes of it do not reach the copy.

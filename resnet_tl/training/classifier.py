@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -20,7 +21,7 @@ from torchvision.transforms import v2
 from resnet_tl.bundle import Bundle, write_bundle
 from resnet_tl.data.colour import adjust_colour
 from resnet_tl.data.datamodule import ImageDataModule
-from resnet_tl.data.draws import sample_seed
+from resnet_tl.data.draws import step_seed
 from resnet_tl.data.loader import Batch, ImageLoader
 from resnet_tl.data.preprocessing import Preprocessing
 from resnet_tl.errors import UserError
@@ -40,7 +41,8 @@ from resnet_tl.timing import measure
 from resnet_tl.training.choices import choose_backbone_lr_factor, choose_network, choose_preprocessing
 from resnet_tl.training.frozen_prefix import FrozenPrefix
 from resnet_tl.training.optimization import make_optimizer, make_scheduler, make_warmup_cosine
-from resnet_tl.training.settings import HeadSolver, check_settings, check_with_data
+from resnet_tl.training.row_logits import RowLogits
+from resnet_tl.training.settings import HeadSolver, check_length, check_settings, check_with_data
 
 
 class ImageClassifier(L.LightningModule):
@@ -131,7 +133,7 @@ class ImageClassifier(L.LightningModule):
         self._frozen_when_wrapped: frozenset[str] = frozenset()
         self._feature_variance: Tensor | None = None  # for the penalty of a head that is solved
         self._totals: Tensor | None = None  # of the epoch so far: loss times images, right answers, images
-        self._outputs: list[tuple[Tensor, Tensor]] = []
+        self._outputs = RowLogits()
         self._loss_weights: Tensor | None = None
         self._mix: v2.Transform | None = None
         check_settings(self.hparams, self.schedule, self.lr_scheduler)
@@ -147,6 +149,7 @@ class ImageClassifier(L.LightningModule):
         if self._trainer is None:
             return
         data = self._data
+        data.activations, data.whole_batches = None, self._solves_head  # also after a fit that ended in an error
         self.plan_preprocessing(data)
         self._check_classes(data.classes, "the images")
 
@@ -213,13 +216,17 @@ class ImageClassifier(L.LightningModule):
         assert self.preprocessing is not None
         return self.network(self.preprocessing.normalise(images))
 
+    @property
+    def _known_preprocessing(self) -> Preprocessing:
+        assert self.preprocessing is not None
+        return self.preprocessing
+
     def _images(self, batch: Batch) -> Tensor:
         """The network's input (N, C, H, W)."""
-        assert self.preprocessing is not None
         images = batch["image"]
         if "colour" in batch:
             images = adjust_colour(images, batch["colour"])
-        return self.preprocessing.normalise(images)
+        return self._known_preprocessing.normalise(images)
 
     # What trains.
 
@@ -227,31 +234,15 @@ class ImageClassifier(L.LightningModule):
         """Begins anew, also when this model was loaded or fitted before; DDP has just wrapped it."""
         assert self.network is not None
         data = self._data
-        check_with_data(self.hparams, data, self.trainer.world_size)
+        check_with_data(self.hparams, data, self.trainer)
         self.phase, self.prefix, self._frozen_digest, self._planned_for = None, None, "", None
         self._frozen_when_wrapped = self.network.frozen
-        data.activations, data.whole_batches = self._activations, self._solves_head
+        data.activations = self._activations
         if self.hparams["class_weights"] == "balanced":
             index = data.index
             assert index is not None
             counts = np.bincount(index.labels[index.rows("train")], minlength=len(self.classes))
             self._loss_weights = torch.from_numpy(counts.sum() / (len(counts) * counts)).float()
-
-    def check_length(self, epochs: int | None) -> None:
-        """A fit must reach its last phase, and not go on after it."""
-        if getattr(self.trainer, "fast_dev_run", False) or epochs is None or epochs < 0:
-            return
-        last, total = self.schedule.starts()[-1], self.schedule.epochs()
-        if epochs <= last:
-            raise UserError(
-                f"trainer.max_epochs is {epochs}, but the last phase of model.schedule begins after {last} epochs; "
-                "give more epochs, or shorter phases."
-            )
-        if total is not None and epochs > total:
-            raise UserError(
-                f"trainer.max_epochs is {epochs}, but the phases of model.schedule have {total} epochs in all; "
-                "leave out the epochs of the last phase, and it lasts to the end."
-            )
 
     def _frozen_at(self, epoch: int) -> tuple[str, ...]:
         assert self.network is not None
@@ -289,6 +280,8 @@ class ImageClassifier(L.LightningModule):
             self.prefix = FrozenPrefix(
                 stages,
                 frozen_digest,
+                {key: value for key, value in self.architecture.items() if not key.startswith("head_")},
+                self._known_preprocessing,
                 self._images,
                 self._data,
                 self.trainer,
@@ -300,8 +293,11 @@ class ImageClassifier(L.LightningModule):
     def _epochs(self) -> int:
         """How many epochs the present phase lasts."""
         ends = [start for start in self.schedule.starts() if start > self.current_epoch]
-        end = ends[0] if ends else self.trainer.max_epochs
-        return end - self.current_epoch if end and end > 0 else 1
+        end = ends[0] if ends else self.trainer.max_epochs or -1
+        if end < 0:  # the fit counts steps
+            steps = max(1, self.trainer.max_steps) * self.trainer.accumulate_grad_batches
+            end = self.current_epoch + math.ceil(steps / self.trainer.num_training_batches)
+        return end - self.current_epoch
 
     @property
     def _compute_type(self) -> torch.dtype:
@@ -334,7 +330,8 @@ class ImageClassifier(L.LightningModule):
     def configure_optimizers(self) -> Any:
         assert self.network is not None
         assert self.origin is not None
-        self.check_length(self.trainer.max_epochs)
+        if not getattr(self.trainer, "fast_dev_run", False):
+            check_length(self.schedule, self.trainer.max_epochs)
         if self._solves_head:
             assert isinstance(self.network.head, nn.Linear)
             return lbfgs(self.network.head)
@@ -363,7 +360,7 @@ class ImageClassifier(L.LightningModule):
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Dropout and mixup draw from a generator that depends on (seed, step, rank) alone."""
         step = self.current_epoch * 1_000_000 + batch_idx
-        torch.manual_seed(sample_seed(self.hparams["seed"], step, self.global_rank))
+        torch.manual_seed(step_seed(self.hparams["seed"], step, self.global_rank))
         if self._solves_head:
             self._feature_variance = batch["activation"].float().var(dim=0).mean()
 
@@ -401,7 +398,7 @@ class ImageClassifier(L.LightningModule):
     def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
         """The epoch's means; what is logged in each step would cost as much as a step of a small head."""
         trainer = self.trainer
-        if trainer.is_last_batch or trainer.should_stop or 0 < trainer.max_steps <= trainer.global_step:
+        if trainer.is_last_batch or trainer.fit_loop.epoch_loop.done:
             assert self._totals is not None
             totals = trainer.strategy.reduce(self._totals, reduce_op="sum")
             loss, right = (totals[:2] / totals[2]).float()
@@ -425,7 +422,7 @@ class ImageClassifier(L.LightningModule):
                 torch.distributed.broadcast(buffer, 0)
         # The stages that train as the bundle will compute them.
         self._suffix = FrozenStages(self.network, len(self.network.frozen), dtype=self._compute_type)
-        self._outputs = []  # an interrupted evaluation may have left some
+        self._outputs = RowLogits(len(self.classes))  # an interrupted evaluation may have left some
         self._evaluation_started = time.perf_counter()
 
     def on_test_epoch_start(self) -> None:
@@ -442,7 +439,7 @@ class ImageClassifier(L.LightningModule):
             assert self._suffix is not None
             features = self._suffix(self._images(batch) if self.prefix is None else self.prefix(batch))
             assert isinstance(features, Tensor)
-            self._outputs.append((batch["row"].cpu(), self._head(features).cpu()))
+            self._outputs.add(batch["row"], self._head(features))
 
     def on_validation_epoch_end(self) -> None:
         self._finish_evaluation("val")
@@ -451,7 +448,7 @@ class ImageClassifier(L.LightningModule):
         self._finish_evaluation("test")
 
     def _finish_evaluation(self, split: str) -> None:
-        rows, logits = self._gather()
+        rows, logits = self._outputs.gathered(self.trainer.world_size)
         if self.trainer.sanity_checking:
             return
         self.images_per_second[split] = len(rows) / (time.perf_counter() - self._evaluation_started)
@@ -468,21 +465,6 @@ class ImageClassifier(L.LightningModule):
         # Every rank computes them from the same table, so that they are equal without a reduction.
         self.metrics[split] = compute_metrics(table)
         self.log_dict({f"{split}_{name}": value for name, value in self.metrics[split].items()}, sync_dist=False)
-
-    def _gather(self) -> tuple[np.ndarray, np.ndarray]:
-        """Rows (N,) in order and their logits (N, classes), of all ranks."""
-        rows = torch.cat([rows for rows, _ in self._outputs]) if self._outputs else torch.empty(0, dtype=torch.int64)
-        logits = (
-            torch.cat([logits for _, logits in self._outputs]) if self._outputs else torch.empty(0, len(self.classes))
-        )
-        self._outputs = []
-        parts: list[Any] = [(rows.numpy(), logits.numpy())]
-        if self.trainer.world_size > 1:
-            parts = [None] * self.trainer.world_size
-            torch.distributed.all_gather_object(parts, (rows.numpy(), logits.numpy()))
-        all_rows = np.concatenate([rows for rows, _ in parts])
-        order = np.argsort(all_rows)
-        return all_rows[order], np.concatenate([logits for _, logits in parts])[order]
 
     # Keeping it.
 

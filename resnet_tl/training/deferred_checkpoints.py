@@ -7,6 +7,8 @@ from copy import deepcopy
 from typing import Any
 
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
+from lightning_utilities.core.apply_func import apply_to_collection
+from torch import Tensor
 
 from resnet_tl.timing import measure
 
@@ -36,8 +38,9 @@ class DeferredCheckpointIO(TorchCheckpointIO):
                 self._waiting[name] = checkpoint, storage_options
                 self._write()
             else:
-                # Training goes on in the tensors that a checkpoint refers to.
-                self._waiting[name] = deepcopy(checkpoint), storage_options
+                # Training goes on in the tensors that a checkpoint refers to; a GPU has no memory for copies.
+                on_cpu = apply_to_collection(checkpoint, Tensor, lambda tensor: tensor.detach().cpu())
+                self._waiting[name] = deepcopy(on_cpu), storage_options
 
     def load_checkpoint(self, path: Any, *arguments: Any, **options: Any) -> dict[str, Any]:
         self._write()

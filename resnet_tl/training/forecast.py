@@ -22,6 +22,7 @@ from resnet_tl.finetuning.modes import Schedule
 from resnet_tl.timing import Part
 from resnet_tl.training.classifier import ImageClassifier
 from resnet_tl.training.frozen_prefix import FILLED_AT_ONCE
+from resnet_tl.training.settings import check_length
 from resnet_tl.training.time_spent import time_table
 
 STEPS, VALIDATION_STEPS, PREFIX_STEPS = 8, 4, 3
@@ -127,7 +128,7 @@ class Forecast(L.Callback):
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Gives each phase its short epochs."""
         assert isinstance(pl_module, ImageClassifier)
-        pl_module.check_length(self.settings["max_epochs"])
+        check_length(pl_module.schedule, self.settings["max_epochs"])
         self.starts = pl_module.schedule.starts()
         pl_module.schedule = Schedule(tuple(replace(phase, epochs=EPOCHS) for phase in pl_module.schedule.phases))
 

@@ -5,16 +5,20 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterator
+from importlib.metadata import version
+from typing import Any
 
 import lightning as L
 import numpy as np
 import torch
 from torch import Tensor
 
-from resnet_tl import cache
+from resnet_tl import __version__, cache
 from resnet_tl.data.datamodule import ImageDataModule
+from resnet_tl.data.decode import DECODER
 from resnet_tl.data.index import ImageIndex
 from resnet_tl.data.loader import Batch, ImageLoader
+from resnet_tl.data.preprocessing import Preprocessing
 from resnet_tl.finetuning.activation_cache import (
     ALONE,
     ActivationCacheMode,
@@ -31,6 +35,7 @@ from resnet_tl.timing import measure
 log = logging.getLogger(__name__)
 FILLED_AT_ONCE = 64
 """Images in one batch of the frozen stages."""
+COMPUTED_BY = ("torch", "torchvision", "timm", "numpy")
 
 
 class FrozenPrefix:
@@ -39,6 +44,8 @@ class FrozenPrefix:
     Args:
         stages: the frozen ones.
         digest: of their weights.
+        architecture: the name of their network and whatever shaped its stages.
+        preprocessing: of the network.
         images: makes the network's input (N, C, H, W) of a batch.
         data: gives the images.
         trainer: gives the processes.
@@ -52,6 +59,8 @@ class FrozenPrefix:
         self,
         stages: FrozenStages,
         digest: str,
+        architecture: dict[str, Any],
+        preprocessing: Preprocessing,
         images: Callable[[Batch], Tensor],
         data: ImageDataModule,
         trainer: L.Trainer,
@@ -61,6 +70,8 @@ class FrozenPrefix:
     ) -> None:
         self.stages = stages
         self.digest = digest
+        self.architecture = architecture
+        self.preprocessing = preprocessing
         self.images = images
         self.data = data
         self.trainer = trainer
@@ -107,8 +118,7 @@ class FrozenPrefix:
         """Whether the activations of a loader's images are kept: the same on every process, and told once."""
         is_augmented = self.is_augmented(loader)
         if is_augmented not in self._plans:
-            rows, key = self._rows_and_key(loader, view)
-            decided = self._decided(rows, key, is_augmented) if self.trainer.is_global_zero else None
+            decided = self._decided(loader, is_augmented) if self.trainer.is_global_zero else None
             plan: ActivationPlan = self.trainer.strategy.broadcast(decided)  # type: ignore[assignment]
             self._plans[is_augmented] = plan
             if self.epochs:
@@ -121,29 +131,44 @@ class FrozenPrefix:
         rows, key = self._rows_and_key(loader, view)
         return rows[:0] if cache.find("activations", key) else rows
 
-    def _decided(self, rows: np.ndarray, key: str, is_augmented: bool) -> ActivationPlan:
+    def _decided(self, loader: ImageLoader, is_augmented: bool) -> ActivationPlan:
         if self.mode == "off":
             return ActivationPlan(False, "computed in each pass, as asked for")
-        if cache.find("activations", key):
-            return ActivationPlan(True, "found in the cache")
-        nbytes, seconds = self._measure()
+        if self.trainer.num_nodes > 1:
+            return ActivationPlan(False, "computed in each pass, since several machines do not share a cache")
         views = self.data.views if is_augmented else 1
         passes = self.epochs if is_augmented or not self.data.augments else self.epochs + 1
-        size = min(views or passes, passes) * len(rows) * nbytes
-        plan = plan_activations(self.stages.names, len(rows), views, passes, nbytes, seconds, cache.has_room(size))
-        if self.mode == "on" and not plan.is_kept:
-            return ActivationPlan(True, f"kept, as asked for ({plan.reason})")
-        return plan
+        computed = max(1, min(views or passes, passes))
+        if not any(len(self.missing(loader, view)) for view in range(computed)):
+            return ActivationPlan(True, "found in the cache")
+        rows = self._rows(loader.samples.index, is_augmented)
+        nbytes, seconds = self._measure()
+        size = computed * len(rows) * nbytes
+        if self.mode == "on":
+            return ActivationPlan(True, f"{size / 1e6:.1f} MB kept")
+        asked = min(self._asked(is_augmented), len(rows))
+        has_room = cache.has_room(size)
+        return plan_activations(self.stages.names, len(rows), asked, views, passes, nbytes, seconds, has_room)
+
+    def _asked(self, is_augmented: bool) -> int:
+        """Images that a pass of this fit asks for at most; the trainer may limit its batches."""
+        batches: float = 0
+        if is_augmented or not self.data.augments:
+            batches += self.trainer.num_training_batches
+        if not is_augmented:
+            batches += sum(self.trainer.num_val_batches)
+        return int(batches * self.data.batch_size * self.trainer.world_size)
 
     def _measure(self) -> tuple[int, float]:
         """Bytes of one image's activations, and the seconds that they take."""
-        preprocessing = self.data.network_preprocessing
+        preprocessing = self.preprocessing
         size = (8, preprocessing.channels, preprocessing.size, preprocessing.size)
         images = preprocessing.normalise(torch.zeros(size, dtype=torch.uint8, device=self.stages.device))
-        activation = self.stages(images)  # the first call also plans the kernels
+        specs = specs_of(self.stages(images))  # the first call also plans the kernels
+        _wait_for(self.stages.device)
         started = time.perf_counter()
-        activation = self.stages(images)
-        specs = specs_of(activation if isinstance(activation, tuple) else activation.cpu())  # waits for a GPU
+        self.stages(images)
+        _wait_for(self.stages.device)
         return sum(spec.nbytes for spec in specs), (time.perf_counter() - started) / len(images)
 
     def is_augmented(self, loader: ImageLoader) -> bool:
@@ -164,15 +189,20 @@ class FrozenPrefix:
         return np.sort(np.concatenate([index.rows(split) for split in splits]))
 
     def _key(self, rows: np.ndarray, view: int | None) -> str:
+        """Of all that the activations depend on; versions stand for code that computes them."""
         device = self.stages.device
         facts: dict[str, object] = {
             "weights": self.digest,
+            "network": self.architecture,
             "stages": self.stages.names,
             "dtype": str(self.stages.dtype),
-            "preprocessing": self.data.network_preprocessing.to_dict(),
+            "preprocessing": self.preprocessing.to_dict(),
             "contents": self.data.contents_digest(rows),
-            "torch": torch.__version__,
-            "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+            "decoder": DECODER,
+            "versions": {name: version(name) for name in COMPUTED_BY} | {"resnet_tl": __version__},
+            "device": torch.cuda.get_device_name(device)
+            if device.type == "cuda"
+            else (device.type, torch.backends.cpu.get_cpu_capability()),
         }
         if view is not None:
             facts |= {
@@ -185,6 +215,8 @@ class FrozenPrefix:
         """What fills a table with a loader's images in a view: gives batches of (rows, activations) of any rows."""
 
         def compute(rows: np.ndarray) -> Iterator[tuple[np.ndarray, Activation]]:
+            if not len(rows):  # more processes than images
+                return
             batches = np.array_split(rows, -(-len(rows) // FILLED_AT_ONCE))
             for batch in loader.over(batches, view or 0):
                 moved = self.data.transfer_batch_to_device(batch, self.stages.device, 0)
@@ -205,3 +237,9 @@ class FrozenPrefix:
             return values[first]
 
         return LocalRanks(trainer.local_rank, world, exchange, trainer.strategy.barrier)
+
+
+def _wait_for(device: torch.device) -> None:
+    """Until a GPU has done what it was told to do."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

@@ -53,13 +53,13 @@ def make_optimizer(
     trained = schedule.ever_trained(network.stage_names)
     groups = parameter_groups(network, trained, lr, backbone_lr_factor, layer_decay)
     optimizer_class = _class_at(init["class_path"])
-    if "fused" in inspect.signature(optimizer_class).parameters and not clips and arguments.get("foreach") is None:
-        arguments["fused"] = (
-            arguments.get("fused") is not False
-        )  # one pass over the weights instead of one for each term
+    can_fuse = "fused" in inspect.signature(optimizer_class).parameters and not clips
+    if can_fuse and not any(arguments.get(name) for name in ("foreach", "differentiable")):
+        # One pass over the weights instead of one for each term of the formula.
+        arguments["fused"] = arguments.get("fused") is not False
     try:
         return optimizer_class(groups, **arguments), lr
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, RuntimeError) as error:
         raise UserError(f"The optimizer cannot be made: {error}.") from error
 
 

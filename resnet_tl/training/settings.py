@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal, get_args
 
+import lightning as L
+
 from resnet_tl.data.datamodule import ImageDataModule
 from resnet_tl.errors import UserError, nearest
 from resnet_tl.finetuning.activation_cache import ActivationCacheMode
@@ -50,17 +52,41 @@ def check_settings(settings: Mapping[str, Any], schedule: Schedule, lr_scheduler
         _check_solver(settings, schedule, lr_scheduler)
 
 
-def check_with_data(settings: Mapping[str, Any], data: ImageDataModule, processes: int) -> None:
+def check_length(schedule: Schedule, epochs: int | None) -> None:
+    """Raises UserError for a fit that does not reach its last phase, or goes on after it."""
+    if epochs is None or epochs < 0:
+        return
+    last, total = schedule.starts()[-1], schedule.epochs()
+    if epochs <= last:
+        raise UserError(
+            f"trainer.max_epochs is {epochs}, but the last phase of model.schedule begins after {last} epochs; "
+            "give more epochs, or shorter phases."
+        )
+    if total is not None and epochs > total:
+        raise UserError(
+            f"trainer.max_epochs is {epochs}, but the phases of model.schedule have {total} epochs in all; "
+            "leave out the epochs of the last phase, and it lasts to the end."
+        )
+
+
+def check_with_data(settings: Mapping[str, Any], data: ImageDataModule, trainer: L.Trainer) -> None:
     """Raises UserError for settings that do not go with those of the data module or the trainer."""
     if settings["activation_cache"] == "on" and data.augments and data.views is None:
         raise UserError(
             "model.activation_cache is on, but each epoch has a new view of each image; "
             "give data.views a number, or data.augmentation none."
         )
-    if settings["head_solver"] == "lbfgs" and data.augments:
-        raise UserError("model.head_solver lbfgs sees one version of each image: give data.augmentation none.")
-    if settings["head_solver"] == "lbfgs" and processes > 1:
-        raise UserError("model.head_solver lbfgs runs in one process: give trainer.devices 1.")
+    if settings["head_solver"] == "lbfgs":
+        if data.augments:
+            raise UserError("model.head_solver lbfgs sees one version of each image: give data.augmentation none.")
+        if trainer.world_size > 1:
+            raise UserError("model.head_solver lbfgs runs in one process: give trainer.devices 1.")
+        if trainer.gradient_clip_val:
+            raise UserError("model.head_solver lbfgs searches along whole gradients: leave out gradient_clip_val.")
+        if trainer.max_epochs == 1 and not getattr(trainer, "fast_dev_run", False):
+            raise UserError(
+                "model.head_solver lbfgs solves with a weaker penalty in each epoch: give trainer.max_epochs 2 or more."
+            )
 
 
 def _check_cache(settings: Mapping[str, Any], schedule: Schedule) -> None:

@@ -12,7 +12,7 @@ from resnet_tl.data.datamodule import ImageDataModule
 from resnet_tl.timing import Part
 
 NAMES: dict[Part, str] = {
-    "start-up": "start-up, to the first step",
+    "start-up": "start-up",
     "pixels": "decoding of images",
     "activations": "frozen stages",
     "input": "waiting for batches",
@@ -64,33 +64,29 @@ def advice(seconds: dict[Part, float], trainer: L.Trainer, model: L.LightningMod
     """One sentence: the largest part, and what would make it smaller, if anything would."""
     part = max(seconds, key=seconds.__getitem__)
     on_gpu = trainer.strategy.root_device.type != "cpu"
-    mode, schedule = model.hparams["mode"], model.hparams["schedule"]
+    settings = model.hparams
+    mend = ""
     match part:
         case "start-up":
-            return "Most of the time was start-up, which more epochs or images do not lengthen."
-        case "pixels" if data.pixel_cache == "off":
-            return "Most of the time went into decoding, in each run anew: --data.pixel_cache auto keeps the images."
-        case "pixels":
-            return "Most of the time went into decoding, which the next run on these images does not repeat."
-        case "activations" if model.hparams["activation_cache"] == "off":
-            return "Most of the time went into the frozen stages: --model.activation_cache auto keeps what they give."
-        case "activations" if data.augments and data.views is None:
-            return "Most of the time went into the frozen stages, once for each epoch: --data.views 4 makes it 4 times."
-        case "activations":
-            return "Most of the time went into the frozen stages, which the next run on these images does not repeat."
-        case "input" if data.pixel_cache == "off":
-            return "Most of the time went into waiting for images: --data.pixel_cache auto keeps them decoded."
+            mend = "which more epochs or images do not lengthen"
+        case "pixels" | "input" if data.pixel_cache == "off":
+            mend = "--data.pixel_cache auto keeps the images decoded"
+        case "activations" if settings["activation_cache"] == "off":
+            mend = "--model.activation_cache auto keeps what they give"
+        case "activations" if data.augments and data.views is None and (trainer.max_epochs or 0) > 4:
+            mend = "--data.views 4 computes them for 4 versions of each image instead of one for each epoch"
         case "input" if on_gpu:
-            return "Most of the time went into waiting for images: try a larger --data.workers."
-        case "input":
-            return "Most of the time went into waiting for images: --data.augmentation light is the quickest."
-        case "training" if not schedule and mode == "all":
-            return "Most of the time went into training all stages: --model.mode last_stages trains the last one alone."
+            mend = "try a larger --data.workers"
+        case "input" if data.augmentation in ("standard", "trivial_augment"):
+            mend = "--data.augmentation light is quicker"
+        case "training" if not settings["schedule"] and settings["mode"] == "all":
+            mend = "--model.mode last_stages trains the last one alone"
         case "training" if not on_gpu:
-            return "Most of the time went into training, for which a GPU is the quicker machine."
-        case "validation":
-            return "Most of the time went into validation: --trainer.check_val_every_n_epoch 2 halves it."
-    return f"Most of the time: {NAMES[part]}."
+            mend = "a GPU is the quicker machine for it"
+        case "validation" if trainer.check_val_every_n_epoch == 1:
+            mend = "--trainer.check_val_every_n_epoch 2 halves it"
+    joint = ", " if part == "start-up" else ": "
+    return f"Most of the time: {NAMES[part]}{joint if mend else ''}{mend}."
 
 
 def time_table(seconds: dict[Part, float]) -> Table:

@@ -56,3 +56,18 @@ def test_an_image_does_not_depend_on_the_rest_of_its_batch() -> None:
 
 def test_no_images_are_no_images() -> None:
     assert adjust_colour(pictures(0), torch.empty(0, 3)).shape == (0, 3, 20, 24)
+
+
+def test_the_number_of_threads_changes_nothing():
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 256, (4, 3, 288, 288), generator=generator, dtype=torch.uint8)
+    factors = 0.8 + 0.4 * torch.rand(4, 3, generator=generator)
+    before = torch.get_num_threads()
+    results = []
+    try:
+        for threads in (1, 2, 3):
+            torch.set_num_threads(threads)
+            results.append(adjust_colour(images, factors))
+    finally:
+        torch.set_num_threads(before)
+    assert all(torch.equal(results[0], result) for result in results)

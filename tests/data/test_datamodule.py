@@ -589,3 +589,11 @@ def test_setup_reads_the_images_once(damaged: Path) -> None:
     shutil.rmtree(damaged)
     data.setup("validate")
     assert data.index is index
+
+
+def test_a_file_that_changes_after_the_check_is_refused(blobs: Path, tmp_path: Path) -> None:
+    root = shutil.copytree(blobs, tmp_path / "copy")
+    data = ready(ImageDataModule(root, pixel_cache="off", batch_size=5))
+    save(root / "train" / "red" / "0.png", "blue")
+    with pytest.raises(UserError, match=r"0\.png has changed since the images were checked"):
+        rows_of(data.train_dataloader())

@@ -8,7 +8,7 @@ import warnings
 import numpy as np
 import pytest
 
-from resnet_tl.data.draws import Purpose, sample_seed, uniform
+from resnet_tl.data.draws import Purpose, step_seed, uniform
 
 
 def test_a_rows_numbers_are_the_same_in_whatever_company_it_is_drawn() -> None:
@@ -56,11 +56,11 @@ def test_any_seed_is_taken_and_none_overflows_aloud() -> None:
 
 
 def test_seeds_do_not_collide_over_epochs_and_rows() -> None:
-    seeds = {sample_seed(seed, view, row) for seed in range(2) for view in range(30) for row in range(300)}
+    seeds = {step_seed(seed, view, row) for seed in range(2) for view in range(30) for row in range(300)}
     assert len(seeds) == 2 * 30 * 300
     assert all(0 <= seed < 2**63 for seed in seeds)
 
 
 def test_the_seed_of_a_sample_is_the_same_on_every_machine_and_in_every_version() -> None:
-    assert sample_seed(0, 0, 0) == 7896617691693857887
-    assert sample_seed(1, 2, 3) == 6498626229777268288
+    assert step_seed(0, 0, 0) == 7896617691693857887
+    assert step_seed(1, 2, 3) == 6498626229777268288

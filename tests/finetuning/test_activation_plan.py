@@ -6,7 +6,15 @@ STAGES = ("stem", "stage1", "stage2")
 
 
 def plan(**changes):
-    usual = {"images": 2000, "views": 1, "passes": 10, "nbytes": 100_000, "seconds": 0.01, "has_room": True}
+    usual = {
+        "images": 2000,
+        "asked": 2000,
+        "views": 1,
+        "passes": 10,
+        "nbytes": 100_000,
+        "seconds": 0.01,
+        "has_room": True,
+    }
     return plan_activations(STAGES, **{**usual, **changes})
 
 
@@ -44,8 +52,14 @@ def test_without_room_nothing_is_kept():
 def test_a_prefix_that_is_faster_than_the_disk_is_not_kept():
     chosen = plan(seconds=0.00002)
     assert not chosen.is_kept
-    assert "since that takes 0.4 s in all, and to write and read 200.0 MB about 2.0 s" in chosen.reason
+    assert "since to keep 200.0 MB would save 0.4 s and take about 2.0 s" in chosen.reason
+
+
+def test_a_fit_that_asks_for_few_of_the_images_does_not_compute_them_all():
+    chosen = plan(asked=64)
+    assert not chosen.is_kept
+    assert "would save 0.0 s" in chosen.reason
 
 
 def test_a_single_stage_has_one_name():
-    assert plan_activations(("stem",), 10, 1, 10, 10, 0.01, True).reason.startswith("stem: computed once")
+    assert plan_activations(("stem",), 10, 10, 1, 10, 10, 0.01, True).reason.startswith("stem: computed once")

@@ -222,3 +222,43 @@ def test_the_numbers_at_the_end_are_those_of_the_bundle(fit: Fit, tmp_path: Path
 
     names = [f"prob_{name}" for name in classes_of(table)]
     assert np.array_equal(table[names], model.predictions["val"][names])
+
+
+def test_another_network_with_the_same_weights_has_activations_of_its_own(fit: Fit):
+    settings = {"network": "resnet18", **HEAD, "activation_cache": "on"}
+    data = {"augmentation": "none", "image_size": 32}
+    fit(1, data=data, **settings)
+    before = keys()
+
+    fit(1, data=data, network_args={"global_pool": "max"}, **settings)
+
+    assert len(keys()) == 2 * len(before)
+
+
+def test_a_kept_view_is_no_reason_to_keep_a_new_one_in_each_epoch(fit: Fit):
+    fit(2, data={"augmentation": "light", "views": 1}, activation_cache="on", **HEAD)
+    before = keys()
+
+    fit(3, data={"augmentation": "light"}, **HEAD)
+
+    assert keys() == before
+
+
+def test_a_trial_of_a_few_batches_does_not_compute_all_images(fit: Fit):
+    fit(2, data={"augmentation": "none"}, trainer={"fast_dev_run": 1}, **HEAD)
+    fit(2, data={"augmentation": "none"}, trainer={"limit_train_batches": 1, "limit_val_batches": 1}, **HEAD)
+
+    assert keys() == set()
+
+
+def test_a_fit_that_counts_steps_is_kept_too(fit: Fit):
+    fit(-1, data={"augmentation": "none"}, trainer={"max_steps": 9}, **HEAD)
+
+    assert len(keys()) == 1
+
+
+def test_more_processes_than_images_to_compute_do_no_harm():
+    from resnet_tl.training.frozen_prefix import FrozenPrefix
+
+    prefix = FrozenPrefix.__new__(FrozenPrefix)
+    assert list(prefix.compute(None, 0)(np.array([], np.int64))) == []
