@@ -13,9 +13,9 @@ def penalty_at(epoch: int, epochs: int) -> float:
 
     Each epoch solves one problem, beginning with the solution of the one before (Friedman, Hastie, Tibshirani 2010,
     Regularization Paths for Generalized Linear Models via Coordinate Descent, section 2.5); the epoch with the best
-    validation loss is the choice of the regularisation.
+    validation loss is the choice of the regularisation. A single epoch takes the middle.
     """
-    share = epoch / max(1, epochs - 1)
+    share = epoch / (epochs - 1) if epochs > 1 else 0.5
     return STRONGEST ** (1 - share) * WEAKEST**share
 
 

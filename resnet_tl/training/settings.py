@@ -83,10 +83,6 @@ def check_with_data(settings: Mapping[str, Any], data: ImageDataModule, trainer:
             raise UserError("model.head_solver lbfgs runs in one process: give trainer.devices 1.")
         if trainer.gradient_clip_val:
             raise UserError("model.head_solver lbfgs searches along whole gradients: leave out gradient_clip_val.")
-        if trainer.max_epochs == 1 and not getattr(trainer, "fast_dev_run", False):
-            raise UserError(
-                "model.head_solver lbfgs solves with a weaker penalty in each epoch: give trainer.max_epochs 2 or more."
-            )
 
 
 def _check_cache(settings: Mapping[str, Any], schedule: Schedule) -> None:
