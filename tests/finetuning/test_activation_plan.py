@@ -1,5 +1,7 @@
 """What is worth keeping is kept, and the reason is told."""
 
+import pytest
+
 from resnet_tl.finetuning.activation_plan import plan_activations
 
 STAGES = ("stem", "stage1", "stage2")
@@ -37,28 +39,20 @@ def test_a_new_view_in_each_epoch_is_not_kept():
         assert "each epoch has a new view of each image" in chosen.reason
 
 
-def test_what_is_asked_for_once_is_not_kept():
-    chosen = plan(passes=1)
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"passes": 1}, "since they are asked for once"),
+        ({"has_room": False}, "200.0 MB do not fit in the cache"),
+        ({"seconds": 0.00002}, "since to keep 200.0 MB would save 0.4 s and take about 2.0 s"),
+        ({"asked": 64}, "would save 0.0 s"),  # a fit that is limited to a few of the images
+    ],
+    ids=["once", "no room", "a fast prefix", "few images"],
+)
+def test_what_does_not_pay_is_not_kept(changes: dict, reason: str):
+    chosen = plan(**changes)
     assert not chosen.is_kept
-    assert "since they are asked for once" in chosen.reason
-
-
-def test_without_room_nothing_is_kept():
-    chosen = plan(has_room=False)
-    assert not chosen.is_kept
-    assert "200.0 MB do not fit in the cache" in chosen.reason
-
-
-def test_a_prefix_that_is_faster_than_the_disk_is_not_kept():
-    chosen = plan(seconds=0.00002)
-    assert not chosen.is_kept
-    assert "since to keep 200.0 MB would save 0.4 s and take about 2.0 s" in chosen.reason
-
-
-def test_a_fit_that_asks_for_few_of_the_images_does_not_compute_them_all():
-    chosen = plan(asked=64)
-    assert not chosen.is_kept
-    assert "would save 0.0 s" in chosen.reason
+    assert reason in chosen.reason
 
 
 def test_a_single_stage_has_one_name():
