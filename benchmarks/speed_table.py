@@ -199,10 +199,11 @@ def draw(rows: Sequence[Row], file: Path, title: str) -> None:
     figure, axes = plt.subplots(figsize=(8, 1.2 + 0.42 * len(rows)), layout="constrained")
     colours = ["tab:blue" if row.contestant in (OURS, AGAIN) else "lightgrey" for row in rows]
     names = [row.contestant + (" (extrapolated)" if row.is_extrapolated else "") for row in rows]
-    bars = axes.barh(names, [row.wall for row in rows], color=colours)
-    axes.bar_label(bars, [f"{row.wall:.1f} s" for row in rows], padding=6)
+    axes.barh(names, [row.wall for row in rows], color=colours)
     for name, row in zip(names, rows, strict=True):
         axes.plot(row.walls, [name] * len(row.walls), "k.", markersize=4)
+        behind = max([row.wall, *row.walls])  # the last dot
+        axes.annotate(f"{row.wall:.1f} s", (behind, name), (6, 0), textcoords="offset points", va="center")
     axes.set_xscale("log")
     axes.set_xlim(1, max(row.wall for row in rows) * 3)
     axes.set_xlabel("wall time of the whole process [s]")

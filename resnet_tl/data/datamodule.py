@@ -384,7 +384,10 @@ class ImageDataModule(L.LightningDataModule):
             with measure("pixels"):
                 sizes = self.audit.sizes
                 folder = keep_pixels(self._index, self._contents, planned, sizes, self._all_contents)
-                self._caches[planned] = PixelCache(folder, self._contents, planned.channels) if folder else None
+                try:
+                    self._caches[planned] = PixelCache(folder, self._contents, planned.channels) if folder else None
+                except OSError:  # another run has just removed it: the images are decoded
+                    self._caches[planned] = None
             if folder is None:
                 self._tell_that_there_is_no_room(stored_bytes(sizes, planned) / 2**30)
         return self._caches.get(planned)

@@ -597,3 +597,13 @@ def test_a_file_that_changes_after_the_check_is_refused(blobs: Path, tmp_path: P
     save(root / "train" / "red" / "0.png", "blue")
     with pytest.raises(UserError, match=r"0\.png has changed since the images were checked"):
         rows_of(data.train_dataloader())
+
+
+def test_pixels_that_are_removed_while_they_are_opened_are_decoded(blobs: Path) -> None:
+    expected = rows_of(ready(ImageDataModule(blobs, batch_size=5)).loader("val"))
+    kept = [entry.path for entry in cache.entries() if entry.kind == "pixels"]
+    assert kept
+    for folder in kept:
+        (folder / "places.npy").unlink()
+    data = ready(ImageDataModule(blobs, batch_size=5))
+    assert rows_of(data.loader("val")) == expected
