@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from resnet_tl.data.preprocessing import Preprocessing
-from resnet_tl.errors import UserError
+from resnet_tl.errors import CONTROLS, UserError
 from resnet_tl.files import replacing, write_text
 
 if TYPE_CHECKING:
     from resnet_tl.networks.stages import StagedNetwork
 
 FORMAT = 1
+MAX_BYTES = 64_000_000
+"""Of `model.json`; 100,000 classes come to a few megabytes."""
+MAX_WIDTH = 10_000
+"""Of any number in the description of a network: its layers, channels and the like."""
 
 
 @dataclass(frozen=True)
@@ -59,13 +65,21 @@ class Bundle:
                 else f"{path} does not exist; give a run such as runs/freeze_backbone-1, or a model bundle."
             )
         try:
+            if file.stat().st_size > MAX_BYTES:
+                raise ValueError(f"it has more than {MAX_BYTES / 1e6:.0f} MB")
             values = json.loads(file.read_text(encoding="utf-8"))
             if values.pop("format") != FORMAT:
                 raise UserError(f"{file} was written by another version of resnet-tl; this one reads format {FORMAT}.")
             values["preprocessing"] = Preprocessing.from_dict(values["preprocessing"])
-            values["classes"] = tuple(values["classes"])
+            values["classes"] = _class_names(values["classes"])
+            for name in ("network", "weights", "metrics", "data"):
+                if not isinstance(values.get(name, {}), dict):
+                    raise ValueError(f"{name} is no mapping")
+            values["network"]  # there must be one; what it holds is known when it is built
             return cls(path=folder, **values)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except KeyError as error:
+            raise UserError(f"{file} is damaged: it has no {error}.") from None
+        except (ValueError, TypeError, AttributeError, RecursionError, OSError) as error:
             raise UserError(f"{file} is damaged: {error}.") from None
 
     @property
@@ -74,26 +88,76 @@ class Bundle:
 
     def load_network(self) -> StagedNetwork:
         """The trained network in eval mode; UserError when the weights are missing or not those of `model.json`."""
-        from safetensors.torch import load_file
+        from safetensors import SafetensorError
+        from safetensors.torch import load
 
         from resnet_tl.networks import create_network
 
         if not self.weights_file.is_file():
             raise UserError(f"{self.path} has no weights.safetensors.")
-        if file_digest(self.weights_file) != self.digest:
+        content = self.weights_file.read_bytes()  # once, so that what is loaded is what was checked
+        if hashlib.sha256(content).hexdigest() != self.digest:
             raise UserError(f"{self.weights_file} is damaged: it is not the file that model.json was written with.")
         try:
+            weights = load(content)
+            held = sum(tensor.numel() for tensor in weights.values())
+            _check_size(held, len(self.classes), **self.network)
             network = create_network(**self.network, num_classes=len(self.classes))
-            network.load_state_dict(load_file(self.weights_file))
-        except (RuntimeError, TypeError) as error:
+            network.load_state_dict(weights)
+        except SafetensorError as error:
+            raise UserError(f"{self.weights_file} is not a safetensors file: {error}.") from error
+        except (RuntimeError, TypeError, ValueError, AttributeError) as error:
             raise UserError(
                 f"{self.path / 'model.json'} was changed: its network or classes do not fit its weights."
             ) from error
         return network.eval()
 
 
+def _class_names(values: Any) -> tuple[str, ...]:
+    if not isinstance(values, list) or len(values) < 2 or not all(isinstance(name, str) for name in values):
+        raise ValueError("its classes are no list of two or more names")
+    if len(set(values)) < len(values):
+        raise ValueError("it has a class twice")
+    if odd := next((name for name in values if CONTROLS.search(name)), None):
+        raise ValueError(f"the class {odd!a} holds a control character")
+    return tuple(values)
+
+
+def _check_size(
+    held: int,
+    classes: int,
+    name: str,
+    in_chans: int = 3,
+    head_hidden: Sequence[int] = (),
+    network_args: Any = None,
+    **_: Any,
+) -> None:
+    """Raises ValueError for a network of more numbers than the `held` ones of the weights, before memory is taken."""
+    import torch
+
+    from resnet_tl.networks.body import create_body
+
+    if any(isinstance(value, int) and value > MAX_WIDTH for value in _leaves([in_chans, head_hidden, network_args])):
+        raise ValueError(f"a number is above {MAX_WIDTH}")
+    widths = [*head_hidden, classes]
+    with torch.device("meta"):
+        state = create_body(name, widths[0], in_chans, network_args).state_dict()
+    needed = sum(tensor.numel() for tensor in state.values()) + sum(a * b for a, b in pairwise(widths))
+    if needed > held:
+        raise ValueError(f"the network has {needed} numbers, the weights {held}")
+
+
+def _leaves(value: Any) -> Iterator[Any]:
+    if isinstance(value, list | dict):
+        for inner in value.values() if isinstance(value, dict) else value:
+            yield from _leaves(inner)
+    else:
+        yield value
+
+
 def write_bundle(bundle: Bundle, network: StagedNetwork) -> Bundle:
     """Writes the weights, then `model.json`, so that a folder with `model.json` is whole."""
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     from resnet_tl import __version__
@@ -101,7 +165,10 @@ def write_bundle(bundle: Bundle, network: StagedNetwork) -> Bundle:
     bundle.path.mkdir(parents=True, exist_ok=True)
     state = {key: tensor.detach().cpu().contiguous() for key, tensor in network.state_dict().items()}
     with replacing(bundle.weights_file) as temporary:
-        save_file(state, temporary, metadata={"format": "pt"})
+        try:
+            save_file(state, temporary, metadata={"format": "pt"})
+        except SafetensorError as error:  # a full disk, in words for programmers
+            raise UserError(f"{bundle.weights_file} cannot be written: {error}.") from error
     values = {
         **asdict(bundle),
         "format": FORMAT,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from difflib import get_close_matches
 
@@ -10,8 +11,21 @@ class UserError(Exception):
     """A mistake in what the user gave: a path, a key, an image, a combination of options.
 
     Its text is one plain sentence that names the option or file, what was found, what is allowed and the mend.
-    The command line prints it without a stack trace and exits with 2.
+    The command line prints it without a stack trace and exits with 2. What comes from a file's or class's name cannot
+    steer the terminal: its control characters are written as text.
     """
+
+    def __str__(self) -> str:
+        return printable(super().__str__())
+
+
+CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+"""Characters that steer a terminal or turn the text around, and bytes that are no UTF-8: no name needs them."""
+
+
+def printable(text: object) -> str:
+    r"""Text from a stranger as a terminal may be given it: control characters as \x1b, line breaks as they are."""
+    return CONTROLS.sub(lambda found: found[0] if found[0] in "\n\t" else ascii(found[0])[1:-1], str(text))
 
 
 def nearest(word: str, choices: Iterable[str]) -> str:

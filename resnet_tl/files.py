@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from resnet_tl.errors import UserError
+
+_NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+_FORMULA = re.compile(r"'*[=+\-@＝＋－＠]")
 
 
 @contextmanager
@@ -17,10 +23,16 @@ def replacing(path: str | Path) -> Iterator[Path]:
     """Gives a temporary path in the folder of `path`; at the end it is synced and takes the place of `path`.
 
     When the block raises, `path` stays as it was. The suffix is kept, since writers choose the format by it.
+
+    Raises:
+        UserError: the folder cannot be written, or the disk is full.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=f".part{path.suffix}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=f".part{path.suffix}")
+    except OSError as error:
+        raise UserError(f"{path} cannot be written: {error.strerror}; make room, or choose another place.") from error
     os.close(handle)
     temporary = Path(name)
     try:
@@ -29,6 +41,10 @@ def replacing(path: str | Path) -> Iterator[Path]:
             os.fsync(written.fileno())
         temporary.chmod(0o666 & ~current_umask())
         temporary.replace(path)
+    except OSError as error:
+        if error.errno not in _NO_ROOM:
+            raise
+        raise UserError(f"{path} cannot be written: {error.strerror}; make room and do it again.") from error
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -37,6 +53,28 @@ def write_text(path: str | Path, text: str) -> None:
     """Writes `text` as UTF-8, whole or not at all."""
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8", newline="\n")
+
+
+def as_cell(value: Any) -> Any:
+    """A value for a CSV file that people open: a text that a spreadsheet would take for a formula begins with `'`.
+
+    The rule for all our CSV files: names are written by `as_cell` and read by `from_cell`, which gives back the very
+    same text. The one exception is a submission, whose ids and labels a scorer compares character by character.
+    """
+    return f"'{value}" if isinstance(value, str) and _FORMULA.match(value) and not _is_number(value) else value
+
+
+def from_cell(text: str) -> str:
+    """The text that `as_cell` was given."""
+    return text[1:] if text.startswith("'") and _FORMULA.match(text) else text
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def check_target(path: str | Path) -> None:

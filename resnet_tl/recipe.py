@@ -11,6 +11,7 @@ from resnet_tl.errors import UserError, nearest
 
 GROUPS = ("data", "model", "trainer")  # sections that hold settings of their own
 SECTIONS = (*GROUPS, "optimizer", "lr_scheduler", "seed")
+MAX_VALUES = 100_000
 
 
 @dataclass(frozen=True)
@@ -59,11 +60,16 @@ def load_recipe(path: Path) -> dict[str, Any]:
     import yaml
 
     try:
-        settings = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        text = path.read_text(encoding="utf-8")
+        settings = yaml.safe_load(text)
+    except UnicodeDecodeError:
+        raise UserError(f"{path} is not a YAML file: it is not text.") from None
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}.") from None
+    except Exception as error:  # YAML's own, and what its readers of numbers and dates meet: 2026-99-99, !!bool x
         where = getattr(error, "problem_mark", None)
         line = f" (line {where.line + 1})" if where else ""
-        problem = getattr(error, "problem", None) or "it is not text"
+        problem = getattr(error, "problem", None) or str(error).partition("\n")[0]
         raise UserError(f"{path} is not a YAML file{line}: {problem}.") from None
     if not isinstance(settings, dict):
         raise UserError(f"{path} is not a recipe; it must have sections such as {', '.join(GROUPS)}.")
@@ -75,7 +81,33 @@ def load_recipe(path: Path) -> dict[str, Any]:
             )
         if section in GROUPS and not isinstance(settings[section], dict):
             raise UserError(f"{path}: {section} is '{settings[section]}'; it must hold settings, one on each line.")
+    _check_size(settings, path)
+    _refuse_twice(path, yaml.compose(text, Loader=yaml.SafeLoader))
     return settings
+
+
+def _check_size(settings: dict[str, Any], path: Path) -> None:
+    """Refuses what never ends: an alias within what it stands for, or aliases of aliases (the "billion laughs")."""
+    waiting, count = [settings], 0
+    while waiting:
+        value = waiting.pop()
+        inner = (
+            [*value.keys(), *value.values()] if isinstance(value, dict) else value if isinstance(value, list) else []
+        )
+        waiting += inner
+        count += len(inner)
+        if count > MAX_VALUES:
+            raise UserError(f"{path} unfolds to more than {MAX_VALUES:,} values; it must be a plain list of settings.")
+
+
+def _refuse_twice(path: Path, node: Any) -> None:
+    """Of two values for one key YAML takes the last without a word."""
+    seen = set()
+    for key, value in node.value if node.id == "mapping" else []:
+        if str(key.value) in seen:
+            raise UserError(f"{path} names {key.value} twice (line {key.start_mark.line + 1}); leave one of them out.")
+        seen.add(str(key.value))
+        _refuse_twice(path, value)
 
 
 def resolved_text(settings: dict[str, Any], resolved: dict[str, tuple[Any, str]], header: str) -> str:

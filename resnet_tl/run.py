@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,7 +25,8 @@ class Run:
     `data/index.csv`          path, label, split and group of every image; `data/skipped.csv` those left out
     `metrics.csv`             one line for each epoch
     `summary.json`            best epoch and its metrics
-    `checkpoints/`            `best.ckpt` and `last.ckpt`, Lightning's
+    `freezing.json`           for each phase, which stages were frozen, and their digest at its start and end
+    `checkpoints/`            `best.ckpt`, and `last.ckpt` at which `resnet-tl fit --resume RUN` goes on
     `model/`                  the bundle: weights, classes, preprocessing
     `predictions/`            `val.csv` and, with a labelled test split, `test.csv`
     `figures/`                augmented images, learning curves, confusion matrix
@@ -82,6 +84,16 @@ class Run:
     def checkpoints(self) -> Path:
         return self.path / "checkpoints"
 
+    @property
+    def last_checkpoint(self) -> Path:
+        """What `fit --resume` goes on from; there is none before the first epoch, or some minutes of it, are over."""
+        return self.checkpoints / "last.ckpt"
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether its fit has come to its end; the summary is written last."""
+        return (self.path / "summary.json").is_file()
+
     def predictions_file(self, split: str) -> Path:
         return self.path / "predictions" / f"{split}.csv"
 
@@ -91,31 +103,35 @@ class Run:
     @cached_property
     def recipe(self) -> dict[str, Any]:
         """The resolved recipe."""
-        import yaml
+        from resnet_tl.recipe import load_recipe
 
-        return yaml.safe_load(self.recipe_file.read_text(encoding="utf-8"))
+        return load_recipe(self.recipe_file)
 
     @property
     def environment(self) -> dict[str, Any]:
         """What the run depended on besides its recipe, and how fast it predicts there."""
-        return json.loads(self._written("environment.json", "its training did not begin").read_text(encoding="utf-8"))
+        return self._facts("environment.json", "its training did not begin")
 
     @cached_property
     def summary(self) -> dict[str, Any]:
         """Best epoch, monitored metric, and the metrics of the bundle on each evaluated split."""
-        return json.loads(self._written("summary.json", "its training did not end").read_text(encoding="utf-8"))
+        return self._facts("summary.json", "its training did not end")
 
     @cached_property
     def data_facts(self) -> dict[str, Any]:
         """Where the images came from, counts for each class, and their fingerprint."""
-        return json.loads(self._written("data/facts.json", "its training did not begin").read_text(encoding="utf-8"))
+        return self._facts("data/facts.json", "its training did not begin")
 
     @cached_property
     def history(self) -> pd.DataFrame:
         """`metrics.csv`: one row for each epoch."""
         import pandas as pd
 
-        return pd.read_csv(self._written("metrics.csv", "its first epoch did not end"))
+        file = self._written("metrics.csv", "its first epoch did not end")
+        try:
+            return pd.read_csv(file)
+        except ValueError as error:
+            raise UserError(f"{file} is damaged: {error}.") from None
 
     def predictions(self, split: str = "val") -> pd.DataFrame:
         """The prediction table of a split."""
@@ -138,6 +154,17 @@ class Run:
 
         return Bundle.open(self.path)
 
+    def _facts(self, name: str, otherwise: str) -> dict[str, Any]:
+        """What a JSON file of the run says; UserError when there is none, or it is damaged."""
+        file = self._written(name, otherwise)
+        try:
+            facts = json.loads(file.read_text(encoding="utf-8"))
+            if not isinstance(facts, dict):
+                raise ValueError("it holds no facts by name")
+        except (ValueError, RecursionError) as error:
+            raise UserError(f"{file} is damaged: {error}.") from None
+        return facts
+
     def _written(self, name: str, otherwise: str) -> Path:
         """A file of the run; UserError when the fit did not come that far."""
         if not (self.path / name).is_file():
@@ -145,10 +172,36 @@ class Run:
         return self.path / name
 
 
+def interrupted_run(folder: str | Path | None) -> Run | None:
+    """The run that a batch system or torchrun has begun to run again; None for a job that runs the first time.
+
+    Args:
+        folder: the run's own folder, where it was given; else the newest one in `runs` of the same job is looked for.
+    """
+    if not restarts():
+        return None
+    runs = [Run(folder)] if folder else [Run(file.parent) for file in Path("runs").glob("*/environment.json")]
+    own = [run for run in runs if run.environment_file.is_file() and run.environment.get("job") == job()]
+    return max(own, key=lambda run: run.environment_file.stat().st_mtime, default=None)
+
+
+def restarts() -> int:
+    """How often this job was started before, by SLURM or torchrun."""
+    return int(os.environ.get("SLURM_RESTART_COUNT") or os.environ.get("TORCHELASTIC_RESTART_COUNT") or 0)
+
+
+def job() -> str | None:
+    """The name by which all starts of one job are known; None outside of SLURM and torchrun."""
+    environment = os.environ
+    if number := environment.get("SLURM_JOB_ID"):
+        return f"slurm {number}"
+    if name := environment.get("TORCHELASTIC_RUN_ID"):
+        return f"torchrun {name} {environment.get('MASTER_ADDR')}:{environment.get('MASTER_PORT')}"
+    return None
+
+
 def check_root(root: str | Path) -> None:
     """Raises UserError when runs cannot be written below `root`."""
-    import os
-
     root = Path(root)
     try:
         root.mkdir(parents=True, exist_ok=True)

@@ -19,7 +19,7 @@ GROUND = {"cache", "errors", "files", "timing", "__init__"}
 MAY_IMPORT = {
     **dict.fromkeys(("cache", "errors", "files", "timing", "recipe", "data", "evaluation"), GROUND),
     "bundle": GROUND | {"data", "networks"},
-    "run": GROUND | {"bundle", "evaluation"},
+    "run": GROUND | {"bundle", "evaluation", "recipe"},
     "networks": GROUND | {"bundle"},
     "finetuning": GROUND | {"networks"},
     "inference": GROUND | {"data", "evaluation", "bundle", "run", "networks"},

@@ -120,3 +120,12 @@ def test_resolving_changes_no_settings_of_the_caller() -> None:
     settings = {"model": {"network": "auto"}}
     resolved_text(settings, {"model.network": ("resnet18", "photos")}, "header")
     assert settings == {"model": {"network": "auto"}}
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [("model: {mode: head}\nmodel: {mode: all}\n", "model"), ("model:\n  mode: head\n  mode: all\n", "mode")],
+)
+def test_a_key_that_is_given_twice_is_refused(tmp_path: Path, text: str, name: str) -> None:
+    with pytest.raises(UserError, match=rf"names {name} twice \(line [23]\); leave one of them out"):
+        load_recipe(write(tmp_path, text))

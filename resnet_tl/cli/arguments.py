@@ -6,7 +6,7 @@ import argparse
 import re
 from typing import Any, NoReturn
 
-from resnet_tl.errors import nearest
+from resnet_tl.errors import nearest, printable
 
 
 def positive(text: str) -> int:
@@ -23,7 +23,7 @@ class CommandParser(argparse.ArgumentParser):
         super().__init__(**{"allow_abbrev": False, "formatter_class": argparse.RawDescriptionHelpFormatter, **options})
 
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: {self._sentence(message)}\n")
+        self.exit(2, printable(f"{self.prog}: {self._sentence(message)}\n"))
 
     def _sentence(self, message: str) -> str:
         """What argparse reports, with what is allowed and the nearest match."""

@@ -1,4 +1,4 @@
-"""`resnet-tl data`: known data sets, fetching one, and a look at any folder of images."""
+"""`resnet-tl data`: known data sets, fetching one, and a look at any folder of images, or a check of it."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from resnet_tl.cli.arguments import CommandParser
+from resnet_tl.cli.data_check import add_check, check_images
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -18,7 +19,8 @@ EPILOG = """examples:
   resnet-tl data fetch seedlings_sample
   resnet-tl data fetch hymenoptera --to data
   resnet-tl data show data/hymenoptera --output sheet.png
-  resnet-tl data show photos.zip"""
+  resnet-tl data show photos.zip
+  resnet-tl data check photos"""
 
 PER_CLASS = 10
 """Images of each class on a contact sheet."""
@@ -28,13 +30,13 @@ BAD_SHOWN = 20
 
 
 def main(argv: list[str]) -> int | None:
-    """Lists, fetches or shows."""
+    """Lists, fetches, shows or checks."""
     parser = CommandParser(
         prog="resnet-tl data",
         description="Known data sets, and a look at your own.",
         epilog=EPILOG,
     )
-    verbs = parser.add_subparsers(dest="verb", required=True, metavar="list | fetch | show")
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="list | fetch | show | check")
     verbs.add_parser("list", help="the data sets that fetch knows", allow_abbrev=False)
     fetch = verbs.add_parser("fetch", help="get one; prints its folder", allow_abbrev=False)
     fetch.add_argument("name", metavar="NAME", help="a name from `resnet-tl data list`")
@@ -44,7 +46,10 @@ def main(argv: list[str]) -> int | None:
     show.add_argument(
         "--output", type=Path, default=Path("contact_sheet.png"), metavar="FILE", help="default: %(default)s"
     )
+    add_check(verbs)
     arguments = parser.parse_args(argv)
+    if arguments.verb == "check":
+        return check_images(arguments.root, arguments.output, arguments.exclude, arguments.features)
     if arguments.verb == "list":
         _list()
     elif arguments.verb == "fetch":

@@ -4,9 +4,28 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from resnet_tl import stopping
 from resnet_tl.cli.arguments import CommandParser
 from resnet_tl.cli.garbage_collection import collecting_paused
+from resnet_tl.errors import UserError
 from resnet_tl.recipe import find_recipe, load_recipe
+from resnet_tl.run import Run
+
+# What says where and how fast a run goes on, but not what comes out of it.
+FREE_ON_RESUME = (
+    "checkpoint_every",
+    "data.pixel_cache",
+    "data.root",
+    "data.workers",
+    "model.activation_cache",
+    "trainer.accelerator",
+    "trainer.devices",
+    "trainer.enable_progress_bar",
+    "trainer.logger",
+    "trainer.num_nodes",
+    "trainer.strategy",
+    "help",
+)
 
 
 def main(argv: list[str]) -> None:
@@ -16,26 +35,50 @@ def main(argv: list[str]) -> None:
 
         print_help()
         return
-    recipes, flags = split_recipes(argv)
-    if "--help_all" in argv:
-        flags = ["--help"]
-    with collecting_paused():
-        from resnet_tl.cli.fit_parser import FitCLI
+    with stopping.handled():
+        recipes, flags, resumed = split_recipes(argv)
+        if "--help_all" in argv:
+            flags = ["--help"]
+        if resumed and resumed.is_complete:
+            print(f"{resumed.path} is complete: there is nothing to resume.")
+            return
+        with collecting_paused():
+            from resnet_tl.cli.fit_parser import FitCLI
 
-    cli = FitCLI(recipes, flags)
-    run = cli.run()
-    if run is not None and cli.trainer.is_global_zero:
-        from resnet_tl.training.summary import print_summary
+        cli = FitCLI(recipes, flags, resumed)
+        run = cli.run()
+        if run is not None and cli.trainer.is_global_zero:
+            from resnet_tl.training.summary import print_summary
 
-        print_summary(run)
+            print_summary(run)
 
 
-def split_recipes(argv: list[str]) -> tuple[list[Path], list[str]]:
-    """Takes every `--recipe NAME` out of the line, so that flags win wherever they stand."""
+def split_recipes(argv: list[str]) -> tuple[list[Path], list[str], Run | None]:
+    """Takes every `--recipe NAME` out of the line, so that flags win wherever they stand; and `--resume RUN`.
+
+    Raises:
+        UserError: a recipe or run is not there, or an interrupted run is to go on otherwise than it began.
+    """
     parser = CommandParser(prog="resnet-tl fit", add_help=False)
     parser.add_argument("--recipe", action="append", default=[])
-    known, rest = parser.parse_known_args(argv)
+    parser.add_argument("--resume")
+    known, flags = parser.parse_known_args(argv)
+    if known.resume is not None:
+        run = Run.open(known.resume)
+        check_unchanged([*(["--recipe"] if known.recipe else []), *flags], run)
+        return [run.recipe_file], flags, run
     paths = [find_recipe(name) for name in known.recipe]
     for path in paths:
         load_recipe(path)
-    return paths, rest
+    return paths, flags, None
+
+
+def check_unchanged(flags: list[str], run: Run) -> None:
+    """Raises UserError for a flag with which an interrupted run would not end as it would have."""
+    for flag in flags:
+        name = flag.removeprefix("--").partition("=")[0]
+        if flag.startswith("--") and not name.startswith(FREE_ON_RESUME):
+            raise UserError(
+                f"{flag.partition('=')[0]} cannot be given with --resume: a run goes on by its own recipe; to train "
+                f"otherwise, start a new run from its weights with --model.weights {run.path}."
+            )

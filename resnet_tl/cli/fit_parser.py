@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
+import re
+import signal
 import sys
 import warnings
 from pathlib import Path
@@ -19,20 +21,24 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from rich.console import Console
 
-from resnet_tl.cli.parse_errors import check_keys, explain, plain
+from resnet_tl import stopping
+from resnet_tl.cli.parse_errors import check_keys, check_nulls, explain, is_given, plain
+from resnet_tl.cli.trainer_settings import as_plain_words, check_trainer
 from resnet_tl.data.datamodule import ImageDataModule
 from resnet_tl.errors import UserError, nearest
 from resnet_tl.finetuning.defaults import defaults_for
 from resnet_tl.recipe import load_recipe, resolved_text
-from resnet_tl.run import Run
+from resnet_tl.run import Run, interrupted_run
 from resnet_tl.training.classifier import ImageClassifier
 from resnet_tl.training.deferred_checkpoints import DeferredCheckpointIO
-from resnet_tl.training.fit import best_checkpoint, fit, last_checkpoint, train
+from resnet_tl.training.fit import best_checkpoint, fit, train
 from resnet_tl.training.forecast import Forecast, print_forecast
 from resnet_tl.training.monitor import check_monitor
 from resnet_tl.training.precision import choose_precision
 from resnet_tl.training.progress import FitProgress
 from resnet_tl.training.recorder import RunRecorder
+from resnet_tl.training.resume_points import ResumePoints, requeue
+from resnet_tl.training.summary import shortest
 from resnet_tl.training.time_spent import TimeKeeper
 
 TRAINER_DEFAULTS = {
@@ -59,7 +65,8 @@ class FitTrainer(Trainer):
 class FitCLI(LightningCLI):
     """Parses recipes and flags, makes data module, classifier and trainer, and fits."""
 
-    def __init__(self, recipes: list[Path], flags: list[str]) -> None:
+    def __init__(self, recipes: list[Path], flags: list[str], resumed: Run | None = None) -> None:
+        self.resumed = resumed
         self.recipes = {str(path): load_recipe(path) for path in recipes}
         self.flags = flags
         self.forecast: Forecast | None = None
@@ -88,6 +95,9 @@ class FitCLI(LightningCLI):
     def add_default_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.add_argument("--seed", type=int, default=0, help="of everything that is random")
         parser.add_argument("--forecast", action="store_true", help="tell how long the fit would take, and end")
+        parser.add_argument(
+            "--checkpoint_every", type=str, default="10m", help="of a long epoch: 30s, 10m or 2h; what a crash costs"
+        )
         parser.add_argument("--run", type=str | None, default=None, help="folder of the run; default: runs/RECIPE-N")
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
@@ -106,9 +116,12 @@ class FitCLI(LightningCLI):
             chosen = self._parse_with_defaults(parser, plain, mode="all", schedule=None)
             mode, schedule = chosen.model.mode, chosen.model.schedule
             self.config = self._parse_with_defaults(parser, args, mode, schedule)
-            if self.config.optimizer is None:
+            check_nulls(parser, self.config)
+            if self.config.model.head_solver == "lbfgs":
+                self._leave_out_optimizer()
+            elif self.config.optimizer is None:
                 raise UserError("optimizer is null; it must be an optimizer of torch such as AdamW or SGD.")
-            if self.config.optimizer.class_path != "torch.optim.AdamW":
+            elif self.config.optimizer.class_path != "torch.optim.AdamW":
                 # Another optimizer was named: it has its own defaults, not AdamW's.
                 parser.set_defaults({"optimizer": {"class_path": self.config.optimizer.class_path}})
                 self.config = parser.parse_args(args)
@@ -130,6 +143,14 @@ class FitCLI(LightningCLI):
         )
         return parser.parse_args(args)
 
+    def _leave_out_optimizer(self) -> None:
+        """The parser fills one in, which a head that is solved would ignore."""
+        if self.config.optimizer is not None and is_given("optimizer", self.flags, self.recipes):
+            raise UserError(
+                "model.head_solver lbfgs takes the place of an optimizer: leave that out, or give --optimizer null."
+            )
+        self.config.optimizer = None
+
     def _set_seed(self) -> None:
         """Nothing draws from a global generator that was not seeded for its purpose (rule 2 of the design)."""
 
@@ -143,11 +164,11 @@ class FitCLI(LightningCLI):
     def before_instantiate_classes(self) -> None:
         """Refuses what Lightning would take, or would refuse in words for programmers."""
         trainer = self.config.trainer
-        if self.config.seed < 0:
-            raise UserError(f"seed is {self.config.seed}; it must be 0 or more.")
-        for name in ("max_epochs", "accumulate_grad_batches"):
-            if trainer[name] == 0:
-                raise UserError(f"trainer.{name} is 0; it must be 1 or more.")
+        if not 0 <= self.config.seed < 2**63:
+            allowed = "0 or more" if self.config.seed < 0 else "below 2**63"
+            raise UserError(f"seed is {self.config.seed}; it must be {allowed}.")
+        check_trainer(trainer)
+        as_plain_words(trainer)
         if trainer.enable_checkpointing is False or trainer.barebones:
             setting = "barebones is true" if trainer.barebones else "enable_checkpointing is false"
             raise UserError(f"trainer.{setting}, but a fit must keep its best weights; leave that setting out.")
@@ -173,9 +194,10 @@ class FitCLI(LightningCLI):
             return super().instantiate_trainer(callbacks=[TimeKeeper(), self.forecast], **kwargs)
         paths = [Path(path) for path in self.recipes]
         name = paths[-1].stem if paths else "fit"
-        self.recorder = RunRecorder(name, self.config.run, self._resolved_recipe, paths)
-        self.best = best_checkpoint(self.config.model.monitor)
-        callbacks = [self.recorder, self.best, last_checkpoint()]
+        self.resumed = self.resumed or interrupted_run(self.config.run)
+        self.recorder = RunRecorder(name, self.config.run, self._resolved_recipe, paths, self.resumed)
+        best = best_checkpoint(self.config.model.monitor)
+        callbacks = [self.recorder, ResumePoints(seconds_of(self.config.checkpoint_every)), best]
         if self.config.trainer.enable_progress_bar is not False:
             callbacks.append(FitProgress())
         given = self.config_init.trainer.callbacks or []
@@ -194,14 +216,14 @@ class FitCLI(LightningCLI):
                 check_monitor("trainer.callbacks.monitor", callback.monitor, callback.mode)
         plugins = self.config_init.trainer.plugins or []
         plugins = plugins if isinstance(plugins, list) else [plugins]
-        # A logger may take each checkpoint from the disk as soon as it is said to be saved.
-        if not self.config.trainer.logger and not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
-            plugins = [*plugins, DeferredCheckpointIO()]
+        if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
+            # A logger may take each checkpoint from the disk as soon as it is said to be saved.
+            plugins = [*plugins, DeferredCheckpointIO(0.0) if self.config.trainer.logger else DeferredCheckpointIO()]
         return super().instantiate_trainer(callbacks=[*callbacks, *given, TimeKeeper()], plugins=plugins, **kwargs)
 
     def _resolved_recipe(self, model: ImageClassifier) -> str:
         settings = yaml.safe_load(self.parser.dump(self.config, skip_none=False))
-        for key in ("recipe", "run", "forecast"):
+        for key in ("recipe", "run", "forecast", "checkpoint_every"):
             settings.pop(key, None)
         data, weights = settings["data"], settings["model"]["weights"]
         if data["root"] is not None:
@@ -220,7 +242,17 @@ class FitCLI(LightningCLI):
                 if self.trainer.is_global_zero:
                     print_forecast(self.forecast)
                 return None
-            return fit(self.model, self.datamodule, self.trainer, self.recorder, self.best)
+            if self.resumed and self.resumed.is_complete:  # by an earlier start of the same job
+                return self.resumed
+            last = self.resumed.last_checkpoint if self.resumed else None
+            resume = last if last and last.is_file() else None
+            return fit(self.model, self.datamodule, self.trainer, self.recorder, resume)
+        except stopping.Stopped as stop:
+            if self.trainer.global_rank:
+                raise SystemExit(0) from None  # rank 0 tells how it ended
+            if stop.signal == signal.SIGUSR1:
+                requeue()
+            raise stopping.Stopped(stop.signal, self._how_to_go_on()) from None
         except MisconfigurationException as error:
             raise UserError(plain(str(error))) from error
         except Exception as error:
@@ -228,10 +260,19 @@ class FitCLI(LightningCLI):
             if type(error).__module__.split(".")[0] in ("wandb", "mlflow"):
                 raise UserError(f"trainer.logger: {plain(str(error))}") from error
             raise
-        except SystemExit:
-            if self.trainer.interrupted:  # Lightning has made a Ctrl-C into an exit
-                raise KeyboardInterrupt from None
-            raise
+
+    def _how_to_go_on(self) -> str:
+        run = None if self.forecast else self.recorder.run
+        if run is None or not run.recipe_file.is_file():
+            return " before the training began"
+        return f"; go on with: resnet-tl fit --resume {shortest(run.path)}"
+
+
+def seconds_of(text: str) -> float:
+    """A time such as 30s, 10m or 2h."""
+    if not (found := re.fullmatch(r"(\d+(?:\.\d+)?)([smh])", str(text))):
+        raise UserError(f"checkpoint_every is '{text}'; it must be a time such as 30s, 10m or 2h.")
+    return float(found[1]) * {"s": 1, "m": 60, "h": 3600}[found[2]]
 
 
 def _epochs(schedule: Any, default: int) -> int:
@@ -279,6 +320,7 @@ def _quiet() -> None:
         ".*srun.*",
         ".*smaller than the logging interval.*",
         ".*does not have many workers.*",
-        ".*`ModelCheckpoint.*dirpath.*exists.*",
+        ".*Checkpoint directory .* exists and is not empty.*",
+        ".*your dataloader is not resumable.*",  # it is: our loaders ask the trainer where it stands
     ):
         warnings.filterwarnings("ignore", message=message)

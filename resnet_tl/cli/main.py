@@ -11,6 +11,7 @@ from resnet_tl import __version__, timing
 from resnet_tl.cli.arguments import CommandParser
 from resnet_tl.cli.keep_freed_memory import keep_freed_memory
 from resnet_tl.errors import UserError, nearest
+from resnet_tl.stopping import Stopped
 
 COMMANDS = {
     "fit": "train a network on images, by a recipe",
@@ -35,7 +36,7 @@ examples:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Runs one command; 0 when done, 1 when it failed, 2 when the user's input is wrong, 130 after Ctrl-C."""
+    """Runs one command; 0 when done, 1 when it failed, 2 when the user's input is wrong, 130 or 143 after a signal."""
     timing.begin("start-up")
     argv = sys.argv[1:] if argv is None else argv
     parser = CommandParser(
@@ -70,6 +71,9 @@ def main(argv: list[str] | None = None) -> int:
             traceback.print_exc()
         print(f"resnet-tl: {error}", file=sys.stderr)
         return 2
+    except Stopped as stop:
+        print(f"resnet-tl: {stop}", file=sys.stderr)
+        return stop.exit_code
     except KeyboardInterrupt:
         print("resnet-tl: stopped", file=sys.stderr)
         return 130

@@ -29,6 +29,17 @@ LINKED = {
     "model.optimizer": "optimizer",
     "model.lr_scheduler": "lr_scheduler",
 }
+# What other programs, and older versions of Lightning, call it.
+ELSEWHERE = {
+    "config": "recipe",
+    "ckpt_path": "resume",
+    "epochs": "trainer.max_epochs",
+    "gpus": "trainer.devices",
+    "trainer.gpus": "trainer.devices",
+    "lr": "optimizer.lr",
+    "learning_rate": "optimizer.lr",
+    "trainer.resume_from_checkpoint": "resume",
+}
 WORDS: dict[Any, tuple[str, str]] = {
     int: ("a whole number", "whole numbers"),
     float: ("a number", "numbers"),
@@ -41,6 +52,7 @@ WORDS: dict[Any, tuple[str, str]] = {
 def check_keys(parser: ArgumentParser, given: Mapping[str, Any] | Sequence[str], recipe: str = "") -> None:
     """Raises UserError for the first setting, of a recipe or in the words of a command line, that does not exist."""
     known = [action.dest for action in parser._actions if action.dest not in GROUPS]
+    settings = [name for name in known if not name.endswith(".help")]
     is_recipe = isinstance(given, Mapping)
     place, dashes = (f"{recipe}: ", "") if is_recipe else ("", "--")
     for key in _keys(given) if isinstance(given, Mapping) else _flags(given):
@@ -52,11 +64,20 @@ def check_keys(parser: ArgumentParser, given: Mapping[str, Any] | Sequence[str],
         parts = key.split(".")
         if key in GROUPS or any(".".join(parts[:length]) in known for length in range(1, len(parts) + 1)):
             continue
-        match = _nearest_setting(key, known, dashes)
+        match = _nearest_setting(key, settings, dashes)
         raise UserError(
             f"{place}{'there' if is_recipe else 'There'} is no setting '{dashes}{key}'.{match} "
             "`resnet-tl fit --help` shows the common ones, --help_all every one."
         )
+
+
+def check_nulls(parser: ArgumentParser, config: Mapping[str, Any]) -> None:
+    """Raises UserError for a null, which the parser takes for any setting, where there must be a value."""
+    for action in parser._actions:
+        hint = getattr(action, "_typehint", None)
+        is_ours = action.dest.partition(".")[0] in GROUPS and hint is not None
+        if is_ours and hint is not Any and NoneType not in get_args(hint) and config.get(action.dest, "") is None:
+            raise UserError(f"{action.dest} is null; it must be {describe(hint)}.")
 
 
 def explain(
@@ -87,10 +108,19 @@ def explain(
     return UserError(_wrong_value(place, _values(message)[-1], hint))
 
 
+def is_given(key: str, flags: Sequence[str], recipes: Mapping[str, Mapping[str, Any]]) -> bool:
+    """Whether a flag or a recipe sets something, or a part of it, so that it is not the program's own choice."""
+    if any(flag == key or flag.startswith(f"{key}.") for flag in _flags(flags)):
+        return True
+    return any(given == key for settings in recipes.values() for given in _keys(settings))
+
+
 def plain(message: str) -> str:
     """Another program's message on one line, without what it tells programmers."""
     if found := re.search(r"Problem with given class_path '.*?(\w+)':\s+(.*)", message, flags=re.DOTALL):
         message = f"{found[1]}: {found[2]}"
+    if found := re.match(r"Does not validate against any of .*?\nErrors:\n\s+- (.*)", message, flags=re.DOTALL):
+        message = found[1]  # of what a setting may be, the first kind is meant
     return " ".join(re.split(r"\n\s*- |HINT: ", message)[0].replace("`", "").split())
 
 
@@ -101,6 +131,8 @@ def describe(annotation: Any) -> str:
     words = [f"one of {', '.join(choices)}"] if choices else []
     words += [WORDS[option][0] for option in options if option in WORDS and not (choices and option is not bool)]
     for option in options:
+        if get_origin(option) is dict:
+            words.append(WORDS[dict][0])
         if get_origin(option) is list:
             item = get_args(option)[0]
             name = WORDS[item][1] if item in WORDS else f"{item.__name__.lower()}s"
@@ -147,6 +179,8 @@ def _class_mistake(key: str, place: str, class_path: str, problem: str) -> str:
         # The last value is that of the whole setting, the one before it that of the key.
         value, hint = _values(problem)[-2:][0], _arguments(class_path).get(found[1])
         return _wrong_value(f"{place}: {found[1]} of {title}", value, hint)
+    if found := re.match(r"module '([\w.]+)' has no attribute '(\w+)'", problem):
+        return f"{place}: {found[1]} has no '{found[2]}'.{nearest(found[2], vars(import_module(found[1])))}"
     return f"{place}: {title}: {plain(problem)}"
 
 
@@ -179,7 +213,7 @@ def _no_such_class(key: str, place: str, name: str) -> str:
 
 def _place(key: str, flags: Sequence[str], recipes: Mapping[str, Mapping[str, Any]]) -> str:
     """The setting as its user wrote it: a flag, or a key in the last recipe that has it."""
-    if any(flag == key or flag.startswith(f"{key}.") for flag in _flags(flags)):
+    if is_given(key, flags, {}):
         return f"--{key}"
     for path, settings in reversed(list(recipes.items())):
         if any(given == key for given in _keys(settings)):
@@ -207,7 +241,10 @@ def _first(known: Iterable[str], group: str) -> str:
 
 
 def _nearest_setting(key: str, known: Sequence[str], dashes: str) -> str:
-    """By the whole name, or else by its last part alone: `batch_size` for `data.batch_size`."""
+    """By its last part alone, where that is right or the whole name like none: `batch_size` for `data.batch_size`."""
+    same = [name for name in known if name.rpartition(".")[2] == key]
+    if name := ELSEWHERE.get(key, same[0] if len(same) == 1 else None):
+        return f" Did you mean '{dashes}{name}'?"
     if match := nearest(key, known):
         return match.replace("'", f"'{dashes}", 1)
     last_parts = {name.rpartition(".")[2]: name for name in reversed(known)}

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from resnet_tl.cli.arguments import CommandParser
 from resnet_tl.cli.garbage_collection import collecting_paused
-from resnet_tl.errors import UserError
+from resnet_tl.errors import UserError, printable
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -52,8 +52,8 @@ def main(argv: list[str]) -> int | None:
     write_submission(submission, arguments.output)
     print(f"form: {submission.form}")
     for note in submission.notes:
-        print(f"note: {note}")
-    print(submission.frame.head().to_string(index=False))
+        print(printable(f"note: {note}"))
+    print(printable(submission.frame.head().to_string(index=False)))
     print(f"{len(submission.frame)} rows written to {arguments.output}")
     return 0
 

@@ -147,10 +147,10 @@ def _checked(opened: zipfile.ZipFile, name: str, budget: _Budget) -> _Entries:
     for entry in entries:
         path = PureWindowsPath(entry.filename)  # takes both slashes, since some programs write the other one
         if path.drive or path.root or ".." in path.parts:
-            raise UserError(f"{name} has the entry '{entry.filename}', which leads out of its folder; it was refused.")
+            raise UserError(f"{name} has the entry {entry.filename!r}, which leads out of its folder; it was refused.")
         if stat.S_IFMT(entry.external_attr >> 16) in _LINKS_AND_SUCH:
             raise UserError(
-                f"{name} has the entry '{entry.filename}', which is a link or no plain file; it was refused."
+                f"{name} has the entry {entry.filename!r}, which is a link or no plain file; it was refused."
             )
         if entry.flag_bits & 0x1:
             raise UserError(f"{name} is encrypted; unpack it with its password and name the folder.")
@@ -179,7 +179,7 @@ def _write(opened: zipfile.ZipFile, entries: _Entries, folder: Path, name: str, 
                     budget.spend(len(chunk))
                     file.write(chunk)
         except FileExistsError as error:
-            raise UserError(f"{name} has two entries for {path}; it was refused.") from error
+            raise UserError(f"{name} has two entries for {str(path)!r}; it was refused.") from error
         written.append(target)
     return written
 

@@ -6,16 +6,19 @@ import hashlib
 import json
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from resnet_tl import __version__, cache
 from resnet_tl.data.contents import content_digests, digest_of
 from resnet_tl.data.decode import DECODER, BadImage, decode_with_size, read_file
 from resnet_tl.data.index import ImageIndex
 from resnet_tl.data.threads import for_each
+from resnet_tl.data.thumbnails import SIDE, thumbnail
+from resnet_tl.data.traits import format_number, traits_of
 from resnet_tl.errors import UserError
 
 # What web sites give out in place of a lost photo decodes well, so only its name tells.
@@ -23,6 +26,9 @@ _PLACEHOLDER = re.compile(
     r"(image|photo|picture)[ _-]?(not[ _-]?(found|available)|unavailable)|no[ _-]?(image|photo|picture)[ _-]?available",
     re.IGNORECASE,
 )
+ARRAYS = ("sizes", "formats", "traits", "thumbnails")
+CONTENT = 2
+"""Raised whenever an audit comes to hold something else."""
 WORTH_KEEPING = 16
 """Images from which on an audit is kept: whoever classifies one photo after another should not fill the cache."""
 
@@ -34,10 +40,27 @@ class Audit:
     Args:
         sizes: Width and height of each row when upright, (N, 2) int32; 0 for bad ones.
         bad: Why an image cannot be used, by row in ascending order; a reason continues "The image ...".
+        formats: Of each file, (N,) uint8: a place in `traits.FORMATS`.
+        traits: What is unusual about each file, (N,) uint8: the bits of `traits.Trait`.
+        thumbnails: By which images are compared, (N, 16, 16) uint8.
     """
 
     sizes: np.ndarray
     bad: dict[int, str]
+    formats: np.ndarray
+    traits: np.ndarray
+    thumbnails: np.ndarray
+
+    @classmethod
+    def empty(cls, count: int) -> Audit:
+        """Of images that nothing is known about yet."""
+        formats, traits = np.zeros((2, count), np.uint8)
+        return cls(np.zeros((count, 2), np.int32), {}, formats, traits, np.zeros((count, SIDE, SIDE), np.uint8))
+
+    def without_bad(self) -> Audit:
+        """The audit of the good images alone, renumbered."""
+        rows = list(self.bad)
+        return Audit(bad={}, **{name: np.delete(getattr(self, name), rows, axis=0) for name in ARRAYS})
 
 
 def audit_images(
@@ -66,7 +89,8 @@ def audit_images(
         folder = cache.entry("audits", _key(index, contents, channels), _size(index), _about(index), write)
     if made:
         return made[0]
-    return _load(folder) if folder else decode_all(index, contents, channels, threads=threads)
+    found = find_audit(index, contents, channels) if folder else None
+    return found or decode_all(index, contents, channels, threads=threads)
 
 
 def find_audit(index: ImageIndex, contents: np.ndarray, channels: int = 3) -> Audit | None:
@@ -74,7 +98,7 @@ def find_audit(index: ImageIndex, contents: np.ndarray, channels: int = 3) -> Au
     folder = cache.find("audits", _key(index, contents, channels))
     try:
         return _load(folder) if folder else None
-    except FileNotFoundError:  # another process has just removed it
+    except (OSError, ValueError, KeyError, AttributeError):  # just removed by another process, or damaged
         return None
 
 
@@ -106,7 +130,7 @@ def decode_all(
     Raises:
         UserError: a file has changed since its digest was taken.
     """
-    sizes = np.zeros((len(index), 2), np.int32)
+    audit = Audit.empty(len(index))
     bad = dict.fromkeys(_placeholders(index), "is a placeholder for a missing photo, by its name")
 
     def check(row: int) -> None:
@@ -117,15 +141,20 @@ def decode_all(
             content = read_file(path)
             if digest_of(content) != contents[row].tobytes():
                 raise UserError(f"{path} has changed while the images were read; start again when all are in place.")
-            pixels, sizes[row] = decode_with_size(content, channels, short_side)
+
+            def look(image: Image.Image) -> None:
+                audit.formats[row], audit.traits[row] = format_number(image), traits_of(image, content)
+
+            pixels, audit.sizes[row] = decode_with_size(content, channels, short_side, look)
         except BadImage as error:
             bad[row] = error.reason
             return
+        audit.thumbnails[row] = thumbnail(pixels)
         if use:
             use(row, pixels)
 
     for_each(np.arange(len(index)), check, threads)
-    return Audit(sizes, dict(sorted(bad.items())))
+    return replace(audit, bad=dict(sorted(bad.items())))
 
 
 def _placeholders(index: ImageIndex) -> list[int]:
@@ -133,7 +162,7 @@ def _placeholders(index: ImageIndex) -> list[int]:
 
 
 def _key(index: ImageIndex, contents: np.ndarray, channels: int) -> str:
-    facts = [__version__, DECODER, channels, _placeholders(index)]
+    facts = [__version__, CONTENT, DECODER, channels, _placeholders(index)]
     return hashlib.sha256(json.dumps(facts).encode() + contents.tobytes()).hexdigest()
 
 
@@ -142,15 +171,17 @@ def _about(index: ImageIndex) -> str:
 
 
 def _size(index: ImageIndex) -> int:
-    return 8 * len(index) + 4096  # and a few words on each bad image
+    return (10 + SIDE * SIDE) * len(index) + 4096  # and a few words on each bad image
 
 
 def _save(audit: Audit, folder: Path) -> None:
-    np.save(folder / "sizes.npy", audit.sizes, allow_pickle=False)
+    for name in ARRAYS:
+        np.save(folder / f"{name}.npy", getattr(audit, name), allow_pickle=False)
     (folder / "bad.json").write_text(json.dumps(audit.bad), encoding="utf-8")
 
 
 def _load(folder: Path) -> Audit:
     bad = json.loads((folder / "bad.json").read_text(encoding="utf-8"))
-    sizes = np.load(folder / "sizes.npy", allow_pickle=False)
-    return Audit(sizes, {int(row): reason for row, reason in bad.items()})
+    # Mapped: the thumbnails are read only where twins are searched.
+    arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in ARRAYS}
+    return Audit(bad={int(row): reason for row, reason in bad.items()}, **arrays)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -19,8 +20,11 @@ from resnet_tl.data.augmentation import Augmentation, Policy
 from resnet_tl.data.catalog import fetch
 from resnet_tl.data.contents import content_digests, digest_in_order
 from resnet_tl.data.decode import header_size
+from resnet_tl.data.exclude import without_excluded
+from resnet_tl.data.findings import COLUMNS, find_all, in_one_line
 from resnet_tl.data.index import ImageIndex
 from resnet_tl.data.layouts import from_dataframe, read_images
+from resnet_tl.data.leaks import refuse_leaks
 from resnet_tl.data.loader import (
     Batch,
     ImageLoader,
@@ -34,6 +38,7 @@ from resnet_tl.data.pixel_cache import PixelCache, keep_pixels, stored_bytes
 from resnet_tl.data.preprocessing import Preprocessing, ResizeRule
 from resnet_tl.data.splits import assign_splits
 from resnet_tl.data.threads import for_each, usable_cores
+from resnet_tl.data.twins import Twins, find_twins
 from resnet_tl.errors import UserError, nearest
 from resnet_tl.timing import measure
 
@@ -41,6 +46,7 @@ log = logging.getLogger(__name__)
 
 Channels = Literal[1, 3, 4]
 OnBadImage = Literal["stop", "skip"]
+OnLeak = Literal["stop", "warn"]
 PixelCacheMode = Literal["auto", "on", "off"]
 SamplerName = Literal["shuffled", "balanced"]
 
@@ -71,6 +77,10 @@ class ImageDataModule(L.LightningDataModule):
         val_fraction: share of the training images held out for validation, per class, where there is no val split.
         test_fraction: share of the training images held out for a test, where there is no labelled test split.
         on_bad_image: stop, or skip files that cannot be decoded (they are listed in the run).
+        on_leak: stop, or warn when an image of one split, or a group, is in another one as well; our own split never
+            leaks.
+        exclude: CSV file with the column path: images to leave out; of `resnet-tl data check` those with the
+            suggestion exclude.
         sampler: shuffled, or balanced: every class equally likely, drawn with replacement.
         pixel_cache: keep the decoded images on disk: auto where there is room, on (an error where there is none), off.
             The results are the same.
@@ -79,7 +89,8 @@ class ImageDataModule(L.LightningDataModule):
         split_seed: of the split alone, so that runs with other seeds are judged on the same images; default: `seed`.
 
     Raises:
-        UserError: nothing to read, fewer than two classes, or images that cannot be decoded.
+        UserError: nothing to read, fewer than two classes, images that cannot be decoded, or given splits that share
+            images.
     """
 
     def __init__(
@@ -97,6 +108,8 @@ class ImageDataModule(L.LightningDataModule):
         val_fraction: float = 0.2,
         test_fraction: float = 0.0,
         on_bad_image: OnBadImage = "stop",
+        on_leak: OnLeak = "stop",
+        exclude: str | os.PathLike[str] | None = None,
         sampler: SamplerName = "shuffled",
         pixel_cache: PixelCacheMode | bool = "auto",
         workers: int | None = None,
@@ -117,6 +130,8 @@ class ImageDataModule(L.LightningDataModule):
         self.val_fraction = val_fraction
         self.test_fraction = test_fraction
         self.on_bad_image = on_bad_image
+        self.on_leak = on_leak
+        self.exclude = exclude
         self.sampler = sampler
         # YAML reads a bare on or off as a boolean.
         self.pixel_cache = ("off", "on")[pixel_cache] if isinstance(pixel_cache, bool) else pixel_cache
@@ -127,6 +142,7 @@ class ImageDataModule(L.LightningDataModule):
         self.index: ImageIndex | None = None
         self.audit: Audit | None = None
         self.skipped: dict[str, str] = {}
+        self.findings = pd.DataFrame(columns=COLUMNS)  # what the check of the images has found
         self.preprocessing: Preprocessing | None = None
         self.activations: Callable[[ImageLoader, int], RowTable | None] | None = None  # set by the classifier
         self.whole_batches = False  # set by the classifier: all training images in one batch
@@ -156,6 +172,7 @@ class ImageDataModule(L.LightningDataModule):
             ("resize_rule", ResizeRule),
             ("channels", Channels),
             ("on_bad_image", OnBadImage),
+            ("on_leak", OnLeak),
             ("sampler", SamplerName),
             ("pixel_cache", PixelCacheMode),
         ):
@@ -203,16 +220,34 @@ class ImageDataModule(L.LightningDataModule):
         if self.index is not None:
             return
         index = self._read()
+        if self.exclude is not None:
+            index = without_excluded(index, self.exclude)
         with measure("pixels"):
             self._contents = self._all_contents = content_digests(index)
             audit = self._audited(index)
-        if audit.bad:
-            index, audit = self._without_bad_images(index, audit)
+            if audit.bad:
+                index, audit = self._without_bad_images(index, audit)
+            twins = find_twins(index, self._contents, audit)
         self.audit = audit
-        split_seed = self.seed if self.split_seed is None else self.split_seed
-        self.index = assign_splits(index, self.val_fraction, self.test_fraction, split_seed)
+        self.index = self._split(index, twins)
+        self.findings = find_all(self.index, audit, self._contents, twins)
+        self._tell_findings(self.index)
         counts = ", ".join(f"{len(self.index.rows(split))} {split}" for split in self.index.counts().columns)
         log.info(f"{self.index.root}: {self.index.layout}; {len(self.index.classes)} classes; {counts} images")
+
+    def _split(self, index: ImageIndex, twins: Twins) -> ImageIndex:
+        for name, split, default in (("val_fraction", "val", 0.2), ("test_fraction", "test", 0.0)):
+            if getattr(self, name) != default and split in set(index.table["split"]):
+                log.info(f"{index.root} has a {split} split of its own: data.{name} is not used")
+        seed = self.seed if self.split_seed is None else self.split_seed
+        may_span = self.on_leak == "warn"
+        return assign_splits(index, self.val_fraction, self.test_fraction, seed, twins.clusters(len(index)), may_span)
+
+    def _tell_findings(self, index: ImageIndex) -> None:
+        if self.on_leak == "stop":
+            refuse_leaks(index, self.findings)
+        if len(self.findings):
+            log.info(f"found by the way (`resnet-tl data check` shows them): {in_one_line(self.findings)}")
 
     def _read(self) -> ImageIndex:
         if self.frame is not None:
@@ -245,7 +280,7 @@ class ImageDataModule(L.LightningDataModule):
         plan = getattr(self.trainer.lightning_module if self.trainer else None, "plan_preprocessing", None)
         if self.preprocessing or plan is None or not sizes.any():
             return self._known_preprocessing
-        self.index, self.audit = index, Audit(sizes, {})
+        self.index, self.audit = index, replace(Audit.empty(len(index)), sizes=sizes)
         try:
             with measure("start-up"):  # of the network
                 return plan(self)
@@ -264,7 +299,7 @@ class ImageDataModule(L.LightningDataModule):
         self.skipped = bad
         rows = list(audit.bad)
         self._contents = np.delete(self._contents, rows, axis=0)
-        return index.without(rows), Audit(sizes=np.delete(audit.sizes, rows, axis=0), bad={})
+        return index.without(rows), audit.without_bad()
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -320,7 +355,13 @@ class ImageDataModule(L.LightningDataModule):
             return training_batches(order, len(rows) if self.whole_batches else self.batch_size, rank, world)
 
         augmentation = Augmentation(self.augmentation, self.network_preprocessing, self.seed, self.random_erasing)
-        return self._loader(augmentation, batches, lambda: self.trainer.current_epoch if self.trainer else 0)
+        trainer = self.trainer
+        return self._loader(
+            augmentation,
+            batches,
+            epoch=lambda: trainer.current_epoch if trainer else 0,
+            done=lambda: trainer.fit_loop.epoch_loop.batch_progress.current.ready if trainer else 0,
+        )
 
     def val_dataloader(self) -> ImageLoader:
         return self.loader("val")
@@ -357,7 +398,7 @@ class ImageDataModule(L.LightningDataModule):
     def _rank_and_world(self) -> tuple[int, int]:
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
 
-    def _loader(self, augmentation: Augmentation | None, batches, epoch=lambda: 0) -> ImageLoader:
+    def _loader(self, augmentation: Augmentation | None, batches, epoch=lambda: 0, done=lambda: 0) -> ImageLoader:
         cpus = max(1, usable_cores() // (self.trainer.num_devices if self.trainer else 1))
         workers = self.workers
         if workers is None:
@@ -368,6 +409,7 @@ class ImageDataModule(L.LightningDataModule):
             ImageSamples(self._index, self.network_preprocessing, augmentation, self._pixels(), self._contents),
             batches,
             epoch,
+            done,
             workers=workers,
             threads=min(8, cpus),
             views=self.views,
@@ -386,7 +428,7 @@ class ImageDataModule(L.LightningDataModule):
                 folder = keep_pixels(self._index, self._contents, planned, sizes, self._all_contents)
                 try:
                     self._caches[planned] = PixelCache(folder, self._contents, planned.channels) if folder else None
-                except OSError:  # another run has just removed it: the images are decoded
+                except (OSError, ValueError):  # just removed by another run, or damaged: the images are decoded
                     self._caches[planned] = None
             if folder is None:
                 self._tell_that_there_is_no_room(stored_bytes(sizes, planned) / 2**30)

@@ -3,20 +3,30 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
+import stat
 import warnings
+from collections.abc import Callable
+from contextlib import nullcontext
 from io import BytesIO
 from pathlib import Path
+from threading import Lock
+from typing import BinaryIO
 
 import numpy as np
 import PIL
 from PIL import Image, TiffImagePlugin, WebPImagePlugin
 
-from resnet_tl.errors import UserError
+from resnet_tl.errors import UserError, printable
 
 DECODER = f"pillow {PIL.__version__}"
 MAX_PIXELS = 250_000_000
 """Larger images are refused, for a file of a few kilobytes can claim any size (a decompression bomb)."""
+MAX_BYTES = 1 << 30
+"""Larger files are refused without reading them: no image of `MAX_PIXELS` that is compressed at all comes to this."""
+LARGE_PIXELS = 40_000_000
+"""From here on images are decoded one at a time: each takes up to 20 bytes a pixel, and there are many threads."""
 
 SPARE = 3
 """How many times the wanted short side a JPEG must still have when it is decoded at a fraction of its size.
@@ -41,6 +51,7 @@ _UPRIGHT = {
 }
 _TURNED = range(5, 9)  # orientations that exchange width and height
 _MODES = {1: "L", 3: "RGB", 4: "RGBA"}
+_one_at_a_time = Lock()
 
 # Done once at import, since changing the filters around a call (catch_warnings) is not safe in threads. What matters
 # in Pillow's warnings is checked here: size by MAX_PIXELS; a broken EXIF block does not make a photo bad.
@@ -59,7 +70,7 @@ class BadImage(UserError):
         self.path = path
 
     def __str__(self) -> str:
-        return f"{self.path or 'The image'} {self.reason}."
+        return printable(f"{self.path or 'The image'} {self.reason}.")
 
 
 def decode(source: str | Path | bytes, channels: int = 3, short_side: int | None = None) -> np.ndarray:
@@ -87,9 +98,15 @@ def decode(source: str | Path | bytes, channels: int = 3, short_side: int | None
 
 
 def decode_with_size(
-    source: str | Path | bytes, channels: int = 3, short_side: int | None = None
+    source: str | Path | bytes,
+    channels: int = 3,
+    short_side: int | None = None,
+    look: Callable[[Image.Image], None] | None = None,
 ) -> tuple[np.ndarray, tuple[int, int]]:
-    """As `decode`, with the width and height of the whole upright image, which the pixels may be a fraction of."""
+    """As `decode`, with the width and height of the whole upright image, which the pixels may be a fraction of.
+
+    `look` is given the image as it is in the file: neither turned nor converted.
+    """
     if channels not in _MODES:
         raise ValueError(f"channels is {channels}; it must be 1, 3 or 4.")
     path = None if isinstance(source, bytes) else Path(source)
@@ -101,10 +118,13 @@ def decode_with_size(
             if short_side is not None:
                 image.draft(image.mode, (SPARE * short_side, SPARE * short_side))  # for a JPEG; others ignore it
             is_part = image.size != whole
-            image.load()
-            orientation = _orientation(image)
-            upright = image.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else image
-            pixels = np.array(_convert(upright, _MODES[channels]))
+            with _one_at_a_time if image.width * image.height >= LARGE_PIXELS else nullcontext():
+                image.load()
+                orientation = orientation_of(image)
+                upright = image.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else image
+                pixels = np.array(_convert(upright, _MODES[channels]))
+            if look:
+                look(image)
     except BadImage as error:
         raise BadImage(error.reason, path) from None
     except MemoryError:
@@ -121,17 +141,38 @@ def decode_with_size(
 
 
 def read_file(path: str | Path) -> bytes:
-    """The bytes of a file; a BadImage says why it cannot be read."""
+    """The bytes of a file; a BadImage says why it cannot be read, or that it is larger than `MAX_BYTES`."""
     try:
-        return Path(path).read_bytes()
+        with _plain_file(path) as file:
+            return file.read()
+    except BadImage as error:
+        raise BadImage(error.reason, Path(path)) from None
     except OSError as error:
         raise BadImage(f"cannot be read: {error.strerror}", Path(path)) from error
+
+
+def _plain_file(path: str | Path) -> BinaryIO:
+    """Opens a file for reading, but not a pipe or device, which would keep its reader waiting, and no giant."""
+    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+    descriptor = os.open(path, flags)
+    try:
+        status = os.fstat(descriptor)
+        if stat.S_ISDIR(status.st_mode):
+            raise BadImage("cannot be read: Is a directory")
+        if not stat.S_ISREG(status.st_mode):
+            raise BadImage("is no plain file")
+        if status.st_size > MAX_BYTES:
+            raise BadImage(f"has {status.st_size / 1e6:,.0f} MB; the limit is {MAX_BYTES / 1e6:,.0f}")
+        return os.fdopen(descriptor, "rb")
+    except BaseException:
+        os.close(descriptor)
+        raise
 
 
 def header_size(path: str | Path) -> tuple[int, int]:
     """Width and height by the header of a file, without decoding and as stored, not upright; zeros if it has none."""
     try:
-        with Image.open(path, formats=_FORMATS) as image:
+        with _plain_file(path) as file, Image.open(file, formats=_FORMATS) as image:
             return image.size
     except Exception:  # decoding will say what is wrong
         return 0, 0
@@ -142,7 +183,7 @@ def _check_size(pixels: int) -> None:
         raise BadImage(f"has {pixels / 1e6:.0f} megapixels; the limit is {MAX_PIXELS / 1e6:.0f}")
 
 
-def _orientation(image: Image.Image) -> int:
+def orientation_of(image: Image.Image) -> int:
     """How its EXIF block says that the image lies, 1 for upright; a block that cannot be read counts as none."""
     try:
         return image.getexif().get(_ORIENTATION, 1)
@@ -192,6 +233,8 @@ def _reason(content: bytes, error: Exception) -> str:
         return "is not an image (JPEG, PNG, WebP, BMP, GIF or TIFF)"
     if isinstance(error, EOFError) or "truncated" in str(error).lower():
         return "is truncated"
+    if "decompressed data too large" in str(error).lower():
+        return "has a text or colour profile that unpacks to megabytes"
     if isinstance(error, ValueError) and "conversion" in str(error):
         return f"has colours that cannot be read as RGB ({error})"
     return "is truncated or damaged"

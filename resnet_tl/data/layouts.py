@@ -5,8 +5,9 @@ from __future__ import annotations
 import glob
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path, PurePath
 
 import pandas as pd
@@ -18,6 +19,11 @@ from resnet_tl.data.tables import SPLIT_OF, from_csv, from_table, make_index, nu
 from resnet_tl.errors import UserError, nearest
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
+
+MAX_DEPTH = 100
+"""Folders within folders."""
+MAX_LINKS = 100_000
+"""Links to folders that are followed: thirty folders that link to each other can be walked in a billion ways."""
 
 _NOT_OURS = frozenset({"__MACOSX"})
 
@@ -107,9 +113,17 @@ class _Folder:
     folders: dict[str, _Folder] = field(default_factory=dict)
 
     @staticmethod
-    def read(path: str | Path, above: frozenset[tuple[int, int]] = frozenset()) -> _Folder:
-        """Reads the tree below `path` without a stat per file; a link back to a folder `above` is not followed."""
+    def read(
+        path: str | Path, above: frozenset[tuple[int, int]] = frozenset(), links: Iterator[int] | None = None
+    ) -> _Folder:
+        """Reads the tree below `path` without a stat per file; a link back to a folder `above` is not followed.
+
+        `links` counts the links to folders that are followed in the whole tree.
+        """
         folder = _Folder()
+        links = links or count(1)
+        if len(above) > MAX_DEPTH:
+            raise UserError(f"{path} lies more than {MAX_DEPTH} folders deep; move it up, or name a folder further in.")
         try:
             status = Path(path).stat()
             with os.scandir(path) as entries:
@@ -122,8 +136,10 @@ class _Folder:
         for entry in ordered:
             if entry.name.startswith(".") or entry.name in _NOT_OURS:
                 continue
-            if entry.is_dir():
-                folder.folders[entry.name] = _Folder.read(entry.path, above | {identity})
+            if _is_folder(entry):
+                if entry.is_symlink() and next(links) > MAX_LINKS:
+                    raise UserError(f"{path}: there are more than {MAX_LINKS:,} links to folders; name real folders.")
+                folder.folders[entry.name] = _Folder.read(entry.path, above | {identity}, links)
             elif _is_image(entry.name):
                 folder.images.append(entry.path)
         return folder
@@ -147,6 +163,13 @@ class _Folder:
         if not self.all():
             raise UserError(f"{path} holds no images ({', '.join(sorted(IMAGE_SUFFIXES))}).")
         return self
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link that leads to itself
+        return False
 
 
 def _is_image(name: str) -> bool:
@@ -263,7 +286,7 @@ def _from_classes(root: Path, found: dict[str, dict[str, list[str]]], layout: st
 def _existing(path: str | Path) -> Path:
     """The absolute path, without `..` but with its links as they are."""
     path = Path(path).expanduser()
-    if not path.exists():
+    if not os.path.exists(path):  # noqa: PTH110 -- Path.exists() raises for a name that is too long
         above = path.absolute().parent
         near = nearest(path.name, [entry.name for entry in above.iterdir()]) if above.is_dir() else ""
         raise UserError(f"{path} does not exist.{near}")

@@ -181,6 +181,7 @@ class ImageLoader:
         epoch: tells the current epoch, 0-based.
         workers: worker processes; with 0, threads of this process make batches ahead of the training step.
         threads: threads that make batches when there are no worker processes.
+        done: tells how many of the epoch's batches are done already, where a pass begins in the middle of one.
         views: how many views each image has: epoch e shows view e mod `views`; None: each epoch has its own.
         activations: asked, with this loader and the view, when a pass begins; where it gives a table, the batches hold
             that table's activations, and no image is read.
@@ -191,6 +192,7 @@ class ImageLoader:
         samples: ImageSamples,
         batches: Callable[[int], list[np.ndarray]],
         epoch: Callable[[], int] = lambda: 0,
+        done: Callable[[], int] = lambda: 0,
         workers: int = 0,
         threads: int = 2,
         views: int | None = None,
@@ -199,6 +201,7 @@ class ImageLoader:
         self.samples = samples
         self.batches = batches
         self.epoch = epoch
+        self.done = done
         self.threads = threads
         self.views = views
         self.activations = activations
@@ -220,7 +223,7 @@ class ImageLoader:
 
     def __iter__(self) -> Iterator[Batch]:
         epoch = self.epoch()
-        view, batches = epoch % self.views if self.views else epoch, self.batches(epoch)
+        view, batches = epoch % self.views if self.views else epoch, self.batches(epoch)[self.done() :]
         # When the first batch is wanted: Lightning makes the iterator of the first epoch before that epoch begins, and
         # what is frozen in it is not known until then.
         table = self.activations(self, view) if self.activations else None

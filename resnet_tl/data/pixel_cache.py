@@ -44,6 +44,9 @@ class PixelCache:
         self.channels = channels
         digests = np.load(folder / _DIGESTS, allow_pickle=False)
         places = np.load(folder / _PLACES, allow_pickle=False)
+        held = self.file.stat().st_size if self.file.exists() else 0
+        if digests.dtype != np.uint8 or (places[:, 0] + places[:, 1] * places[:, 2] * channels > held).any():
+            raise ValueError(f"{folder} is damaged")  # by whoever else writes there
         at = {digest.tobytes(): number for number, digest in enumerate(digests)}
         numbers = np.array([at.get(digest.tobytes(), -1) for digest in contents], np.int64)
         self.places = np.zeros((len(contents), 3), np.int64)  # offset in bytes, height, width; zeros: not kept

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 if TYPE_CHECKING:
     import numpy as np
@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 ResizeRule = Literal["short_side", "squash"]
+MAX_SIDE = 10_000
+"""Of what a network sees or is stored, in pixels; a model file that asks for more would fill the memory."""
 MAX_ASPECT = 16
 """Of a longer image only the middle is kept: whole, a line of one pixel would grow into gigabytes."""
 
@@ -50,7 +52,27 @@ class Preprocessing:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Preprocessing:
-        return cls(**{**values, "mean": tuple(values["mean"]), "std": tuple(values["std"])})
+        """What `to_dict` gave; ValueError for what no network takes, for it may come from a stranger's file."""
+        made = cls(**{**values, "mean": tuple(values["mean"]), "std": tuple(values["std"])})
+        for name in ("size", "storage_size", "crop_size"):
+            side = getattr(made, name)
+            if type(side) is not int or not 1 <= side <= MAX_SIDE:
+                raise ValueError(f"{name} is {side!r}; it must be a whole number of 1 to {MAX_SIDE}")
+        for name, allowed in (
+            ("channels", (1, 3, 4)),
+            ("resize_rule", get_args(ResizeRule)),
+            ("interpolation", ("bilinear", "bicubic")),
+        ):
+            if getattr(made, name) not in allowed:
+                raise ValueError(f"{name} is {getattr(made, name)!r}; it must be one of {', '.join(map(str, allowed))}")
+        if made.crop_size > made.storage_size:
+            raise ValueError(f"crop_size {made.crop_size} is above storage_size {made.storage_size}")
+        for name in ("mean", "std"):
+            numbers = getattr(made, name)
+            is_number = [isinstance(number, int | float) and abs(number) <= 1e6 for number in numbers]
+            if len(numbers) != made.channels or not all(is_number) or (name == "std" and min(numbers) <= 0):
+                raise ValueError(f"{name} is {list(numbers)!r}; it must be {made.channels} finite numbers")
+        return made
 
     def store(self, pixels: np.ndarray) -> torch.Tensor:
         """Resizes decoded pixels (H, W, C) uint8 to the storage size: (C, h, w) uint8, in memory still (h, w, C)."""

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from resnet_tl.data.index import ImageIndex
+from resnet_tl.data.union import united
 from resnet_tl.errors import UserError
 
 _TRAIN, _VAL, _TEST = range(3)
@@ -17,7 +18,12 @@ _NAMES = np.array(["train", "val", "test"], dtype=object)
 
 
 def assign_splits(
-    index: ImageIndex, val_fraction: float = 0.2, test_fraction: float = 0.0, seed: int = 0
+    index: ImageIndex,
+    val_fraction: float = 0.2,
+    test_fraction: float = 0.0,
+    seed: int = 0,
+    clusters: np.ndarray | None = None,
+    groups_may_span: bool = False,
 ) -> ImageIndex:
     """Fills in the splits that `index` lacks, from its training or unsplit rows.
 
@@ -26,10 +32,16 @@ def assign_splits(
     stay together, so that fractions are then met as nearly as the groups allow. An image's place follows from (seed,
     path) alone, not from the machine or the order of the files.
 
+    Rows of one cluster, numbered by `clusters` (N,), show the same picture and are put on the same side: they follow
+    the first of them by path, and all others stay where they would be without them, but for one or two of each class.
+
     Raises:
-        UserError: the fractions leave nothing to train on or to validate with, or a group spans two splits.
+        UserError: the fractions leave nothing to train on or to validate with, or, unless `groups_may_span`, a group
+            spans two splits.
     """
-    made = _divided(index, val_fraction, test_fraction, seed)
+    made = _divided(index, val_fraction, test_fraction, seed, clusters)
+    if groups_may_span:
+        return made
     grouped = made.table[made.table["group"] != ""]
     spanned = grouped.groupby("group")["split"].nunique()
     if (spanned > 1).any():
@@ -42,7 +54,9 @@ def assign_splits(
     return made
 
 
-def _divided(index: ImageIndex, val_fraction: float, test_fraction: float, seed: int) -> ImageIndex:
+def _divided(
+    index: ImageIndex, val_fraction: float, test_fraction: float, seed: int, clusters: np.ndarray | None
+) -> ImageIndex:
     present = set(index.table["split"])
     val = 0.0 if "val" in present else val_fraction
     test = 0.0 if "test" in present else test_fraction
@@ -61,13 +75,14 @@ def _divided(index: ImageIndex, val_fraction: float, test_fraction: float, seed:
     pool = pool[np.argsort(order)]
     labels = index.labels[pool]
     groups = index.table["group"].to_numpy(object)[pool]
+    cluster = np.arange(len(pool)) if clusters is None else clusters[pool]
     if (groups == "").all():
-        places = _stratified(labels, val, test)
+        places = _led(labels, _leaders(cluster, [index.id(row) for row in pool]), val, test)
     else:
         numbers = pd.factorize(groups)[0]
         alone = groups == ""  # an image without a group is its own
         numbers[alone] = len(pool) + np.arange(alone.sum())
-        places = _grouped(labels, pd.factorize(numbers)[0], val, test)
+        places = _grouped(labels, _joined(pd.factorize(numbers)[0], pd.factorize(cluster)[0]), val, test)
     if val and not (places == _VAL).any():
         raise UserError(f"{index.root}: no class has two images, or two groups, so there is nothing to validate with.")
     made = [f"{name} {fraction:.0%}" for name, fraction in (("val", val), ("test", test)) if fraction]
@@ -78,6 +93,36 @@ def _with_splits(index: ImageIndex, rows: np.ndarray, places: np.ndarray, layout
     splits = index.table["split"].to_numpy(object, copy=True)
     splits[rows] = _NAMES[places]
     return replace(index, table=index.table.assign(split=splits.tolist()), layout=layout)
+
+
+def _led(labels: np.ndarray, leaders: np.ndarray, val: float, test: float) -> np.ndarray:
+    """Place of each image: those that lead a cluster (or are alone) are divided, the others follow their leaders."""
+    leads = leaders == np.arange(len(labels))
+    places = np.full(len(labels), _TRAIN)
+    places[leads] = _stratified(labels[leads], val, test)
+    places = places[leaders]
+    for label in np.unique(labels):  # one whose images all follow those of another class must have some to train on
+        members = labels == label
+        if not (places[members] == _TRAIN).any():
+            places[np.isin(leaders, leaders[members])] = _TRAIN
+    return places
+
+
+def _leaders(cluster: np.ndarray, paths: list[str]) -> np.ndarray:
+    """For each image the place of the first one by path in its cluster."""
+    leaders = np.arange(len(paths))
+    numbers, sizes = np.unique(cluster, return_counts=True)
+    for number in numbers[sizes > 1]:
+        members = np.flatnonzero(cluster == number)
+        leaders[members] = min(members.tolist(), key=lambda member: paths[member])
+    return leaders
+
+
+def _joined(groups: np.ndarray, clusters: np.ndarray) -> np.ndarray:
+    """Groups (numbered from 0) of which those that share a cluster are one."""
+    first = pd.Series(groups).groupby(clusters).transform("first").to_numpy()
+    pairs = np.stack([groups, first], axis=1)[groups != first]
+    return pd.factorize(united(pairs, groups.max() + 1)[groups])[0]
 
 
 def _stratified(labels: np.ndarray, val: float, test: float) -> np.ndarray:

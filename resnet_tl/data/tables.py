@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import re
+import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import pandas as pd
 
 from resnet_tl.data.index import SPLITS, UNLABELLED, ImageIndex
-from resnet_tl.errors import UserError, nearest
+from resnet_tl.errors import CONTROLS, UserError, nearest, printable
 
 SPLIT_OF = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 """The names of splits as people write them, in small letters, and ours."""
@@ -18,21 +19,29 @@ SPLIT_OF = {"train": "train", "val": "val", "valid": "val", "validation": "val",
 
 def from_csv(path: Path, learns: bool) -> ImageIndex:
     """Labelled images from a CSV file with the columns `path,label[,split][,group]`, paths relative to its folder."""
-    return from_table(_read_csv(path), path.parent, str(path), f"CSV file {path.name}", learns)
+    return from_table(read_csv(path), path.parent, str(path), f"CSV file {path.name}", learns)
 
 
 def paths_in_csv(path: Path) -> list[str]:
     """The absolute paths in the column `path` of a CSV file, all of which exist."""
-    frame = _read_csv(path)
-    _require_columns(frame, ("path",), str(path))
+    frame = read_csv(path)
+    require_columns(frame, ("path",), str(path))
     listed = [_join(path.parent, listed) for listed in frame["path"]]
     _require_files(listed, str(path))
     return listed
 
 
-def _read_csv(path: Path) -> pd.DataFrame:
-    try:  # text as it stands: a class may be called "NA" or "007"
-        return pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig", skipinitialspace=True)
+def read_csv(path: Path) -> pd.DataFrame:
+    """The table in a CSV file, all of it text."""
+    if not path.is_file():
+        raise UserError(f"{path} is no plain file; give a CSV file that lies on the disk.")
+    try:  # text as it stands: a class may be called "NA" or "007"; without an index, or longer rows would make one
+        with warnings.catch_warnings(action="error", category=pd.errors.ParserWarning):
+            return pd.read_csv(
+                path, dtype=str, keep_default_na=False, encoding="utf-8-sig", skipinitialspace=True, index_col=False
+            )
+    except pd.errors.ParserWarning:
+        raise UserError(f"{path} has rows with more values than its header has columns; mend them.") from None
     except (ValueError, OSError) as error:  # pandas' parser errors and wrong encodings are ValueErrors
         raise UserError(f"{path} cannot be read as a CSV file in UTF-8: {str(error).strip()}.") from error
 
@@ -52,7 +61,7 @@ def from_table(frame: pd.DataFrame, root: Path, source: str, layout: str, learns
         raise UserError(
             f"{source} has several label columns ({', '.join(several)}); an image must have exactly one label."
         )
-    _require_columns(frame, ("path", "label"), source)
+    require_columns(frame, ("path", "label"), source)
     if frame.empty:
         raise UserError(f"{source} has no rows.")
     absolute = [_join(root, path) for path in frame["path"]]
@@ -74,7 +83,8 @@ def from_table(frame: pd.DataFrame, root: Path, source: str, layout: str, learns
     return number_classes(root, paths, labels, splits, groups, source, layout, learns)
 
 
-def _require_columns(frame: pd.DataFrame, needed: Iterable[str], source: str) -> None:
+def require_columns(frame: pd.DataFrame, needed: Iterable[str], source: str) -> None:
+    """Raises UserError, with the nearest name, for the first of `needed` that `frame`, read from `source`, lacks."""
     columns = [str(column) for column in frame.columns]
     for name in needed:
         if name not in columns:
@@ -82,7 +92,7 @@ def _require_columns(frame: pd.DataFrame, needed: Iterable[str], source: str) ->
 
 
 def _require_files(paths: Sequence[str], source: str) -> None:
-    missing = [path for path in paths if not Path(path).is_file()]
+    missing = [path for path in paths if not os.path.isfile(path)]  # noqa: PTH113 -- false also for impossible names
     if missing:
         count = "a file that does not" if len(missing) == 1 else f"{len(missing)} files that do not"
         raise UserError(f"{source} names {count} exist, such as {missing[0]}.")
@@ -163,14 +173,27 @@ def make_index(
     layout: str,
     groups: list[str] | None = None,
 ) -> ImageIndex:
-    """The columns as an index; refuses names that no text file could hold."""
-    try:
-        "".join(paths).encode()
-    except UnicodeEncodeError as error:
-        name = next(path for path in paths if error.object[error.start] in path)
-        raise UserError(f"{root} has a file whose name is not UTF-8, {name!a}; rename it.") from error
+    """The columns as an index; refuses names that no text file could hold, or that could steer a terminal.
+
+    This is the one gate for the names of images and classes: what is printed, drawn or written later has passed it.
+    """
+    for what, names in (
+        ("the path", [str(root)]),
+        ("a file named", paths),
+        ("the class", classes),
+        ("the group", groups),
+    ):
+        _refuse_controls(str(root), what, names or ())
     table = pd.DataFrame({"path": paths, "label": labels, "split": splits, "group": groups or [""] * len(paths)})
     return ImageIndex(root, table.astype({"label": "int64"}), classes, layout)
+
+
+def _refuse_controls(source: str, what: str, names: Sequence[str]) -> None:
+    if not (found := CONTROLS.search("".join(names))):
+        return
+    name = next(name for name in names if found[0] in name)
+    why = "is not UTF-8" if "\ud800" <= found[0] <= "\udfff" else f"holds the control character {found[0]!a}"
+    raise UserError(f"{printable(source)} has {what} {name!a}, which {why}; rename it.")
 
 
 def _join(root: Path, path: str | Path) -> str:

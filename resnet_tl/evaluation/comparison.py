@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from resnet_tl.errors import UserError
+from resnet_tl.errors import UserError, printable
 from resnet_tl.evaluation.intervals import (
     Estimate,
     bootstrap_interval,
@@ -285,7 +285,7 @@ def _names(groups: Sequence[Sequence[Run]]) -> list[str]:
     names = []
     for choices in zip(*ways, strict=True):
         unique = [name for name, way in zip(choices, ways, strict=True) if way.count(name) == 1]
-        names.append(unique[0] if unique else choices[-1])
+        names.append(printable(unique[0] if unique else choices[-1]))
     return names
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pandas as pd
 
 from resnet_tl.evaluation.comparison import METRICS, Comparison, Group, Pair
 from resnet_tl.evaluation.intervals import RESAMPLES, Estimate
-from resnet_tl.files import replacing, write_text
+from resnet_tl.files import as_cell, replacing, write_text
 
 
 def cells(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
@@ -80,7 +81,8 @@ def markdown(comparison: Comparison) -> str:
     lines = [*_table(header, rows), "", *(f"- {sentence}" for sentence in sentences(comparison)), ""]
     if len(comparison.pairs) > 1:
         lines += [*_table(["pair", "difference, points", "p", "p (Holm)"], map(_pair_cells, comparison.pairs)), ""]
-    return "\n".join([*lines, method(comparison), *notes(comparison)]) + "\n"
+    text = "\n".join([*lines, method(comparison), *notes(comparison)]) + "\n"
+    return re.sub(r"<(?=[a-zA-Z/!?])", "&lt;", text)  # Markdown takes HTML, and a run may be called like a tag
 
 
 def group_table(comparison: Comparison) -> pd.DataFrame:
@@ -134,7 +136,7 @@ def write_comparison(comparison: Comparison, folder: Path) -> None:
     """Writes `comparison.csv`, `comparison_pairs.csv` and `comparison.md`, each whole or not at all."""
     for name, table in (("comparison", group_table(comparison)), ("comparison_pairs", pair_table(comparison))):
         with replacing(folder / f"{name}.csv") as file:
-            table.to_csv(file, index=False, lineterminator="\n", encoding="utf-8")
+            table.map(as_cell).to_csv(file, index=False, lineterminator="\n", encoding="utf-8")
     write_text(folder / "comparison.md", markdown(comparison))
 
 

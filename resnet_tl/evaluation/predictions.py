@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from resnet_tl.errors import UserError
-from resnet_tl.files import replacing
+from resnet_tl.files import as_cell, from_cell, replacing
 
 TEXT_COLUMNS = ("id", "path", "label", "predicted")
 _PREFIX = "prob_"
@@ -56,8 +56,9 @@ def probabilities(table: pd.DataFrame) -> np.ndarray:
 
 def write_predictions(table: pd.DataFrame, path: str | Path) -> None:
     """Writes the table as CSV, whole or not at all; each float as the shortest text that reads back the same."""
+    cells = table.assign(**{name: table[name].map(as_cell) for name in TEXT_COLUMNS})
     with replacing(path) as temporary:
-        table.to_csv(temporary, index=False, na_rep="nan", lineterminator="\n", encoding="utf-8")
+        cells.to_csv(temporary, index=False, na_rep="nan", lineterminator="\n", encoding="utf-8")
 
 
 def read_predictions(path: str | Path) -> pd.DataFrame:
@@ -73,7 +74,7 @@ def read_predictions(path: str | Path) -> pd.DataFrame:
                 f"its columns must be {', '.join(TEXT_COLUMNS)} and {_PREFIX}<class> for two or more classes, "
                 f"but are {', '.join(header.columns[:8])}"
             )
-        return pd.read_csv(
+        table = pd.read_csv(
             path,
             dtype=dict.fromkeys(TEXT_COLUMNS, str) | dict.fromkeys(numbers, float),
             na_values=dict.fromkeys(numbers, "nan"),  # and in no other column: a class may well be called "NA"
@@ -81,5 +82,6 @@ def read_predictions(path: str | Path) -> pd.DataFrame:
             float_precision="round_trip",
             encoding="utf-8",
         )
-    except ValueError as error:  # pandas' parser errors and bytes that are no UTF-8 are among them
+    except (ValueError, OverflowError) as error:  # pandas' parser errors and bytes that are no UTF-8 are among them
         raise UserError(f"{path}: this is not a prediction table ({error}).") from error
+    return table.assign(**{name: table[name].map(from_cell) for name in TEXT_COLUMNS})

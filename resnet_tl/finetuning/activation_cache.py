@@ -151,7 +151,7 @@ def find_or_compute(
         folder = cache.find("activations", key)
         try:
             return _mapped(folder, rows, mode="c") if folder else None
-        except (OSError, ValueError):  # another run has just removed it
+        except (OSError, ValueError, RuntimeError):  # just removed by another run, or damaged
             return None
 
     told: list[Any] = []

@@ -98,6 +98,23 @@ class Schedule:
         return tuple(name for name in stage_names if name not in always_frozen)
 
 
+@dataclass(frozen=True)
+class FrozenProof:
+    """That the frozen stages were the same at the end of a phase as at its start.
+
+    Args:
+        phase: its number, from 0.
+        mode: what trained.
+        frozen: the names of the stages that did not.
+        sha256: of their parameters and buffers, at both ends; of nothing where all trained.
+    """
+
+    phase: int
+    mode: str
+    frozen: list[str]
+    sha256: str
+
+
 def digest(network: StagedNetwork, stages: Collection[str]) -> str:
     """SHA-256 over the parameters and buffers of some stages, BatchNorm statistics included."""
     total = hashlib.sha256()
@@ -109,11 +126,11 @@ def digest(network: StagedNetwork, stages: Collection[str]) -> str:
 
 
 def check_frozen(network: StagedNetwork, before: str) -> None:
-    """Raises RuntimeError when the frozen stages have another digest than `before`."""
+    """Raises UserError when the frozen stages have another digest than `before`."""
     if digest(network, network.frozen) != before:
-        raise RuntimeError(
-            f"The frozen stages ({', '.join(sorted(network.frozen))}) changed during a phase: something, such as a "
-            "callback, trained them or put their BatchNorm into training mode. This run cannot be trusted."
+        raise UserError(
+            f"The frozen stages ({', '.join(sorted(network.frozen))}) changed during a phase, so that this run cannot be "
+            "trusted: something, such as a callback, trained them or put their BatchNorm into training mode; leave it out."
         )
 
 

@@ -19,7 +19,7 @@ from resnet_tl.data.loader import ImageLoader, ImageSamples, evaluation_batches
 from resnet_tl.data.threads import usable_cores
 from resnet_tl.errors import UserError
 from resnet_tl.evaluation.predictions import prediction_table
-from resnet_tl.networks.frozen import FrozenStages, compute_type
+from resnet_tl.networks.frozen import FrozenStages, compute_type, head_logits
 
 log = logging.getLogger(__name__)
 
@@ -94,7 +94,7 @@ class Predictor:
         """Images (N, C, H, W) uint8, cropped to the network's size, to logits (N, classes) float32."""
         features = self.stages(self.bundle.preprocessing.normalise(images.to(self.device)))
         assert isinstance(features, torch.Tensor)
-        return self.head(features.float())
+        return head_logits(self.head, features)
 
 
 def _device(name: str | None) -> torch.device:

@@ -12,6 +12,7 @@ from resnet_tl.data.index import UNLABELLED, ImageIndex
 from resnet_tl.data.layouts import read_images
 from resnet_tl.errors import UserError, nearest
 from resnet_tl.evaluation.metrics import compute_metrics
+from resnet_tl.files import from_cell
 from resnet_tl.inference.predictor import Predictor
 from resnet_tl.run import Run
 
@@ -43,14 +44,23 @@ def score(path: str | Path, split: str, root: str | Path | None = None) -> tuple
 
 def _own_images(run: Run) -> ImageIndex:
     """The index as the run wrote it: nothing is guessed again."""
-    facts = run.data_facts
-    if not Path(facts["root"]).exists():
-        raise UserError(f"{facts['root']} does not exist, where the images of {run.path} were; name them with --root.")
-    classes = tuple(facts["classes"])
-    table = pd.read_csv(run.path / "data" / "index.csv", dtype=str, keep_default_na=False, index_col="row")
-    numbers = {name: number for number, name in enumerate(classes)} | {"": UNLABELLED}
-    table = table.reset_index(drop=True).assign(label=[numbers[label] for label in table["label"]])
-    return ImageIndex(Path(facts["root"]), table, classes, facts["layout"])
+    file = run.path / "data" / "index.csv"
+    try:
+        facts = run.data_facts
+        root, classes = Path(facts["root"]), tuple(facts["classes"])
+        table = (
+            pd.read_csv(file, dtype=str, keep_default_na=False, index_col="row").reset_index(drop=True).map(from_cell)
+        )
+        numbers = {name: number for number, name in enumerate(classes)} | {"": UNLABELLED}
+        table = table.assign(label=[numbers[label] for label in table["label"]])
+        index = ImageIndex(root, table, classes, facts["layout"])
+    except (ValueError, KeyError, TypeError, OSError) as error:
+        raise UserError(
+            f"{file} or the facts.json beside it is damaged ({error}); name the images with --root."
+        ) from error
+    if not root.exists():
+        raise UserError(f"{root} does not exist, where the images of {run.path} were; name them with --root.")
+    return index
 
 
 def _in_order_of(classes: tuple[str, ...], index: ImageIndex) -> ImageIndex:

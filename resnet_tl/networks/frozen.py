@@ -6,12 +6,15 @@ import copy
 from typing import TypeAlias
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from resnet_tl.networks.stages import StagedNetwork
 
 Activation: TypeAlias = Tensor | tuple[Tensor, ...]
+WHOLE_ROWS = 16
+"""Matrix products of fewer rows, or of a number that this does not divide, may round otherwise in float32."""
 
 
 def compute_type(precision: str, device_type: str) -> torch.dtype:
@@ -26,9 +29,8 @@ class FrozenStages:
 
     BatchNorm in eval mode is a multiplication and an addition for each channel: folded into the convolution in front
     of it, it costs nothing. Convolutions and linear layers are kept in the type that they compute in, so that nothing
-    is cast anew in each call. The results are those of the stages in eval mode up to rounding. On a CPU those of a
-    ResNet do not depend on which images share a batch; in float32, those of some networks with other convolutions
-    (EfficientNet, MobileNet, DenseNet) do, in the seventh digit.
+    is cast anew in each call. The results are those of the stages in eval mode up to rounding. On a CPU they do not
+    depend on which or how many images share a batch, to the bit, nor on the number of threads.
 
     Args:
         network: gives the stages; it is not changed, and later changes of it do not reach the copy.
@@ -61,6 +63,8 @@ class FrozenStages:
             for module in part.modules():
                 if isinstance(module, nn.Conv2d | nn.Linear):
                     module.to(dtype=dtype)
+                if self.device.type == "cpu":
+                    _make_same_in_any_batch(module)
             part.to(memory_format=torch.channels_last)
         self.modules = list(parts.values())
 
@@ -78,6 +82,27 @@ class FrozenStages:
         # A tensor that was made in inference mode can take no part in a backward pass; a copy of it can.
         copies = tuple(part[: 1 if is_alone else None].clone() for part in ((y,) if isinstance(y, Tensor) else y))
         return copies[0] if isinstance(y, Tensor) else copies
+
+
+def head_logits(head: nn.Module, features: Tensor) -> Tensor:
+    """Logits (N, classes) float32 of a head in eval mode: the same for an image whoever its neighbours are."""
+    with torch.inference_mode(), torch.autocast(features.device.type, enabled=False):
+        return head(_padded(features.float()))[: len(features)].clone()
+
+
+def _make_same_in_any_batch(module: nn.Module) -> None:
+    """Keeps torch from choosing, by the number of images, among kernels that add up in another order."""
+    if isinstance(module, nn.Linear):
+        linear = module.forward
+        module.forward = lambda x: linear(_padded(x.flatten(0, -2)))[: x[..., 0].numel()].unflatten(0, x.shape[:-1])  # type: ignore[method-assign]
+    elif isinstance(module, nn.Conv2d) and module.kernel_size == (1, 1) and torch.backends.mkldnn.is_available():
+        # A single weight has no gaps to widen, but on one thread torch takes another kernel for fewer than 16 images
+        # unless the convolution is strided or dilated.
+        module.dilation = (2, 2)
+
+
+def _padded(rows: Tensor) -> Tensor:
+    return F.pad(rows, (0, 0, 0, -len(rows) % WHOLE_ROWS))
 
 
 def _fold(convolution: nn.Module, norm: nn.Module) -> None:

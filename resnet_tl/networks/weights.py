@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from resnet_tl.errors import UserError, nearest
+from resnet_tl.errors import UserError, nearest, printable
 from resnet_tl.networks import IMAGENET_RESNETS, network_names
 from resnet_tl.networks.body import create_body
 from resnet_tl.networks.catalog import find_own
@@ -21,6 +21,7 @@ from resnet_tl.networks.stages import StagedNetwork
 
 BUILT_IN = Path(__file__).parent / "pretrained"
 SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
+MAX_SIDE = 10_000
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
@@ -80,11 +81,12 @@ def load_weights(
         return _origin("none", "", known, network.in_chans)
     found = _find(network, weights, known)
     tensors, metadata = _read(found.path)
+    facts = {**found.facts, **_facts_in(metadata, found.source)}
     keeps_head = classes is not None and tuple(classes) == found.classes
     _fill(network, tensors, found, keeps_head)
     with found.path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return _origin(found.source, digest, {**found.facts, **_facts_in(metadata)}, network.in_chans)
+    return _origin(found.source, digest, facts, network.in_chans)
 
 
 def _find(network: StagedNetwork, weights: str, known: Mapping[str, Any]) -> _Found:
@@ -152,8 +154,8 @@ def _in_bundle(name: str, path: Path, weights: str) -> _Found:
     from resnet_tl.bundle import Bundle
 
     bundle = Bundle.open(path)
-    if bundle.network["name"] != name:
-        raise UserError(f"{weights} holds weights of '{bundle.network['name']}', but model.network is '{name}'.")
+    if (own := bundle.network.get("name")) != name:
+        raise UserError(f"{weights} holds weights of '{own}', but model.network is '{name}'.")
     if not bundle.weights_file.is_file():
         raise UserError(f"{weights} has no weights.safetensors.")
     seen = bundle.preprocessing
@@ -244,8 +246,15 @@ def _fill(network: StagedNetwork, tensors: dict[str, Tensor], found: _Found, kee
     missing = [key for key in expected if key not in body and not key.endswith("num_batches_tracked")]
     unexpected = [key for key in body if key not in expected]
     misshaped = [key for key in body if key in expected and body[key].shape != expected[key]]
-    if wrong := missing + unexpected + misshaped:
-        kinds = {"missing": missing, "unexpected": unexpected, "of another shape": misshaped}
+    counters = ("num_batches_tracked",)  # `model.half()` and other programs make them numbers of any kind
+    mistyped = [key for key in body if key in expected and not _is_of_type(body[key], own[key], key.endswith(counters))]
+    if wrong := missing + unexpected + misshaped + mistyped:
+        kinds = {
+            "missing": missing,
+            "unexpected": unexpected,
+            "of another shape": misshaped,
+            "of another type": mistyped,
+        }
         counts = ", ".join(f"{len(keys)} {kind}" for kind, keys in kinds.items() if keys)
         guess = _looks_like(body, network.in_chans)
         raise UserError(
@@ -256,7 +265,19 @@ def _fill(network: StagedNetwork, tensors: dict[str, Tensor], found: _Found, kee
         )
     if keeps_head and own_head == {key: tensor.shape for key, tensor in head.items()}:
         body |= head
+    if odd := [key for key, tensor in body.items() if not tensor.float().isfinite().all()]:
+        raise UserError(
+            f"The weights {found.source} hold values that are not finite numbers ({', '.join(odd[:3])}); "
+            "they come from a training that went wrong: use others."
+        )
     network.body.load_state_dict(body, strict=False)
+
+
+def _is_of_type(tensor: Tensor, own: Tensor, any_kind: bool) -> bool:
+    """Whether it holds plain numbers of the same kind, of whatever precision: not sparse, quantised or complex ones."""
+    if tensor.layout != torch.strided or tensor.device.type != "cpu" or tensor.is_quantized or tensor.is_complex():
+        return False
+    return any_kind or tensor.is_floating_point() == own.is_floating_point()
 
 
 def _adapt_first_convolution(network: StagedNetwork, body: dict[str, Tensor]) -> None:
@@ -266,8 +287,12 @@ def _adapt_first_convolution(network: StagedNetwork, body: dict[str, Tensor]) ->
     """
     for path, module in network.body.named_modules():
         weight = body.get(key := f"{path}.weight")
-        takes_images = isinstance(module, nn.Conv2d) and module.in_channels == network.in_chans != 3
-        if takes_images and weight is not None and weight.ndim == 4 and weight.shape[1] == 3:
+        if not isinstance(module, nn.Conv2d) or not module.in_channels == network.in_chans != 3:
+            continue
+        filters, _, *window = module.weight.shape
+        if weight is None or weight.shape != (filters, 3, *window):
+            continue
+        if _is_of_type(weight, module.weight, any_kind=False):
             from timm.models import adapt_input_conv
 
             body[key] = adapt_input_conv(network.in_chans, weight.float())
@@ -289,17 +314,33 @@ def _looks_like(tensors: Mapping[str, Tensor], in_chans: int) -> str:
     return ""
 
 
-def _facts_in(metadata: Mapping[str, str]) -> dict[str, Any]:
+def _facts_in(metadata: Mapping[str, str], source: str) -> dict[str, Any]:
     """The metadata of a safetensors file, whose values are all strings, in timm's words."""
-    facts: dict[str, Any] = {key: json.loads(metadata[key]) for key in ("mean", "std") if key in metadata}
-    if "image_size" in metadata:
-        facts["input_size"] = (int(metadata["image_size"]),)
-    if "crop_ratio" in metadata:
-        facts["crop_pct"] = float(metadata["crop_ratio"])
-    if "interpolation" in metadata:
-        facts["interpolation"] = metadata["interpolation"]
+    facts: dict[str, Any] = {}
+    try:
+        for key in ("mean", "std"):
+            if key in metadata:
+                facts[key] = [float(value) for value in json.loads(metadata[key])]
+        if "image_size" in metadata:
+            facts["input_size"] = (int(metadata["image_size"]),)
+        if "crop_ratio" in metadata:
+            facts["crop_pct"] = float(metadata["crop_ratio"])
+        if "interpolation" in metadata:
+            facts["interpolation"] = metadata["interpolation"]
+        # Like a file that was written by hand, they may say anything; what no network sees is refused here.
+        sides, shares = facts.get("input_size", (224,)), [facts.get("crop_pct", 1.0), *facts.get("std", ())]
+        if not all(abs(value) <= 1e6 for value in facts.get("mean", ())):
+            raise ValueError("a mean is no number")
+        if not 1 <= sides[0] <= MAX_SIDE or not all(0 < share <= 1e6 for share in shares) or shares[0] > 1:
+            raise ValueError("a size or share is out of range")
+        if facts.get("interpolation", "bilinear") not in ("bilinear", "bicubic"):
+            raise ValueError(f"the interpolation is {facts['interpolation']!a}")
+    except (ValueError, TypeError, RecursionError, OverflowError) as error:
+        raise UserError(
+            f"{source} has metadata that make no sense ({error}); save its tensors without them."
+        ) from error
     if licence := metadata.get("licence", metadata.get("license")):
-        facts["license"] = licence
+        facts["license"] = printable(licence)
     return facts
 
 

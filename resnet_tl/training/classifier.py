@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections.abc import Sequence
@@ -31,18 +32,21 @@ from resnet_tl.finetuning.activation_cache import ActivationCacheMode, Activatio
 from resnet_tl.finetuning.convex_head import lbfgs, penalty_at, ridge
 from resnet_tl.finetuning.defaults import defaults_for
 from resnet_tl.finetuning.loss import classification_loss
-from resnet_tl.finetuning.modes import Mode, Phase, Schedule, check_frozen, digest
+from resnet_tl.finetuning.modes import FrozenProof, Mode, Phase, Schedule, check_frozen, digest
 from resnet_tl.networks import create_network
 from resnet_tl.networks.cost import StageCost, stage_costs
-from resnet_tl.networks.frozen import FrozenStages, compute_type
+from resnet_tl.networks.frozen import FrozenStages, compute_type, head_logits
 from resnet_tl.networks.stages import StagedNetwork
 from resnet_tl.networks.weights import WeightsOrigin, load_weights
 from resnet_tl.timing import measure
 from resnet_tl.training.choices import choose_backbone_lr_factor, choose_network, choose_preprocessing
 from resnet_tl.training.frozen_prefix import FrozenPrefix
 from resnet_tl.training.optimization import make_optimizer, make_scheduler, make_warmup_cosine
+from resnet_tl.training.position import Position
 from resnet_tl.training.row_logits import RowLogits
 from resnet_tl.training.settings import HeadSolver, check_length, check_settings, check_with_data
+
+log = logging.getLogger(__name__)
 
 
 class ImageClassifier(L.LightningModule):
@@ -129,6 +133,10 @@ class ImageClassifier(L.LightningModule):
         self.phase: int | None = None
         self.prefix: FrozenPrefix | None = None  # the frozen stages; plain attributes, so that no checkpoint holds them
         self._suffix: FrozenStages | None = None  # the stages behind it as they are evaluated
+        self.proofs: list[FrozenProof] = []  # of each phase so far
+        self.stands_at: Position | None = None  # what a checkpoint that is being saved is to say; set by ResumePoints
+        self.resumes_at: Position | None = None  # until the epoch begins in which a checkpoint was saved
+        self._resumed: dict[str, Any] = {}  # what the checkpoint says of that epoch
         self._frozen_digest = ""
         self._frozen_when_wrapped: frozenset[str] = frozenset()
         self._feature_variance: Tensor | None = None  # for the penalty of a head that is solved
@@ -234,9 +242,11 @@ class ImageClassifier(L.LightningModule):
         """Begins anew, also when this model was loaded or fitted before; DDP has just wrapped it."""
         assert self.network is not None
         data = self._data
-        check_with_data(self.hparams, data, self.trainer)
         self.phase, self.prefix, self._frozen_digest, self._planned_for = None, None, "", None
         self._frozen_when_wrapped = self.network.frozen
+        if not self.trainer.ckpt_path:  # what was loaded before is not what this fit begins with
+            self.resumes_at, self._resumed, self.proofs = None, {}, []
+        self._check_contents()
         data.activations = self._activations
         if self.hparams["class_weights"] == "balanced":
             index = data.index
@@ -253,23 +263,38 @@ class ImageClassifier(L.LightningModule):
         assert self.network is not None
         phase = self.schedule.phase_at(self.current_epoch)
         if phase != self.phase:
-            self._prove_frozen()
+            self.prove_frozen()
             self.phase = phase
         self.network.freeze(self._frozen_at(self.current_epoch))
         if self.network.frozen != self._frozen_when_wrapped:
             self._wrap_again()
         if not self._frozen_digest:  # after wrapping, which gives every rank the buffers of rank 0
-            self._frozen_digest = digest(self.network, self.network.frozen)
+            self._frozen_digest = self._resumed.get("frozen_digest") or digest(self.network, self.network.frozen)
+            if self._resumed.get("frozen_digest"):
+                check_frozen(self.network, self._frozen_digest)
             self._make_prefix(self._frozen_digest)
         self._totals = torch.zeros(3, dtype=torch.float64 if self.device.type != "mps" else None, device=self.device)
         self.metrics.pop("val", None)  # an epoch without validation has no numbers, not those of another one
+        if self.resumes_at:
+            self._go_on_at(self.resumes_at)
+
+    def _go_on_at(self, position: Position) -> None:
+        """The rest of an epoch of which a part was done before the checkpoint."""
+        assert self._totals is not None
+        position.begin(self.trainer)
+        log.info(f"Going on in epoch {position.epoch + 1} after {position.batch} of its batches")
+        if position.batch:
+            self._totals += self._totals.new_tensor(self._resumed["totals"][self.global_rank])
+        if position.batch == self.trainer.num_training_batches:
+            self._log_means()
+        self.resumes_at, self._resumed = None, {}
 
     def on_train_epoch_end(self) -> None:
         if self.current_epoch + 1 in self.schedule.starts():
-            self._prove_frozen()
+            self.prove_frozen()
 
     def on_train_end(self) -> None:
-        self._prove_frozen()
+        self.prove_frozen()
 
     def _make_prefix(self, frozen_digest: str) -> None:
         """What is frozen now, as it computes; none where all trains."""
@@ -311,10 +336,17 @@ class ImageClassifier(L.LightningModule):
         self._data.activations, self._data.whole_batches = None, False
         self.prefix = self._suffix = None
 
-    def _prove_frozen(self) -> None:
+    def prove_frozen(self) -> None:
+        """Ends a phase with the proof that its frozen stages are those that it began with."""
         if self._frozen_digest:
             assert self.network is not None
+            assert self.phase is not None
             check_frozen(self.network, self._frozen_digest)
+            self.proofs.append(
+                FrozenProof(
+                    self.phase, str(self.schedule.phases[self.phase]), sorted(self.network.frozen), self._frozen_digest
+                )
+            )
         self._frozen_digest = ""
 
     def _wrap_again(self) -> None:
@@ -332,6 +364,7 @@ class ImageClassifier(L.LightningModule):
         assert self.origin is not None
         if not getattr(self.trainer, "fast_dev_run", False):
             check_length(self.schedule, self.trainer.max_epochs)
+        check_with_data(self.hparams, self.schedule, self._data, self.trainer)
         if self._solves_head:
             assert isinstance(self.network.head, nn.Linear)
             return lbfgs(self.network.head)
@@ -396,13 +429,15 @@ class ImageClassifier(L.LightningModule):
         return loss
 
     def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
+        if self.trainer.is_last_batch or self.trainer.fit_loop.epoch_loop.done:
+            self._log_means()
+
+    def _log_means(self) -> None:
         """The epoch's means; what is logged in each step would cost as much as a step of a small head."""
-        trainer = self.trainer
-        if trainer.is_last_batch or trainer.fit_loop.epoch_loop.done:
-            assert self._totals is not None
-            totals = trainer.strategy.reduce(self._totals, reduce_op="sum")
-            loss, right = (totals[:2] / totals[2]).float()
-            self.log_dict({"train_loss": loss, "train_accuracy": right}, on_step=False, on_epoch=True, batch_size=1)
+        assert self._totals is not None
+        totals = self.trainer.strategy.reduce(self._totals.clone(), reduce_op="sum")
+        loss, right = (totals[:2] / totals[2]).float()
+        self.log_dict({"train_loss": loss, "train_accuracy": right}, on_step=False, on_epoch=True, batch_size=1)
 
     def _head(self, features: Tensor) -> Tensor:
         """Logits (N, classes) in float32, whatever type the stages compute in."""
@@ -439,7 +474,8 @@ class ImageClassifier(L.LightningModule):
             assert self._suffix is not None
             features = self._suffix(self._images(batch) if self.prefix is None else self.prefix(batch))
             assert isinstance(features, Tensor)
-            self._outputs.add(batch["row"], self._head(features))
+            assert self.network is not None
+            self._outputs.add(batch["row"], head_logits(self.network.head, features))
 
     def on_validation_epoch_end(self) -> None:
         self._finish_evaluation("val")
@@ -476,10 +512,54 @@ class ImageClassifier(L.LightningModule):
             "preprocessing": self.preprocessing.to_dict(),
             "weights": asdict(self.origin) if self.origin else None,
         }
+        if self.stands_at:
+            self.stands_at.write(checkpoint["loops"]["fit_loop"])
+            checkpoint["resnet_tl"] |= {
+                "position": asdict(self.stands_at),
+                "batches": self.trainer.num_training_batches,
+                "processes": self.trainer.world_size,
+                "contents": self._contents_digest,
+                "totals": self._totals_of_ranks(),
+                "frozen_digest": self._frozen_digest,
+                "proofs": [asdict(proof) for proof in self.proofs],
+            }
+
+    def _totals_of_ranks(self) -> list[list[float]]:
+        assert self._totals is not None
+        totals: list[Any] = [self._totals.tolist()]
+        if self.trainer.world_size > 1:
+            totals = [None] * self.trainer.world_size
+            torch.distributed.all_gather_object(totals, self._totals.tolist())
+        return totals
+
+    @property
+    def _contents_digest(self) -> str:
+        """Of the images that are learned from."""
+        assert self._data.index is not None
+        return self._data.contents_digest(self._data.index.rows("train"))
+
+    def _check_contents(self) -> None:
+        """Raises UserError when a fit is resumed with other images, or in the middle of an epoch of other batches."""
+        position, saved = self.resumes_at, self._resumed
+        if position is None:
+            return
+        if saved["contents"] != self._contents_digest:
+            raise UserError(
+                f"The training images in {self._data.index.root} are not those that the run began with, so that it "  # type: ignore[union-attr]
+                "cannot go on; put them back, or start a new run from its weights with --model.weights RUN."
+            )
+        if position.batch and saved["processes"] != self.trainer.world_size:
+            raise UserError(
+                f"The run was stopped in the middle of an epoch of {saved['processes']} processes, and "
+                f"{self.trainer.world_size} cannot share the rest of it; go on with as many."
+            )
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """A checkpoint describes its network: neither the data nor a weights file are needed."""
         saved = checkpoint["resnet_tl"]
+        if "position" in saved:
+            self.resumes_at, self._resumed = Position(**saved["position"]), saved
+            self.proofs = [FrozenProof(**proof) for proof in saved["proofs"]]
         if self.network is not None:
             self._check_classes(saved["classes"], "the checkpoint")
             return

@@ -1,15 +1,19 @@
-"""Writes checkpoints at most every few seconds, so that epochs shorter than a write are not slowed down by it."""
+"""Writes checkpoints whole or not at all, and at most every few seconds, lest short epochs wait for the disk."""
 
 from __future__ import annotations
 
 import time
 from copy import deepcopy
+from pathlib import Path
 from typing import Any
 
+import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning_utilities.core.apply_func import apply_to_collection
 from torch import Tensor
 
+from resnet_tl.errors import UserError
+from resnet_tl.files import replacing
 from resnet_tl.timing import measure
 
 SECONDS = 10.0  # between two writes; a process that is killed loses no more than that and the epoch that it was in
@@ -28,19 +32,19 @@ class DeferredCheckpointIO(TorchCheckpointIO):
         super().__init__()
         self.seconds = seconds
         self._written: dict[str, float] = {}  # path -> when
-        self._waiting: dict[str, tuple[dict[str, Any], Any]] = {}  # path -> checkpoint, storage options
+        self._waiting: dict[str, dict[str, Any]] = {}  # path -> checkpoint
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
         with measure("files"):
             name = str(path)
             self._waiting.pop(name, None)  # to the end of the line
             if time.monotonic() - self._written.get(name, float("-inf")) >= self.seconds:
-                self._waiting[name] = checkpoint, storage_options
+                self._waiting[name] = checkpoint
                 self._write()
             else:
                 # Training goes on in the tensors that a checkpoint refers to; a GPU has no memory for copies.
                 on_cpu = apply_to_collection(checkpoint, Tensor, lambda tensor: tensor.detach().cpu())
-                self._waiting[name] = deepcopy(on_cpu), storage_options
+                self._waiting[name] = deepcopy(on_cpu)
 
     def load_checkpoint(self, path: Any, *arguments: Any, **options: Any) -> dict[str, Any]:
         self._write()
@@ -57,7 +61,20 @@ class DeferredCheckpointIO(TorchCheckpointIO):
     def _write(self) -> None:
         while self._waiting:
             name = next(iter(self._waiting))
-            checkpoint, storage_options = self._waiting[name]
-            super().save_checkpoint(checkpoint, name, storage_options)
+            _write(self._waiting.pop(name), name)
             self._written[name] = time.monotonic()
-            del self._waiting[name]
+
+
+def _write(checkpoint: dict[str, Any], path: str) -> None:
+    try:
+        with replacing(path) as temporary:
+            torch.save(checkpoint, temporary)
+    except (UserError, OSError, RuntimeError) as caught:  # torch reports a full disk as the last of them
+        error = caught.__cause__ if isinstance(caught, UserError) else caught
+        if isinstance(error, RuntimeError) and "inline_container" not in str(error):
+            raise
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else "is the disk full?"
+        raise UserError(
+            f"The checkpoint {path} cannot be written ({reason}); the one before is as it was: mend that, and go on "
+            f"with resnet-tl fit --resume {Path(path).parent.parent}."
+        ) from error

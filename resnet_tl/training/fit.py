@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from pathlib import Path
 from typing import Any
 
 import lightning as L
@@ -20,6 +21,7 @@ from resnet_tl.run import Run
 from resnet_tl.training.classifier import ImageClassifier
 from resnet_tl.training.monitor import monitor_mode
 from resnet_tl.training.recorder import RunRecorder, best_epoch, data_facts
+from resnet_tl.training.resume_points import read_checkpoint
 from resnet_tl.training.time_spent import advice
 
 
@@ -30,21 +32,37 @@ def best_checkpoint(monitor: str) -> ModelCheckpoint:
     )
 
 
-def last_checkpoint() -> ModelCheckpoint:
-    """Keeps `last.ckpt`; the `save_last` of the best one would keep it only where the metric got better."""
-    return ModelCheckpoint(filename="last", save_top_k=1, enable_version_counter=False)
-
-
 def fit(
-    model: ImageClassifier, data: ImageDataModule, trainer: L.Trainer, recorder: RunRecorder, best: ModelCheckpoint
+    model: ImageClassifier,
+    data: ImageDataModule,
+    trainer: L.Trainer,
+    recorder: RunRecorder,
+    resume: Path | None = None,
 ) -> Run:
     """Trains, then evaluates the best checkpoint on every labelled split and writes bundle, tables and summary.
+
+    Args:
+        model: what trains.
+        data: on which images.
+        trainer: how.
+        recorder: makes or opens the run directory; one of the trainer's callbacks.
+        resume: the checkpoint at which an interrupted fit goes on.
 
     Raises:
         UserError: what the user gave does not work, or the memory is too small for the batch.
     """
-    train(model, data, trainer)
-    checkpoint = best.best_model_path or None  # none after fast_dev_run
+    ended = False
+    if resume:
+        saved = read_checkpoint(resume)
+        model.on_load_checkpoint(saved)  # which describes the network: a weights file is not needed any more
+        ended = saved["resnet_tl"]["position"]["ends"]
+    if ended:
+        data.prepare_data()
+        data.setup()
+    else:
+        train(model, data, trainer, resume)
+    folder = resume.parent if resume else recorder.run.checkpoints  # type: ignore[union-attr]
+    checkpoint = folder / "best.ckpt" if (folder / "best.ckpt").is_file() else None  # none after fast_dev_run
     metrics: dict[str, dict[str, float]] = {}
     for split, evaluate in (("val", trainer.validate), ("test", trainer.test)):
         if len(data.index.rows(split)):  # type: ignore[union-attr]
@@ -60,14 +78,14 @@ def fit(
     return recorder.run
 
 
-def train(model: ImageClassifier, data: ImageDataModule, trainer: L.Trainer) -> None:
+def train(model: ImageClassifier, data: ImageDataModule, trainer: L.Trainer, resume: Path | None = None) -> None:
     """`trainer.fit`, but a memory that is too small is the user's to mend.
 
     Raises:
         UserError: what the user gave does not work, or the memory is too small for the batch.
     """
     try:
-        trainer.fit(model, datamodule=data)
+        trainer.fit(model, datamodule=data, ckpt_path=resume, weights_only=True if resume else None)
     except (RuntimeError, MemoryError) as error:
         if _is_out_of_memory(error):
             smaller = max(1, data.batch_size // 2)

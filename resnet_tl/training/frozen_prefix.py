@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from resnet_tl import __version__, cache
+from resnet_tl import __version__, cache, stopping
 from resnet_tl.data.datamodule import ImageDataModule
 from resnet_tl.data.decode import DECODER
 from resnet_tl.data.index import ImageIndex
@@ -219,6 +219,7 @@ class FrozenPrefix:
                 return
             batches = np.array_split(rows, -(-len(rows) // FILLED_AT_ONCE))
             for batch in loader.over(batches, view or 0):
+                stopping.check()
                 moved = self.data.transfer_batch_to_device(batch, self.stages.device, 0)
                 yield batch["row"].numpy(), self.stages(self.images(moved))
 

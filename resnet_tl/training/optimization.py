@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import logging
 import math
+import warnings
 from typing import Any
 
 import lightning as L
+import torch
 from torch.optim import Optimizer
 
 from resnet_tl.errors import UserError
@@ -17,6 +20,8 @@ from resnet_tl.finetuning.modes import Schedule
 from resnet_tl.finetuning.parameter_groups import parameter_groups
 from resnet_tl.networks.stages import StagedNetwork
 from resnet_tl.training.monitor import monitor_mode
+
+log = logging.getLogger(__name__)
 
 STEPPED_EVERY_BATCH = ("OneCycleLR", "CyclicLR")
 
@@ -53,6 +58,11 @@ def make_optimizer(
     trained = schedule.ever_trained(network.stage_names)
     groups = parameter_groups(network, trained, lr, backbone_lr_factor, layer_decay)
     optimizer_class = _class_at(init["class_path"])
+    if clips and arguments.get("fused"):
+        raise UserError(
+            "optimizer.fused is true, but a fused optimizer cannot clip gradients: "
+            "leave out optimizer.fused or trainer.gradient_clip_val."
+        )
     can_fuse = "fused" in inspect.signature(optimizer_class).parameters and not clips
     if can_fuse and not any(arguments.get(name) for name in ("foreach", "differentiable")):
         # One pass over the weights instead of one for each term of the formula.
@@ -60,7 +70,7 @@ def make_optimizer(
     try:
         return optimizer_class(groups, **arguments), lr
     except (ValueError, TypeError, RuntimeError) as error:
-        raise UserError(f"The optimizer cannot be made: {error}.") from error
+        raise UserError(f"The optimizer cannot be made: {_sentence(error)}") from error
 
 
 def make_scheduler(
@@ -78,14 +88,19 @@ def make_scheduler(
         if isinstance(arguments.get(rate), float | int):
             # One number would undo the groups' own rates.
             arguments[rate] = [arguments[rate] * group["lr"] / lr for group in optimizer.param_groups]
-    if name == "OneCycleLR" and arguments.get("total_steps") is None and arguments.get("epochs") is None:
-        arguments["total_steps"] = int(trainer.estimated_stepping_batches)
+    if name == "OneCycleLR":
+        _fill_cycle(arguments, trainer)
+    if name == "CosineAnnealingLR" and arguments["T_max"] != trainer.max_epochs:
+        log.info(
+            f"CosineAnnealingLR falls for {arguments['T_max']} epochs (T_max), and the fit has {trainer.max_epochs}: "
+            "the rate does not end at its lowest."
+        )
     if name == "ReduceLROnPlateau":
         arguments.setdefault("mode", monitor_mode(arguments.get("monitor", monitor)))
     try:
         scheduler = scheduler_class(optimizer, **arguments)
     except (ValueError, TypeError) as error:
-        raise UserError(f"The learning-rate scheduler cannot be made: {error}.") from error
+        raise UserError(f"The learning-rate scheduler cannot be made: {_sentence(error)}") from error
     return {
         "scheduler": scheduler,
         "interval": scheduler.interval
@@ -116,6 +131,87 @@ def make_warmup_cosine(
     scales = [1.0 if phase.lr is None else phase.lr / lr for phase in schedule.phases]
     factor = WarmupCosine(starts, int(total), scales, warmup)
     return {"scheduler": warmup_cosine(optimizer, factor), "interval": "step"}
+
+
+def rehearse(optimizer: dict[str, Any] | None, lr_scheduler: dict[str, Any] | None) -> None:
+    """Takes a few steps on weights of the shapes that networks have, so that what cannot train is known at once.
+
+    Raises:
+        UserError: the optimizer or the scheduler refuses its arguments, gradients like ours, or a step.
+    """
+    if optimizer is None:
+        return
+    weights = [torch.nn.Parameter(torch.ones(shape)) for shape in ((2, 1, 3, 3), (2, 2), (2,))]
+    arguments = dict(optimizer.get("init_args") or {})
+    name = class_name(optimizer)
+    try:
+        made = _class_at(optimizer["class_path"])([{"params": weights[:1]}, {"params": weights[1:]}], **arguments)
+        _take_steps(made, weights, [])
+    except Exception as error:  # of any kind: the class may be anyone's
+        solver = "; a head is solved by L-BFGS with model.head_solver lbfgs" if name == "LBFGS" else ""
+        raise UserError(
+            f"The optimizer {name} cannot train a network with these arguments: {_sentence(error).rstrip('.')}{solver}."
+        ) from error
+    if lr_scheduler is None:
+        return
+    planned = dict(lr_scheduler.get("init_args") or {})
+    name = class_name(lr_scheduler)
+    monitor = [1.0] if "monitor" in planned else []
+    if name == "OneCycleLR" and (planned.get("total_steps") or 1) > 0:  # how many the fit has is not known yet
+        planned |= {"total_steps": 10, "epochs": None, "steps_per_epoch": None}
+    try:
+        _take_steps(made, weights, [_class_at(lr_scheduler["class_path"])(made, **planned)], *monitor)
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(
+            f"The learning-rate scheduler {name} cannot be used with these arguments: {_sentence(error)}"
+        ) from error
+
+
+def class_name(init: dict[str, Any]) -> str:
+    """`StepLR` of {class_path: torch.optim.lr_scheduler.StepLR}."""
+    return init["class_path"].rpartition(".")[2]
+
+
+def _take_steps(optimizer: Optimizer, weights: list[torch.nn.Parameter], schedulers: list[Any], *metric: float) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # they come again, and with the real thing
+        for _ in range(2):
+            for weight in weights:
+                weight.grad = torch.ones_like(weight)
+            optimizer.step()
+            for scheduler in schedulers:
+                scheduler.step(*metric)
+
+
+def _fill_cycle(arguments: dict[str, Any], trainer: L.Trainer) -> None:
+    """OneCycleLR as long as the fit, where it is not given a length of its own.
+
+    Raises:
+        UserError: the fit has no end, or goes on after that of the cycle.
+    """
+    fit = trainer.estimated_stepping_batches
+    epochs, steps = arguments.get("epochs"), arguments.get("steps_per_epoch")
+    given = arguments.get("total_steps") or (epochs * steps if epochs and steps else None)
+    if given is None and fit == float("inf"):
+        raise UserError("trainer.max_epochs must be given: OneCycleLR has one cycle for the whole fit.")
+    if given is None:
+        arguments |= {"total_steps": int(fit), "epochs": None, "steps_per_epoch": None}
+    elif given < fit:
+        raise UserError(
+            f"lr_scheduler OneCycleLR has {given} steps, but the fit has {fit}: leave out total_steps, epochs and "
+            "steps_per_epoch, and its cycle is as long as the fit."
+        )
+    elif given > fit:
+        log.info(f"OneCycleLR has {given} steps, and the fit {fit}: the cycle does not come to its end.")
+
+
+def _sentence(error: Exception) -> str:
+    """What torch says, on one line and with one full stop; its kind where it says nothing."""
+    if isinstance(error, ZeroDivisionError):
+        return "a number that it divides by is 0."
+    return " ".join(str(error).split()).rstrip(".") + "." if str(error) else f"{type(error).__name__}."
 
 
 def _class_at(path: str) -> type:

@@ -7,8 +7,10 @@ import platform
 import sys
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import lightning as L
 import numpy as np
@@ -20,8 +22,8 @@ from resnet_tl.data.colour import adjust_colour
 from resnet_tl.data.datamodule import ImageDataModule
 from resnet_tl.errors import UserError
 from resnet_tl.evaluation.figures import contact_sheet, learning_curves
-from resnet_tl.files import replacing, write_text
-from resnet_tl.run import Run, check_root
+from resnet_tl.files import as_cell, replacing, write_text
+from resnet_tl.run import Run, check_root, job
 from resnet_tl.timing import measure
 from resnet_tl.training.classifier import ImageClassifier
 from resnet_tl.training.monitor import monitor_mode
@@ -37,6 +39,7 @@ class RunRecorder(L.Callback):
         folder: the run's own folder; default: `runs/NAME-1`, or the next free number.
         recipe: gives the text of the resolved recipe when training begins.
         recipes: the files that the run was begun with; their digests are recorded.
+        resumes: the interrupted run that goes on, in place of a new one.
     """
 
     def __init__(
@@ -45,14 +48,15 @@ class RunRecorder(L.Callback):
         folder: str | None,
         recipe: Callable[[ImageClassifier], str],
         recipes: Sequence[Path] = (),
+        resumes: Run | None = None,
     ) -> None:
         self.name = name
         self.folder = folder
         self.recipe = recipe
         self.recipes = recipes
-        self.run: Run | None = None
+        self.run = Run(resumes.path.resolve()) if resumes else None
         self.history: list[dict[str, float | str]] = []
-        check_root(Path(folder).parent if folder else "runs")
+        check_root(self.run.path if self.run else Path(folder).parent if folder else "runs")
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Rank 0 chooses the folder, once the data have been read and before anything is trained."""
@@ -75,12 +79,24 @@ class RunRecorder(L.Callback):
         assert self.run is not None
         assert isinstance(pl_module, ImageClassifier)
         with measure("files"):
-            self._write_beginning(trainer, pl_module)
+            if trainer.ckpt_path:
+                self._note_resume(trainer)
+            else:
+                self._write_beginning(trainer, pl_module)
+
+    def _note_resume(self, trainer: L.Trainer) -> None:
+        assert self.run is not None
+        for file in self.run.path.rglob(".*.part*"):  # a process that is killed cannot clean up
+            file.unlink()
+        facts = self.run.environment
+        facts["resumed"] = [*facts.get("resumed", []), {**environment(trainer), "after_epochs": len(self.history)}]
+        write_text(self.run.environment_file, json.dumps(facts, indent=2) + "\n")
 
     def _write_beginning(self, trainer: L.Trainer, pl_module: ImageClassifier) -> None:
         assert self.run is not None
         data = trainer.datamodule  # type: ignore[attr-defined]
-        write_text(self.run.recipe_file, self.recipe(pl_module))
+        if not self.run.recipe_file.is_file():  # there is one where a run begins anew that had come to no checkpoint
+            write_text(self.run.recipe_file, self.recipe(pl_module))
         facts = environment(trainer) | {"recipes": {path.stem: file_digest(path) for path in self.recipes}}
         write_text(self.run.environment_file, json.dumps(facts, indent=2) + "\n")
         self._write_data_facts(data)
@@ -94,12 +110,11 @@ class RunRecorder(L.Callback):
         assert index is not None
         table = index.table.assign(label=[index.classes[label] if label >= 0 else "" for label in index.labels])
         with replacing(self.run.path / "data" / "index.csv") as file:
-            table[["path", "label", "split", "group"]].to_csv(file, index_label="row")
+            table[["path", "label", "split", "group"]].map(as_cell).to_csv(file, index_label="row")
         if data.skipped:
             with replacing(self.run.path / "data" / "skipped.csv") as file:
-                pd.DataFrame({"path": list(data.skipped), "reason": list(data.skipped.values())}).to_csv(
-                    file, index=False
-                )
+                skipped = pd.DataFrame({"path": list(data.skipped), "reason": list(data.skipped.values())})
+                skipped.map(as_cell).to_csv(file, index=False)
         write_text(
             self.run.path / "data" / "facts.json", json.dumps(data_facts(data), indent=2, ensure_ascii=False) + "\n"
         )
@@ -122,12 +137,18 @@ class RunRecorder(L.Callback):
                 "phase": str(pl_module.schedule.phases[pl_module.phase or 0]),
                 **training,
                 **validation,
-                "learning_rate": trainer.optimizers[0].param_groups[-1]["lr"],
+                "learning_rate": float(trainer.optimizers[0].param_groups[-1]["lr"]),
                 "seconds": round(time.perf_counter() - self.epoch_started, 3),
             }
         )
         with measure("files"), replacing(self.run.metrics_file) as file:
             pd.DataFrame(self.history).to_csv(file, index=False)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"history": list(self.history)}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.history = state_dict["history"]
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
         """A fit that could not begin leaves no folder behind."""
@@ -135,9 +156,12 @@ class RunRecorder(L.Callback):
             self.run.path.rmdir()
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        assert isinstance(pl_module, ImageClassifier)
+        pl_module.prove_frozen()
         if trainer.is_global_zero and self.history:
             assert self.run is not None
-            assert isinstance(pl_module, ImageClassifier)
+            proofs = [asdict(proof) for proof in pl_module.proofs]
+            write_text(self.run.path / "freezing.json", json.dumps(proofs, indent=2) + "\n")
             history = pd.DataFrame(self.history)
             with measure("files"):
                 learning_curves(
@@ -171,6 +195,7 @@ def environment(trainer: L.Trainer) -> dict[str, object]:
         "packages": {package: version(package) for package in PACKAGES},
         "device": f"{device.type}: {name}",
         "processes": trainer.world_size,
+        "job": job(),
         "precision": str(trainer.precision),
         "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),

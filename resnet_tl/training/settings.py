@@ -6,14 +6,17 @@ from collections.abc import Mapping
 from typing import Any, Literal, get_args
 
 import lightning as L
+import numpy as np
 
 from resnet_tl.data.datamodule import ImageDataModule
 from resnet_tl.errors import UserError, nearest
 from resnet_tl.finetuning.activation_cache import ActivationCacheMode
 from resnet_tl.finetuning.modes import Schedule
 from resnet_tl.training.monitor import check_monitor
+from resnet_tl.training.optimization import class_name, rehearse
 
 HeadSolver = Literal["optimizer", "lbfgs"]
+WARMUP = 0.05  # the default; what is given explicitly is told from it
 
 
 def check_settings(settings: Mapping[str, Any], schedule: Schedule, lr_scheduler: dict | None) -> None:
@@ -35,8 +38,16 @@ def check_settings(settings: Mapping[str, Any], schedule: Schedule, lr_scheduler
         value = settings[name]
         if not low <= value < high:
             raise UserError(f"model.{name} is {value}; it must be at least {low:g} and below {high:g}.")
-    if settings["seed"] < 0:
-        raise UserError(f"model.seed is {settings['seed']}; it must be 0 or more.")
+    for name in ("backbone_lr_factor", "layer_decay"):
+        value = settings[name]
+        if value is not None and not 0 < value < float("inf"):
+            raise UserError(
+                f"model.{name} is {value}; it must be above 0 (model.mode says what does not train at all)."
+            )
+    if any(width < 1 for width in settings["head_hidden"] or []):
+        raise UserError(f"model.head_hidden is {settings['head_hidden']}; each width must be 1 or more.")
+    if not 0 <= settings["seed"] < 2**63:
+        raise UserError(f"model.seed is {settings['seed']}; it must be 0 or more and below 2**63.")
     for name, words in (("activation_cache", ActivationCacheMode), ("head_solver", HeadSolver)):
         value, choices = settings[name], get_args(words)
         if value not in choices:
@@ -44,8 +55,10 @@ def check_settings(settings: Mapping[str, Any], schedule: Schedule, lr_scheduler
                 f"model.{name} is '{value}'; it must be one of {', '.join(choices)}.{nearest(value, choices)}"
             )
     check_monitor("model.monitor", settings["monitor"])
-    if lr_scheduler and any(phase.lr is not None for phase in schedule.phases):
-        raise UserError("A phase's lr needs the default schedule (warm-up and cosine); leave out lr_scheduler.")
+    _check_phases(schedule)
+    if lr_scheduler:
+        _check_scheduler(settings, schedule, lr_scheduler)
+    rehearse(settings["optimizer"], lr_scheduler)
     if settings["activation_cache"] == "on":
         _check_cache(settings, schedule)
     if settings["head_solver"] == "lbfgs":
@@ -69,8 +82,22 @@ def check_length(schedule: Schedule, epochs: int | None) -> None:
         )
 
 
-def check_with_data(settings: Mapping[str, Any], data: ImageDataModule, trainer: L.Trainer) -> None:
-    """Raises UserError for settings that do not go with those of the data module or the trainer."""
+def check_with_data(settings: Mapping[str, Any], schedule: Schedule, data: ImageDataModule, trainer: L.Trainer) -> None:
+    """Raises UserError for settings that do not go with those of the data module or the trainer.
+
+    Args:
+        settings: the arguments of ImageClassifier.
+        schedule: its phases.
+        data: has read its images.
+        trainer: is about to fit.
+    """
+    if settings["class_weights"] == "balanced" and data.sampler == "balanced":
+        raise UserError(
+            "model.class_weights and data.sampler are both balanced, which would correct the classes' frequencies "
+            "twice: leave one of them out."
+        )
+    _check_evaluation(settings, data, trainer)
+    _check_steps(schedule, trainer)
     if settings["activation_cache"] == "on" and data.augments and data.views is None:
         raise UserError(
             "model.activation_cache is on, but each epoch has a new view of each image; "
@@ -83,6 +110,95 @@ def check_with_data(settings: Mapping[str, Any], data: ImageDataModule, trainer:
             raise UserError("model.head_solver lbfgs runs in one process: give trainer.devices 1.")
         if trainer.gradient_clip_val:
             raise UserError("model.head_solver lbfgs searches along whole gradients: leave out gradient_clip_val.")
+        if trainer.accumulate_grad_batches > 1:
+            raise UserError(
+                "model.head_solver lbfgs has all images in one batch: leave out trainer.accumulate_grad_batches."
+            )
+        if trainer.precision == "16-mixed":
+            raise UserError("model.head_solver lbfgs does not compute in 16-mixed: give trainer.precision auto.")
+        if (trainer.max_epochs or -1) < 1:
+            raise UserError(
+                "model.head_solver lbfgs tries one penalty in each epoch: give trainer.max_epochs, how many."
+            )
+
+
+def _check_phases(schedule: Schedule) -> None:
+    for phase in schedule.phases:
+        if phase.lr is not None and not 0 < phase.lr < float("inf"):
+            raise UserError(f"The lr of a phase in model.schedule is {phase.lr}; it must be above 0.")
+        if phase.mode != "last_stages" and phase.trainable_stages != 1:
+            raise UserError(
+                f"trainable_stages is {phase.trainable_stages}, but the mode is {phase.mode}, which takes no such "
+                "number: give the mode last_stages, or leave out trainable_stages."
+            )
+
+
+def _check_scheduler(settings: Mapping[str, Any], schedule: Schedule, lr_scheduler: dict) -> None:
+    name = class_name(lr_scheduler)
+    if any(phase.lr is not None for phase in schedule.phases):
+        raise UserError("A phase's lr needs the default schedule (warm-up and cosine); leave out lr_scheduler.")
+    if name == "OneCycleLR" and len(schedule.phases) > 1:
+        raise UserError(
+            "lr_scheduler OneCycleLR has one cycle for the whole fit, but model.schedule has "
+            f"{len(schedule.phases)} phases: leave out lr_scheduler, and warm-up and cosine begin anew in each phase."
+        )
+    if settings["warmup"] != WARMUP:
+        raise UserError(
+            f"model.warmup is {settings['warmup']}, but it belongs to the default schedule, and {name} takes its "
+            "place: leave out one of them."
+        )
+
+
+def _check_evaluation(settings: Mapping[str, Any], data: ImageDataModule, trainer: L.Trainer) -> None:
+    """Lightning tells of a share of less than one batch when the training is over, or has begun."""
+    index = data.index
+    assert index is not None
+    for split, limit in (("val", trainer.limit_val_batches), ("test", trainer.limit_test_batches)):
+        images = len(index.rows(split))
+        batches = -(-images // (data.batch_size * trainer.world_size))
+        if images and isinstance(limit, float) and batches * limit < 1:
+            raise UserError(
+                f"trainer.limit_{split}_batches is {limit}, but of {batches} batches that is none: "
+                f"give 1, or a share of {1 / batches:.2g} or more."
+            )
+    if settings["monitor"] == "val_auroc" and len(np.unique(index.labels[index.rows("val")])) < 2:
+        raise UserError(
+            "model.monitor is val_auroc, which is not defined with the images of one class, and the validation images "
+            "have no other: give model.monitor val_loss, or images of more classes."
+        )
+
+
+def _check_steps(schedule: Schedule, trainer: L.Trainer) -> None:
+    """How many batches there are is known only now."""
+    try:
+        trainer.fit_loop.setup_data()
+    except ValueError as error:
+        raise UserError(
+            f"trainer.val_check_interval is {trainer.val_check_interval}, but an epoch has "
+            f"{trainer.num_training_batches} batches: give as many or less, or trainer.check_val_every_n_epoch null, "
+            "and they are counted over all epochs."
+        ) from error
+    if trainer.fast_dev_run:  # type: ignore[attr-defined]
+        return
+    batches = trainer.num_training_batches
+    limits = []
+    if trainer.max_epochs is not None and trainer.max_epochs > 0:
+        limits.append(trainer.max_epochs * batches)
+    if trainer.max_steps > 0:
+        limits.append(trainer.max_steps * trainer.accumulate_grad_batches)
+    if not limits:
+        return
+    total, first = min(limits), schedule.starts()[-1] * batches
+    if total <= first:
+        raise UserError(
+            f"trainer.max_steps is {trainer.max_steps}, but the last phase of model.schedule begins after "
+            f"{first // trainer.accumulate_grad_batches} steps: give more steps, or shorter phases."
+        )
+    if trainer.check_val_every_n_epoch is None and (trainer.val_check_batch or 0) > total:
+        raise UserError(
+            f"trainer.val_check_interval is {trainer.val_check_interval}, but the fit has {total} batches, so that no "
+            f"weights would ever be validated: give {total} or less."
+        )
 
 
 def _check_cache(settings: Mapping[str, Any], schedule: Schedule) -> None:

@@ -94,4 +94,4 @@ def test_no_verb_is_the_users_mistake(capsys):
     with pytest.raises(SystemExit) as stopped:
         main([])
     assert stopped.value.code == 2
-    assert "list | fetch | show" in capsys.readouterr().err
+    assert "list | fetch | show | check" in capsys.readouterr().err

@@ -3,7 +3,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -335,28 +334,6 @@ def test_skipped_images_are_listed_in_the_run(fitted, blobs, tmp_path):
 
     assert pd.read_csv(run / "data" / "skipped.csv")["path"].tolist() == ["train/red/0.png"]
     assert len(pd.read_csv(run / "data" / "index.csv")) == 43
-
-
-def test_ctrl_c_ends_with_130_and_keeps_what_was_done(command, blobs, tmp_path, monkeypatch):
-    from resnet_tl import ImageClassifier
-
-    step = ImageClassifier.training_step
-
-    def stop(model: ImageClassifier, *batch):
-        if model.current_epoch == 1:
-            raise KeyboardInterrupt
-        return step(model, *batch)
-
-    monkeypatch.setattr(ImageClassifier, "training_step", stop)
-    handler = signal.getsignal(signal.SIGINT)
-    try:
-        code, _, err = command("fit", "--recipe", "freeze_backbone", "--data.root", blobs)
-    finally:
-        signal.signal(signal.SIGINT, handler)  # Lightning ignores it from then on
-
-    assert (code, err) == (130, "resnet-tl: stopped\n")
-    assert (tmp_path / "runs" / "freeze_backbone-1" / "checkpoints" / "last.ckpt").is_file()
-    assert len(pd.read_csv(tmp_path / "runs" / "freeze_backbone-1" / "metrics.csv")) == 1
 
 
 # What a person sees.

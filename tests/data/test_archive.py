@@ -231,7 +231,7 @@ def test_two_entries_for_one_file_are_refused(tmp_path, folder):
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
         archive.writestr("1.jpg", "one")
         archive.writestr("1.jpg", "two")
-    with pytest.raises(UserError, match=r"two entries for 1\.jpg"):
+    with pytest.raises(UserError, match=r"two entries for '1\.jpg'"):
         unpack(tmp_path / "a.zip", folder)
 
 

@@ -1,10 +1,16 @@
 from __future__ import annotations
 
+import random
+import resource
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
 import torch
 
+from resnet_tl.errors import UserError
 from resnet_tl.training.deferred_checkpoints import DeferredCheckpointIO
 
 
@@ -106,3 +112,57 @@ def test_a_fit_that_breaks_off_leaves_its_newest_checkpoints(tmp_path: Path, err
         trainer.fit(Small(), torch.utils.data.DataLoader(torch.ones(2, 1)))
 
     assert torch.load(tmp_path / "last.ckpt", weights_only=True)["epoch"] == 2
+
+
+def test_on_a_full_disk_the_one_before_stays(files):
+    keeper = DeferredCheckpointIO(seconds=0)
+    keeper.save_checkpoint({"epoch": 0}, files[0])
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
+
+    try:
+        with pytest.raises(UserError, match=r"cannot be written .*; the one before is as it was") as error:
+            keeper.save_checkpoint({"epoch": 1, "weights": torch.zeros(100_000)}, files[0])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+    assert "\n" not in str(error.value)
+    assert epoch_of(files[0]) == 0
+    assert [file.name for file in files[0].parent.iterdir()] == ["best.ckpt"]
+
+
+def test_a_folder_that_has_gone_is_made_again_and_one_that_cannot_be_is_told(tmp_path: Path):
+    keeper = DeferredCheckpointIO(seconds=0)
+    keeper.save_checkpoint({"epoch": 0}, tmp_path / "new" / "last.ckpt")
+    assert epoch_of(tmp_path / "new" / "last.ckpt") == 0
+
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match=r"file/last.ckpt cannot be written"):
+        keeper.save_checkpoint({"epoch": 0}, tmp_path / "file" / "last.ckpt")
+
+
+WRITER = """
+import sys, torch
+from resnet_tl.training.deferred_checkpoints import DeferredCheckpointIO
+keeper, weights = DeferredCheckpointIO(seconds=0), torch.zeros(2_000_000)
+print("ready", flush=True)
+for epoch in range(100_000):
+    keeper.save_checkpoint({"epoch": epoch, "weights": weights + epoch}, sys.argv[1])
+"""
+
+
+@pytest.mark.parametrize("kills", [2, pytest.param(30, marks=pytest.mark.slow)])
+def test_a_kill_in_the_middle_of_a_checkpoint_leaves_a_whole_one(tmp_path: Path, kills: int):
+    file, moments = tmp_path / "last.ckpt", random.Random(0)
+    for _ in range(kills):
+        writer = subprocess.Popen([sys.executable, "-c", WRITER, str(file)], stdout=subprocess.PIPE)
+        assert writer.stdout is not None
+        writer.stdout.readline()
+        while not file.exists():
+            time.sleep(0.01)
+        time.sleep(moments.uniform(0, 0.3))
+        writer.kill()
+        writer.wait()
+
+        kept = torch.load(file, weights_only=True)
+        assert (kept["weights"] == kept["epoch"]).all()

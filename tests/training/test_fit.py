@@ -16,8 +16,9 @@ from safetensors.torch import load_file
 from resnet_tl import ImageClassifier, ImageDataModule, Predictor, Run
 from resnet_tl.errors import UserError
 from resnet_tl.evaluation.metrics import compute_metrics
-from resnet_tl.training.fit import best_checkpoint, fit, last_checkpoint
+from resnet_tl.training.fit import best_checkpoint, fit
 from resnet_tl.training.recorder import RunRecorder
+from resnet_tl.training.resume_points import ResumePoints
 
 
 def whole_fit(
@@ -28,9 +29,9 @@ def whole_fit(
     best = best_checkpoint(model.hparams["monitor"])
     quiet = {"accelerator": "cpu", "devices": 1, "logger": False, "enable_progress_bar": False}
     own = L.Trainer(
-        max_epochs=epochs, callbacks=[recorder, best, last_checkpoint(), *(callbacks or [])], **quiet | (trainer or {})
+        max_epochs=epochs, callbacks=[recorder, ResumePoints(), best, *(callbacks or [])], **quiet | (trainer or {})
     )
-    return fit(model, ImageDataModule(images, batch_size=8, image_size=16, workers=0), own, recorder, best)
+    return fit(model, ImageDataModule(images, batch_size=8, image_size=16, workers=0), own, recorder)
 
 
 @pytest.fixture(scope="module")
@@ -52,6 +53,7 @@ def test_the_run_directory_is_complete(run: Run):
         "data/index.csv",
         "checkpoints/best.ckpt",
         "checkpoints/last.ckpt",
+        "freezing.json",
         "figures/augmented.png",
         "figures/learning_curves.png",
         "figures/confusion_val.png",
@@ -63,13 +65,13 @@ def test_the_run_directory_is_complete(run: Run):
     }
 
 
-def test_checkpoints_are_those_of_the_best_and_of_the_last_epoch(run: Run):
+def test_checkpoints_are_those_of_the_best_epoch_and_of_the_end(run: Run):
     epochs = {
         name: torch.load(run.checkpoints / f"{name}.ckpt", weights_only=True)["epoch"] for name in ("best", "last")
     }
 
     assert run.history["epoch"].tolist() == [1, 2, 3]
-    assert epochs["last"] == 2
+    assert epochs["last"] == 3  # epochs are over
     assert epochs["best"] + 1 == run.summary["best_epoch"] == run.history["val_loss"].argmin() + 1
     assert epochs["best"] < epochs["last"], "the test needs a run whose last epoch is not its best"
 

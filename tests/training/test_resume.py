@@ -11,9 +11,12 @@ from typing import Any
 import lightning as L
 import pytest
 import torch
+from lightning.pytorch.callbacks import EarlyStopping, EMAWeightAveraging
 
 from resnet_tl.training.classifier import ImageClassifier
-from resnet_tl.training.fit import last_checkpoint
+from resnet_tl.training.fit import best_checkpoint
+from resnet_tl.training.position import Position
+from resnet_tl.training.resume_points import SAVE, ResumePoints
 
 Fit = Callable[..., ImageClassifier]
 # Everything that draws random numbers.
@@ -66,49 +69,107 @@ def test_what_is_drawn_in_a_step_depends_on_the_seed(fit: Fit, name: str):
     assert not torch.equal(weights(0), weights(100))
 
 
-@pytest.mark.parametrize(
-    "settings",
-    [
-        RANDOM | {"mode": "head", "head_hidden": [8]},
-        RANDOM | {"mode": "last_stages"},
-        RANDOM,
-        RANDOM | {"schedule": [{"mode": "head", "epochs": 1}, {"mode": "last_stages", "epochs": 1}, {"mode": "all"}]},
-        pytest.param(
-            {
-                "mode": "all",
-                "lr_scheduler": {
-                    "class_path": "torch.optim.lr_scheduler.ReduceLROnPlateau",
-                    "init_args": {"patience": 0, "factor": 0.5, "threshold": 1e9, "threshold_mode": "abs"},
-                },
-            },
-            marks=pytest.mark.xfail(strict=True, reason="Lightning leaves out the plateau's step at a resume"),
-        ),
-        {
-            "mode": "all",
-            "optimizer": {"class_path": "torch.optim.SGD", "init_args": {"lr": 0.05, "momentum": 0.9}},
-            "lr_scheduler": {
-                "class_path": "torch.optim.lr_scheduler.OneCycleLR",
-                "init_args": {"max_lr": 0.05, "total_steps": 12},
-            },
-        },
-    ],
-    ids=["head", "last_stages", "all", "schedule", "plateau", "one_cycle"],
-)
-@pytest.mark.parametrize("saved_after", [1, 2])
-def test_a_resume_at_an_epochs_end_equals_the_uninterrupted_run(
-    fit: Fit, tmp_path: Path, settings: dict[str, Any], saved_after: int
-):
-    class KeepsCopy(L.Callback):
-        def on_train_epoch_start(self, trainer: L.Trainer, pl_module: Any) -> None:
-            if trainer.current_epoch == saved_after:
-                shutil.copy(tmp_path / "last.ckpt", tmp_path / "copy.ckpt")
+class EveryStep(ResumePoints):
+    """Saves wherever a fit can be stopped, and keeps each file."""
 
-    last = last_checkpoint()
-    last.dirpath = str(tmp_path)
-    whole = fit(4, trainer={"callbacks": [KeepsCopy(), last], "enable_checkpointing": True}, **settings)
+    def __init__(self, folder: Path) -> None:
+        super().__init__(every=0.0, folder=folder)
+        self.kept: list[tuple[Position, Path]] = []
 
-    resumed = fit(4, ckpt_path=str(tmp_path / "copy.ckpt"), **settings)
+    def _agreed(self, is_due: bool = False) -> int:
+        return SAVE
 
-    assert resumed.trainer.global_step == whole.trainer.global_step == 12
-    assert equal(whole, resumed)
-    assert resumed.metrics == whole.metrics
+    def _save(self, trainer: L.Trainer, pl_module: ImageClassifier, position: Position) -> None:
+        super()._save(trainer, pl_module, position)
+        copy = Path(self.folder or "", f"{len(self.kept)}.ckpt")
+        shutil.copy(Path(self.folder or "", "last.ckpt"), copy)
+        self.kept.append((position, copy))
+
+
+SCHEDULE = [{"mode": "head", "epochs": 1}, {"mode": "last_stages", "epochs": 1}, {"mode": "all"}]
+SGD = {"class_path": "torch.optim.SGD", "init_args": {"lr": 0.05, "momentum": 0.9}}
+
+
+def scheduler(name: str, **arguments: Any) -> dict[str, Any]:
+    return {"lr_scheduler": {"class_path": f"torch.optim.lr_scheduler.{name}", "init_args": arguments}}
+
+
+CASES: dict[str, dict[str, Any]] = {
+    "head, cached": {"mode": "head", "head_dropout": 0.5, "activation_cache": "on", "data": {"views": 2}},
+    "head, uncached": RANDOM | {"mode": "head", "head_hidden": [8]},
+    "head, solved": {"mode": "head", "head_solver": "lbfgs", "data": {"augmentation": "none"}},
+    "last_stages": RANDOM | {"mode": "last_stages"},
+    "all": RANDOM,
+    "all, workers": RANDOM | {"data": {"workers": 2}},
+    "balanced": {"mode": "all", "class_weights": "balanced", "data": {"sampler": "balanced", "random_erasing": 0.5}},
+    "schedule": RANDOM | {"schedule": SCHEDULE},
+    "schedule, cached": {"schedule": SCHEDULE, "activation_cache": "on", "data": {"views": 1}},
+    "accumulated": {"mode": "all", "trainer": {"accumulate_grad_batches": 2}},
+    "validated twice an epoch": {"mode": "all", "data": {"batch_size": 6}, "trainer": {"val_check_interval": 0.5}},
+    "validated every other epoch": {"mode": "all", "trainer": {"check_val_every_n_epoch": 2}},
+    "limited": {"mode": "all", "trainer": {"limit_train_batches": 2, "limit_val_batches": 1}},
+    "clipped": {"mode": "all", "trainer": {"gradient_clip_val": 0.1}},
+    "max_steps": {"mode": "all", "trainer": {"max_steps": 7}},
+    "plateau": {"mode": "all"}
+    | scheduler("ReduceLROnPlateau", patience=0, factor=0.5, threshold=9, threshold_mode="abs"),
+    "one cycle": {"mode": "all", "optimizer": SGD} | scheduler("OneCycleLR", max_lr=0.05, total_steps=9),
+    "cyclic": {"mode": "all", "optimizer": SGD} | scheduler("CyclicLR", base_lr=0.01, max_lr=0.05, step_size_up=2),
+    "steps": {"mode": "all"} | scheduler("StepLR", step_size=1, gamma=0.5),
+    "milestones": {"mode": "all"} | scheduler("MultiStepLR", milestones=[1, 2]),
+    "cosine": {"mode": "all"} | scheduler("CosineAnnealingLR", T_max=3),
+    "exponential": {"mode": "all"} | scheduler("ExponentialLR", gamma=0.7),
+    "restarts": {"mode": "all"} | scheduler("CosineAnnealingWarmRestarts", T_0=2),
+}
+CALLBACKS: dict[str, Callable[[], L.Callback]] = {
+    "stopped early": lambda: EarlyStopping("val_loss", patience=0, min_delta=9.0),
+    "moving average": lambda: EMAWeightAveraging(decay=0.9),
+}
+
+
+def resumed_everywhere(
+    fit: Fit, folder: Path, settings: dict[str, Any], callback=None, points: slice = slice(None)
+) -> list[Position]:
+    """Fits once, then goes on from every kept point of that fit, and compares all that remains of both."""
+
+    def run(keeper: ResumePoints, resume: Path | None = None) -> tuple[Any, ...]:
+        best = best_checkpoint("val_loss")
+        best.dirpath = str(folder)
+        trainer = {"callbacks": [keeper, best, *([callback()] if callback else [])], "enable_checkpointing": True}
+        trainer |= settings.get("trainer", {})
+        own = {key: value for key, value in settings.items() if key != "trainer"}
+        model = fit(3, trainer=trainer, ckpt_path=resume, **own)
+        optimizer = model.trainer.optimizers[0]
+        means = [float(model.trainer.callback_metrics[key]) for key in ("train_loss", "train_accuracy")]
+        table = model.predictions["val"].to_csv() if model.metrics.get("val") else None
+        rates = [group["lr"] for group in optimizer.param_groups]
+        progress = model.trainer.global_step, model.trainer.current_epoch, best.best_model_score.item()
+        weights = {key: tensor.clone() for key, tensor in model.state_dict().items()}
+        proofs = model.proofs
+        return model.metrics.get("val"), means, table, rates, progress, proofs, weights
+
+    everywhere = EveryStep(folder)
+    *whole, weights = run(everywhere)
+    kept = [(position, file) for position, file in everywhere.kept if not position.ends]
+    assert len(kept) >= 6 or "limit_train_batches" in settings.get("trainer", {}) or settings.get("head_solver")
+    for position, file in kept[points]:
+        *resumed, resumed_weights = run(ResumePoints(folder=folder / "resumed"), file)
+        assert resumed == whole, position
+        assert all(torch.equal(weights[key], resumed_weights[key]) for key in weights), position
+    return [position for position, _ in kept]
+
+
+def every(number: int) -> Any:
+    """All points at which a fit can go on, or, in the fast tests, some of them: others in each case."""
+    return [pytest.param(case, 0, 1, marks=pytest.mark.slow, id=f"{case}, everywhere") for case in CASES] + [
+        pytest.param(case, place % number, number, id=case) for place, case in enumerate(CASES)
+    ]
+
+
+@pytest.mark.parametrize(("case", "first", "step"), every(4))
+def test_a_resume_equals_the_uninterrupted_run(fit: Fit, tmp_path: Path, case: str, first: int, step: int):
+    resumed_everywhere(fit, tmp_path, CASES[case], points=slice(first, None, step))
+
+
+@pytest.mark.parametrize("name", CALLBACKS)
+def test_what_callbacks_remember_is_resumed(fit: Fit, tmp_path: Path, name: str):
+    resumed_everywhere(fit, tmp_path, {"mode": "all"}, CALLBACKS[name])

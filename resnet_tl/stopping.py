@@ -1,0 +1,103 @@
+"""Ctrl-C, SIGTERM and a batch system's warning: while a fit trains they wait until its state can be saved."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+AT_ONCE = 1.0
+"""Seconds after which a second Ctrl-C means: now. One that comes sooner is the same one, passed on by a launcher."""
+
+_requested: tuple[signal.Signals, float] | None = None  # the first signal, and when it came
+_waiting = False
+
+
+class Stopped(BaseException):
+    """A signal has ended the work; no `except Exception` is to swallow it, as with KeyboardInterrupt.
+
+    Args:
+        number: of the signal.
+        advice: what to type next.
+    """
+
+    def __init__(self, number: int, advice: str = "") -> None:
+        self.signal = signal.Signals(number)
+        self.advice = advice
+        super().__init__(f"stopped by {'Ctrl-C' if number == signal.SIGINT else self.signal.name}{advice}")
+
+    @property
+    def exit_code(self) -> int:
+        """As a shell reports it: 130 after Ctrl-C, 143 after SIGTERM."""
+        return 128 + self.signal
+
+
+@contextmanager
+def handled() -> Iterator[None]:
+    """Takes the signals over; gives them back at the end."""
+    global _requested, _waiting
+    before = {number: signal.getsignal(number) for number in _signals()} if _in_main_thread() else {}
+    install()
+    try:
+        yield
+    finally:
+        _requested, _waiting = None, False
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def install() -> None:
+    """Takes the signals over; again after a library has done so."""
+    if _in_main_thread():
+        for number in _signals():
+            signal.signal(number, _on_signal)
+
+
+def wait(begins: bool) -> None:
+    """Whether from now on a signal is only noted; otherwise it raises Stopped where it comes."""
+    global _waiting
+    _waiting = begins
+
+
+def requested() -> int | None:
+    """The number of the first signal that came; None while there was none."""
+    return _requested[0] if _requested else None
+
+
+def check() -> None:
+    """Raises Stopped after a signal that waits; for long work of which nothing needs to be saved."""
+    if number := requested():
+        raise Stopped(number)
+
+
+def request(number: int) -> None:
+    """Asks for a stop as a signal does."""
+    global _requested
+    now = time.monotonic()
+    if _requested is None:
+        _requested = signal.Signals(number), now
+        if _waiting:
+            return
+    elif number != signal.SIGINT or now - _requested[1] < AT_ONCE:
+        return
+    raise Stopped(_requested[0])
+
+
+def _on_signal(number: int, frame: FrameType | None) -> None:
+    request(number)
+
+
+def _signals() -> list[signal.Signals]:
+    signals = [signal.SIGINT, signal.SIGTERM]
+    if "SLURM_JOB_ID" in os.environ and sys.platform != "win32":  # `#SBATCH --signal=USR1@90`: the time is nearly up
+        signals.append(signal.SIGUSR1)
+    return signals
+
+
+def _in_main_thread() -> bool:
+    return threading.current_thread() is threading.main_thread()

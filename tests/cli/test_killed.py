@@ -1,0 +1,124 @@
+"""Real processes that are killed or told to stop, and the run that goes on as if nothing had happened."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+FLAGS = ("--recipe", "train_everything", "--trainer.max_epochs", "4", "--data.batch_size", "3", "--model.mixup", "0.4")
+ONE = ("--trainer.devices", "1")
+TWO = ("--trainer.accelerator", "cpu", "--trainer.devices", "2")
+needs_two_cores = pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="a process for each core is the most")
+
+
+def start(*words: object) -> subprocess.Popen:
+    """The command in a process group of its own, as a shell starts it."""
+    command = [sys.executable, "-m", "resnet_tl", "fit", *map(str, words)]
+    with Path("log.txt").open("a") as log:
+        return subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
+
+
+def finish(*words: object) -> None:
+    assert start(*words).wait(timeout=300) == 0, Path("log.txt").read_text()[-3000:]
+
+
+def processes_of(run: Path) -> list[int]:
+    """The process numbers of those that write a run."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            words = (folder / "cmdline").read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if str(run).encode() in words:
+            found.append(int(folder.name))
+    return sorted(found)
+
+
+def remains(run: Path) -> dict[str, object]:
+    names = ("summary.json", "freezing.json", "predictions/val.csv", "model/weights.safetensors")
+    return {name: (run / name).read_bytes() for name in names} | {
+        "metrics": pd.read_csv(run / "metrics.csv").drop(columns="seconds").to_csv()
+    }
+
+
+@pytest.fixture(scope="module")
+def whole(blobs: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., dict[str, object]]:
+    """`whole(*devices)`: what remains of a run that nothing interrupts."""
+    known: dict[tuple[str, ...], dict[str, object]] = {}
+
+    def run(*devices: str) -> dict[str, object]:
+        if devices not in known:
+            folder = tmp_path_factory.mktemp("whole") / "run"
+            finish(*FLAGS, *devices, "--data.root", blobs, "--run", folder)
+            known[devices] = remains(folder)
+        return known[devices]
+
+    return run
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path / "killed"
+
+
+def wait_for(process: subprocess.Popen, file: Path) -> None:
+    """Until a fit has come to its training."""
+    ends = time.monotonic() + 200
+    while not file.exists():
+        assert process.poll() is None, Path("log.txt").read_text()[-3000:]
+        assert time.monotonic() < ends, "nothing happens"
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize(
+    ("kills", "flags"),
+    [
+        (1, ONE),
+        pytest.param(6, ONE, marks=pytest.mark.slow),
+        pytest.param(4, (*ONE, "--data.workers", "2"), marks=pytest.mark.slow),
+        pytest.param(3, TWO, marks=[pytest.mark.slow, needs_two_cores]),
+    ],
+    ids=["once", "six times", "with workers", "two processes"],
+)
+def test_a_run_that_is_killed_goes_on(run: Path, blobs: Path, whole, kills: int, flags: tuple[str, ...]):
+    moments = random.Random(str(flags))
+    process = start(*FLAGS, *flags, "--data.root", blobs, "--run", run, "--checkpoint_every", "0s")
+    for _ in range(kills):
+        wait_for(process, run / "checkpoints" / "last.ckpt")
+        time.sleep(moments.uniform(0, 2))
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        process = start("--resume", run, "--checkpoint_every", "0s")
+    assert process.wait(timeout=300) == 0, Path("log.txt").read_text()[-3000:]
+
+    assert remains(run) == whole(*flags[: 2 if flags[0] == ONE[0] else 4])
+
+
+@pytest.mark.slow
+@needs_two_cores
+@pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 143)])
+@pytest.mark.parametrize("whom", ["the first", "the second", "all"])
+def test_two_processes_stop_at_the_same_step(run: Path, blobs: Path, whole, name: str, code: int, whom: str):
+    process = start(*FLAGS, *TWO, "--data.root", blobs, "--run", run)
+    wait_for(process, run / "checkpoints" / "last.ckpt")
+    ranks = processes_of(run)
+    assert len(ranks) == 2
+    for rank in {"the first": ranks[:1], "the second": ranks[1:], "all": ranks}[whom]:
+        os.kill(rank, signal.Signals[name])
+
+    assert process.wait(timeout=60) == code
+    assert processes_of(run) == []
+    assert Path("log.txt").read_text().count("go on with: resnet-tl fit --resume") == 1
+    finish("--resume", run)
+    assert remains(run) == whole(*TWO)

@@ -1,0 +1,309 @@
+"""`fit --resume`: an interrupted run goes on, and ends as if nothing had happened."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import shutil
+import signal
+import stat
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+
+from resnet_tl.training.classifier import ImageClassifier
+from resnet_tl.training.frozen_prefix import FrozenPrefix
+
+FLAGS = ("--recipe", "train_everything", "--trainer.max_epochs", 3, "--data.batch_size", 6, "--model.mixup", 0.4)
+EXACT = ("summary.json", "freezing.json", "recipe.yaml", "predictions/val.csv", "model/weights.safetensors")
+
+
+def remains(run: Path) -> dict[str, object]:
+    """What of a run must not depend on an interruption: all but times and the command."""
+    recipe = (run / "recipe.yaml").read_text().splitlines()[1:]
+    files = {name: (run / name).read_bytes() for name in EXACT if name != "recipe.yaml"}
+    metrics = pd.read_csv(run / "metrics.csv").drop(columns="seconds").to_csv()
+    return files | {"recipe": recipe, "metrics": metrics}
+
+
+@pytest.fixture(scope="module")
+def whole(blobs: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
+    """A run that nothing interrupts."""
+    from resnet_tl.cli.main import main
+
+    run = tmp_path_factory.mktemp("whole") / "run"
+    assert main([str(word) for word in ("fit", *FLAGS, "--data.root", blobs, "--run", run)]) == 0
+    return remains(run)
+
+
+@pytest.fixture
+def interrupt(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """`interrupt("training_step", 5, signal.SIGTERM)`: the sixth call of that method gets a real signal, once."""
+
+    def prepare(name: str, after: int, number: int, owner: type = ImageClassifier) -> None:
+        real, calls = getattr(owner, name), []
+
+        def method(self, *arguments, **options):
+            calls.append(1)
+            if len(calls) == after + 1:
+                signal.raise_signal(number)
+            return real(self, *arguments, **options)
+
+        monkeypatch.setattr(owner, name, method)
+
+    return prepare
+
+
+def resumed(command, err: str) -> Path:
+    """Types what the error says."""
+    words = err.strip().split("go on with: resnet-tl ")[1].split()
+    assert command(*words).code == 0
+    return Path(words[-1])
+
+
+@pytest.mark.parametrize(
+    ("method", "after", "number", "code", "name"),
+    [
+        ("training_step", 0, signal.SIGINT, 130, "Ctrl-C"),
+        ("training_step", 5, signal.SIGTERM, 143, "SIGTERM"),
+        ("training_step", 11, signal.SIGINT, 130, "Ctrl-C"),
+        ("validation_step", 1, signal.SIGTERM, 143, "SIGTERM"),
+        ("validation_step", 8, signal.SIGINT, 130, "Ctrl-C"),
+    ],
+)
+def test_a_signal_ends_the_fit_with_the_command_that_goes_on(
+    command, blobs, whole, interrupt, method: str, after: int, number: int, code: int, name: str
+):
+    interrupt(method, after, number)
+
+    outcome = command("fit", *FLAGS, "--data.root", blobs)
+
+    assert outcome.code == code
+    assert outcome.err == (
+        f"resnet-tl: stopped by {name}; go on with: resnet-tl fit --resume runs/train_everything-1\n"
+    )
+    assert remains(resumed(command, outcome.err)) == whole
+
+
+def test_a_run_may_be_stopped_many_times(command, blobs, whole, interrupt):
+    interrupt("training_step", 3, signal.SIGTERM)
+    err = command("fit", *FLAGS, "--data.root", blobs).err
+    for after in (2, 1, 0):
+        interrupt("training_step", after, signal.SIGTERM)
+        outcome = command("fit", "--resume", "runs/train_everything-1")
+        assert outcome.code == 143
+
+    assert remains(resumed(command, err)) == whole
+
+
+def test_a_signal_at_the_very_end_leaves_the_evaluation_to_the_resume(command, blobs, whole, interrupt):
+    interrupt("on_train_end", 0, signal.SIGTERM)
+    outcome = command("fit", *FLAGS, "--data.root", blobs)
+
+    assert outcome.code == 143
+    assert remains(resumed(command, outcome.err)) == whole
+
+
+def test_a_run_that_was_killed_while_it_wrote_its_results_writes_them_again(command, blobs, whole):
+    command("fit", *FLAGS, "--data.root", blobs)
+    run = Path("runs/train_everything-1")
+    (run / "summary.json").unlink()
+    shutil.rmtree(run / "model")
+
+    code, out, _ = command("fit", "--resume", run)
+
+    assert (code, "epoch" in out.split("Best")[0]) == (0, False)  # nothing is trained again
+    assert remains(run) == whole
+
+
+def test_a_second_ctrl_c_means_now(command, blobs, interrupt, monkeypatch):
+    from resnet_tl import stopping
+
+    monkeypatch.setattr(stopping, "AT_ONCE", 0.0)
+    interrupt("training_step", 1, signal.SIGINT)
+    step = ImageClassifier.training_step
+
+    def impatient(self, batch, batch_idx):
+        loss = step(self, batch, batch_idx)
+        if batch_idx == 1:
+            signal.raise_signal(signal.SIGINT)
+        return loss
+
+    monkeypatch.setattr(ImageClassifier, "training_step", impatient)
+
+    assert command("fit", *FLAGS, "--data.root", blobs).code == 130
+    assert not Path("runs/train_everything-1/checkpoints").exists()
+
+
+def test_a_signal_before_the_training_leaves_nothing(command, blobs, interrupt):
+    interrupt("configure_model", 0, signal.SIGTERM)
+
+    code, _, err = command("fit", *FLAGS, "--data.root", blobs)
+
+    assert (code, err) == (143, "resnet-tl: stopped by SIGTERM before the training began\n")
+    assert not list(Path("runs").iterdir())
+
+
+def test_a_signal_while_features_are_computed_is_not_kept_waiting(command, blobs, interrupt, monkeypatch, tmp_path):
+    monkeypatch.setenv("RESNET_TL_CACHE", str(tmp_path / "cache"))
+    flags = ("--recipe", "freeze_backbone", "--model.activation_cache", "on", "--trainer.max_epochs", 2)
+    interrupt("_rows_and_key", 0, signal.SIGTERM, FrozenPrefix)
+
+    code, out, err = command("fit", *flags, "--data.root", blobs)
+
+    assert code == 143
+    assert "epoch" not in out
+    assert resumed(command, err).name == "freeze_backbone-1"
+
+
+def test_a_run_that_has_no_checkpoint_yet_begins_anew_in_its_folder(command, blobs, whole):
+    command("fit", *FLAGS, "--data.root", blobs)
+    run = Path("runs/train_everything-1")
+    shutil.rmtree(run / "checkpoints")
+    (run / "summary.json").unlink()
+
+    assert command("fit", "--resume", run).code == 0
+    assert remains(run) == whole
+
+
+def test_a_complete_run_is_left_alone(command, tiny_run):
+    before = {path: path.stat().st_mtime_ns for path in tiny_run.rglob("*")}
+
+    code, out, _ = command("fit", "--resume", tiny_run)
+
+    assert (code, out) == (0, f"{tiny_run} is complete: there is nothing to resume.\n")
+    assert {path: path.stat().st_mtime_ns for path in tiny_run.rglob("*")} == before
+
+
+def test_a_moved_run_goes_on_in_its_new_place(command, blobs, whole, interrupt):
+    interrupt("training_step", 9, signal.SIGTERM)
+    command("fit", *FLAGS, "--data.root", blobs)
+    shutil.move("runs/train_everything-1", "moved")
+
+    assert command("fit", "--resume", "moved").code == 0
+    assert remains(Path("moved")) == whole
+    assert not Path("runs/train_everything-1").exists()
+
+
+@pytest.fixture
+def interrupted(command, blobs, interrupt, tmp_path) -> Path:
+    """A run on images of its own that was stopped in its second epoch."""
+    shutil.copytree(blobs, tmp_path / "images")
+    interrupt("training_step", 5, signal.SIGTERM)
+    assert command("fit", *FLAGS, "--data.root", "images", "--run", "run").code == 143
+    return Path("run")
+
+
+@pytest.mark.parametrize(
+    ("flags", "sentence"),
+    [
+        (("--optimizer.lr", 1), "--optimizer.lr cannot be given with --resume: a run goes on by its own recipe"),
+        (("--trainer.max_epochs=9",), "--trainer.max_epochs cannot be given with --resume"),
+        (("--recipe", "freeze_backbone"), "--recipe cannot be given with --resume"),
+        (("--run", "other"), "--run cannot be given with --resume"),
+        (("--checkpoint_every", "soon"), "checkpoint_every is 'soon'; it must be a time such as 30s, 10m or 2h."),
+    ],
+)
+def test_what_would_change_the_run_is_refused(command, interrupted, flags, sentence):
+    code, _, err = command("fit", "--resume", interrupted, *flags)
+
+    assert code == 2
+    assert err.startswith(f"resnet-tl: {sentence}")
+
+
+def test_what_says_where_it_runs_may_be_changed(command, interrupted, whole):
+    shutil.move("images", "pictures")
+
+    assert command("fit", "--resume", interrupted, "--data.root", "pictures", "--data.workers", 1).code == 0
+    assert pd.read_csv(interrupted / "metrics.csv")["epoch"].tolist() == [1, 2, 3]
+
+
+def test_other_images_are_refused(command, interrupted):
+    Image.new("RGB", (32, 32)).save("images/train/red/0.png")
+
+    code, _, err = command("fit", "--resume", interrupted)
+
+    assert code == 2
+    assert err.startswith("resnet-tl: The training images in ")
+    assert "are not those that the run began with" in err
+
+
+def test_a_folder_that_is_no_run_is_refused(command, tmp_path):
+    assert command("fit", "--resume", "runz") == (2, "", "resnet-tl: runz is not a run: there is no such folder.\n")
+
+
+def test_a_broken_checkpoint_is_told_in_one_sentence(command, interrupted):
+    file = interrupted / "checkpoints" / "last.ckpt"
+    file.write_bytes(file.read_bytes()[:1000])
+
+    code, _, err = command("fit", "--resume", interrupted)
+
+    assert code == 2
+    assert err.startswith("resnet-tl: run/checkpoints/last.ckpt cannot be read as a checkpoint")
+    assert err.count("\n") == 1
+
+
+class Exploit:
+    def __reduce__(self):
+        return os.system, ("touch was_run",)
+
+
+@pytest.mark.parametrize("write", [lambda file: torch.save({"state_dict": Exploit()}, file), None])
+def test_a_checkpoint_runs_no_code(command, interrupted, write):
+    file = interrupted / "checkpoints" / "last.ckpt"
+    if write:
+        write(file)
+    else:
+        file.write_bytes(pickle.dumps(Exploit()))
+
+    assert command("fit", "--resume", interrupted).code == 2
+    assert not Path("was_run").exists()
+
+
+# Batch systems, which start the same command again.
+
+
+def test_a_job_that_slurm_starts_again_goes_on_by_itself(command, blobs, whole, interrupt, monkeypatch, tmp_path):
+    monkeypatch.setenv("SLURM_JOB_ID", "4711")
+    scontrol = tmp_path / "bin" / "scontrol"
+    scontrol.parent.mkdir()
+    scontrol.write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/asked\n')
+    scontrol.chmod(scontrol.stat().st_mode | stat.S_IXUSR)
+    monkeypatch.setenv("PATH", str(scontrol.parent), prepend=":")
+    interrupt("training_step", 6, signal.SIGUSR1)  # what `#SBATCH --signal=USR1@90` sends
+
+    assert command("fit", *FLAGS, "--data.root", blobs).code == 128 + signal.SIGUSR1
+    assert Path("asked").read_text() == "requeue 4711\n"
+
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
+    assert command("fit", *FLAGS, "--data.root", blobs).code == 0
+    assert [run.name for run in Path("runs").iterdir()] == ["train_everything-1"]
+    assert remains(Path("runs/train_everything-1")) == whole
+
+
+def test_a_job_that_torchrun_starts_again_goes_on_in_the_folder_that_it_was_given(
+    command, blobs, whole, interrupt, monkeypatch
+):
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "job")
+    interrupt("training_step", 6, signal.SIGTERM)
+    flags = (*FLAGS, "--data.root", blobs, "--run", "run")
+    assert command("fit", *flags).code == 143
+
+    monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
+    assert command("fit", *flags).code == 0
+    assert remains(Path("run")) == whole
+
+
+def test_another_job_begins_a_run_of_its_own(command, blobs, interrupt, monkeypatch):
+    monkeypatch.setenv("SLURM_JOB_ID", "1")
+    interrupt("training_step", 6, signal.SIGTERM)
+    assert command("fit", *FLAGS, "--data.root", blobs).code == 143
+
+    monkeypatch.setenv("SLURM_JOB_ID", "2")
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
+    assert command("fit", *FLAGS, "--data.root", blobs).code == 0
+    assert sorted(run.name for run in Path("runs").iterdir()) == ["train_everything-1", "train_everything-2"]

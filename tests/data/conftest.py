@@ -1,0 +1,22 @@
+"""Small pictures that look like photos: soft shapes, each seed its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from PIL import Image
+
+
+@pytest.fixture(scope="session")
+def photo() -> Callable[..., Image.Image]:
+    """`photo(seed, side=64)` is an RGB image; two seeds have nothing in common."""
+
+    def draw(seed: int, side: int = 64) -> Image.Image:
+        generator = np.random.default_rng(seed)
+        shapes, tints = generator.integers(20, 236, (8, 8, 1)), generator.integers(-20, 20, (8, 8, 3))
+        noise = (shapes + tints).astype(np.uint8)
+        return Image.fromarray(noise).resize((side, side), Image.Resampling.BICUBIC)
+
+    return draw

@@ -1,0 +1,249 @@
+"""Every command that the pages, the recipes and the help show runs in a real shell as it is typed, or is listed here.
+
+Those of the README's `sh` blocks build on one another: test_readme.py runs them in their order.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from resnet_tl.cli.main import COMMANDS, main
+from resnet_tl.recipe import find_recipe, list_recipes, load_recipe
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md")),
+         ROOT / "data" / "README.md", ROOT / "benchmarks" / "README.md"]  # fmt: skip
+PROGRAMS = (
+    r"(?:resnet-tl|kaggle|unzip|hf|pip|pytest|python3?|torchrun|srun|sbatch|git|ruff|mypy|bash|docker|curl|cd|\.)"
+)
+
+# What a command begins with, and why it does not run here.
+NOT_RUN = {
+    "resnet-tl COMMAND": "COMMAND stands for any of them",
+    "resnet-tl data fetch hymenoptera": "downloads",
+    "hf download": "downloads",
+    "kaggle": "asks for a login",
+    "unzip": "unpacks what kaggle has fetched",
+    "git clone": "the checkout is here",
+    "python3 -m venv": ".ci/run makes an environment",
+    "pip install": ".ci/run installs",
+    ". .venv/bin/activate": "of that environment",
+    "cd resnet-tl": "the checkout is here",
+    "pytest": "these tests are running",
+    "ruff": ".ci/run runs it",
+    "mypy": ".ci/run runs it",
+    "bash .ci/": "runs these tests",
+    "python benchmarks/": "minutes to hours on real photos; test_benchmarks.py runs their parts",
+    "torchrun": "training/test_ddp.py starts several processes",
+    "srun": "needs a batch system",
+    "sbatch": "needs a batch system",
+}
+
+
+def blocks(text: str) -> str:
+    """The lines of all fenced blocks of a page that are for a shell."""
+    return "\n".join(re.findall(r"^```(?:sh|text)\n(.*?)^```$", text, flags=re.DOTALL | re.MULTILINE))
+
+
+def commands_in(text: str) -> list[str]:
+    """The commands among some lines, each on one line, without its comment; lines of other things are left out."""
+    lines = re.sub(r"\\\n\s*", "", text).splitlines()
+    shown = [part.strip() for line in lines for part in line.split(" && ")]
+    shown = [re.sub(r"\s+(#|     ).*$", "", line) for line in shown]
+    return [line for line in shown if re.match(rf"{PROGRAMS} ", f"{line} ")]
+
+
+def epilog(command: str, capsys: pytest.CaptureFixture[str]) -> str:
+    capsys.readouterr()
+    with contextlib.suppress(SystemExit):
+        main([command, "--help"] if command else ["--help"])
+    return capsys.readouterr().out.partition("examples:")[2]
+
+
+def page_commands() -> dict[str, str]:
+    """Command -> where it stands, for the pages and the headers of the recipes."""
+    found: dict[str, str] = {}
+    for page in PAGES:
+        for command in commands_in(blocks(page.read_text(encoding="utf-8"))):
+            found.setdefault(command, page.relative_to(ROOT).as_posix())
+    for recipe in list_recipes():
+        header = "\n".join(line.removeprefix("#") for line in recipe.text.splitlines() if line.startswith("#  "))
+        for command in commands_in(header):
+            found.setdefault(command, recipe.path.name)
+    in_order = re.findall(r"^```sh\n(.*?)^```$", PAGES[0].read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
+    for command in commands_in("\n".join(in_order)):
+        found.pop(command, None)
+    return found
+
+
+def help_commands(capsys: pytest.CaptureFixture[str]) -> dict[str, str]:
+    return {
+        command: f"resnet-tl {name} --help".replace("  ", " ")
+        for name in ("", *COMMANDS)
+        for command in commands_in(epilog(name, capsys))
+    }
+
+
+def why_not(command: str) -> str | None:
+    return next((reason for start, reason in NOT_RUN.items() if command.startswith(start)), None)
+
+
+def with_substitutions(command: str) -> str:
+    """The command as typed, and flags behind it: small images in place of a data set, no weights from a network."""
+    words = shlex.split(command)
+    trains = words[1] == "fit" or (words[1] == "compare" and "--recipe" in words)
+    if words[0] != "resnet-tl" or not trains or "--resume" in words:
+        return command
+    names = [words[place + 1] for place, word in enumerate(words) if word == "--recipe"]
+    models = [load_recipe(find_recipe(name)).get("model", {}) for name in names]
+    epochs = 1 + sum(phase.get("epochs", 0) for model in models for phase in model.get("schedule", []))
+    extra = ["--data.image_size", "32", "--trainer.max_epochs", str(epochs)]
+    if "--data.root" not in words:
+        extra += ["--data.root", "photos"]
+    is_fetched = "--model.network" in words or any(model.get("network", "auto") != "auto" for model in models)
+    if is_fetched and "--model.weights" not in words:
+        extra += ["--model.weights", "none"]
+    return f"{command} {shlex.join(extra)}"
+
+
+@pytest.fixture(scope="module")
+def example(blobs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with all that the commands name: photos, runs, samples of submissions, weights."""
+    import timm
+    from safetensors.torch import save_file
+
+    folder = tmp_path_factory.mktemp("commands") / "example"
+    for name in ("photos", "data/my_images", "plant_seedlings", "data/plant_seedlings", "data/hymenoptera"):
+        shutil.copytree(blobs / "train", folder / name)
+    for name in ("test", "new_photos", "more", "data/plants/test", "data/pets/test", "plant_seedlings/test",
+                 "data/plant_seedlings/test"):  # fmt: skip
+        shutil.copytree(blobs / "test" / "red", folder / name)
+    for name in ("plant_seedlings", "data/plant_seedlings"):  # as Kaggle gives it
+        (folder / name / "train").mkdir()
+        for label in ("blue", "green", "red"):
+            (folder / name / label).rename(folder / name / "train" / label)
+    shutil.make_archive(str(folder / "photos"), "zip", folder / "photos")
+    shutil.copy(folder / "test" / "0.png", folder / "photo.jpg")
+    pd.DataFrame({"path": ["photo.jpg"]}).to_csv(folder / "list.csv", index=False)
+    ids = sorted(path.name for path in (folder / "test").iterdir())
+    labels = pd.DataFrame({"id": ids, "label": "red"})
+    for name in ("data/plants", "plant_seedlings", "data/plant_seedlings"):
+        labels.to_csv(folder / name / "sample_submission.csv", index=False)
+    for name in (".", "data/pets"):
+        pd.DataFrame({"id": ids, "label": 0.5}).to_csv(folder / name / "sample_submission.csv", index=False)
+    (folder / "weights").mkdir()
+    save_file(timm.create_model("resnet18").state_dict(), folder / "weights" / "model.safetensors")
+    first = folder / "runs" / "freeze_backbone-1"
+    flags = ["--data.root", str(blobs), "--trainer.max_epochs", "1"]
+    assert main(["fit", "--recipe", "freeze_backbone", *flags, "--run", str(first)]) == 0
+    for name in ("last_stages-1", "seedlings", "plants", "plant_seedlings_resnet50-1"):
+        shutil.copytree(first, first.parent / name)
+    pets = pd.DataFrame({"path": [str(path) for path in sorted(blobs.glob("train/*/*.png"))]})
+    pets["label"] = ["dogs" if "red" in path else "cats" for path in pets["path"]]
+    pets.to_csv(folder / "pets.csv", index=False)
+    flags = ["--data.root", str(folder / "pets.csv"), "--trainer.max_epochs", "1"]
+    assert main(["fit", "--recipe", "freeze_backbone", *flags, "--run", str(first.parent / "pets")]) == 0
+    for name in ("cats_and_dogs_lenet-1", "cats_and_dogs_resnet18-1"):
+        shutil.copytree(first.parent / "pets", first.parent / name)
+    os.chdir(folder)
+    assert main(["predict", "runs/seedlings", "data/plants/test", "--output", "averaged.csv"]) == 0
+    return folder
+
+
+def run_in_a_shell(command: str, example: Path, folder: Path) -> None:
+    shutil.copytree(example, folder / "here")
+    programs = folder / "bin"
+    programs.mkdir()
+    (programs / "resnet-tl").write_text(f'#!/bin/sh\nexec "{sys.executable}" -m resnet_tl "$@"\n')
+    (programs / "resnet-tl").chmod(0o755)
+    words = shlex.split(command)
+    if words[1] in ("fit", "compare") and "--run" in words:  # which another command made
+        shutil.rmtree(folder / "here" / words[words.index("--run") + 1], ignore_errors=True)
+    environment = {
+        **os.environ,
+        "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}",
+        "PYTHONPATH": str(ROOT),
+        "RESNET_TL_CACHE": str(folder / "cache"),
+    }
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", command],
+        cwd=folder / "here",
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, f"{command}\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
+    assert "Traceback" not in done.stderr
+
+
+def test_a_command_is_one_line_without_its_comment():
+    text = "resnet-tl data list   # all\nresnet-tl submit run \\\n    -o out.csv\n├── model\npip install . && pytest\n"
+
+    assert commands_in(text) == [
+        "resnet-tl data list",
+        "resnet-tl submit run -o out.csv",
+        "pip install .",
+        "pytest",
+    ]
+
+
+def test_there_are_commands_everywhere(capsys: pytest.CaptureFixture[str]):
+    places = set(page_commands().values()) | set(help_commands(capsys).values())
+
+    assert {"README.md", "CONTRIBUTING.md", "docs/weights.md", "data/README.md"} <= places
+    assert {recipe.path.name for recipe in list_recipes()} <= places | {"freeze_backbone.yaml"}
+    assert {f"resnet-tl {name} --help" for name in ("fit", "predict", "submit", "compare")} <= places
+
+
+def test_every_command_of_another_program_says_why_it_does_not_run(capsys: pytest.CaptureFixture[str]):
+    for command, place in {**page_commands(), **help_commands(capsys)}.items():
+        assert command.startswith("resnet-tl ") or why_not(command), f"{place}: {command}"
+
+
+def test_nothing_is_listed_in_vain(capsys: pytest.CaptureFixture[str]):
+    shown = [*page_commands(), *help_commands(capsys)]
+    shown += commands_in(blocks(PAGES[0].read_text(encoding="utf-8")))
+
+    planned = ("torchrun", "srun", "sbatch")  # of a page that may come
+    vain = [start for start in NOT_RUN if start not in planned and not any(c.startswith(start) for c in shown)]
+    assert not vain
+
+
+def test_the_settings_of_every_fit_that_is_shown_are_right(
+    example: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    """Not of those that are recipes alone: test_recipes_run.py has them."""
+    from resnet_tl.cli.fit import split_recipes
+    from resnet_tl.cli.fit_parser import FitCLI
+
+    monkeypatch.chdir(example)
+    shown = [command for command in {**page_commands(), **help_commands(capsys)} if command.startswith("resnet-tl fit")]
+    fits = [command for command in shown if "--" in re.sub(r"--recipe \S+|--resume \S+", "", command)]
+    assert len(fits) > 10
+    for command in fits:
+        assert FitCLI(*split_recipes(shlex.split(with_substitutions(command))[2:])).config.model.mode
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", [command for command in page_commands() if not why_not(command)])
+def test_a_command_of_the_pages_and_the_recipes_runs(command: str, example: Path, tmp_path: Path):
+    run_in_a_shell(with_substitutions(command), example, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["", *COMMANDS])
+def test_the_commands_of_the_help_run(name: str, example: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    for number, command in enumerate(commands_in(epilog(name, capsys))):
+        if not why_not(command):
+            (tmp_path / str(number)).mkdir()
+            run_in_a_shell(with_substitutions(command), example, tmp_path / str(number))
