@@ -123,7 +123,14 @@ def example(blobs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     from safetensors.torch import save_file
 
     folder = tmp_path_factory.mktemp("commands") / "example"
-    for name in ("photos", "data/my_images", "plant_seedlings", "data/plant_seedlings", "data/hymenoptera"):
+    for name in (
+        "photos",
+        "data/my_images",
+        "plant_seedlings",
+        "data/plant_seedlings",
+        "data/hymenoptera",
+        "more_photos",
+    ):
         shutil.copytree(blobs / "train", folder / name)
     for name in ("test", "new_photos", "more", "data/plants/test", "data/pets/test", "plant_seedlings/test",
                  "data/plant_seedlings/test"):  # fmt: skip

@@ -35,7 +35,7 @@ EXAMPLES = """examples:
   resnet-tl data check photos --exclude checked/findings.csv --output checked_again
   resnet-tl data check photos --features runs/freeze_backbone-1"""
 FEATURES = "resnet18"
-CLOSE = 0.9
+CLOSE = 0.95
 """Cosine of centred features from which on two images are alike to a network."""
 MOST_PER_IMAGE = 4
 

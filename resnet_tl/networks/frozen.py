@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from typing import TypeAlias
 
 import torch
@@ -15,6 +16,11 @@ from resnet_tl.networks.stages import StagedNetwork
 Activation: TypeAlias = Tensor | tuple[Tensor, ...]
 WHOLE_ROWS = 16
 """Matrix products of fewer rows, or of a number that this does not divide, may round otherwise in float32."""
+WHOLE_VECTORS = 64
+"""Elements that a loop of vector instructions takes at once divide this; those that are left round otherwise."""
+SHARED_OUT = 32768
+"""Elements from which on torch shares an elementwise function out to one more thread."""
+WITH_EXPONENTIAL = ("CELU", "ELU", "GELU", "GELUTanh", "Mish", "QuickGELU", "SELU", "Sigmoid", "SiLU", "Swish", "Tanh")
 
 
 def compute_type(precision: str, device_type: str) -> torch.dtype:
@@ -99,6 +105,20 @@ def _make_same_in_any_batch(module: nn.Module) -> None:
         # A single weight has no gaps to widen, but on one thread torch takes another kernel for fewer than 16 images
         # unless the convolution is strided or dilated.
         module.dilation = (2, 2)
+    elif type(module).__name__ in WITH_EXPONENTIAL:
+        function = module.forward
+        module.forward = lambda x: _in_whole_vectors(function, x)  # type: ignore[method-assign]
+
+
+def _in_whole_vectors(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """An elementwise function without the elements that a thread's vectors would leave over."""
+    threads = min(torch.get_num_threads(), max(1, -(-x.numel() // SHARED_OUT)))
+    missing = -x.numel() % (WHOLE_VECTORS * threads)
+    if not missing:
+        return function(x)
+    last = x.movedim(1, -1) if x.ndim == 4 else x  # as it lies in memory
+    return_to = (lambda y: y.movedim(-1, 1)) if x.ndim == 4 else (lambda y: y)
+    return return_to(function(F.pad(last.flatten(), (0, missing)))[: x.numel()].view(last.shape))
 
 
 def _padded(rows: Tensor) -> Tensor:

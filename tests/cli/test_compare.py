@@ -56,7 +56,9 @@ def test_recipes_are_trained_and_compared(trained):
     assert "13 images cannot tell" in printed or "is better than" in printed
     assert "Written to runs/comparison-1" in printed
     assert sorted(path.name for path in (trained / "runs" / "comparison-1").iterdir()) == WRITTEN
-    table = pd.read_csv(trained / "runs" / "comparison-1" / "comparison.csv", index_col="group")
+    table = pd.read_csv(
+        trained / "runs" / "comparison-1" / "comparison.csv", index_col="group", float_precision="round_trip"
+    )
     assert sorted(table.index) == ["all", "head"]
     assert (
         table.loc["head", "accuracy"]

@@ -9,9 +9,10 @@ from PIL import Image
 
 from resnet_tl import cache
 from resnet_tl.data import audit as audit_module
-from resnet_tl.data.audit import audit_images, decode_all, find_audit
+from resnet_tl.data.audit import ARRAYS, audit_images, decode_all, find_audit
 from resnet_tl.data.contents import content_digests
 from resnet_tl.data.layouts import read_images
+from resnet_tl.data.traits import FORMATS, Trait
 from resnet_tl.errors import UserError
 
 
@@ -159,3 +160,26 @@ def test_a_file_that_changes_meanwhile_stops_it(folder: Path) -> None:
     Image.new("RGB", (7, 5)).save(folder / "a" / "1.jpg")
     with pytest.raises(UserError, match=r"1\.jpg has changed while the images were read"):
         decode_all(index, contents)
+
+
+# What is seen on the way
+
+
+def test_the_pass_sees_formats_traits_and_thumbnails(folder: Path) -> None:
+    index = read_images(folder)
+    audit = audit_images(index)
+    number = {path: row for row, path in enumerate(index.ids())}
+    assert FORMATS[audit.formats[number["a/1.jpg"]]] == "JPEG"
+    assert FORMATS[audit.formats[number["a/3.jpg"]]] == ""
+    assert audit.traits[number["a/2.jpg"]] == Trait.ROTATED
+    assert audit.thumbnails.shape == (6, 16, 16)
+
+
+def test_the_audit_of_the_good_images_alone_is_renumbered(many: Path) -> None:
+    index = read_images(many)
+    for audit in (audit_images(index), audit_images(index)):  # the second one is kept
+        good = audit.without_bad()
+        rows = np.setdiff1d(np.arange(len(index)), list(audit.bad))
+        assert good.bad == {}
+        for name in ARRAYS:
+            np.testing.assert_array_equal(getattr(good, name), getattr(audit, name)[rows])

@@ -607,3 +607,80 @@ def test_pixels_that_are_removed_while_they_are_opened_are_decoded(blobs: Path) 
         (folder / "places.npy").unlink()
     data = ready(ImageDataModule(blobs, batch_size=5))
     assert rows_of(data.loader("val")) == expected
+
+
+# What the check of the images finds
+
+
+@pytest.fixture
+def leaking(blobs: Path, tmp_path: Path) -> Path:
+    """A copy of the pictures with one of train in val as well, and one twice in train."""
+    root = shutil.copytree(blobs, tmp_path / "leaking")
+    shutil.copy(root / "train" / "red" / "0.png", root / "val" / "red" / "copy.png")
+    shutil.copy(root / "train" / "blue" / "1.png", root / "train" / "blue" / "copy.png")
+    return root
+
+
+def test_given_splits_that_share_an_image_stop_in_one_sentence(leaking: Path) -> None:
+    with pytest.raises(UserError) as caught:
+        ready(ImageDataModule(leaking))
+    assert str(caught.value) == (
+        f"{leaking}: one image is in two splits, such as train/red/0.png and val/red/copy.png (the same file, in train "
+        "and val), so that validation would look at what was trained on; list all with "
+        f"`resnet-tl data check {leaking}` and leave the copies out by --data.exclude findings.csv, or allow it with --data.on_leak warn."
+    )
+
+
+def test_a_leak_may_be_allowed_and_is_told_in_one_line(leaking: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("INFO"):
+        data = ready(ImageDataModule(leaking, on_leak="warn"))
+    lines = [line for line in caplog.messages if "found by the way" in line]
+    assert lines == ["found by the way (`resnet-tl data check` shows them): 1 leak, 3 tiny_class, 1 duplicate"]
+    assert data.findings["finding"].tolist() == ["leak", "tiny_class", "tiny_class", "tiny_class", "duplicate"]
+    assert len(data.index) == 46
+
+
+def test_near_duplicates_across_given_splits_do_not_stop(blobs: Path, tmp_path: Path, photo) -> None:
+    root = shutil.copytree(blobs, tmp_path / "near")
+    photo(1, 48).save(root / "train" / "red" / "x.png")
+    photo(1, 48).save(root / "val" / "red" / "y.jpg", quality=60)
+    data = ready(ImageDataModule(root))
+    assert data.findings["finding"].tolist()[0] == "near_leak"
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_our_own_split_never_leaks(leaking: Path, photo, seed: int) -> None:
+    root = leaking / "train"
+    for number in range(6):
+        photo(number, 48).save(root / "red" / f"photo {number}.png")
+        photo(number, 48).save(root / "red" / f"other {number}.jpg", quality=60)
+    data = ready(ImageDataModule(root, seed=seed, test_fraction=0.2))
+    assert set(data.findings["finding"]) <= {"tiny_class", "duplicate", "near_duplicate"}
+    assert (data.findings["finding"] == "near_duplicate").sum() == 6
+    split = dict(zip(data.index.ids(), data.index.table["split"], strict=True))
+    assert all(split[f"red/photo {number}.png"] == split[f"red/other {number}.jpg"] for number in range(6))
+
+
+def test_images_are_left_out_on_request_before_they_are_looked_at(leaking: Path, tmp_path: Path) -> None:
+    (leaking / "train" / "red" / "broken.jpg").write_bytes(b"")
+    (tmp_path / "out.csv").write_text("path\nval/red/copy.png\ntrain/red/broken.jpg\n")
+    data = ready(ImageDataModule(leaking, exclude=tmp_path / "out.csv"))
+    assert len(data.index) == 45
+    assert data.skipped == {}
+    assert not {"val/red/copy.png", "train/red/broken.jpg"} & set(data.index.ids())
+
+
+def test_a_group_in_two_splits_stops_unless_it_is_allowed(blobs: Path) -> None:
+    frame = table(blobs).assign(split=["train", "val"] * 12, group=["scene", "scene", *[""] * 22])
+    with pytest.raises(UserError, match="the group 'scene' has images in train, val"):
+        ready(ImageDataModule.from_dataframe(frame, root=blobs))
+    data = ready(ImageDataModule.from_dataframe(frame, root=blobs, on_leak="warn"))
+    assert data.findings["finding"].tolist()[0] == "group_in_two_splits"
+
+
+def test_plants_photographed_twice_stay_on_one_side(shared_data: Path) -> None:
+    data = ready(ImageDataModule(shared_data / "plant_seedlings"))
+    numbers = data.findings["finding"].value_counts()
+    assert numbers["duplicate"] == 3
+    assert 15 <= numbers["near_duplicate"] <= 35
+    assert set(numbers.index) == {"duplicate", "near_duplicate"}

@@ -36,7 +36,10 @@ def test_nothing_to_exclude_excludes_nothing(blobs: Path, tmp_path: Path) -> Non
         ("path\nx.png\ny.png\n", r"names 2 images that are not in .*, such as x\.png"),
         ("file\nx.png\n", "has no column 'path', only file"),
         ("path,suggestion\ntrain/red/0.png,remove\n", "has the suggestion 'remove'; it must be exclude or look"),
-        ("path\n" + "".join(f"train/red/{n}.png\n" for n in range(8)), "no usable training image of class 'red' is left"),
+        (
+            "path\n" + "".join(f"train/red/{n}.png\n" for n in range(8)),
+            "no usable training image of class 'red' is left",
+        ),
     ],
 )
 def test_a_mistake_is_said_in_one_sentence(blobs: Path, tmp_path: Path, text: str, sentence: str) -> None:

@@ -142,7 +142,7 @@ def test_all_copies_with_contradictory_labels_go(photos: Path) -> None:
     findings = check(read_images(photos))
     gone = set(findings.loc[findings["suggestion"] == "exclude", "path"])
     assert gone == {"train/cat/0.png", "train/dog/x.png", "train/cat/y.png", "train/cat/1.png", "val/dog/z.png"}
-    assert counts(findings)["contradiction"] == 4
+    assert counts(findings)["contradiction"] == 5
     assert counts(findings)["leak"] == 1
     assert "labelled 'cat' and 'dog'" in findings.loc[findings["finding"] == "contradiction", "detail"].iloc[0]
 

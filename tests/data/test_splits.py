@@ -135,3 +135,62 @@ def test_a_group_that_the_table_itself_puts_into_two_splits_is_refused(test_frac
 
     with pytest.raises(UserError, match=r"the group .p1. has images in .*; a group must stay in one split"):
         assign_splits(index, test_fraction=test_fraction)
+
+
+# Images that show the same
+
+
+def test_without_clusters_the_split_is_the_same() -> None:
+    index = make([0] * 30 + [1] * 20)
+    assert split_of(assign_splits(index, clusters=np.arange(50))) == split_of(assign_splits(index))
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_cluster_stays_on_one_side_and_the_others_stay_where_they_are(seed: int) -> None:
+    index = make([0] * 60 + [1] * 60)
+    clusters = np.arange(120)
+    clusters[[3, 17, 40]] = 3
+    clusters[[70, 110]] = 70
+    before, after = (assign_splits(index, 0.2, 0.1, seed, clusters=found) for found in (None, clusters))
+    splits = after.table["split"].to_numpy()
+    assert len(set(splits[[3, 17, 40]])) == len(set(splits[[70, 110]])) == 1
+    others = np.setdiff1d(np.arange(120), [3, 17, 40, 70, 110])
+    moved = (splits != before.table["split"].to_numpy())[others]
+    assert moved.sum() <= 4
+    assert abs(after.counts()["val"] - 12).max() <= 3
+
+
+def test_many_copies_of_each_image_leave_val_its_share() -> None:
+    index = make([0] * 500 + [1] * 500)
+    clusters = np.arange(1000) // 5 * 5
+    after = assign_splits(index, 0.2, clusters=clusters)
+    assert (after.table["split"].groupby(clusters).nunique() == 1).all()
+    assert after.counts()["val"].tolist() == [100, 100]
+
+
+def test_a_class_that_follows_another_ones_copies_keeps_an_image_to_train_on() -> None:
+    index = make([0] * 10 + [1])
+    for leader in range(10):
+        clusters = np.arange(11)
+        clusters[[leader, 10]] = leader
+        after = assign_splits(index, 0.5, clusters=clusters)
+        assert after.table["split"].iloc[10] == after.table["split"].iloc[leader] == "train"
+
+
+def test_clusters_join_groups() -> None:
+    groups = [f"g{number // 4}" for number in range(80)]
+    clusters = np.arange(80)
+    clusters[[1, 9]] = 1
+    clusters[[10, 77]] = 10
+    index = assign_splits(make([0] * 40 + [1] * 40, groups), 0.3, clusters=clusters)
+    splits = index.table["split"].to_numpy()
+    assert (index.table.groupby("group")["split"].nunique() == 1).all()
+    assert splits[1] == splits[9] == splits[77]
+
+
+def test_a_group_in_two_splits_may_be_allowed() -> None:
+    index = make([0] * 6 + [1] * 6, ["g"] * 2 + [""] * 10)
+    index.table["split"] = ["train", "val", *["train", "val"] * 5]
+    with pytest.raises(UserError, match="the group 'g' has images in train, val"):
+        assign_splits(index)
+    assert len(assign_splits(index, groups_may_span=True)) == 12

@@ -18,6 +18,10 @@ def test_it_holds_the_means_of_its_fields() -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (64, 32, 3), dtype=np.uint8)
     grey = pixels @ np.array([0.25, 0.5, 0.25])
     means = grey.reshape(16, 4, 16, 2).mean(axis=(1, 3))
+    assert (
+        thumbnail(pixels[..., :1]).tolist()
+        == np.rint(pixels[..., 0].reshape(16, 4, 16, 2).mean(axis=(1, 3)) + 1e-6).tolist()
+    )
     assert np.abs(thumbnail(pixels) + 1.25 - means).max() < 2  # each of three divisions rounds down
 
 

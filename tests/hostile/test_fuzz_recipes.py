@@ -44,12 +44,16 @@ def mutate(text: str, chance: random.Random) -> str:
             at = chance.randrange(len(line) + 1)
             lines[place : place + 1] = [line[:at] + chance.choice(WORDS) + line[at + chance.randint(0, 3) :]]
         else:
-            lines.insert(place, chance.choice(["data", "model", "trainer", "optimizer", "x"]) + f": {chance.choice(WORDS)}")
+            lines.insert(
+                place, chance.choice(["data", "model", "trainer", "optimizer", "x"]) + f": {chance.choice(WORDS)}"
+            )
     return "\n".join(lines) + "\n"
 
 
 def recipes() -> list[str]:
-    bodies = ["\n".join(line for line in recipe.text.splitlines() if not line.startswith("#")) for recipe in list_recipes()]
+    bodies = [
+        "\n".join(line for line in recipe.text.splitlines() if not line.startswith("#")) for recipe in list_recipes()
+    ]
     return [*bodies, "data:\n  root: x\nmodel:\n  mode: head\nlr_scheduler:\n  class_path: torch.optim.lr_scheduler.StepLR\n"
             "  init_args:\n    step_size: 1\nseed: 3\ntrainer:\n  callbacks:\n  - class_path: EarlyStopping\n"
             "    init_args:\n      monitor: val_loss\n"]  # fmt: skip

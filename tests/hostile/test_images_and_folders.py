@@ -279,7 +279,8 @@ def test_a_folder_of_many_levels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.parametrize(
-    "path", ["../" * 40 + "etc/passwd", "/etc/passwd", "/dev/zero", "/dev/stdin", "/proc/self/environ", "/proc/self/mem"]
+    "path",
+    ["../" * 40 + "etc/passwd", "/etc/passwd", "/dev/zero", "/dev/stdin", "/proc/self/environ", "/proc/self/mem"],
 )
 def test_a_table_may_name_any_file_but_nothing_of_it_is_told(path: str, tmp_path: Path) -> None:
     """Absolute paths and `..` are allowed: the user gave the table. What is no image stays what it is."""

@@ -235,7 +235,9 @@ def test_wilson(images: int, share: float) -> None:
 @given(st.lists(st.booleans(), min_size=2, max_size=60), st.integers(0, 9))
 def test_bootstrap(right: list[bool], seed: int) -> None:
     value = float(np.mean(right))
-    resampled = np.concatenate([w @ np.array(right, float) / len(right) for w in image_resamples(len(right), 400, seed)])
+    resampled = np.concatenate(
+        [w @ np.array(right, float) / len(right) for w in image_resamples(len(right), 400, seed)]
+    )
     low, high = bootstrap_interval(value, resampled)
     assert -1e-9 <= low <= value + 1e-9
     assert value - 1e-9 <= high <= 1 + 1e-9
@@ -276,7 +278,9 @@ def test_lossless_images_come_back_whatever_their_size(data) -> None:
 
 
 @quick
-@given(st.binary(max_size=200), st.sampled_from([b"", b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF89a", b"BM", b"II*\0"]))
+@given(
+    st.binary(max_size=200), st.sampled_from([b"", b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF89a", b"BM", b"II*\0"])
+)
 def test_any_bytes_are_decoded_or_refused(content: bytes, start: bytes) -> None:
     try:
         assert decode(start + content).ndim == 3

@@ -117,7 +117,9 @@ def test_metadata_that_make_no_sense(metadata: dict[str, str], tmp_path: Path) -
 
 def test_a_licence_cannot_steer_the_terminal(tmp_path: Path) -> None:
     save_file(good_state(), tmp_path / "w.safetensors", metadata={"licence": "MIT\x1b]0;owned\x07"})
-    assert load_weights(create_network("resnet20", 3), str(tmp_path / "w.safetensors")).licence == r"MIT\x1b]0;owned\x07"
+    assert (
+        load_weights(create_network("resnet20", 3), str(tmp_path / "w.safetensors")).licence == r"MIT\x1b]0;owned\x07"
+    )
 
 
 @pytest.fixture
