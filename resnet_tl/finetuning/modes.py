@@ -129,8 +129,9 @@ def check_frozen(network: StagedNetwork, before: str) -> None:
     """Raises UserError when the frozen stages have another digest than `before`."""
     if digest(network, network.frozen) != before:
         raise UserError(
-            f"The frozen stages ({', '.join(sorted(network.frozen))}) changed during a phase, so that this run cannot be "
-            "trusted: something, such as a callback, trained them or put their BatchNorm into training mode; leave it out."
+            f"The frozen stages ({', '.join(sorted(network.frozen))}) changed during a phase, so that this run cannot "
+            "be trusted: something, such as a callback, trained them or put their BatchNorm into training mode; leave "
+            "it out."
         )
 
 

@@ -118,6 +118,9 @@ def test_two_processes_stop_at_the_same_step(run: Path, blobs: Path, whole, name
         os.kill(rank, signal.Signals[name])
 
     assert process.wait(timeout=60) == code
+    ends = time.monotonic() + 20
+    while processes_of(run) and time.monotonic() < ends:
+        time.sleep(0.1)
     assert processes_of(run) == []
     assert Path("log.txt").read_text().count("go on with: resnet-tl fit --resume") == 1
     finish("--resume", run)

@@ -1,0 +1,108 @@
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from resnet_tl.cli.main import main
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """`{train,val}/{cat,dog}/*.png`: 11 + 2 pictures of each class, one of train in val as well."""
+    generator = np.random.default_rng(0)
+    for split, count in (("train", 11), ("val", 2)):
+        for name in ("cat", "dog"):
+            (tmp_path / "photos" / split / name).mkdir(parents=True)
+            for number in range(count):
+                pixels = generator.integers(0, 256, (48, 48, 3), dtype=np.uint8)
+                Image.fromarray(pixels).save(tmp_path / "photos" / split / name / f"{number}.png")
+    shutil.copy(tmp_path / "photos/train/cat/3.png", tmp_path / "photos/val/cat/copy.png")
+    return tmp_path / "photos"
+
+
+def test_a_leak_is_shown_written_and_told_by_the_exit_code(photos: Path, command) -> None:
+    done = command("data", "check", photos, "--output", "out")
+    assert done.code == 1
+    assert "split folders: train/<class>, val/<class>; 27 images, 2 classes" in done.out
+    line = next(line for line in done.out.splitlines() if "the same picture in two splits" in line)
+    assert line.split()[0] == "stop"
+    assert "train/cat/3.png and val/cat/copy.png" in line
+    assert "exclude the copy that is trained on" in line
+    table = pd.read_csv("out/findings.csv", keep_default_na=False)
+    assert table.to_numpy().tolist() == [
+        ["train/cat/3.png", "leak", "the same file, in train and val", "val/cat/copy.png", "exclude"]
+    ]
+    assert "val/cat/copy.png" in Path("out/findings.html").read_text()
+
+
+def test_what_it_wrote_mends_the_data_for_the_next_check_and_for_a_fit(photos: Path, command) -> None:
+    fit = ["fit", "--recipe", "freeze_backbone", "--data.root", photos, "--trainer.max_epochs", 1, "--run", "run"]
+    refused = command(*fit)
+    assert refused.code == 2
+    assert refused.err.strip().count("\n") == 0
+    assert (
+        "one image is in two splits, such as train/cat/3.png and val/cat/copy.png (the same file, in tra" in refused.err
+    )
+    command("data", "check", photos, "--output", "out")
+    again = command("data", "check", photos, "--exclude", "out/findings.csv", "--output", "again")
+    assert again.code == 0
+    assert "nothing was found" in again.out
+    assert command(*fit, "--data.exclude", "out/findings.csv").code == 0
+    assert "train/cat/3.png" not in Path("run/data/index.csv").read_text()
+    assert command(*fit[:-1], "allowed", "--data.on_leak", "warn").code == 0
+
+
+def test_a_table_that_may_have_been_edited_is_not_overwritten(photos: Path, command) -> None:
+    command("data", "check", photos)
+    before = Path("findings.csv").read_bytes()
+    again = command("data", "check", photos)
+    assert again.code == 2
+    assert "findings.csv is there already, and you may have edited it; name another folder by --output." in again.err
+    assert Path("findings.csv").read_bytes() == before
+
+
+@pytest.mark.parametrize("layout", ["zip", "csv", "flat names"])
+def test_other_layouts_are_read_as_fit_reads_them(photos: Path, tmp_path: Path, command, layout: str) -> None:
+    if layout == "zip":
+        root = shutil.make_archive(str(tmp_path / "packed"), "zip", photos)
+    elif layout == "csv":
+        files = sorted(photos.rglob("*.png"))
+        rows = [(file.relative_to(photos).as_posix(), file.parent.name, file.parts[-3]) for file in files]
+        root = photos / "list.csv"
+        pd.DataFrame(rows, columns=["path", "label", "split"]).to_csv(root, index=False)
+    else:
+        root = tmp_path / "flat"
+        root.mkdir()
+        for file in photos.rglob("*.png"):
+            shutil.copy(file, root / f"{file.parent.name}.{file.parts[-3]}{file.name}")
+    done = command("data", "check", root, "--output", "out")
+    assert done.code == (0 if layout == "flat names" else 1)
+    (row,) = pd.read_csv("out/findings.csv").itertuples()
+    assert row.finding == ("duplicate" if layout == "flat names" else "leak")
+
+
+def test_images_that_a_run_finds_alike_are_listed_on_request(photos: Path, tiny_run: Path, command) -> None:
+    done = command("data", "check", photos, "--output", "out", "--features", tiny_run)
+    table = pd.read_csv("out/findings.csv", keep_default_na=False)
+    alike = table[table["finding"].isin(["alike_features", "too_alike"])]
+    assert len(alike) >= 1
+    assert (alike["suggestion"] == "look").all()
+    assert "to the network" in done.out or "images all alike" in done.out
+
+
+def test_a_missing_folder_is_the_users_mistake(command) -> None:
+    done = command("data", "check", "nowhere")
+    assert done.code == 2
+    assert "nowhere does not exist" in done.err
+    assert not Path("findings.csv").exists()
+
+
+def test_help_tells_the_exit_codes(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["data", "check", "--help"])
+    assert "The exit code is 0 when a fit would start" in " ".join(capsys.readouterr().out.split())
