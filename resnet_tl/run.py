@@ -22,7 +22,8 @@ class Run:
     ========================  =====================================================================
     `recipe.yaml`             every setting, resolved; `resnet-tl fit --recipe RUN/recipe.yaml` repeats the run
     `environment.json`        versions, machine, command, digests of the recipes, where the time went
-    `data/index.csv`          path, label, split and group of every image; `data/skipped.csv` those left out
+    `data/index.csv`          path, label, split and group of every image; `data/skipped.csv` those left out,
+                              `data/findings.csv` what `resnet-tl data check` would say of them
     `metrics.csv`             one line for each epoch
     `summary.json`            best epoch and its metrics
     `freezing.json`           for each phase, which stages were frozen, and their digest at its start and end

@@ -20,6 +20,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from resnet_tl.bundle import file_digest
 from resnet_tl.data.colour import adjust_colour
 from resnet_tl.data.datamodule import ImageDataModule
+from resnet_tl.data.findings import write_findings
 from resnet_tl.errors import UserError
 from resnet_tl.evaluation.figures import contact_sheet, learning_curves
 from resnet_tl.files import as_cell, replacing, write_text
@@ -111,6 +112,8 @@ class RunRecorder(L.Callback):
         table = index.table.assign(label=[index.classes[label] if label >= 0 else "" for label in index.labels])
         with replacing(self.run.path / "data" / "index.csv") as file:
             table[["path", "label", "split", "group"]].map(as_cell).to_csv(file, index_label="row")
+        if len(data.findings):
+            write_findings(data.findings, self.run.path / "data" / "findings.csv")
         if data.skipped:
             with replacing(self.run.path / "data" / "skipped.csv") as file:
                 skipped = pd.DataFrame({"path": list(data.skipped), "reason": list(data.skipped.values())})
