@@ -14,10 +14,10 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "resnet_tl"
 FILES = sorted(PACKAGE.rglob("*.py"))
 
-GROUND = {"cache", "errors", "files", "timing", "__init__"}
+GROUND = {"cache", "errors", "failures", "files", "stopping", "timing", "__init__"}
 # Room -> the rooms that it may import, at the top of a file or inside a function. Its own is always allowed.
 MAY_IMPORT = {
-    **dict.fromkeys(("cache", "errors", "files", "timing", "recipe", "data", "evaluation"), GROUND),
+    **dict.fromkeys(("cache", "errors", "failures", "files", "stopping", "timing", "recipe", "data", "evaluation"), GROUND),
     "bundle": GROUND | {"data", "networks"},
     "run": GROUND | {"bundle", "evaluation", "recipe"},
     "networks": GROUND | {"bundle"},

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from resnet_tl import stopping
+from resnet_tl import failures, stopping
 from resnet_tl.cli.arguments import CommandParser
 from resnet_tl.cli.garbage_collection import collecting_paused
 from resnet_tl.errors import UserError
@@ -35,7 +35,7 @@ def main(argv: list[str]) -> None:
 
         print_help()
         return
-    with stopping.handled():
+    with stopping.handled(), failures.told_once():
         recipes, flags, resumed = split_recipes(argv)
         if "--help_all" in argv:
             flags = ["--help"]

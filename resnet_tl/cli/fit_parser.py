@@ -33,6 +33,7 @@ from resnet_tl.training.classifier import ImageClassifier
 from resnet_tl.training.deferred_checkpoints import DeferredCheckpointIO
 from resnet_tl.training.fit import best_checkpoint, fit, train
 from resnet_tl.training.forecast import Forecast, print_forecast
+from resnet_tl.training.launching import watch_processes
 from resnet_tl.training.monitor import check_monitor
 from resnet_tl.training.precision import choose_precision
 from resnet_tl.training.progress import FitProgress
@@ -237,6 +238,7 @@ class FitCLI(LightningCLI):
     def run(self) -> Run | None:
         """The run; None after a forecast, which it prints."""
         try:
+            watch_processes(self.trainer, self.model, self.datamodule)
             if self.forecast:
                 train(self.model, self.datamodule, self.trainer)
                 if self.trainer.is_global_zero:
@@ -318,6 +320,7 @@ def _quiet() -> None:
         ".*LeafSpec.*",  # Lightning's own use of torch
         ".*in eval mode at the start of training.*",  # frozen stages are meant to be
         ".*srun.*",
+        ".*sync_dist=True.*",  # every process has the same numbers already
         ".*smaller than the logging interval.*",
         ".*does not have many workers.*",
         ".*Checkpoint directory .* exists and is not empty.*",

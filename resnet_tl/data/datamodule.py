@@ -231,9 +231,9 @@ class ImageDataModule(L.LightningDataModule):
         self.audit = audit
         self.index = self._split(index, twins)
         self.findings = find_all(self.index, audit, self._contents, twins)
-        self._tell_findings(self.index)
         counts = ", ".join(f"{len(self.index.rows(split))} {split}" for split in self.index.counts().columns)
         log.info(f"{self.index.root}: {self.index.layout}; {len(self.index.classes)} classes; {counts} images")
+        self._tell_findings(self.index)
 
     def _split(self, index: ImageIndex, twins: Twins) -> ImageIndex:
         for name, split, default in (("val_fraction", "val", 0.2), ("test_fraction", "test", 0.0)):

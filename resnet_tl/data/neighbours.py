@@ -7,6 +7,8 @@ from threadpoolctl import threadpool_limits
 
 _DIMENSIONS = 32
 """Principal components in which vectors are compared first."""
+_FEW = 1000
+"""Vectors up to which finding the components takes longer than they save."""
 _SAMPLE = 20_000
 _BLOCK, _CHUNK = 512, 8192
 """Vectors that are compared at once: 16 MB of inner products, whatever the number of vectors."""
@@ -35,7 +37,7 @@ def close_pairs(vectors: np.ndarray, cosine: float, most: int) -> np.ndarray | N
 
 def _close_pairs(vectors: np.ndarray, cosine: float, most: int) -> np.ndarray | None:
     reach = 2 - 2 * cosine + 1e-5  # squared; and a little for rounding
-    projected = vectors @ _components(vectors)
+    projected = vectors if len(vectors) <= _FEW else vectors @ _components(vectors)
     order = np.argsort(projected[:, 0], kind="stable")
     projected = projected[order]
     first = projected[:, 0]

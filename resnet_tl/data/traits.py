@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from enum import IntFlag
-from pathlib import PurePath
 
 from PIL import Image
 
@@ -66,7 +65,7 @@ def format_number(image: Image.Image) -> int:
 
 def contradicts(path: str, number: int) -> bool:
     """Whether the suffix of `path` names another format than that of number `number`."""
-    return number > 0 and PurePath(path).suffix.lower() not in _SUFFIXES[FORMATS[number]]
+    return number > 0 and path[path.rfind(".") :].lower() not in _SUFFIXES[FORMATS[number]]
 
 
 def _is_animated(image: Image.Image) -> bool:

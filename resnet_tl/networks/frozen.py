@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from functools import partial
 from typing import TypeAlias
 
 import torch
@@ -99,15 +100,18 @@ def head_logits(head: nn.Module, features: Tensor) -> Tensor:
 def _make_same_in_any_batch(module: nn.Module) -> None:
     """Keeps torch from choosing, by the number of images, among kernels that add up in another order."""
     if isinstance(module, nn.Linear):
-        linear = module.forward
-        module.forward = lambda x: linear(_padded(x.flatten(0, -2)))[: x[..., 0].numel()].unflatten(0, x.shape[:-1])  # type: ignore[method-assign]
+        module.forward = partial(_in_whole_rows, module.forward)  # type: ignore[method-assign]
     elif isinstance(module, nn.Conv2d) and module.kernel_size == (1, 1) and torch.backends.mkldnn.is_available():
         # A single weight has no gaps to widen, but on one thread torch takes another kernel for fewer than 16 images
         # unless the convolution is strided or dilated.
         module.dilation = (2, 2)
     elif type(module).__name__ in WITH_EXPONENTIAL:
-        function = module.forward
-        module.forward = lambda x: _in_whole_vectors(function, x)  # type: ignore[method-assign]
+        module.forward = partial(_in_whole_vectors, module.forward)
+
+
+def _in_whole_rows(linear: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    rows = x.flatten(0, -2)
+    return linear(_padded(rows))[: len(rows)].unflatten(0, x.shape[:-1])
 
 
 def _in_whole_vectors(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
@@ -116,9 +120,9 @@ def _in_whole_vectors(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor
     missing = -x.numel() % (WHOLE_VECTORS * threads)
     if not missing:
         return function(x)
-    last = x.movedim(1, -1) if x.ndim == 4 else x  # as it lies in memory
-    return_to = (lambda y: y.movedim(-1, 1)) if x.ndim == 4 else (lambda y: y)
-    return return_to(function(F.pad(last.flatten(), (0, missing)))[: x.numel()].view(last.shape))
+    in_memory = x.movedim(1, -1) if x.ndim == 4 else x  # channels lie last
+    y = function(F.pad(in_memory.flatten(), (0, missing)))[: x.numel()].view(in_memory.shape)
+    return y.movedim(-1, 1) if x.ndim == 4 else y
 
 
 def _padded(rows: Tensor) -> Tensor:

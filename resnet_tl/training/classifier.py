@@ -43,6 +43,7 @@ from resnet_tl.training.choices import choose_backbone_lr_factor, choose_network
 from resnet_tl.training.frozen_prefix import FrozenPrefix
 from resnet_tl.training.optimization import make_optimizer, make_scheduler, make_warmup_cosine
 from resnet_tl.training.position import Position
+from resnet_tl.training.processes import share_of, tell_of_processes
 from resnet_tl.training.row_logits import RowLogits
 from resnet_tl.training.settings import HeadSolver, check_length, check_settings, check_with_data
 
@@ -247,6 +248,8 @@ class ImageClassifier(L.LightningModule):
         if not self.trainer.ckpt_path:  # what was loaded before is not what this fit begins with
             self.resumes_at, self._resumed, self.proofs = None, {}, []
         self._check_contents()
+        draws = bool(self.hparams["head_dropout"] or self.hparams["mixup"] or self.hparams["cutmix"])
+        tell_of_processes(self.trainer, data.batch_size, self.network, self.schedule, draws)
         data.activations = self._activations
         if self.hparams["class_weights"] == "balanced":
             index = data.index
@@ -426,6 +429,9 @@ class ImageClassifier(L.LightningModule):
             assert isinstance(self.network.head, nn.Linear)
             assert self._feature_variance is not None
             return loss + ridge(self.network.head, self._feature_variance, penalty)
+        if self.trainer.world_size > 1 and (weight is not None or self.trainer.is_last_batch):
+            is_weighted = weight is not None and target.ndim == 1
+            loss = loss * share_of(weight[target].sum() if is_weighted else logits.new_tensor(size))  # type: ignore[index]
         return loss
 
     def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:

@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 from lightning.pytorch.callbacks import ModelCheckpoint
 
+from resnet_tl import failures
 from resnet_tl.bundle import file_digest
 from resnet_tl.data.colour import adjust_colour
 from resnet_tl.data.datamodule import ImageDataModule
@@ -70,6 +71,7 @@ class RunRecorder(L.Callback):
                     raise UserError(f"The run directory cannot be made: {error}; choose another --run.") from None
                 path = str(run.path.resolve())
             self.run = Run(str(trainer.strategy.broadcast(path)))
+        failures.run = self.run.path
         for callback in trainer.checkpoint_callbacks:
             if isinstance(callback, ModelCheckpoint) and callback.dirpath is None:
                 callback.dirpath = str(self.run.checkpoints)

@@ -627,7 +627,8 @@ def test_given_splits_that_share_an_image_stop_in_one_sentence(leaking: Path) ->
     assert str(caught.value) == (
         f"{leaking}: one image is in two splits, such as train/red/0.png and val/red/copy.png (the same file, in train "
         "and val), so that validation would look at what was trained on; list all with "
-        f"`resnet-tl data check {leaking}` and leave the copies out by --data.exclude findings.csv, or allow it with --data.on_leak warn."
+        f"`resnet-tl data check {leaking}` and leave the copies out by --data.exclude findings.csv, or allow it with "
+        "--data.on_leak warn."
     )
 
 

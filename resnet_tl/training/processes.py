@@ -1,0 +1,78 @@
+"""What several processes share in a step: what makes them differ from one is said, and the mean loss is that of one."""
+
+from __future__ import annotations
+
+import logging
+
+import lightning as L
+import torch
+from torch import Tensor, nn
+
+from resnet_tl.errors import UserError
+from resnet_tl.finetuning.modes import Schedule
+from resnet_tl.networks.stages import StagedNetwork
+
+log = logging.getLogger(__name__)
+
+
+def check_processes(trainer: L.Trainer) -> None:
+    """Raises UserError for BatchNorm statistics that are to be shared where torch cannot do so."""
+    if shares_statistics(trainer) and trainer.strategy.root_device.type == "cpu":
+        raise UserError(
+            "trainer.sync_batchnorm is true, but torch shares BatchNorm statistics on GPUs only: leave it out; where "
+            "BatchNorm is frozen, as in the mode head, there is nothing to share."
+        )
+
+
+def shares_statistics(trainer: L.Trainer) -> bool:
+    return trainer.world_size > 1 and getattr(trainer.strategy, "_layer_sync", None) is not None
+
+
+def tell_of_processes(
+    trainer: L.Trainer, batch_size: int, network: StagedNetwork, schedule: Schedule, draws: bool
+) -> None:
+    """One line: how many images a step sees, and what keeps one process from giving the same.
+
+    Args:
+        trainer: gives the processes.
+        batch_size: of each of them.
+        network: what trains.
+        schedule: when.
+        draws: whether dropout, mixup or CutMix are drawn in each step.
+    """
+    world = trainer.world_size
+    if world == 1:
+        return
+    line = f"{world} processes of batch {batch_size}: a step sees {world * batch_size} images"
+    differs = []
+    if any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in _trained(network, schedule)):
+        if shares_statistics(trainer):
+            line += "; BatchNorm statistics are those of all of them (trainer.sync_batchnorm)"
+        else:
+            differs.append("BatchNorm statistics are each process's own (on GPUs trainer.sync_batchnorm shares them)")
+    if draws:
+        differs.append("each process draws its own dropout and mixup")
+    if differs:
+        log.info(f"{line}; otherwise than in one process of batch {world * batch_size}, {', and '.join(differs)}")
+    else:
+        log.info(f"{line}; one process of batch {world * batch_size} gives the same up to rounding")
+
+
+def share_of(weight: Tensor) -> Tensor:
+    """What a process's mean loss counts for, so that the mean over processes is the mean over all images of the step.
+
+    Processes differ where the last images of an epoch do not divide, and where images weigh differently. A collective.
+
+    Args:
+        weight: of this process's images together, a number.
+    """
+    total = weight.detach().clone()
+    torch.distributed.all_reduce(total)
+    return weight.detach() * torch.distributed.get_world_size() / total
+
+
+def _trained(network: StagedNetwork, schedule: Schedule) -> list[nn.Module]:
+    """All modules in stages that some phase trains."""
+    always = set.intersection(*(set(phase.frozen_stages(network.stage_names)) for phase in schedule.phases))
+    stages = [network.stage(name) for name in network.stage_names if name not in always]
+    return [module for stage in (*stages, network.head) for module in stage.modules()]
