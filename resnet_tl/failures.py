@@ -49,6 +49,7 @@ def told_once() -> Iterator[None]:
 
 
 def is_one_of_several() -> bool:
+    """Whether other processes do the same work."""
     return world > 1
 
 

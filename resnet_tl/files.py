@@ -14,7 +14,7 @@ from typing import Any
 
 from resnet_tl.errors import UserError
 
-_NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+_CANNOT_WRITE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.ENAMETOOLONG})
 _FORMULA = re.compile(r"'*[=+\-@＝＋－＠]")
 
 
@@ -42,9 +42,9 @@ def replacing(path: str | Path) -> Iterator[Path]:
         temporary.chmod(0o666 & ~current_umask())
         temporary.replace(path)
     except OSError as error:
-        if error.errno not in _NO_ROOM:
+        if error.errno not in _CANNOT_WRITE:
             raise
-        raise UserError(f"{path} cannot be written: {error.strerror}; make room and do it again.") from error
+        raise UserError(f"{path} cannot be written: {error.strerror}; make room, or choose another place.") from error
     finally:
         temporary.unlink(missing_ok=True)
 

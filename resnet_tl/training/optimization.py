@@ -156,7 +156,7 @@ def rehearse(optimizer: dict[str, Any] | None, lr_scheduler: dict[str, Any] | No
         return
     planned = dict(lr_scheduler.get("init_args") or {})
     name = class_name(lr_scheduler)
-    monitor = [1.0] if "monitor" in planned else []
+    monitor = [1.0] if name == "ReduceLROnPlateau" else []
     if name == "OneCycleLR" and (planned.get("total_steps") or 1) > 0:  # how many the fit has is not known yet
         planned |= {"total_steps": 10, "epochs": None, "steps_per_epoch": None}
     try:

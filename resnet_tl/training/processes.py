@@ -25,6 +25,7 @@ def check_processes(trainer: L.Trainer) -> None:
 
 
 def shares_statistics(trainer: L.Trainer) -> bool:
+    """Whether BatchNorm is to take the mean over all processes."""
     return trainer.world_size > 1 and getattr(trainer.strategy, "_layer_sync", None) is not None
 
 

@@ -143,7 +143,6 @@ FLAGS = [
         "add --trainer.callbacks.mode max.",
     ),
     ("--trainer.callbacks BackboneFinetuning", "is set by model.mode and model.schedule."),
-    ("--trainer.callbacks ModelCheckpoint", "a run keeps its best and its last weights already"),
     ("--trainer.logger CSVLoger", "which is no logger of Lightning. Did you mean 'CSVLogger'?"),
     ("--trainer.logger CSVLogger", "--trainer.logger: CSVLogger needs save_dir: add --trainer.logger.save_dir VALUE."),
     ("--model.schedule head", "--model.schedule is 'head'; it must be a list of phases."),

@@ -159,7 +159,7 @@ EDITS: list[tuple[str, Any]] = [
     *(("network.head_hidden", value) for value in ([10**9], [9_999] * 9, [-1], ["a"], 7, [0], {"a": 1})),
     *(("network.head_dropout", value) for value in (-1, 7, "a", [])),
     ("network.num_classes", 3),
-    *(("network.network_args", value) for value in ({"width": 10**9}, {"shortcut": "x"}, {"depth": 9}, [], "a",
+    *(("network.network_args", value) for value in ({"width": 10**9}, {"shortcut": "x"}, {"depth": 9}, "a",
                                                     {"checkpoint_path": "/etc/passwd"})),
     *((name, value) for name in ("weights", "metrics", "data") for value in (None, [], 3)),
     ("format", 99), ("format", ...), ("format", "1"), ("digest", ...), ("digest", None), ("preprocessing", ...),
