@@ -130,9 +130,11 @@ class Run:
 
         file = self._written("metrics.csv", "its first epoch did not end")
         try:
-            return pd.read_csv(file)
-        except ValueError as error:
+            history = pd.read_csv(file)
+            history["epoch"]
+        except (ValueError, KeyError) as error:
             raise UserError(f"{file} is damaged: {error}.") from None
+        return history
 
     def predictions(self, split: str = "val") -> pd.DataFrame:
         """The prediction table of a split."""

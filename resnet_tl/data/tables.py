@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 
 from resnet_tl.data.index import SPLITS, UNLABELLED, ImageIndex
-from resnet_tl.errors import CONTROLS, UserError, nearest, printable
+from resnet_tl.errors import CONTROLS, UserError, nearest
 
 SPLIT_OF = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 """The names of splits as people write them, in small letters, and ours."""
@@ -193,7 +193,8 @@ def _refuse_controls(source: str, what: str, names: Sequence[str]) -> None:
         return
     name = next(name for name in names if found[0] in name)
     why = "is not UTF-8" if "\ud800" <= found[0] <= "\udfff" else f"holds the control character {found[0]!a}"
-    raise UserError(f"{printable(source)} has {what} {name!a}, which {why}; rename it.")
+    one_line = CONTROLS.sub(lambda control: ascii(control[0])[1:-1], source)
+    raise UserError(f"{one_line} has {what} {name!a}, which {why}; rename it.")
 
 
 def _join(root: Path, path: str | Path) -> str:

@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 import unicodedata
+import zlib
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -38,7 +39,7 @@ UNUSUAL = [
 
 def photo(path: Path, colour: int = 0) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    pixels = np.random.default_rng(abs(hash(path.name)) % 2**32).integers(0, 99, (16, 16, 3), dtype=np.uint8) + colour
+    pixels = np.random.default_rng(zlib.crc32(os.fsencode(path))).integers(0, 99, (16, 16, 3), dtype=np.uint8) + colour
     Image.fromarray(pixels.astype(np.uint8)).save(path)
 
 
