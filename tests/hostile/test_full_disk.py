@@ -71,7 +71,10 @@ def test_a_full_disk_leaves_the_old_file_and_no_litter(what: str, on_a_small_dis
     done = on_a_small_disk(CODE.format(name=name, old="write_text('old')", write=write))
     lines = done.stdout.splitlines()
     assert done.returncode == 0, done.stderr
-    assert lines == [f"{name} cannot be written: No space left on device; make room, or choose another place.", f"['{name}'] 3"]
+    assert lines == [
+        f"{name} cannot be written: No space left on device; make room, or choose another place.",
+        f"['{name}'] 3",
+    ]
 
 
 def test_a_bundle_on_a_full_disk_is_none(on_a_small_disk) -> None:
@@ -96,7 +99,9 @@ def test_the_commands_on_a_full_disk(on_a_small_disk, finished_run: Path, blobs:
     main += "code = main(sys.argv[1:]); import os; print(sorted(os.listdir())); sys.exit(code)"
     table = tmp_path / "p.csv"
     subprocess.run(
-        [sys.executable, "-m", "resnet_tl", "predict", finished_run, blobs / "val", "-o", table], check=True, cwd=tmp_path
+        [sys.executable, "-m", "resnet_tl", "predict", finished_run, blobs / "val", "-o", table],
+        check=True,
+        cwd=tmp_path,
     )
     big = prediction_table(ids := [f"{n}.jpg" for n in range(2_000)], ids, None, np.zeros((2_000, 2)), "ab")
     write_predictions(big, tmp_path / "big.csv")
@@ -173,7 +178,17 @@ def test_a_run_directory_that_disappears_during_the_fit(blobs: Path, tmp_path: P
         "RunRecorder.on_train_epoch_end = after\n"
         "sys.exit(main(sys.argv[1:]))"
     )
-    words = ["fit", "--data.root", blobs, "--model.network", "resnet20", "--model.weights", "none", "--run", tmp_path / "run"]
+    words = [
+        "fit",
+        "--data.root",
+        blobs,
+        "--model.network",
+        "resnet20",
+        "--model.weights",
+        "none",
+        "--run",
+        tmp_path / "run",
+    ]
     words += ["--data.image_size", 16, "--trainer.max_epochs", 2, "--trainer.accelerator", "cpu"]
     done = subprocess.run([sys.executable, "-c", code, *map(str, words)], capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 2, (done.returncode, done.stderr[-2000:])
