@@ -82,4 +82,4 @@ def test_training_is_equal_up_to_rounding(
 
     for other in weights[1:]:
         for key, tensor in weights[0].items():
-            torch.testing.assert_close(other[key], tensor, rtol=1e-4, atol=1e-5)
+            torch.testing.assert_close(other[key], tensor, rtol=1e-3, atol=1e-4)
