@@ -17,7 +17,9 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 GROUND = {"cache", "errors", "failures", "files", "stopping", "timing", "__init__"}
 # Room -> the rooms that it may import, at the top of a file or inside a function. Its own is always allowed.
 MAY_IMPORT = {
-    **dict.fromkeys(("cache", "errors", "failures", "files", "stopping", "timing", "recipe", "data", "evaluation"), GROUND),
+    **dict.fromkeys(
+        ("cache", "errors", "failures", "files", "stopping", "timing", "recipe", "data", "evaluation"), GROUND
+    ),
     "bundle": GROUND | {"data", "networks"},
     "run": GROUND | {"bundle", "evaluation", "recipe"},
     "networks": GROUND | {"bundle"},

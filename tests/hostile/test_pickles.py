@@ -109,7 +109,7 @@ def test_a_checkpoint_that_training_goes_on_from(poisoned: dict[str, bytes], tmp
     for name in ("os.system, protocol 2", "GLOBAL", "STACK_GLOBAL", "hidden in a state_dict"):
         for kind in ("bare", "torch zip", "torch legacy"):
             checkpoint.write_bytes(poisoned[f"{name} in {kind}"])
-            with pytest.raises(Exception, match="(?i)weights.only|unpickl"):
+            with pytest.raises(Exception, match=r"(?i)weights.only|unpickl"):
                 fit(1, ckpt_path=checkpoint)
 
 

@@ -70,7 +70,7 @@ def test_tables_metrics_and_splits_are_equal(flat: Path, tmp_path: Path, network
 def test_training_is_equal_up_to_rounding(
     blobs: Path, tmp_path: Path, images: int, shares: list[tuple[int, int]], class_weights: str
 ):
-    """Frozen BatchNorm, nothing drawn, an equal global batch; the last one need not divide, classes need not be even."""
+    """Frozen BatchNorm, nothing drawn, an equal global batch; the last one need not divide, nor classes be even."""
     root = shutil.copytree(blobs, tmp_path / "images")
     for file in sorted((root / "train" / "red").iterdir())[: 24 - images]:
         file.unlink()
