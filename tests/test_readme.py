@@ -67,7 +67,7 @@ def check_results(folder: Path) -> None:
     for name in ("freeze_backbone-1", "freeze_backbone-2", "freeze_backbone-3", "seedlings", "my_recipe-1", "again"):
         run = folder / "runs" / name
         promised = re.findall(r"^[├└]── (\S+)", "".join(blocks(README, "text")), flags=re.MULTILINE)
-        assert len(promised) == 9
+        assert len(promised) == 10
         for part in promised:
             assert (run / part).exists(), f"{name} has no {part}"
     first, again = (folder / "runs" / name / "predictions" / "val.csv" for name in ("freeze_backbone-2", "again"))

@@ -33,7 +33,7 @@ UNUSUAL = [
     "=HYPERLINK(a)", "+cmd|' C'!A0", "-2+3", "@SUM(A1)", "'quoted", "'=1", 'say "x"', "a,b", "a;b", "<script>alert(1)",
     "<img src=x onerror=alert(1)>", "[red]x[", "[bold]b", "[x](y)", "$\\frac{", "$x^{", "%s %d {0}", "{class}", "NA",
     "nan", "007", "1.0", "None", "😀", "👩‍👩‍👧", "日本語", "עברית", "e\u0301", "\u00e9", "e" + "\u0301" * 60, "x" * 200,
-    "*?[a]", "~", "..a", "a..", "con", "`id`", "$(id)", "&amp;", "a|b", "--help", "-1",
+    "*?[a]", "~", "a..", "con", "`id`", "$(id)", "&amp;", "a|b", "--help", "-1",
 ]  # fmt: skip
 
 

@@ -53,6 +53,7 @@ def test_the_run_directory_is_complete(run: Run):
         "data/index.csv",
         "checkpoints/best.ckpt",
         "checkpoints/last.ckpt",
+        "data/findings.csv",
         "freezing.json",
         "figures/augmented.png",
         "figures/learning_curves.png",
