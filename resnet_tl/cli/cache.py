@@ -55,7 +55,7 @@ def _list() -> None:
         used = time.strftime("%Y-%m-%d %H:%M", time.localtime(entry.used))
         table.add_row(entry.kind, in_words(entry.size), used, entry.about)
     if held:
-        Console().print(table)
+        Console(markup=False, emoji=False).print(table)
     total = sum(entry.size for entry in held)
     print(f"{in_words(total)} of at most {in_words(limit())} (RESNET_TL_CACHE_LIMIT, in GiB) in {cache_root()}.")
 

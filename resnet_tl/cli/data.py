@@ -148,4 +148,4 @@ def _table(first: str, *others: str) -> Table:
 def _print(table: Table) -> None:
     from rich.console import Console
 
-    Console().print(table)
+    Console(markup=False, emoji=False).print(table)

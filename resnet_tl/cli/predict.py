@@ -67,4 +67,4 @@ def _print(table: pd.DataFrame, top: int) -> None:
         best = row.argsort()[::-1][:top]
         shown.add_row(str(name), *(f"{classes[place]} {row[place]:.1%}" for place in best))
     # Without a terminal a line is a line, however long.
-    Console(width=None if sys.stdout.isatty() else 1000).print(shown, markup=False)
+    Console(width=None if sys.stdout.isatty() else 1000, markup=False, emoji=False).print(shown)

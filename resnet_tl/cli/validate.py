@@ -35,7 +35,9 @@ def main(argv: list[str], split: str = "val") -> None:
         from resnet_tl.inference.scoring import score
 
     table, metrics = score(arguments.run, split, arguments.root)
-    console = Console(width=None if sys.stdout.isatty() else 200)  # without a terminal nothing is folded
+    console = Console(
+        width=None if sys.stdout.isatty() else 200, markup=False, emoji=False
+    )  # without a terminal nothing is folded
     console.print(f"{len(table)} images", highlight=False)
     shown = Table(box=None, show_header=False, pad_edge=False)
     for name, value in metrics.items():

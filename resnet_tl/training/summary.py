@@ -23,7 +23,7 @@ NAMES = {
 
 def print_summary(run: Run, console: Console | None = None) -> None:
     """Prints the numbers of the best checkpoint and the files of the run."""
-    console = console or Console(width=None if sys.stdout.isatty() else 200)
+    console = console or Console(width=None if sys.stdout.isatty() else 200, markup=False, emoji=False)
     summary, path = run.summary, shortest(run.path)
     splits = list(summary["metrics"])
     epoch = summary["best_epoch"]

@@ -65,7 +65,7 @@ REFUSED = {
     "--trainer.callbacks ModelPruning --trainer.callbacks.pruning_fn l1_unstructured": "leave it out",
     "--trainer.callbacks RichProgressBar": "a fit has a progress bar of its own: leave it out",
     "--trainer.callbacks BackboneFinetuning": "is set by model.mode and model.schedule",
-    "--trainer.callbacks Timer --trainer.callbacks.interval minute": "Unsupported parameter value Timer(interval=minute). Possible choices are: ",
+    "--trainer.callbacks Timer --trainer.callbacks.interval minute": "Timer(interval=minute). Possible choices are: ",
     "--trainer.callbacks EarlyStopping": "add --trainer.callbacks.monitor VALUE",
     "--trainer.callbacks EarlyStoppin": "Did you mean 'EarlyStopping'?",
     "--trainer.callbacks GradientAccumulationScheduler --trainer.callbacks.scheduling '{0: 2}' "
