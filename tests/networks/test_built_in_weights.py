@@ -53,6 +53,7 @@ def accuracy(rows: int, epochs: int, folder: Path, augmentation: str = "none", *
     return model.metrics["val"]["accuracy"]
 
 
+@pytest.mark.slow
 def test_with_few_images_a_head_on_them_beats_the_same_network_from_scratch(tmp_path: Path):
     frozen = accuracy(8, 20, tmp_path, mode="head")
 

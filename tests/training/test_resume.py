@@ -166,7 +166,7 @@ def every(number: int) -> Any:
     ]
 
 
-@pytest.mark.parametrize(("case", "first", "step"), every(4))
+@pytest.mark.parametrize(("case", "first", "step"), every(7))
 def test_a_resume_equals_the_uninterrupted_run(fit: Fit, tmp_path: Path, case: str, first: int, step: int):
     resumed_everywhere(fit, tmp_path, CASES[case], points=slice(first, None, step))
 
