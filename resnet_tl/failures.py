@@ -53,6 +53,11 @@ def is_one_of_several() -> bool:
     return world > 1
 
 
+def has_parent() -> bool:
+    """Whether another process of this machine has started this one and watches it."""
+    return os.environ.get(FIRST, str(os.getpid())) != str(os.getpid())
+
+
 def end_by(error: BaseException) -> NoReturn:
     """Writes the stack trace, tells of the error unless another one came first, and ends this process."""
     kept = keep_trace("".join(traceback.format_exception(error)))

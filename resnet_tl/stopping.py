@@ -14,8 +14,12 @@ from types import FrameType
 AT_ONCE = 1.0
 """Seconds after which a second Ctrl-C means: now. One that comes sooner is the same one, passed on by a launcher."""
 
+UNHEARD = 10.0
+"""Seconds in which Python must hear a signal; where a library waits for a process that is gone, it never does."""
+
 _requested: tuple[signal.Signals, float] | None = None  # the first signal, and when it came
 _waiting = False
+_heard = 0.0  # when a signal last reached Python
 
 
 class Stopped(BaseException):
@@ -41,10 +45,14 @@ class Stopped(BaseException):
 def handled() -> Iterator[None]:
     """Takes the signals over; gives them back at the end."""
     global _requested, _waiting
-    before = {number: signal.getsignal(number) for number in _signals()} if _in_main_thread() else {}
+    if not _in_main_thread():
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in _signals()}
     install()
     try:
-        yield
+        with _guarded():
+            yield
     finally:
         _requested, _waiting = None, False
         for number, handler in before.items():
@@ -56,6 +64,18 @@ def install() -> None:
     if _in_main_thread():
         for number in _signals():
             signal.signal(number, _on_signal)
+
+
+@contextmanager
+def untouched() -> Iterator[None]:
+    """Lets a signal end the process as it ends any other: a library that is half loaded survives no exception."""
+    if _in_main_thread():
+        for number in _signals():
+            signal.signal(number, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        install()
 
 
 def wait(begins: bool) -> None:
@@ -89,7 +109,48 @@ def request(number: int) -> None:
 
 
 def _on_signal(number: int, frame: FrameType | None) -> None:
+    global _heard
+    _heard = time.monotonic()
     request(number)
+
+
+@contextmanager
+def _guarded() -> Iterator[None]:
+    """Ends this process after a signal that Python does not get to hear."""
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    before = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+    threading.Thread(target=_guard, args=[reader], name="guard-signals", daemon=True).start()
+    try:
+        yield
+    finally:
+        signal.set_wakeup_fd(before)
+        os.close(writer)  # at which the thread ends
+
+
+def _guard(reader: int) -> None:
+    while number := os.read(reader, 1):
+        came = time.monotonic()
+        if number[0] not in _signals():
+            continue
+        while _heard < came - AT_ONCE and time.monotonic() < came + UNHEARD:
+            time.sleep(0.1)
+        if _heard < came - AT_ONCE:
+            print(f"resnet-tl: {Stopped(number[0])} while it waited in vain", file=sys.stderr, flush=True)
+            os._exit(128 + number[0])
+    os.close(reader)
+
+
+def _in_forked_child() -> None:
+    """A process that loads images is ended by the one that forked it, and tells that one's guard nothing."""
+    if signal.getsignal(signal.SIGTERM) is _on_signal:
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_in_forked_child)
 
 
 def _signals() -> list[signal.Signals]:

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -68,3 +69,62 @@ def test_no_torch_is_needed_to_stop():
     code = "import sys, resnet_tl.stopping; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"
+
+
+LOCKED = """
+import ctypes, sys
+from resnet_tl import stopping
+stopping.UNHEARD = 0.5
+with stopping.handled():
+    lock = ctypes.create_string_buffer(64)
+    library = ctypes.CDLL(None)
+    library.pthread_mutex_lock(lock)
+    print("locked", flush=True)
+    library.pthread_mutex_lock(lock)  # as a library waits for a process that is gone
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a mutex of zeros is Linux's")
+@pytest.mark.parametrize(("number", "name"), [(signal.SIGINT, "Ctrl-C"), (signal.SIGTERM, "SIGTERM")])
+def test_a_signal_that_python_does_not_hear_ends_the_process(number: signal.Signals, name: str):
+    process = subprocess.Popen(
+        [sys.executable, "-c", LOCKED], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "locked\n"
+    time.sleep(1)  # until it waits
+
+    process.send_signal(number)
+
+    _, errors = process.communicate(timeout=10)
+    assert process.returncode == 128 + number
+    assert errors == f"resnet-tl: stopped by {name} while it waited in vain\n"
+
+
+def test_a_signal_that_is_noted_is_heard(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(stopping, "UNHEARD", 0.1)
+    stopping.wait(True)
+    signal.raise_signal(signal.SIGTERM)
+    time.sleep(0.5)  # the process still lives
+    assert stopping.requested() == signal.SIGTERM
+
+
+def test_what_is_loaded_is_not_interrupted():
+    code = "import signal; from resnet_tl import stopping\nwith stopping.handled(), stopping.untouched(): signal.pause()"
+    process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE)
+    while process.poll() is None:
+        process.send_signal(signal.SIGTERM)
+        time.sleep(0.1)
+    assert process.returncode == -signal.SIGTERM
+    assert process.communicate()[1] == b""
+
+
+def test_a_forked_child_is_ended_by_its_parent_alone():
+    child = os.fork()
+    if not child:
+        signal.raise_signal(signal.SIGINT)  # as Ctrl-C reaches all processes of a terminal
+        signal.raise_signal(signal.SIGTERM)
+        os._exit(1)
+
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGTERM
+    assert stopping.requested() is None

@@ -42,9 +42,11 @@ def main(argv: list[str]) -> None:
         if resumed and resumed.is_complete:
             print(f"{resumed.path} is complete: there is nothing to resume.")
             return
-        with collecting_paused():
+        with collecting_paused(), stopping.untouched():
             from resnet_tl.cli.fit_parser import FitCLI
+            from resnet_tl.training.rendezvous import meet_by_torchrun
 
+        meet_by_torchrun()
         cli = FitCLI(recipes, flags, resumed)
         run = cli.run()
         if run is not None and cli.trainer.is_global_zero:

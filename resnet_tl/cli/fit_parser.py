@@ -21,7 +21,7 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from rich.console import Console
 
-from resnet_tl import stopping
+from resnet_tl import failures, stopping
 from resnet_tl.cli.parse_errors import check_keys, check_nulls, explain, is_given, plain
 from resnet_tl.cli.trainer_settings import as_plain_words, check_trainer
 from resnet_tl.data.datamodule import ImageDataModule
@@ -250,8 +250,10 @@ class FitCLI(LightningCLI):
             resume = last if last and last.is_file() else None
             return fit(self.model, self.datamodule, self.trainer, self.recorder, resume)
         except stopping.Stopped as stop:
+            if self.trainer.local_rank:  # the first process of the machine tells how it ended
+                raise SystemExit(0 if failures.has_parent() else stop.exit_code) from None
             if self.trainer.global_rank:
-                raise SystemExit(0) from None  # rank 0 tells how it ended
+                raise
             if stop.signal == signal.SIGUSR1:
                 requeue()
             raise stopping.Stopped(stop.signal, self._how_to_go_on()) from None

@@ -9,7 +9,6 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
-from datetime import timedelta
 from signal import Signals
 from typing import Any
 
@@ -22,11 +21,10 @@ from resnet_tl import failures
 from resnet_tl.data.datamodule import ImageDataModule
 from resnet_tl.training.classifier import ImageClassifier
 from resnet_tl.training.processes import check_processes
+from resnet_tl.training.rendezvous import connect
 
 LOOKS_EVERY = 0.3
 """Seconds between two looks at the other processes."""
-LONGEST_WAIT = timedelta(hours=1)
-"""For a process that is busy alone, such as one that writes a bundle to a slow disk; torch's are 10 or 30 minutes."""
 
 
 def watch_processes(trainer: L.Trainer, model: ImageClassifier, data: ImageDataModule) -> None:
@@ -37,7 +35,13 @@ def watch_processes(trainer: L.Trainer, model: ImageClassifier, data: ImageDataM
         assert strategy.cluster_environment is not None
         check = lambda: check_input(trainer, model, data)  # noqa: E731
         strategy._launcher = Launcher(check, strategy.cluster_environment, strategy.num_processes, strategy.num_nodes)
-        strategy._timeout = LONGEST_WAIT
+        lightnings = strategy.setup_distributed  # which makes a process group unless there is one
+
+        def setup_distributed() -> None:
+            connect(strategy)
+            lightnings()
+
+        strategy.setup_distributed = setup_distributed  # type: ignore[method-assign]
 
 
 def check_input(trainer: L.Trainer, model: ImageClassifier, data: ImageDataModule) -> None:
@@ -80,7 +84,7 @@ class Launcher(_SubprocessScriptLauncher):
             self._call_children_scripts()
             failures.world = self.num_processes * self.num_nodes
             _Watch(lambda: self._fault(self.procs), self.procs).start()
-        elif failures.FIRST in os.environ and int(os.environ[failures.FIRST]) != os.getpid() and not self.procs:
+        elif failures.has_parent() and not self.procs:
             _Watch(self._lost_parent, []).start()
         _set_num_threads_if_needed(num_processes=self.num_processes)
         return function(*args, **kwargs)
