@@ -11,6 +11,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from shlex import quote
 from typing import NoReturn
 
 from resnet_tl.errors import UserError
@@ -41,9 +42,8 @@ def told_once() -> Iterator[None]:
     try:
         yield
     except (Exception, Stopped) as error:
-        # What torchrun stops after an error of another process has nothing to tell.
-        is_stop = isinstance(error, Stopped) and _claimed_code() is None
-        if not is_one_of_several() or is_stop or isinstance(error, BrokenPipeError):
+        is_agreed = isinstance(error, Stopped) and error.together
+        if not is_one_of_several() or is_agreed or isinstance(error, BrokenPipeError):
             raise
         end_by(error)
 
@@ -60,6 +60,8 @@ def has_parent() -> bool:
 
 def end_by(error: BaseException) -> NoReturn:
     """Writes the stack trace, tells of the error unless another one came first, and ends this process."""
+    if isinstance(error, Stopped):
+        end(tell(str(error), error.exit_code, is_plain=True))
     kept = keep_trace("".join(traceback.format_exception(error)))
     code = 2 if isinstance(error, UserError) else 1
     if is_loss(error):
@@ -94,7 +96,7 @@ def tell(
         if run and (run / "errors").is_dir():
             text += f"; the stack traces are in {run / 'errors'}"
         if run and (run / "checkpoints" / "last.ckpt").is_file():
-            text += f"; go on with: resnet-tl fit --resume {run}"
+            text += f"; go on with: resnet-tl fit --resume {quote(str(run))}"
     if sys.stderr.isatty():
         sys.stderr.write("\r\x1b[K\x1b[?25h")  # a progress bar may have hidden the cursor
     if trace is not None and not is_plain:

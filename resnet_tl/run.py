@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import sys
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,8 +15,13 @@ from resnet_tl.errors import UserError, nearest
 
 if TYPE_CHECKING:
     import pandas as pd
+    from filelock import FileLock
 
     from resnet_tl.bundle import Bundle
+
+
+LOCK_PATIENCE = 10.0
+"""Seconds: the processes that load images outlive one that is killed by some, and hold its lock as well."""
 
 
 class Run:
@@ -64,6 +72,7 @@ class Run:
         path = Path(path)
         if path.exists() and not path.is_dir():
             raise UserError(f"{path} is a file; a run needs a folder of its own: choose another --run.")
+        cls(path).clean()
         if path.is_dir() and any(path.iterdir()):
             raise UserError(f"{path} is not empty; a run needs a folder of its own: choose another --run.")
         path.mkdir(parents=True, exist_ok=True)
@@ -94,6 +103,24 @@ class Run:
     def is_complete(self) -> bool:
         """Whether its fit has come to its end; the summary is written last."""
         return (self.path / "summary.json").is_file()
+
+    def lock(self) -> FileLock:
+        """Held while a process trains the run; UserError when another one does."""
+        from filelock import FileLock, Timeout
+
+        lock = FileLock(self.path / ".lock")
+        try:
+            lock.acquire(timeout=LOCK_PATIENCE)
+        except Timeout:
+            raise UserError(f"{self.path} is being trained by another process; wait for its end, or stop it.") from None
+        except OSError as error:
+            raise UserError(f"{self.path} cannot be written: {error.strerror}.") from None
+        return lock
+
+    def clean(self) -> None:
+        """Removes what a process that was killed while it wrote has left."""
+        for file in self.path.rglob(".*.part*"):
+            file.unlink()
 
     def predictions_file(self, split: str) -> Path:
         return self.path / "predictions" / f"{split}.csv"
@@ -175,17 +202,26 @@ class Run:
         return self.path / name
 
 
-def interrupted_run(folder: str | Path | None) -> Run | None:
+def interrupted_run(folder: str | Path | None, recipes: Sequence[Path]) -> Run | None:
     """The run that a batch system or torchrun has begun to run again; None for a job that runs the first time.
 
     Args:
-        folder: the run's own folder, where it was given; else the newest one in `runs` of the same job is looked for.
+        folder: the run's own folder, where it was given; else the newest one in `runs` is looked for that was begun in
+            the same job by the same command.
+        recipes: of the command, which must be what they were.
     """
     if not restarts():
         return None
     runs = [Run(folder)] if folder else [Run(file.parent) for file in Path("runs").glob("*/environment.json")]
-    own = [run for run in runs if run.environment_file.is_file() and run.environment.get("job") == job()]
+    same = identity(recipes)
+    own = [run for run in runs if run.environment_file.is_file() and same.items() <= run.environment.items()]
     return max(own, key=lambda run: run.environment_file.stat().st_mtime, default=None)
+
+
+def identity(recipes: Sequence[Path]) -> dict[str, Any]:
+    """What a command that is given again shares with the run that it has begun."""
+    digests = {path.stem: hashlib.sha256(path.read_bytes()).hexdigest() for path in recipes}
+    return {"job": job(), "command": [Path(sys.argv[0]).name, *sys.argv[1:]], "recipes": digests}
 
 
 def restarts() -> int:

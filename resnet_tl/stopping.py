@@ -28,11 +28,13 @@ class Stopped(BaseException):
     Args:
         number: of the signal.
         advice: what to type next.
+        together: whether all processes of a fit stop at this same step.
     """
 
-    def __init__(self, number: int, advice: str = "") -> None:
+    def __init__(self, number: int, advice: str = "", together: bool = False) -> None:
         self.signal = signal.Signals(number)
         self.advice = advice
+        self.together = together
         super().__init__(f"stopped by {'Ctrl-C' if number == signal.SIGINT else self.signal.name}{advice}")
 
     @property
@@ -90,7 +92,7 @@ def requested() -> int | None:
 
 
 def check() -> None:
-    """Raises Stopped after a signal that waits; for long work of which nothing needs to be saved."""
+    """Raises Stopped after a signal that waits, or whose exception was lost in a library's callback."""
     if number := requested():
         raise Stopped(number)
 
@@ -103,7 +105,7 @@ def request(number: int) -> None:
         _requested = signal.Signals(number), now
         if _waiting:
             return
-    elif number != signal.SIGINT or now - _requested[1] < AT_ONCE:
+    elif _waiting and (number != signal.SIGINT or now - _requested[1] < AT_ONCE):
         return
     raise Stopped(_requested[0])
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from resnet_tl import failures, stopping
@@ -9,7 +10,7 @@ from resnet_tl.cli.arguments import CommandParser
 from resnet_tl.cli.garbage_collection import collecting_paused
 from resnet_tl.errors import UserError
 from resnet_tl.recipe import find_recipe, load_recipe
-from resnet_tl.run import Run
+from resnet_tl.run import Run, interrupted_run
 
 # What says where and how fast a run goes on, but not what comes out of it.
 FREE_ON_RESUME = (
@@ -36,6 +37,10 @@ def main(argv: list[str]) -> None:
         print_help()
         return
     with stopping.handled(), failures.told_once():
+        if "TORCHELASTIC_RUN_ID" in os.environ:
+            with stopping.untouched():
+                from resnet_tl.training.rendezvous import meet_by_torchrun
+            meet_by_torchrun()
         recipes, flags, resumed = split_recipes(argv)
         if "--help_all" in argv:
             flags = ["--help"]
@@ -44,9 +49,7 @@ def main(argv: list[str]) -> None:
             return
         with collecting_paused(), stopping.untouched():
             from resnet_tl.cli.fit_parser import FitCLI
-            from resnet_tl.training.rendezvous import meet_by_torchrun
 
-        meet_by_torchrun()
         cli = FitCLI(recipes, flags, resumed)
         run = cli.run()
         if run is not None and cli.trainer.is_global_zero:
@@ -58,29 +61,46 @@ def main(argv: list[str]) -> None:
 def split_recipes(argv: list[str]) -> tuple[list[Path], list[str], Run | None]:
     """Takes every `--recipe NAME` out of the line, so that flags win wherever they stand; and `--resume RUN`.
 
+    A job that is run again goes on with the run that it had begun, as with `--resume`.
+
     Raises:
         UserError: a recipe or run is not there, or an interrupted run is to go on otherwise than it began.
     """
     parser = CommandParser(prog="resnet-tl fit", add_help=False)
     parser.add_argument("--recipe", action="append", default=[])
     parser.add_argument("--resume")
+    parser.add_argument("--run")
     known, flags = parser.parse_known_args(argv)
     if known.resume is not None:
         run = Run.open(known.resume)
-        check_unchanged([*(["--recipe"] if known.recipe else []), *flags], run)
+        begins = [f"--{name}" for name in ("recipe", "run") if getattr(known, name)]
+        check_unchanged([*begins, *flags])
         return [run.recipe_file], flags, run
     paths = [find_recipe(name) for name in known.recipe]
     for path in paths:
         load_recipe(path)
-    return paths, flags, None
+    begun = interrupted_run(known.run, paths)
+    if begun and begun.recipe_file.is_file():
+        return [begun.recipe_file], _free_on_resume(flags), begun
+    return paths, [*flags, *(["--run", known.run] if known.run else [])], begun
 
 
-def check_unchanged(flags: list[str], run: Run) -> None:
+def _free_on_resume(flags: list[str]) -> list[str]:
+    """The flags, each with its values, that say where and how fast a run goes on."""
+    free, is_free = [], False
+    for word in flags:
+        if word.startswith("--"):
+            is_free = word.removeprefix("--").startswith(FREE_ON_RESUME)
+        free += [word] if is_free else []
+    return free
+
+
+def check_unchanged(flags: list[str]) -> None:
     """Raises UserError for a flag with which an interrupted run would not end as it would have."""
     for flag in flags:
         name = flag.removeprefix("--").partition("=")[0]
         if flag.startswith("--") and not name.startswith(FREE_ON_RESUME):
             raise UserError(
                 f"{flag.partition('=')[0]} cannot be given with --resume: a run goes on by its own recipe; to train "
-                f"otherwise, start a new run from its weights with --model.weights {run.path}."
+                "otherwise, start a new run."
             )

@@ -9,6 +9,7 @@ import signal
 import sys
 import warnings
 from pathlib import Path
+from shlex import quote
 from typing import Any, Literal
 
 import yaml
@@ -28,7 +29,7 @@ from resnet_tl.data.datamodule import ImageDataModule
 from resnet_tl.errors import UserError, nearest
 from resnet_tl.finetuning.defaults import defaults_for
 from resnet_tl.recipe import load_recipe, resolved_text
-from resnet_tl.run import Run, interrupted_run
+from resnet_tl.run import Run
 from resnet_tl.training.classifier import ImageClassifier
 from resnet_tl.training.deferred_checkpoints import DeferredCheckpointIO
 from resnet_tl.training.fit import best_checkpoint, fit, train
@@ -195,7 +196,6 @@ class FitCLI(LightningCLI):
             return super().instantiate_trainer(callbacks=[TimeKeeper(), self.forecast], **kwargs)
         paths = [Path(path) for path in self.recipes]
         name = paths[-1].stem if paths else "fit"
-        self.resumed = self.resumed or interrupted_run(self.config.run)
         self.recorder = RunRecorder(name, self.config.run, self._resolved_recipe, paths, self.resumed)
         best = best_checkpoint(self.config.model.monitor)
         callbacks = [self.recorder, ResumePoints(seconds_of(self.config.checkpoint_every)), best]
@@ -244,19 +244,15 @@ class FitCLI(LightningCLI):
                 if self.trainer.is_global_zero:
                     print_forecast(self.forecast)
                 return None
-            if self.resumed and self.resumed.is_complete:  # by an earlier start of the same job
-                return self.resumed
             last = self.resumed.last_checkpoint if self.resumed else None
             resume = last if last and last.is_file() else None
             return fit(self.model, self.datamodule, self.trainer, self.recorder, resume)
         except stopping.Stopped as stop:
-            if self.trainer.local_rank:  # the first process of the machine tells how it ended
+            if stop.together and self.trainer.global_rank:  # the first process tells how all have ended
                 raise SystemExit(0 if failures.has_parent() else stop.exit_code) from None
-            if self.trainer.global_rank:
-                raise
-            if stop.signal == signal.SIGUSR1:
+            if stop.signal == signal.SIGUSR1 and not self.trainer.global_rank:
                 requeue()
-            raise stopping.Stopped(stop.signal, self._how_to_go_on()) from None
+            raise stopping.Stopped(stop.signal, self._how_to_go_on(), stop.together) from None
         except MisconfigurationException as error:
             raise UserError(plain(str(error))) from error
         except Exception as error:
@@ -269,7 +265,7 @@ class FitCLI(LightningCLI):
         run = None if self.forecast else self.recorder.run
         if run is None or not run.recipe_file.is_file():
             return " before the training began"
-        return f"; go on with: resnet-tl fit --resume {shortest(run.path)}"
+        return f"; go on with: resnet-tl fit --resume {quote(str(shortest(run.path)))}"
 
 
 def seconds_of(text: str) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 from collections.abc import Callable
@@ -321,6 +322,13 @@ class ImageDataModule(L.LightningDataModule):
     def contents_digest(self, rows: np.ndarray) -> str:
         """One digest of the contents of some rows' files, in their order: it names what is computed from them."""
         return digest_in_order(self._contents[rows])
+
+    def identity(self) -> str:
+        """One digest of what is learned from and judged by: each image's contents, class and split."""
+        index = self._index
+        labels = "\0".join(index.classes[label] if label >= 0 else "" for label in index.labels)
+        splits = "\0".join(index.table["split"])
+        return hashlib.sha256(f"{digest_in_order(self._contents)}\n{labels}\n{splits}".encode()).hexdigest()
 
     @property
     def _index(self) -> ImageIndex:

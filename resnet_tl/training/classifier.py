@@ -247,7 +247,7 @@ class ImageClassifier(L.LightningModule):
         self._frozen_when_wrapped = self.network.frozen
         if not self.trainer.ckpt_path:  # what was loaded before is not what this fit begins with
             self.resumes_at, self._resumed, self.proofs = None, {}, []
-        self._check_contents()
+        self.check_unchanged(data, self.trainer.world_size)
         draws = bool(self.hparams["head_dropout"] or self.hparams["mixup"] or self.hparams["cutmix"])
         tell_of_processes(self.trainer, data.batch_size, self.network, self.schedule, draws)
         data.activations = self._activations
@@ -522,9 +522,8 @@ class ImageClassifier(L.LightningModule):
             self.stands_at.write(checkpoint["loops"]["fit_loop"])
             checkpoint["resnet_tl"] |= {
                 "position": asdict(self.stands_at),
-                "batches": self.trainer.num_training_batches,
                 "processes": self.trainer.world_size,
-                "contents": self._contents_digest,
+                "data": self._data.identity(),
                 "totals": self._totals_of_ranks(),
                 "frozen_digest": self._frozen_digest,
                 "proofs": [asdict(proof) for proof in self.proofs],
@@ -538,26 +537,20 @@ class ImageClassifier(L.LightningModule):
             torch.distributed.all_gather_object(totals, self._totals.tolist())
         return totals
 
-    @property
-    def _contents_digest(self) -> str:
-        """Of the images that are learned from."""
-        assert self._data.index is not None
-        return self._data.contents_digest(self._data.index.rows("train"))
-
-    def _check_contents(self) -> None:
-        """Raises UserError when a fit is resumed with other images, or in the middle of an epoch of other batches."""
-        position, saved = self.resumes_at, self._resumed
-        if position is None:
+    def check_unchanged(self, data: ImageDataModule, processes: int) -> None:
+        """Raises UserError when a fit is resumed with other images or in other batches."""
+        if self.resumes_at is None:
             return
-        if saved["contents"] != self._contents_digest:
+        if self._resumed["data"] != data.identity():
             raise UserError(
-                f"The training images in {self._data.index.root} are not those that the run began with, so that it "  # type: ignore[union-attr]
-                "cannot go on; put them back, or start a new run from its weights with --model.weights RUN."
+                f"The images in {data.root}, their classes or splits are not those that the run began with, so that it "
+                "cannot go on; put them back, or start a new run."
             )
-        if position.batch and saved["processes"] != self.trainer.world_size:
+        began = self._resumed["processes"]
+        if began != processes:
             raise UserError(
-                f"The run was stopped in the middle of an epoch of {saved['processes']} processes, and "
-                f"{self.trainer.world_size} cannot share the rest of it; go on with as many."
+                f"The run was begun by {began} process{'es' if began > 1 else ''}, and {processes} would learn in "
+                f"other batches; go on with --trainer.devices {began}, or as many machines as before."
             )
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from copy import deepcopy
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import torch
@@ -25,7 +26,7 @@ class DeferredCheckpointIO(TorchCheckpointIO):
     Together, since one checkpoint speaks of another: the state of the best one's callback, which the last one holds
     too, is true only if the best one is on disk. They are written in the order in which they were made, each of them
     whole or not at all. The first of each path is written at once, and what still waits is written when a fit ends,
-    also by an error or Ctrl-C. When the epochs are long, nothing is copied.
+    also by an error or Ctrl-C; but after one that cannot be written none is. When the epochs are long, nothing is copied.
     """
 
     def __init__(self, seconds: float = SECONDS) -> None:
@@ -61,7 +62,12 @@ class DeferredCheckpointIO(TorchCheckpointIO):
     def _write(self) -> None:
         while self._waiting:
             name = next(iter(self._waiting))
-            _write(self._waiting.pop(name), name)
+            checkpoint = self._waiting.pop(name)
+            try:
+                _write(checkpoint, name)
+            except BaseException:
+                self._waiting.clear()  # they speak of this one
+                raise
             self._written[name] = time.monotonic()
 
 
@@ -76,5 +82,5 @@ def _write(checkpoint: dict[str, Any], path: str) -> None:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else "is the disk full?"
         raise UserError(
             f"The checkpoint {path} cannot be written ({reason}); the one before is as it was: mend that, and go on "
-            f"with resnet-tl fit --resume {Path(path).parent.parent}."
+            f"with resnet-tl fit --resume {quote(str(Path(path).parent.parent))}."
         ) from error

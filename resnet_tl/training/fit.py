@@ -51,18 +51,33 @@ def fit(
     Raises:
         UserError: what the user gave does not work, or the memory is too small for the batch.
     """
-    ended = False
-    if resume:
-        saved = read_checkpoint(resume)
-        model.on_load_checkpoint(saved)  # which describes the network: a weights file is not needed any more
-        ended = saved["resnet_tl"]["position"]["ends"]
-    if ended:
-        data.prepare_data()
-        data.setup()
-    else:
-        train(model, data, trainer, resume)
-    folder = resume.parent if resume else recorder.run.checkpoints  # type: ignore[union-attr]
-    checkpoint = folder / "best.ckpt" if (folder / "best.ckpt").is_file() else None  # none after fast_dev_run
+    try:
+        if resume and _read(model, resume):
+            data.prepare_data()
+            data.setup()
+            data.trainer = trainer
+            model.check_unchanged(data, trainer.world_size)
+        else:
+            train(model, data, trainer, resume)
+        return _evaluate(model, data, trainer, recorder)
+    finally:
+        recorder.release()
+
+
+def _read(model: ImageClassifier, resume: Path) -> bool:
+    """Whether nothing is left to train; UserError when a checkpoint that will be needed is not there or damaged."""
+    saved = read_checkpoint(resume)
+    best = str(Path(saved["callbacks"]["ResumePoints"]["folder"], "best.ckpt"))  # before the run was moved
+    if any(state.get("best_model_path") == best for state in saved["callbacks"].values()):
+        read_checkpoint(resume.parent / "best.ckpt")
+    model.on_load_checkpoint(saved)  # which describes the network: a weights file is not needed any more
+    return saved["resnet_tl"]["position"]["ends"]
+
+
+def _evaluate(model: ImageClassifier, data: ImageDataModule, trainer: L.Trainer, recorder: RunRecorder) -> Run:
+    """The end of a fit, with its best weights."""
+    best = recorder.run.checkpoints / "best.ckpt"  # type: ignore[union-attr]
+    checkpoint = best if best.is_file() else None  # none after fast_dev_run
     metrics: dict[str, dict[str, float]] = {}
     for split, evaluate in (("val", trainer.validate), ("test", trainer.test)):
         if len(data.index.rows(split)):  # type: ignore[union-attr]
@@ -71,9 +86,7 @@ def fit(
             metrics[split] = {name: value for name, value in model.metrics[split].items() if math.isfinite(value)}
     assert recorder.run is not None
     if trainer.is_global_zero:
-        with timing.measure("files"):
-            _write(recorder.run, model, data, trainer, metrics)
-        _write_time_spent(recorder.run, model, data, trainer)
+        _write(recorder.run, model, data, trainer, metrics)
     trainer.strategy.barrier()
     return recorder.run
 
@@ -102,10 +115,14 @@ def _write(
     trainer: L.Trainer,
     metrics: dict[str, dict[str, float]],
 ) -> None:
-    for split, table in model.predictions.items():
-        write_predictions(table, run.predictions_file(split))
-        confusion_matrix(table, run.figure(f"confusion_{split}"))
-    bundle = model.save(run.path / "model", precision=str(trainer.precision), metrics=metrics, data=data_facts(data))
+    """The summary comes last: a run that has one is complete."""
+    with timing.measure("files"):
+        for split, table in model.predictions.items():
+            write_predictions(table, run.predictions_file(split))
+            confusion_matrix(table, run.figure(f"confusion_{split}"))
+        facts = {"precision": str(trainer.precision), "metrics": metrics, "data": data_facts(data)}
+        bundle = model.save(run.path / "model", **facts)
+    _write_time_spent(run, model, data, trainer)
     assert model.network is not None
     assert model.preprocessing is not None
     cost = model.costs or stage_costs(model.network, model.preprocessing.size)

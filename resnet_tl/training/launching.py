@@ -29,6 +29,8 @@ LOOKS_EVERY = 0.3
 
 def watch_processes(trainer: L.Trainer, model: ImageClassifier, data: ImageDataModule) -> None:
     """Lets a trainer that has not started its processes start and watch them as this file says."""
+    # At SIGTERM Lightning's handler, set anew by each evaluation, broadcasts among processes that do something else.
+    trainer._signal_connector.register_signal_handlers = lambda: None  # type: ignore[method-assign]
     failures.rank = trainer.global_rank
     strategy = trainer.strategy
     if isinstance(strategy, DDPStrategy) and isinstance(strategy.launcher, _SubprocessScriptLauncher):

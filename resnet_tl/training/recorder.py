@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import platform
-import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
@@ -15,6 +14,7 @@ from typing import Any
 import lightning as L
 import numpy as np
 import pandas as pd
+from filelock import FileLock
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from resnet_tl import failures
@@ -25,7 +25,7 @@ from resnet_tl.data.findings import write_findings
 from resnet_tl.errors import UserError
 from resnet_tl.evaluation.figures import contact_sheet, learning_curves
 from resnet_tl.files import as_cell, replacing, write_text
-from resnet_tl.run import Run, check_root, job
+from resnet_tl.run import Run, check_root, identity
 from resnet_tl.timing import measure
 from resnet_tl.training.classifier import ImageClassifier
 from resnet_tl.training.monitor import monitor_mode
@@ -57,6 +57,8 @@ class RunRecorder(L.Callback):
         self.recipe = recipe
         self.recipes = recipes
         self.run = Run(resumes.path.resolve()) if resumes else None
+        self._lock: FileLock | None = None
+        self._recipe_digest = ""
         self.history: list[dict[str, float | str]] = []
         check_root(self.run.path if self.run else Path(folder).parent if folder else "runs")
 
@@ -71,6 +73,9 @@ class RunRecorder(L.Callback):
                     raise UserError(f"The run directory cannot be made: {error}; choose another --run.") from None
                 path = str(run.path.resolve())
             self.run = Run(str(trainer.strategy.broadcast(path)))
+        if trainer.is_global_zero and self._lock is None:
+            self._lock = self.run.lock()
+            self.run.clean()
         failures.run = self.run.path
         for callback in trainer.checkpoint_callbacks:
             if isinstance(callback, ModelCheckpoint) and callback.dirpath is None:
@@ -89,19 +94,25 @@ class RunRecorder(L.Callback):
 
     def _note_resume(self, trainer: L.Trainer) -> None:
         assert self.run is not None
-        for file in self.run.path.rglob(".*.part*"):  # a process that is killed cannot clean up
-            file.unlink()
+        if file_digest(self.run.recipe_file) != self._recipe_digest:
+            raise UserError(
+                f"{self.run.recipe_file} is not what the run was begun by, so that it cannot go on; put that back, or "
+                "start a new run."
+            )
         facts = self.run.environment
-        facts["resumed"] = [*facts.get("resumed", []), {**environment(trainer), "after_epochs": len(self.history)}]
+        again = identity(()) | environment(trainer)
+        facts["resumed"] = [*facts.get("resumed", []), {**again, "after_epochs": len(self.history)}]
         write_text(self.run.environment_file, json.dumps(facts, indent=2) + "\n")
 
     def _write_beginning(self, trainer: L.Trainer, pl_module: ImageClassifier) -> None:
         assert self.run is not None
         data = trainer.datamodule  # type: ignore[attr-defined]
+        # First, since a job that is run again finds its run by it.
+        facts = identity(self.recipes) | environment(trainer)
+        write_text(self.run.environment_file, json.dumps(facts, indent=2) + "\n")
         if not self.run.recipe_file.is_file():  # there is one where a run begins anew that had come to no checkpoint
             write_text(self.run.recipe_file, self.recipe(pl_module))
-        facts = environment(trainer) | {"recipes": {path.stem: file_digest(path) for path in self.recipes}}
-        write_text(self.run.environment_file, json.dumps(facts, indent=2) + "\n")
+        self._recipe_digest = file_digest(self.run.recipe_file)
         self._write_data_facts(data)
         with replacing(self.run.figure("augmented")) as file:
             title = f"Training images as the network sees them: augmentation {data.augmentation}"
@@ -150,15 +161,23 @@ class RunRecorder(L.Callback):
             pd.DataFrame(self.history).to_csv(file, index=False)
 
     def state_dict(self) -> dict[str, Any]:
-        return {"history": list(self.history)}
+        return {"history": list(self.history), "recipe": self._recipe_digest}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.history = state_dict["history"]
+        self.history, self._recipe_digest = state_dict["history"], state_dict["recipe"]
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
         """A fit that could not begin leaves no folder behind."""
+        self.release()
         if trainer.is_global_zero and self.run is not None and not any(self.run.path.iterdir()):
             self.run.path.rmdir()
+
+    def release(self) -> None:
+        """Another process may go on with the run."""
+        if self._lock is not None:
+            Path(self._lock.lock_file).unlink(missing_ok=True)
+            self._lock.release()
+            self._lock = None
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         assert isinstance(pl_module, ImageClassifier)
@@ -200,9 +219,7 @@ def environment(trainer: L.Trainer) -> dict[str, object]:
         "packages": {package: version(package) for package in PACKAGES},
         "device": f"{device.type}: {name}",
         "processes": trainer.world_size,
-        "job": job(),
         "precision": str(trainer.precision),
-        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
     }
 

@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import time
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,7 @@ class ResumePoints(L.Callback):
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._saved = time.monotonic()
         self._ranks = _Ranks() if trainer.world_size > 1 else None
-        stopping.install()  # Lightning has just put handlers of its own in their place
+        stopping.check()
         stopping.wait(True)
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -114,7 +115,7 @@ class ResumePoints(L.Callback):
 
     def _stop_if(self, wish: int) -> None:
         if wish > SAVE:
-            raise stopping.Stopped(wish)
+            raise stopping.Stopped(wish, together=True)
 
 
 class _Ranks:
@@ -141,15 +142,17 @@ def read_checkpoint(file: Path) -> dict[str, Any]:
     """A checkpoint of ours, without unpickling anything but tensors and plain values.
 
     Raises:
-        UserError: it cannot be read.
+        UserError: it cannot be read, or is damaged.
     """
     try:
+        with zipfile.ZipFile(file) as archive:  # torch reads whatever the bytes of a tensor have become
+            if damaged := archive.testzip():
+                raise zipfile.BadZipFile(f"{damaged} has changed")
         checkpoint = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
-        checkpoint["resnet_tl"]["position"]
+        checkpoint["resnet_tl"]["network"], checkpoint["callbacks"]
     except Exception as error:
         raise UserError(
-            f"{file} cannot be read as a checkpoint ({type(error).__name__}): the run cannot go on; start it anew, or "
-            "from its weights with --model.weights RUN."
+            f"{file} cannot be read as a checkpoint ({type(error).__name__}): the run cannot go on; start a new one."
         ) from error
     return checkpoint
 

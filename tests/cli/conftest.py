@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -27,8 +28,9 @@ def command(
 
     def run(*words: object) -> Outcome:
         capsys.readouterr()
+        monkeypatch.setattr(sys, "argv", ["resnet-tl", *(str(word) for word in words)])
         try:
-            code = main([str(word) for word in words])
+            code = main()
         except SystemExit as stopped:
             code = int(stopped.code or 0)
         return Outcome(code, *capsys.readouterr())

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import os
 import pickle
+import re
+import shlex
 import shutil
 import signal
 import stat
 from collections.abc import Callable
 from pathlib import Path
+from unittest.mock import ANY
 
 import pandas as pd
 import pytest
 import torch
 from PIL import Image
 
+from resnet_tl import run as runs
 from resnet_tl.training.classifier import ImageClassifier
 from resnet_tl.training.frozen_prefix import FrozenPrefix
 
@@ -60,7 +64,7 @@ def interrupt(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 
 def resumed(command, err: str) -> Path:
     """Types what the error says."""
-    words = err.strip().split("go on with: resnet-tl ")[1].split()
+    words = shlex.split(err.strip().split("go on with: resnet-tl ")[1])
     assert command(*words).code == 0
     return Path(words[-1])
 
@@ -222,28 +226,114 @@ def test_what_says_where_it_runs_may_be_changed(command, interrupted, whole):
     assert pd.read_csv(interrupted / "metrics.csv")["epoch"].tolist() == [1, 2, 3]
 
 
-def test_other_images_are_refused(command, interrupted):
-    Image.new("RGB", (32, 32)).save("images/train/red/0.png")
+def another_training_image(images: Path) -> None:
+    Image.new("RGB", (32, 32)).save(images / "train/red/0.png")
+
+
+def one_validation_image_less(images: Path) -> None:
+    next((images / "val/red").iterdir()).unlink()
+
+
+def another_label(images: Path) -> None:
+    """In the same place of the index: the last of one class becomes the first of the next."""
+    first, second = sorted((images / "train").iterdir())[:2]
+    max(first.iterdir()).rename(second / "+.png")
+
+
+@pytest.mark.parametrize("change", [another_training_image, one_validation_image_less, another_label])
+@pytest.mark.parametrize("trains", [True, False])
+def test_other_images_are_refused(command, interrupted, change, trains):
+    if not trains:  # what remains are the tables and the bundle
+        assert command("fit", "--resume", interrupted).code == 0
+        (interrupted / "summary.json").unlink()
+    change(Path("images"))
 
     code, _, err = command("fit", "--resume", interrupted)
 
     assert code == 2
-    assert err.startswith("resnet-tl: The training images in ")
-    assert "are not those that the run began with" in err
+    assert re.match(r"resnet-tl: The images in .*, their classes or splits are not those that the run began with", err)
+
+
+def test_another_number_of_processes_is_refused(command, interrupted):
+    file = interrupted / "checkpoints" / "last.ckpt"
+    checkpoint = torch.load(file, weights_only=True)
+    checkpoint["resnet_tl"]["processes"] = 2
+    torch.save(checkpoint, file)
+
+    code, _, err = command("fit", "--resume", interrupted)
+
+    assert code == 2
+    assert err.startswith("resnet-tl: The run was begun by 2 processes, and 1 would learn in other batches")
+
+
+def test_another_recipe_is_refused(command, interrupted):
+    recipe = interrupted / "recipe.yaml"
+    recipe.write_text(recipe.read_text().replace("max_epochs: 3", "max_epochs: 5"))
+
+    code, _, err = command("fit", "--resume", interrupted)
+
+    assert code == 2
+    assert "is not what the run was begun by" in err
+
+
+def test_a_run_that_another_process_trains_is_left_alone(command, interrupted, monkeypatch):
+    monkeypatch.setattr(runs, "LOCK_PATIENCE", 0.1)
+    lock = runs.Run(interrupted).lock()
+    assert command("fit", "--resume", interrupted) == (
+        2,
+        ANY,
+        f"resnet-tl: {interrupted.resolve()} is being trained by another process; wait for its end, or stop it.\n",
+    )
+
+    lock.release()
+    assert command("fit", "--resume", interrupted).code == 0
+    assert not (interrupted / ".lock").exists()
+
+
+def test_a_name_with_a_blank_can_be_pasted(command, blobs, whole, interrupt):
+    interrupt("training_step", 5, signal.SIGTERM)
+    err = command("fit", *FLAGS, "--data.root", blobs, "--run", "my run").err
+
+    assert err.endswith("resnet-tl fit --resume 'my run'\n")
+    assert remains(resumed(command, err)) == whole
+
+
+def test_what_was_being_written_is_not_shipped(command, blobs):
+    command("fit", *FLAGS, "--data.root", blobs, "--run", "run")
+    Path("run/summary.json").unlink()
+    Path("run/model/.x.part.safetensors").touch()
+
+    assert command("fit", "--resume", "run").code == 0
+    assert sorted(file.name for file in Path("run/model").iterdir()) == ["model.json", "weights.safetensors"]
 
 
 def test_a_folder_that_is_no_run_is_refused(command, tmp_path):
     assert command("fit", "--resume", "runz") == (2, "", "resnet-tl: runz is not a run: there is no such folder.\n")
 
 
-def test_a_broken_checkpoint_is_told_in_one_sentence(command, interrupted):
-    file = interrupted / "checkpoints" / "last.ckpt"
+def truncated(file: Path) -> None:
     file.write_bytes(file.read_bytes()[:1000])
 
-    code, _, err = command("fit", "--resume", interrupted)
 
-    assert code == 2
-    assert err.startswith("resnet-tl: run/checkpoints/last.ckpt cannot be read as a checkpoint")
+def flipped(file: Path) -> None:
+    """One bit, in the middle of a weight."""
+    content = bytearray(file.read_bytes())
+    weight = max(torch.load(file, weights_only=True)["state_dict"].values(), key=torch.numel)
+    content[content.index(weight.numpy().tobytes()) + 1000] ^= 1
+    file.write_bytes(content)
+
+
+@pytest.mark.parametrize("name", ["last", "best"])
+@pytest.mark.parametrize("damage", [truncated, flipped, Path.unlink])
+def test_a_broken_checkpoint_is_told_in_one_sentence(command, interrupted, name, damage):
+    if (name, damage) == ("last", Path.unlink):
+        pytest.skip("such a run begins anew")
+    damage(interrupted / "checkpoints" / f"{name}.ckpt")
+
+    code, out, err = command("fit", "--resume", interrupted)
+
+    assert (code, "epoch" in out) == (2, False)
+    assert err.startswith(f"resnet-tl: run/checkpoints/{name}.ckpt cannot be read as a checkpoint")
     assert err.count("\n") == 1
 
 
@@ -307,3 +397,51 @@ def test_another_job_begins_a_run_of_its_own(command, blobs, interrupt, monkeypa
     monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
     assert command("fit", *FLAGS, "--data.root", blobs).code == 0
     assert sorted(run.name for run in Path("runs").iterdir()) == ["train_everything-1", "train_everything-2"]
+
+
+@pytest.mark.parametrize("other", [("--seed", 1), ("--optimizer.lr", 0.1)])
+def test_another_command_of_the_same_job_begins_a_run_of_its_own(command, blobs, whole, interrupt, monkeypatch, other):
+    monkeypatch.setenv("SLURM_JOB_ID", "4711")
+    flags = (*FLAGS, "--data.root", blobs)
+    interrupt("training_step", 6, signal.SIGTERM)
+    assert command("fit", *flags).code == 143
+    assert command("fit", *flags, *other, "--trainer.max_epochs", 1).code == 0
+
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
+    assert command("fit", *flags).code == 0
+    assert remains(Path("runs/train_everything-1")) == whole
+    code, out, _ = command("fit", *flags, *other, "--trainer.max_epochs", 1)
+    assert (code, out) == (0, "runs/train_everything-2 is complete: there is nothing to resume.\n")
+    assert len(list(Path("runs").iterdir())) == 2
+
+
+def test_a_recipe_that_has_changed_begins_a_run_of_its_own(command, blobs, interrupt, monkeypatch):
+    monkeypatch.setenv("SLURM_JOB_ID", "4711")
+    recipe = Path("mine.yaml")
+    recipe.write_text("model: {mode: head}\ntrainer: {max_epochs: 2}\n")
+    flags = ("--recipe", recipe, "--data.root", blobs)
+    interrupt("training_step", 0, signal.SIGTERM)
+    assert command("fit", *flags).code == 143
+
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
+    recipe.write_text("model: {mode: all}\ntrainer: {max_epochs: 2}\n")
+    assert command("fit", *flags).code == 0
+    assert sorted(run.name for run in Path("runs").iterdir()) == ["mine-1", "mine-2"]
+
+
+@pytest.mark.parametrize("written", [[], [".x.part.json"], ["environment.json"]])
+def test_a_job_that_was_killed_in_its_first_moments_begins_anew_in_its_folder(
+    command, blobs, whole, monkeypatch, written
+):
+    monkeypatch.setenv("SLURM_JOB_ID", "4711")
+    flags = (*FLAGS, "--data.root", blobs, "--run", "run")
+    command("fit", *flags)
+    for path in Path("run").iterdir():
+        if path.name not in written:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    for name in written:
+        Path("run", name).touch()
+
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
+    assert command("fit", *flags).code == 0
+    assert remains(Path("run")) == whole

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import random
 import resource
 import subprocess
@@ -56,6 +57,28 @@ def test_the_best_one_is_on_disk_before_a_last_one_that_speaks_of_it(files, monk
     keeper.save_checkpoint({"epoch": 1}, last)
 
     assert [epoch_of(file) for file in files] == [1, 1]
+
+
+def test_after_one_that_cannot_be_written_none_is_that_speaks_of_it(files, monkeypatch):
+    best, last = files
+    keeper = DeferredCheckpointIO(seconds=60)
+    for epoch in range(2):
+        keeper.save_checkpoint({"epoch": epoch}, best)
+        keeper.save_checkpoint({"epoch": epoch}, last)
+    save, calls = torch.save, []
+
+    def full_once(*arguments):
+        calls.append(1)
+        if len(calls) == 1:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        save(*arguments)
+
+    monkeypatch.setattr(torch, "save", full_once)
+    with pytest.raises(UserError, match="No space left"):
+        keeper.teardown()
+
+    keeper.teardown()  # Lightning's, after the error
+    assert [epoch_of(file) for file in files] == [0, 0]
 
 
 def test_what_waits_is_what_the_weights_were_then(files):

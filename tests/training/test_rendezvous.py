@@ -9,7 +9,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from torch.distributed import TCPStore
+from torch.distributed import Store, TCPStore
 
 from resnet_tl.errors import UserError
 from resnet_tl.training import rendezvous
@@ -42,12 +42,12 @@ def torchruns_store(port: int) -> TCPStore:
 def all_meet(port: int, counts: list[int], serves: bool = False) -> list[int]:
     """How often each believes to have been started, after all have proved that they share a store."""
 
-    def start(rank: int) -> int:
+    def start(rank: int) -> tuple[Store, int]:
         store, restarts = meet("127.0.0.1", port, rank, len(counts), serves and rank == 0, counts[rank])
         store.set(f"address of {rank}", str(number))
         for other in range(len(counts)):
             assert store.get(f"address of {other}") == str(number).encode()
-        return restarts
+        return store, restarts  # the one that holds the store serves the others until the end
 
     number = time.monotonic_ns()
     with ThreadPoolExecutor(len(counts)) as pool:
@@ -55,7 +55,7 @@ def all_meet(port: int, counts: list[int], serves: bool = False) -> list[int]:
         started = [pool.submit(start, rank) for rank in reversed(range(1, len(counts)))]
         time.sleep(0.3)
         started.append(pool.submit(start, 0))
-        return [process.result(timeout=30) for process in reversed(started)]
+        return [process.result(timeout=30)[1] for process in reversed(started)]
 
 
 def test_the_first_start_is_known_to_be_one(port: int):
