@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pandas as pd
@@ -125,3 +126,38 @@ def test_two_processes_stop_at_the_same_step(run: Path, blobs: Path, whole, name
     assert Path("log.txt").read_text().count("go on with: resnet-tl fit --resume") == 1
     finish("--resume", run)
     assert remains(run) == whole(*TWO)
+
+
+@pytest.mark.slow
+@needs_two_cores
+def test_torchrun_starts_it_again(run: Path, blobs: Path, whole):
+    flags = (*FLAGS, *TWO, "--data.root", blobs, "--run", run, "--checkpoint_every", "0s")
+    launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "--max-restarts", "2", "-m", "--")
+    with Path("log.txt").open("w") as log:
+        command = [sys.executable, *launcher, "resnet_tl", "fit", *map(str, flags)]
+        process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
+    last = run / "checkpoints" / "last.ckpt"
+    for victim in (1, 0):
+        wait_for(process, last)
+        before = last.stat().st_mtime_ns
+        while last.stat().st_mtime_ns == before:  # until it trains, also after the second start
+            assert process.poll() is None, Path("log.txt").read_text()[-3000:]
+            time.sleep(0.01)
+        ranks = ranks_of(process)
+        os.kill(ranks[victim], signal.SIGKILL)
+        while set(ranks.values()) & set(ranks_of(process).values()):
+            time.sleep(0.1)
+
+    assert process.wait(timeout=300) == 0, Path("log.txt").read_text()[-3000:]
+    assert Path("log.txt").read_text().count("Going on in epoch") == 2
+    assert remains(run) == whole(*TWO)
+
+
+def ranks_of(launcher: subprocess.Popen) -> dict[int, int]:
+    """Rank -> process number of those that torchrun has started."""
+    found: dict[int, int] = {}
+    for child in Path(f"/proc/{launcher.pid}/task/{launcher.pid}/children").read_text().split():
+        with suppress(OSError):  # it has just ended
+            settings = Path(f"/proc/{child}/environ").read_bytes().split(b"\0")
+            found |= {int(word.removeprefix(b"RANK=")): int(child) for word in settings if word.startswith(b"RANK=")}
+    return found

@@ -13,13 +13,14 @@ import lightning as L
 from resnet_tl.errors import UserError
 from resnet_tl.networks.frozen import FrozenStages
 
-Moment = Literal["setup", "filling", "training", "validation", "testing"]
+Moment = Literal["setup", "filling", "training", "validation", "evaluation", "testing"]
+Kind = Literal["error", "user", "memory", "kill", "stop", "busy"]
 
 
 class Fault(L.Callback):
-    """Breaks process `rank` by an exception, an error of the user, `kill -9`, or by never coming back."""
+    """Breaks process `rank` by an exception, an error of the user, `kill -9`, SIGTERM, or by never coming back."""
 
-    def __init__(self, rank: int, moment: Moment, kind: Literal["error", "user", "memory", "kill", "busy"]) -> None:
+    def __init__(self, rank: int, moment: Moment, kind: Kind) -> None:
         self.rank = rank
         self.moment = moment
         self.kind = kind
@@ -43,6 +44,10 @@ class Fault(L.Callback):
     def on_validation_batch_start(self, trainer: L.Trainer, *args: Any) -> None:
         self.happens(trainer, "validation")
 
+    def on_validation_epoch_end(self, trainer: L.Trainer, *args: Any) -> None:
+        if trainer.state.fn == "validate":
+            self.happens(trainer, "evaluation")
+
     def on_test_batch_start(self, trainer: L.Trainer, *args: Any) -> None:
         self.happens(trainer, "testing")
 
@@ -52,6 +57,9 @@ class Fault(L.Callback):
         Path("broken_at").write_text(str(time.time()))
         if self.kind == "kill":
             os.kill(os.getpid(), signal.SIGKILL)
+        if self.kind == "stop":
+            os.kill(os.getpid(), signal.SIGTERM)
+            return
         if self.kind == "busy":
             time.sleep(1000)
         raise {"error": ValueError, "user": UserError, "memory": MemoryError}[self.kind]("a cosmic ray came by")

@@ -36,6 +36,12 @@ CASES = [
     ("validation", 0, "error", 1),
     ("validation", 1, "kill", 1),
     ("testing", 1, "error", 1),
+    ("setup", 1, "stop", 143),
+    ("setup", 0, "stop", 143),
+    ("filling", 1, "stop", 143),
+    ("filling", 0, "stop", 143),
+    ("evaluation", 1, "stop", 143),
+    ("evaluation", 0, "stop", 143),
 ]
 
 pytestmark = pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="a process for each core is the most")
@@ -68,7 +74,8 @@ def test_one_process_fails_and_all_end(
         assert re.fullmatch(r"resnet-tl: .*\n", text), text
     assert "Traceback" not in text
     traces = sorted(file.name for file in (tmp_path / "run").glob("errors/*.txt"))
-    assert kind == "kill" or f"rank-{rank}.txt" in traces
+    assert kind in ("kill", "stop") or f"rank-{rank}.txt" in traces
+    assert (kind == "stop") == ("stopped by SIGTERM" in text)
     time.sleep(1.0)
     assert not subprocess.run(["pgrep", "-f", f"{blobs}.*--run"], capture_output=True, check=False).stdout
 
