@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import pairwise
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 from resnet_tl.data.preprocessing import Preprocessing
@@ -59,6 +60,11 @@ class Bundle:
         folder = path / "model" if (path / "model" / "model.json").is_file() else path
         file = folder / "model.json"
         if not file.is_file():
+            if (path / "recipe.yaml").is_file():
+                raise UserError(
+                    f"{path} has no model yet, for its training did not end; go on with: "
+                    f"resnet-tl fit --resume {quote(str(path))}"
+                )
             raise UserError(
                 f"{path} is neither a run nor a model bundle: it has no model.json."
                 if path.exists()

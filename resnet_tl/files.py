@@ -77,9 +77,16 @@ def _is_number(text: str) -> bool:
     return True
 
 
-def check_target(path: str | Path) -> None:
-    """Raises UserError when no file can be written at `path`; for use before the work that makes its content."""
+def check_target(path: str | Path, suffix: str = "") -> None:
+    """Raises UserError when no file can be written at `path`; for use before the work that makes its content.
+
+    Args:
+        path: of the file.
+        suffix: that its name must have, lest a slip of the hand takes a file of another kind.
+    """
     path = Path(path).absolute()
+    if suffix and path.suffix.lower() != suffix and not path.is_dir():
+        raise UserError(f"{path} is to be a {suffix} file; give it a name that ends so.")
     if path.is_dir():
         raise UserError(f"{path} is a folder; name the file to write in it.")
     parent = next(folder for folder in path.parents if folder.exists())

@@ -75,11 +75,11 @@ def test_what_a_stopped_run_has_not_written_is_said_in_one_sentence(run: Run) ->
         ("summary", "has no summary.json: its training did not end."),
         ("history", "has no metrics.csv: its first epoch did not end."),
         ("data_facts", "has no data/facts.json: its training did not begin."),
-        ("bundle", "is neither a run nor a model bundle: it has no model.json."),
+        ("bundle", "has no model yet, for its training did not end; go on with: resnet-tl fit --resume {path}"),
     ):
         with pytest.raises(UserError) as caught:
             getattr(run, name)
-        assert str(caught.value) == f"{run.path} {sentence}"
+        assert str(caught.value) == f"{run.path} {sentence.format(path=run.path)}"
     with pytest.raises(UserError, match="has no predictions for the split 'val'"):
         run.predictions()
 

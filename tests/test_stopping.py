@@ -110,7 +110,9 @@ def test_a_signal_that_is_noted_is_heard(monkeypatch: pytest.MonkeyPatch):
 
 
 def test_what_is_loaded_is_not_interrupted():
-    code = "import signal; from resnet_tl import stopping\nwith stopping.handled(), stopping.untouched(): signal.pause()"
+    code = (
+        "import signal; from resnet_tl import stopping\nwith stopping.handled(), stopping.untouched(): signal.pause()"
+    )
     process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE)
     while process.poll() is None:
         process.send_signal(signal.SIGTERM)

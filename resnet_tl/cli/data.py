@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 from resnet_tl.cli.arguments import CommandParser
 from resnet_tl.cli.data_check import add_check, check_images
+from resnet_tl.errors import UserError
+from resnet_tl.files import check_target
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -22,6 +24,8 @@ EPILOG = """examples:
   resnet-tl data show photos.zip
   resnet-tl data check photos"""
 
+CLASSES = 100
+"""On the contact sheet: more make a picture that no program opens."""
 PER_CLASS = 10
 """Images of each class on a contact sheet."""
 THUMBNAIL = 256
@@ -81,7 +85,10 @@ def _show(root: Path, output: Path) -> None:
     from resnet_tl.data.layouts import read_images
     from resnet_tl.evaluation.figures import contact_sheet
 
+    check_target(output, ".png")
     index = read_images(root)
+    if output.resolve() in {index.path(row).resolve() for row in range(len(index))}:
+        raise UserError(f"{output} is one of the images; choose another --output.")
     audit = audit_images(index)
     print(f"{index.root}: {index.layout}; {len(index)} images, {len(index.classes)} classes")
     _print(_counts(index))
@@ -89,11 +96,12 @@ def _show(root: Path, output: Path) -> None:
         _print(_sizes(audit))
     print(f"bad images: {len(audit.bad)}")
     for row, reason in list(audit.bad.items())[:BAD_SHOWN]:
-        print(f"  {index.id(row)}: the image {reason}")
+        print(f"  {index.id(row)}: {reason}")
     if len(audit.bad) > BAD_SHOWN:
         print(f"  and {len(audit.bad) - BAD_SHOWN} more")
     contact_sheet(_examples(index, audit), output, title=root.resolve().name)
-    print(f"contact sheet: {output}")
+    of = f" of the first {CLASSES} classes" if len(index.classes) > CLASSES else ""
+    print(f"contact sheet{of}: {output}")
 
 
 def _counts(index: ImageIndex) -> Table:
@@ -124,7 +132,7 @@ def _examples(index: ImageIndex, audit: Audit) -> dict[str, list]:
     from resnet_tl.data.decode import decode
 
     examples = {}
-    for label, name in enumerate(index.classes):
+    for label, name in enumerate(index.classes[:CLASSES]):
         rows = np.setdiff1d(np.flatnonzero(index.labels == label), list(audit.bad))
         chosen = rows[np.linspace(0, len(rows) - 1, min(PER_CLASS, len(rows))).round().astype(int)]
         images = [Image.fromarray(decode(index.path(int(row)))) for row in chosen]

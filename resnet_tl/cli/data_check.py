@@ -84,13 +84,25 @@ def check_images(root: Path, output: Path, exclude: Path | None, features: str |
     contents = content_digests(index)
     audit = audit_images(index, contents)
     twins = find_twins(index, contents, audit)
-    alike = _alike_to(features, index, audit) if features else []
-    findings = find_all(index, audit, contents, twins, alike)
+    others = _alike_to(features, index, audit) if features else []
+    findings = find_all(index, audit, contents, twins, [*_no_split(index, audit), *others])
     _print(index, findings)
     write_audit_page(findings, index, page)
     write_findings(findings, table)
     print(f"{page}\n{table}")
     return 1 if stops(findings) else 0
+
+
+def _no_split(index: ImageIndex, audit: Audit) -> list[Finding]:
+    """What keeps a fit from splitting off images to validate with."""
+    from resnet_tl.data.finding_kinds import Finding
+    from resnet_tl.data.splits import assign_splits
+
+    try:
+        assign_splits(index.without(list(audit.bad)), groups_may_span=True)
+    except UserError as error:
+        return [Finding("", "cannot_split", str(error).removeprefix(f"{index.root}: "))]
+    return []
 
 
 def _alike_to(network: str, index: ImageIndex, audit: Audit) -> list[Finding]:

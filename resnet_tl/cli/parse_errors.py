@@ -22,6 +22,13 @@ CLASSES = {
     "trainer.logger": ("logger of Lightning", "lightning.pytorch.loggers"),
 }
 BASES = ("Optimizer", "LRScheduler", "Callback", "Logger")
+# Schedulers that are made of more than values.
+NOT_IN_RECIPES = {
+    "LambdaLR": "a function",
+    "MultiplicativeLR": "a function",
+    "SequentialLR": "other schedulers",
+    "ChainedScheduler": "other schedulers",
+}
 # Settings of our classes that have a shorter name of their own.
 LINKED = {
     "data.seed": "seed",
@@ -165,6 +172,8 @@ def _values(message: str) -> list[str]:
 def _class_mistake(key: str, place: str, class_path: str, problem: str) -> str:
     """What is wrong with the arguments of a class such as SGD, StepLR, EarlyStopping or a phase."""
     name = class_path.rpartition(".")[2]
+    if name in NOT_IN_RECIPES:
+        return f"{place}: {name} takes {NOT_IN_RECIPES[name]}, which a recipe cannot hold; choose another scheduler."
     title = "a phase" if name == "Phase" else name
     if found := re.match(r"Option '([^']+)' is not accepted", problem):
         if name in BASES:

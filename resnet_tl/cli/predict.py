@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from resnet_tl.cli.arguments import CommandParser, positive
 from resnet_tl.cli.garbage_collection import collecting_paused
+from resnet_tl.errors import UserError
 from resnet_tl.files import check_target
 
 if TYPE_CHECKING:
@@ -39,7 +40,9 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--device", help="such as cpu or cuda; default: the fastest at hand")
     arguments = parser.parse_args(argv)
     if arguments.output:
-        check_target(arguments.output)
+        check_target(arguments.output, ".csv")
+        if arguments.output.resolve() in {Path(images).resolve() for images in arguments.images}:
+            raise UserError(f"{arguments.output} is the list of the images; choose another --output.")
 
     with collecting_paused():
         from resnet_tl.evaluation.predictions import write_predictions
@@ -64,7 +67,7 @@ def _print(table: pd.DataFrame, top: int) -> None:
     top = min(top, len(classes))
     shown = Table("image", *(f"top {place}" for place in range(1, top + 1)), box=None, pad_edge=False)
     for name, row in zip(table["id"], matrix, strict=True):
-        best = row.argsort()[::-1][:top]
+        best = (-row).argsort(kind="stable")[:top]
         shown.add_row(str(name), *(f"{classes[place]} {row[place]:.1%}" for place in best))
     # Without a terminal a line is a line, however long.
     Console(width=None if sys.stdout.isatty() else 1000, markup=False, emoji=False).print(shown)

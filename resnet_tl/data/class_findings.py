@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 
+from resnet_tl.data.audit import Audit
 from resnet_tl.data.finding_kinds import Finding
 from resnet_tl.data.index import ImageIndex
 
@@ -18,10 +20,10 @@ CHANCE = 0.001
 """A shift is reported where chance would make one as large less often than this (chi-square test)."""
 
 
-def class_findings(index: ImageIndex) -> Iterator[Finding]:
-    """Findings on the classes as a whole, and on groups in two splits."""
+def class_findings(index: ImageIndex, audit: Audit) -> Iterator[Finding]:
+    """Findings on the classes as a whole, and on groups in two splits; images that cannot be used do not count."""
     yield from _names(index.classes)
-    counts = index.counts()
+    counts = replace(index, table=index.table.drop(index=list(audit.bad)).reset_index(drop=True)).counts()
     training = counts[[name for name in ("train", "unsplit") if name in counts]].sum(axis=1)
     for name, count in training.items():
         if count < FEW:

@@ -254,6 +254,8 @@ class ImageDataModule(L.LightningDataModule):
         if self.frame is not None:
             return from_dataframe(self.frame, Path(self.root) if self.root is not None else None)
         if self.root is not None:
+            if not str(self.root).strip():
+                raise UserError("data.root is empty; name a folder, or . for the current one.")
             return read_images(Path(self.root))
         if self.source is not None:
             return read_images(fetch(self.source))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Container
 from pathlib import Path
 
 from resnet_tl.data.index import ImageIndex
@@ -13,8 +14,9 @@ from resnet_tl.errors import UserError, nearest
 def without_excluded(index: ImageIndex, file: str | os.PathLike[str]) -> ImageIndex:
     """`index` without the images that a CSV file names in its column `path`, as the index or absolute.
 
-    Where there is a column `suggestion`, as `resnet-tl data check` writes it, only rows with `exclude` count. A plain
-    list of paths, one a line, is such a file when its first line is `path`.
+    Where there is a column `suggestion`, as `resnet-tl data check` writes it, only rows with `exclude` count, and of
+    these not the ones whose file has been removed since. A plain list of paths, one a line, is such a file when its
+    first line is `path`.
 
     Raises:
         UserError: the file cannot be read, names an image that is not in the data set, or empties a class.
@@ -28,8 +30,10 @@ def without_excluded(index: ImageIndex, file: str | os.PathLike[str]) -> ImageIn
             raise UserError(f"{file} has the suggestion '{unknown[0]}'; it must be exclude or look.")
         frame = frame[frame["suggestion"] == "exclude"]
     number = {path: row for row, path in enumerate(index.ids())}
-    paths = list(dict.fromkeys(_as_in_index(path, index.root) for path in frame["path"] if path))
+    paths = list(dict.fromkeys(_as_in_index(path, index.root, number) for path in frame["path"] if path))
     unknown = [path for path in paths if path not in number]
+    if "suggestion" in frame:
+        unknown = [path for path in unknown if (index.root / path).exists()]
     if unknown:
         count = "an image that is" if len(unknown) == 1 else f"{len(unknown)} images that are"
         near = nearest(unknown[0], index.ids()) if len(index) <= 10_000 else ""
@@ -37,8 +41,12 @@ def without_excluded(index: ImageIndex, file: str | os.PathLike[str]) -> ImageIn
             f"data.exclude: {file} names {count} not in {index.root}, such as {unknown[0]}; paths are relative to that "
             f"folder, as `resnet-tl data check` writes them.{near}"
         )
-    return index.without([number[path] for path in paths])
+    return index.without([number[path] for path in paths if path in number])
 
 
-def _as_in_index(path: str, root: Path) -> str:
-    return relative(os.path.normpath(path.strip().replace("\\", "/")), root)
+def _as_in_index(path: str, root: Path, known: Container[str]) -> str:
+    """A path as it was written, where there is such an image; else as another system or a careless hand writes it."""
+    if path in known:
+        return path
+    plain = relative(os.path.normpath(path), root)
+    return plain if plain in known else relative(os.path.normpath(path.strip().replace("\\", "/")), root)

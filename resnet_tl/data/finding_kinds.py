@@ -27,6 +27,7 @@ class Kind:
 KINDS: dict[str, Kind] = {
     "unusable": Kind("stop", "no usable image", "mend, remove or exclude; data.on_bad_image skip leaves them out"),
     "leak": Kind("stop", "the same picture in two splits", "exclude the copy that is trained on"),
+    "cannot_split": Kind("stop", "nothing to validate with", "give a val split, or more images or groups"),
     "group_in_two_splits": Kind("stop", "a group in two splits", "give all its images one split"),
     "near_leak": Kind("warning", "nearly the same picture in two splits", "look, and exclude the copy in train"),
     "contradiction": Kind("warning", "one picture, two labels", "correct the label, or exclude all copies"),
@@ -42,7 +43,7 @@ KINDS: dict[str, Kind] = {
     "grey": Kind("note", "grey among colour", "look, if colour matters"),
     "palette": Kind("note", "palette of few colours", "look: a drawing?"),
     "cmyk": Kind("note", "CMYK, for print", "look: colours may be off"),
-    "sixteen_bit": Kind("note", "16 bits a channel", "nothing: it is scaled to 8"),
+    "sixteen_bit": Kind("note", "more than 8 bits a channel", "nothing: it is scaled to 8"),
     "alpha": Kind("note", "transparent", "look: it is laid on white"),
     "animated": Kind("note", "several frames", "look: the first one counts"),
     "blank": Kind("note", "one even colour", "look"),

@@ -34,7 +34,12 @@ def find_all(
         twins: among them.
         others: findings that were made elsewhere, such as by a network's features.
     """
-    found = [*file_findings(index, audit), *twin_findings(index, contents, twins), *class_findings(index), *others]
+    found = [
+        *file_findings(index, audit),
+        *twin_findings(index, contents, twins),
+        *class_findings(index, audit),
+        *others,
+    ]
     order = {kind: place for place, kind in enumerate(KINDS)}
     found.sort(key=lambda finding: order[finding.finding])
     table = pd.DataFrame(found, columns=COLUMNS, dtype=object)
@@ -60,7 +65,8 @@ def in_one_line(findings: pd.DataFrame) -> str:
 def write_findings(findings: pd.DataFrame, path: str | Path) -> None:
     """Writes the table as CSV, whole or not at all.
 
-    A path that a spreadsheet would take for a formula gets `./` in front, which names the same file.
+    A path that a spreadsheet would take for a formula, or that begins with a blank, gets `./` in front, which names the
+    same file.
     """
     safe = findings.assign(**{name: findings[name].map(_no_formula) for name in ("path", "partner")})
     with replacing(path) as temporary:
@@ -68,7 +74,7 @@ def write_findings(findings: pd.DataFrame, path: str | Path) -> None:
 
 
 def _no_formula(path: str) -> str:
-    return f"./{path}" if path[:1] in tuple("=+-@\t\r") else path
+    return f"./{path}" if path[:1] in tuple("=+-@ ") else path
 
 
 def _with_classes_kept(table: pd.DataFrame, index: ImageIndex, audit: Audit) -> pd.DataFrame:

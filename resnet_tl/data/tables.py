@@ -33,6 +33,9 @@ def paths_in_csv(path: Path) -> list[str]:
 
 def read_csv(path: Path) -> pd.DataFrame:
     """The table in a CSV file, all of it text."""
+    if not path.exists():
+        near = nearest(path.name, [entry.name for entry in path.parent.iterdir()]) if path.parent.is_dir() else ""
+        raise UserError(f"{path} does not exist.{near}")
     if not path.is_file():
         raise UserError(f"{path} is no plain file; give a CSV file that lies on the disk.")
     try:  # text as it stands: a class may be called "NA" or "007"; without an index, or longer rows would make one
@@ -42,6 +45,8 @@ def read_csv(path: Path) -> pd.DataFrame:
             )
     except pd.errors.ParserWarning:
         raise UserError(f"{path} has rows with more values than its header has columns; mend them.") from None
+    except pd.errors.EmptyDataError:
+        raise UserError(f"{path} is empty; its first line must name its columns.") from None
     except (ValueError, OSError) as error:  # pandas' parser errors and wrong encodings are ValueErrors
         raise UserError(f"{path} cannot be read as a CSV file in UTF-8: {str(error).strip()}.") from error
 
@@ -73,7 +78,8 @@ def from_table(frame: pd.DataFrame, root: Path, source: str, layout: str, learns
 
     if len(set(paths)) < len(paths):
         twice = pd.Series(paths).loc[lambda series: series.duplicated()]
-        raise UserError(f"{source} names {len(twice)} paths twice, such as {twice.iloc[0]}; an image has one row.")
+        count = "a path" if len(twice) == 1 else f"{len(twice)} paths"
+        raise UserError(f"{source} names {count} twice, such as {twice.iloc[0]}; an image has one row.")
     for path, label, split in zip(paths, labels, splits, strict=True):
         if not label and split != "predict":
             raise UserError(f"{source} gives no label for {path}; only rows of split 'predict' may have none.")
@@ -87,8 +93,12 @@ def require_columns(frame: pd.DataFrame, needed: Iterable[str], source: str) -> 
     """Raises UserError, with the nearest name, for the first of `needed` that `frame`, read from `source`, lacks."""
     columns = [str(column) for column in frame.columns]
     for name in needed:
-        if name not in columns:
-            raise UserError(f"{source} has no column '{name}', only {', '.join(columns)}.{nearest(name, columns)}")
+        if name in columns:
+            continue
+        if len(columns) == 1 and (separator := re.search(r"[;\t|]", columns[0])):
+            raise UserError(f"{source} separates its columns by {separator[0]!r}; separate them by commas.")
+        close = nearest(name, columns).replace("Did you mean", "Rename").replace("?", f" to '{name}'.")
+        raise UserError(f"{source} has no column '{name}', only {', '.join(columns)}.{close}")
 
 
 def _require_files(paths: Sequence[str], source: str) -> None:

@@ -443,6 +443,8 @@ class ImageClassifier(L.LightningModule):
         assert self._totals is not None
         totals = self.trainer.strategy.reduce(self._totals.clone(), reduce_op="sum")
         loss, right = (totals[:2] / totals[2]).float()
+        if not loss.isfinite():
+            raise _diverged(self.current_epoch)
         self.log_dict({"train_loss": loss, "train_accuracy": right}, on_step=False, on_epoch=True, batch_size=1)
 
     def _head(self, features: Tensor) -> Tensor:
@@ -493,6 +495,8 @@ class ImageClassifier(L.LightningModule):
         rows, logits = self._outputs.gathered(self.trainer.world_size)
         if self.trainer.sanity_checking:
             return
+        if not np.isfinite(logits).all():
+            raise _diverged(self.current_epoch)
         self.images_per_second[split] = len(rows) / (time.perf_counter() - self._evaluation_started)
         index = self._data.index
         assert index is not None
@@ -579,3 +583,10 @@ class ImageClassifier(L.LightningModule):
             **facts,
         )
         return write_bundle(bundle, self.network)
+
+
+def _diverged(epoch: int) -> UserError:
+    return UserError(
+        f"The training has diverged in epoch {epoch + 1}: loss or outputs are no finite numbers; take a smaller "
+        "learning rate, such as a tenth of this one (--optimizer.lr), or --trainer.gradient_clip_val 1."
+    )

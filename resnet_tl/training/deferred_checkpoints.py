@@ -26,7 +26,7 @@ class DeferredCheckpointIO(TorchCheckpointIO):
     Together, since one checkpoint speaks of another: the state of the best one's callback, which the last one holds
     too, is true only if the best one is on disk. They are written in the order in which they were made, each of them
     whole or not at all. The first of each path is written at once, and what still waits is written when a fit ends,
-    also by an error or Ctrl-C; but after one that cannot be written none is. When the epochs are long, nothing is copied.
+    also by an error or Ctrl-C; but none after one that cannot be written. When the epochs are long, nothing is copied.
     """
 
     def __init__(self, seconds: float = SECONDS) -> None:

@@ -103,7 +103,8 @@ def train(model: ImageClassifier, data: ImageDataModule, trainer: L.Trainer, res
         if _is_out_of_memory(error):
             smaller = max(1, data.batch_size // 2)
             raise UserError(
-                f"The memory is too small for batches of {data.batch_size} images: try --data.batch_size {smaller}."
+                f"The memory is too small for batches of {data.batch_size} images: try --data.batch_size {smaller}, or "
+                "smaller images by --data.image_size."
             ) from error
         raise
 

@@ -55,6 +55,8 @@ def make_optimizer(
     }
     arguments = dict(init.get("init_args") or {})
     lr = float(arguments.setdefault("lr", defaults.lr))
+    if lr == 0:
+        raise UserError("optimizer.lr is 0, at which nothing is learned; it must be above 0.")
     trained = schedule.ever_trained(network.stage_names)
     groups = parameter_groups(network, trained, lr, backbone_lr_factor, layer_decay)
     optimizer_class = _class_at(init["class_path"])
@@ -183,6 +185,8 @@ def _take_steps(optimizer: Optimizer, weights: list[torch.nn.Parameter], schedul
             optimizer.step()
             for scheduler in schedulers:
                 scheduler.step(*metric)
+            if any(group["lr"] < 0 for group in optimizer.param_groups):
+                raise ValueError("the learning rate falls below 0.")
 
 
 def _fill_cycle(arguments: dict[str, Any], trainer: L.Trainer) -> None:

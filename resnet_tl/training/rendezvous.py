@@ -32,7 +32,7 @@ _met: Store | None = None  # under torchrun, which has started all processes bef
 
 
 def meet_by_torchrun() -> None:
-    """Meets the processes that torchrun has started with this one; after that all know whether it has started before."""
+    """Meets the processes that torchrun has started with this one; then all know whether it has done so before."""
     global _met
     environment = os.environ
     world = int(environment.get("WORLD_SIZE") or 1)
@@ -126,7 +126,9 @@ def _open(address: str, port: int, rank: int, serves: bool) -> Store:
         while not _answers(address, port):  # torch's own attempts cannot be interrupted
             wait.on()
     try:
-        return TCPStore(address, port, is_master=serves, timeout=LONGEST_WAIT, wait_for_workers=False, multi_tenant=True)
+        return TCPStore(
+            address, port, is_master=serves, timeout=LONGEST_WAIT, wait_for_workers=False, multi_tenant=True
+        )
     except RuntimeError as error:
         if "EADDRINUSE" in str(error) or "in use" in str(error):
             raise UserError(
@@ -163,4 +165,6 @@ class _Wait:
             log.info(f"waits for {self.whom()}")
             self.told = True
         if waited > LONGEST_WAIT.total_seconds():
-            raise UserError(f"Waited an hour for {self.whom()}; start it too, with the same MASTER_ADDR and MASTER_PORT.")
+            raise UserError(
+                f"Waited an hour for {self.whom()}; start it too, with the same MASTER_ADDR and MASTER_PORT."
+            )

@@ -5,6 +5,7 @@ import sys
 import pytest
 from PIL import Image
 
+from resnet_tl.cli import data
 from resnet_tl.cli.data import main
 from resnet_tl.data import sample
 from resnet_tl.data.catalog import SOURCES
@@ -88,6 +89,35 @@ def test_show_looks_into_a_zip(capsys, pets, tmp_path):
 def test_show_of_a_missing_folder_is_the_users_mistake(tmp_path):
     with pytest.raises(UserError, match="nowhere"):
         main(["show", str(tmp_path / "nowhere")])
+
+
+@pytest.mark.parametrize(
+    ("output", "sentence"),
+    [
+        (".", "is a folder; name the file to write in it"),
+        ("sheet.jpg", "is to be a .png file"),
+        ("pets/train/cat/small.png", "is one of the images"),
+    ],
+)
+def test_show_writes_over_nothing_else(pets, tmp_path, monkeypatch, output, sentence):
+    monkeypatch.chdir(tmp_path)
+    Image.new("RGB", (8, 8)).save("pets/train/cat/small.png")
+    with pytest.raises(UserError, match=sentence):
+        main(["show", str(pets), "--output", output])
+
+
+def test_show_takes_the_first_of_very_many_classes(capsys, tmp_path, monkeypatch):
+    monkeypatch.setattr(data, "CLASSES", 2)
+    for name in ("a", "b", "c"):
+        (tmp_path / "many" / name).mkdir(parents=True)
+        Image.new("RGB", (64, 64)).save(tmp_path / "many" / name / "1.png")
+    heights = []
+    for _ in range(2):
+        assert main(["show", str(tmp_path / "many"), "--output", str(tmp_path / "sheet.png")]) == 0
+        heights.append(Image.open(tmp_path / "sheet.png").height)
+        monkeypatch.setattr(data, "CLASSES", 3)
+    assert heights[0] < heights[1]
+    assert "contact sheet of the first 2 classes: " in capsys.readouterr().out
 
 
 def test_no_verb_is_the_users_mistake(capsys):

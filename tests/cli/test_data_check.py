@@ -57,6 +57,28 @@ def test_what_it_wrote_mends_the_data_for_the_next_check_and_for_a_fit(photos: P
     assert command(*fit[:-1], "allowed", "--data.on_leak", "warn").code == 0
 
 
+def test_what_leaves_nothing_to_validate_with_stops_as_in_a_fit(photos: Path, command) -> None:
+    shutil.rmtree(photos / "val")
+    for name in ("cat", "dog"):
+        for number in range(1, 11):
+            (photos / f"train/{name}/{number}.png").unlink()
+
+    done = command("data", "check", photos)
+
+    assert done.code == 1
+    assert command("fit", "--recipe", "freeze_backbone", "--data.root", photos).code == 2
+    assert "no class has two images" in Path("findings.csv").read_text()
+
+
+def test_broken_images_do_not_count_as_some_to_train_on(photos: Path, command) -> None:
+    for number in range(1, 11):
+        (photos / f"train/dog/{number}.png").write_bytes(b"")
+
+    command("data", "check", photos)
+
+    assert "'dog' has 1 to train on" in Path("findings.csv").read_text()
+
+
 def test_a_table_that_may_have_been_edited_is_not_overwritten(photos: Path, command) -> None:
     command("data", "check", photos)
     before = Path("findings.csv").read_bytes()

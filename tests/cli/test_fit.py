@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -246,6 +247,33 @@ def test_images_too_small_for_the_network_are_refused_before_training(command, b
 
 
 # Runs.
+
+
+@pytest.mark.parametrize("recipe", ["freeze_backbone", "train_everything"])
+def test_a_training_that_diverges_ends_with_a_sentence(command, blobs, recipe):
+    code, _, err = command("fit", "--recipe", recipe, "--data.root", blobs, "--optimizer.lr", 1e30)
+
+    assert code == 2
+    assert re.match(r"resnet-tl: The training has diverged in epoch \d: loss or outputs are no finite numbers;", err)
+    assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (("--data.root", ""), "data.root is empty; name a folder, or . for the current one."),
+        (("--optimizer.lr", 0), "optimizer.lr is 0, at which nothing is learned; it must be above 0."),
+        (("--lr_scheduler", "LambdaLR"), "--lr_scheduler: LambdaLR takes a function, which a recipe cannot hold; "),
+        (("--lr_scheduler", "SequentialLR"), "--lr_scheduler: SequentialLR takes other schedulers, which a recipe "),
+        (("--lr_scheduler", "ExponentialLR", "--lr_scheduler.gamma=-1"), "The learning-rate scheduler ExponentialLR "),
+    ],
+)
+def test_settings_at_which_nothing_is_learned_are_refused(command, blobs, words, sentence):
+    code, _, err = command("fit", "--recipe", "freeze_backbone", "--data.root", blobs, *words)
+
+    assert (code, err[: len(sentence) + 11]) == (2, f"resnet-tl: {sentence}")
+    assert err.count("\n") == 1
+    assert not Path("runs").exists() or not list(Path("runs").iterdir())
 
 
 def test_run_names_count_up_and_carry_the_last_recipes_name(fitted, tmp_path):

@@ -132,7 +132,17 @@ def test_two_processes_stop_at_the_same_step(run: Path, blobs: Path, whole, name
 @needs_two_cores
 def test_torchrun_starts_it_again(run: Path, blobs: Path, whole):
     flags = (*FLAGS, *TWO, "--data.root", blobs, "--run", run, "--checkpoint_every", "0s")
-    launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "--max-restarts", "2", "-m", "--")
+    launcher = (
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node",
+        "2",
+        "--max-restarts",
+        "2",
+        "-m",
+        "--",
+    )
     with Path("log.txt").open("w") as log:
         command = [sys.executable, *launcher, "resnet_tl", "fit", *map(str, flags)]
         process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)

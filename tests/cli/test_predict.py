@@ -113,6 +113,8 @@ def test_a_long_name_is_not_cut_without_a_terminal(command, tiny_run, photos, mo
         (["{run}", "photos", "--output"], "resnet-tl predict: -o/--output has no value."),
         (["{run}", "photos", "-o", "photos"], "photos is a folder; name the file to write in it."),
         (["{run}", "photos", "-o", "photos/a.png/x.csv"], "photos/a.png is a file."),
+        (["{run}", "photos", "-o", "photos/a.png"], "photos/a.png is to be a .csv file; give it a name that ends so."),
+        (["{run}", "list.csv", "-o", "./list.csv"], "list.csv is the list of the images; choose another --output."),
         (["{run}", "photos", "--device", "quantum"], "resnet-tl: The device is 'quantum'; on this machine it must be "),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",

@@ -2,9 +2,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pandas as pd
 import pytest
+from PIL import Image
 
 from resnet_tl.data.exclude import without_excluded
+from resnet_tl.data.findings import write_findings
 from resnet_tl.data.layouts import read_images
 from resnet_tl.errors import UserError
 
@@ -23,6 +26,26 @@ def test_all_paths_of_a_plain_list_are_left_out(blobs: Path, tmp_path: Path) -> 
 def test_where_there_are_suggestions_only_those_to_exclude_count(blobs: Path, tmp_path: Path) -> None:
     listed = "path,suggestion\ntrain/red/0.png,exclude\ntrain/red/1.png,look\ntrain/red/2.png,\n,look\n"
     assert gone(blobs, tmp_path / "list.csv", listed) == {"train/red/0.png"}
+
+
+def test_a_file_that_was_removed_since_the_check_needs_not_be_left_out(blobs: Path, tmp_path: Path) -> None:
+    listed = "path,suggestion\ntrain/red/0.png,exclude\ntrain/red/broken.png,exclude\n"
+    assert gone(blobs, tmp_path / "list.csv", listed) == {"train/red/0.png"}
+
+
+def test_the_path_as_it_is_written_comes_first(tmp_path: Path) -> None:
+    names = ("cat/1.png", " cat/1.png", "cat/2.png", "dog/1.png", "back\\slash/1.png", "back/slash/1.png")
+    for name in names:
+        (tmp_path / "photos" / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (8, 8)).save(tmp_path / "photos" / name)
+    for folder in ("photos/ cat", "photos/dog", "photos/back\\slash", "photos/back/slash"):
+        Image.new("RGB", (8, 8)).save(tmp_path / folder / "2.png")
+    findings = pd.DataFrame({"path": [" cat/1.png", "back\\slash/1.png"], "partner": "", "suggestion": "exclude"})
+    write_findings(findings, tmp_path / "findings.csv")
+
+    index = read_images(tmp_path / "photos")
+    left = without_excluded(index, tmp_path / "findings.csv")
+    assert set(index.ids()) - set(left.ids()) == {" cat/1.png", "back\\slash/1.png"}
 
 
 def test_nothing_to_exclude_excludes_nothing(blobs: Path, tmp_path: Path) -> None:
@@ -48,5 +71,6 @@ def test_a_mistake_is_said_in_one_sentence(blobs: Path, tmp_path: Path, text: st
 
 
 def test_a_missing_file_is_said(blobs: Path, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"list\.csv"):
+    (tmp_path / "lists.csv").touch()
+    with pytest.raises(UserError, match=r"/list\.csv does not exist\. Did you mean 'lists\.csv'"):
         without_excluded(read_images(blobs), tmp_path / "list.csv")

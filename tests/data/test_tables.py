@@ -68,7 +68,7 @@ def test_labels_of_a_data_frame_may_be_numbers(tmp_path: Path, labels: object) -
     [
         ("file,label\n1.jpg,a", "no column 'path', only file, label"),
         ("path,labl\n1.jpg,a", "no column 'label'.*'labl'"),
-        ("path,label\n1.jpg,a\n1.jpg,b", "names 1 paths twice, such as 1.jpg"),
+        ("path,label\n1.jpg,a\n1.jpg,b", "names a path twice, such as 1.jpg"),
         ("path,label\n1.jpg,a\n./1.jpg,b", "twice"),
         ("path,label\n1.jpg,a\n9.jpg,b", "does not exist, such as .*9.jpg"),
         ("path,label\n1.jpg,a\n2.jpg,", "no label for 2.jpg"),
@@ -81,7 +81,11 @@ def test_labels_of_a_data_frame_may_be_numbers(tmp_path: Path, labels: object) -
         ("path,label,split\n1.jpg,a,train\n2.jpg,b,train\n3.jpg,c,val", "'c' is in val but not in train"),
         ("path,label,split\n1.jpg,a,val\n2.jpg,b,val", "no images to train on"),
         ("path,label\n", "no rows"),
-        ("", "cannot be read as a CSV"),
+        ("", "is empty; its first line must name its columns"),
+        ("path;label\n1.jpg;a", "separates its columns by ';'; separate them by commas"),
+        ("Path,label\n1.jpg,a", "has no column 'path', only Path, label. Rename 'Path' to 'path'."),
+        ("path,lable\n1.jpg,a", "has no column 'label', only path, lable. Rename 'lable' to 'label'."),
+        ('path,label\n"1.jpg,a', "cannot be read as a CSV"),
     ],
 )
 def test_a_csv_that_makes_no_sense_is_refused_in_a_sentence(tmp_path: Path, text: str, sentence: str) -> None:

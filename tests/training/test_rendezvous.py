@@ -100,7 +100,10 @@ def test_the_wait_says_for_whom_and_can_be_stopped(port: int, rank: int, number:
 
 
 def test_a_port_that_is_taken(port: int):
-    with socket.create_server(("127.0.0.1", port)), pytest.raises(UserError, match=f"Port {port} of 127.0.0.1 is taken"):
+    with (
+        socket.create_server(("127.0.0.1", port)),
+        pytest.raises(UserError, match=f"Port {port} of 127.0.0.1 is taken"),
+    ):
         meet("127.0.0.1", port, 0, 2, True)
 
 
