@@ -14,7 +14,7 @@ from typing import Any
 
 from resnet_tl.errors import UserError
 
-_CANNOT_WRITE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.ENAMETOOLONG})
+_CANNOT_WRITE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.ENAMETOOLONG, errno.EISDIR, errno.EROFS})
 _FORMULA = re.compile(r"'*[=+\-@＝＋－＠]")
 
 

@@ -144,13 +144,13 @@ class _Fit:
         # All seeds are judged on the same images, where there is no val folder.
         return ["fit", *fixed, "--data.split_seed", "0", *self.flags]
 
-    def is_done(self) -> bool:
-        """Whether its folder holds this very work; UserError when it holds anything else."""
+    def left(self) -> list[str]:
+        """The command that does what is left, none when all is done; UserError when its folder holds other work."""
         if not self.folder.exists() or (self.folder.is_dir() and not any(self.folder.iterdir())):
-            return False
+            return self.words
         mend = "remove it, or train elsewhere with --runs FOLDER"
-        if not (self.folder / "summary.json").is_file():
-            raise UserError(f"{self.folder} holds no finished run; {mend}.")
+        if not (self.folder / "recipe.yaml").is_file():
+            raise UserError(f"{self.folder} holds no run; {mend}.")
         try:
             environment = json.loads((self.folder / "environment.json").read_text(encoding="utf-8"))
         except (OSError, ValueError):
@@ -160,7 +160,7 @@ class _Fit:
             raise UserError(f"{self.folder} was trained by another command (`{' '.join(words)}`); {mend}.")
         if list(environment.get("recipes", {}).values()) != [file_digest(find_recipe(self.recipe))]:
             raise UserError(f"{self.folder} was trained by another version of the recipe {self.recipe}; {mend}.")
-        return True
+        return [] if Run(self.folder).is_complete else ["fit", "--resume", str(self.folder)]
 
 
 def _by_name(words: list[str]) -> list[str]:
@@ -182,21 +182,19 @@ def _train(arguments: argparse.Namespace, flags: list[str]) -> tuple[dict[str, l
     names = [fit.name for fit in fits[: len(arguments.recipe)]]
     if twice := next((name for name in names if names.count(name) > 1), None):
         raise UserError(f"Two recipes are called {twice}, and so would their runs be; copy one to another name.")
-    done = [fit.is_done() for fit in fits]  # all of them before the first is trained
+    left = [fit.left() for fit in fits]  # all of them before the first is trained
     groups: dict[str, list[Run]] = {name: [] for name in names}
     first: Run | None = None
-    for number, (fit, is_done) in enumerate(zip(fits, done, strict=True), start=1):
-        if is_done:
-            print(f"{fit.folder} is trained already ({number} of {len(fits)})", flush=True)
-        else:
-            print(f"{fit.folder} is trained now ({number} of {len(fits)})", flush=True)
-            if code := _run(fit.words):
-                print(
-                    f"resnet-tl: the fit of {fit.folder} ended with exit code {code}, so nothing is compared; "
-                    "what was trained before it is kept.",
-                    file=sys.stderr,
-                )
-                return {}, code
+    for number, (fit, words) in enumerate(zip(fits, left, strict=True), start=1):
+        what = "is trained already" if not words else "goes on now" if "--resume" in words else "is trained now"
+        print(f"{fit.folder} {what} ({number} of {len(fits)})", flush=True)
+        if words and (code := _run(words)):
+            print(
+                f"resnet-tl: the fit of {fit.folder} ended with exit code {code}, so nothing is compared; "
+                "what was trained before it is kept.",
+                file=sys.stderr,
+            )
+            return {}, code
         run = Run.open(fit.folder)
         groups[fit.name].append(run)
         first = first or run

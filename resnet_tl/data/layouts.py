@@ -48,10 +48,12 @@ def read_images(root: str | Path, learns: bool = True) -> ImageIndex:
         if root.suffix.lower() != ".csv":
             raise UserError(f"{root} is neither a folder nor a .csv or .zip file.")
         return from_csv(root, learns)
-    folder = _Folder.read(root)
-    if root != given:
-        root, folder = _without_wrapper(root, folder)
-    return _split_folders(root, folder, learns) if _has_splits(folder) else _one_folder(root, folder, learns)
+    try:
+        folder = _Folder.read(root)
+        inner, folder = _without_wrapper(root, folder) if root != given else (root, folder)
+        return _split_folders(inner, folder, learns) if _has_splits(folder) else _one_folder(inner, folder, learns)
+    except UserError as error:
+        raise UserError(str(error).replace(str(root), str(given))) from None  # who gave a zip knows no other folder
 
 
 def from_dataframe(frame: pd.DataFrame, root: str | Path | None = None) -> ImageIndex:

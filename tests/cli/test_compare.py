@@ -87,11 +87,11 @@ def test_what_is_trained_is_used_again(command, again, blobs):
             "version of the recipe all.yaml",
         ),
         (lambda here: None, ["--optimizer.lr", "0.1"], "runs/head-seed0 was trained by another command (`fit --recipe"),
-        (lambda here: (here / "runs/all-seed0/summary.json").unlink(), [], "runs/all-seed0 holds no finished run"),
+        (lambda here: (here / "runs/all-seed0/recipe.yaml").unlink(), [], "runs/all-seed0 holds no run"),
         (lambda here: (here / "runs/all-seed0/environment.json").unlink(), [], "was trained by another command"),
         (lambda here: change(here / "runs/all-seed0/environment.json", recipes={}), [], "version of the recipe"),
     ],
-    ids=["recipe", "command", "unfinished", "unknown", "no recipes"],
+    ids=["recipe", "command", "no run", "unknown", "no recipes"],
 )
 def test_other_work_is_not_taken_for_it(command, again, blobs, spoil, more, sentence):
     spoil(again)
@@ -102,6 +102,18 @@ def test_other_work_is_not_taken_for_it(command, again, blobs, spoil, more, sent
     assert sentence in err
     assert err.endswith("remove it, or train elsewhere with --runs FOLDER.\n")
     assert err.count("\n") == 1
+
+
+def test_what_was_interrupted_goes_on(command, again, blobs):
+    table = (again / "runs/all-seed0/predictions/val.csv").read_bytes()
+    (again / "runs/all-seed0/summary.json").unlink()
+    (again / "runs/all-seed0/predictions/val.csv").unlink()
+
+    code, out, _ = command(*by_recipes(blobs))
+
+    assert code == 0
+    assert "runs/all-seed0 goes on now (2 of 2)" in out
+    assert (again / "runs/all-seed0/predictions/val.csv").read_bytes() == table
 
 
 def test_a_recipe_may_be_spelled_otherwise_the_next_time(command, again, blobs):
