@@ -235,7 +235,9 @@ def job() -> str | None:
     if number := environment.get("SLURM_JOB_ID"):
         return f"slurm {number}"
     if name := environment.get("TORCHELASTIC_RUN_ID"):
-        return f"torchrun {name} {environment.get('MASTER_ADDR')}:{environment.get('MASTER_PORT')}"
+        # Without an id of its own its address tells it apart, which another start may change where there is one.
+        place = f" {environment.get('MASTER_ADDR')}:{environment.get('MASTER_PORT')}" if name == "none" else ""
+        return f"torchrun {name}{place}"
     return None
 
 

@@ -175,6 +175,12 @@ def packed(tmp_path: Path, *paths: str) -> bytes:
     return pack(tmp_path / "inner.zip", *paths).read_bytes()
 
 
+def test_what_is_wrong_in_a_zip_is_told_by_its_own_name(tmp_path: Path) -> None:
+    archive = pack(tmp_path / "empty.zip", "notes.txt")
+    with pytest.raises(UserError, match=f"^{archive} holds no images"):
+        read_images(archive)
+
+
 @pytest.mark.parametrize("top", ["", "photos/", "photos/photos/"])
 def test_a_zip_is_read_as_the_folder_in_it(tmp_path: Path, top: str) -> None:
     paths = ["train/a/1.jpg", "train/b/2.jpg", "val/a/3.jpg"]
