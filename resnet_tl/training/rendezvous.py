@@ -91,16 +91,15 @@ def meet(address: str, port: int, rank: int, world: int, serves: bool, restarts:
     store = _open(address, port, rank, serves)
     name = uuid.uuid4().hex
     if rank == 0:
-        come = {0: (name, max(restarts, store.add("resnet-tl/starts", 1) - 1))}
+        own = [name, max(restarts, store.add("resnet-tl/starts", 1) - 1)]
         store.set("resnet-tl", name)
-        wait = _Wait(lambda: f"process {', '.join(str(i) for i in range(world) if i not in come)} of {world}")
-        while len(come) < world:
-            for other in range(world):
-                if other not in come and store.check([f"{name}/{other}"]):
-                    come[other] = tuple(json.loads(store.get(f"{name}/{other}")))
+        missing = list(range(1, world))
+        wait = _Wait(lambda: f"process {', '.join(map(str, missing))} of {world}")
+        while missing := [other for other in missing if not store.check([f"{name}/{other}"])]:
             wait.on()
-        store.set(f"{name}/all", json.dumps(list(come.values())))
-        return PrefixStore(name, store), max(count for _, count in come.values())
+        come = [own, *(json.loads(store.get(f"{name}/{other}")) for other in range(1, world))]
+        store.set(f"{name}/all", json.dumps(come))
+        return PrefixStore(name, store), max(count for _, count in come)
     wait = _Wait(lambda: f"process 0 of {world}, on {address}")
     while True:
         wait.on()
