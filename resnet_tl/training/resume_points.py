@@ -49,6 +49,7 @@ class ResumePoints(L.Callback):
         self._saved = time.monotonic()
         self._ranks = _Ranks() if trainer.world_size > 1 else None
         stopping.check()
+        stopping.install()  # Lightning's own Trainer has just put other handlers in their place
         stopping.wait(True)
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:

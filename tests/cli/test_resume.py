@@ -319,7 +319,7 @@ def flipped(file: Path) -> None:
     """One bit, in the middle of a weight."""
     content = bytearray(file.read_bytes())
     weight = max(torch.load(file, weights_only=True)["state_dict"].values(), key=torch.numel)
-    content[content.index(weight.numpy().tobytes()) + 1000] ^= 1
+    content[content.index(bytes(weight.untyped_storage())) + 1000] ^= 1
     file.write_bytes(content)
 
 
