@@ -81,8 +81,7 @@ def test_a_process_that_died_while_it_waited_is_not_waited_for(port: int, torchr
     assert all_meet(port, [0, 0]) == [0, 0]
 
 
-@pytest.mark.parametrize("rank", [0, 1])
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(("rank", "number"), [(0, signal.SIGINT), (1, signal.SIGTERM)])
 def test_the_wait_says_for_whom_and_can_be_stopped(port: int, rank: int, number: signal.Signals):
     process = subprocess.Popen(
         [sys.executable, "-c", ALONE, str(rank), str(port)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
