@@ -126,6 +126,7 @@ def test_without_wrapping_again_the_ranks_drift_apart(blobs: Path, tmp_path: Pat
     assert any("layer" in key and "weight" in key for key in differing(ranks))
 
 
+@pytest.mark.slow
 def test_all_ranks_fill_the_activation_cache_and_it_changes_nothing(
     blobs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
