@@ -113,8 +113,8 @@ class Run:
             lock.acquire(timeout=LOCK_PATIENCE)
         except Timeout:
             raise UserError(f"{self.path} is being trained by another process; wait for its end, or stop it.") from None
-        except OSError as error:
-            raise UserError(f"{self.path} cannot be written: {error.strerror}.") from None
+        except (OSError, NotImplementedError):  # a file system without locks; what cannot be written is told elsewhere
+            pass
         return lock
 
     def clean(self) -> None:

@@ -6,6 +6,7 @@ import json
 import platform
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -175,7 +176,8 @@ class RunRecorder(L.Callback):
     def release(self) -> None:
         """Another process may go on with the run."""
         if self._lock is not None:
-            Path(self._lock.lock_file).unlink(missing_ok=True)
+            with suppress(OSError):  # as on Windows, which removes no open file
+                Path(self._lock.lock_file).unlink()
             self._lock.release()
             self._lock = None
 
