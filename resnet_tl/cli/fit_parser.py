@@ -131,7 +131,7 @@ class FitCLI(LightningCLI):
             raise explain(parser, str(error), self.flags, self.recipes) from error
         except OverflowError:
             raise UserError(
-                "A recipe or flag holds a whole number of hundreds of digits; give a smaller one."
+                "A recipe or flag holds a number of hundreds of digits; give a smaller one."
             ) from None
 
     def _parse_with_defaults(self, parser: LightningArgumentParser, args: Any, mode: str, schedule: Any) -> Any:

@@ -58,7 +58,7 @@ FLAGS = [
     ("--recipe", "--recipe has no value."),
     # Types.
     ("--data.batch_size abc", "--data.batch_size is 'abc'; it must be a whole number."),
-    (f"--model.warmup {'9' * 400}", "A recipe or flag holds a whole number of hundreds of digits; give a smaller one."),
+    (f"--model.warmup {'9' * 400}", "A recipe or flag holds a number of hundreds of digits; give a smaller one."),
     ("--data.batch_size 2.5", "--data.batch_size is '2.5'; it must be a whole number."),
     ("--data.val_fraction lots", "--data.val_fraction is 'lots'; it must be a number."),
     ("--trainer.detect_anomaly perhaps", "--trainer.detect_anomaly is 'perhaps'; it must be true or false."),
@@ -395,7 +395,8 @@ def test_too_little_memory_suggests_a_batch_size(mistake, monkeypatch):
     monkeypatch.setattr("resnet_tl.training.classifier.ImageClassifier.training_step", full)
 
     assert mistake("--data.batch_size", 8) == (
-        "The memory is too small for batches of 8 images: try --data.batch_size 4, or smaller images by --data.image_size."
+        "The memory is too small for batches of 8 images: try --data.batch_size 4, or smaller images by "
+        "--data.image_size."
     )
 
 
