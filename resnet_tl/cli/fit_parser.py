@@ -130,9 +130,7 @@ class FitCLI(LightningCLI):
         except ArgumentError as error:
             raise explain(parser, str(error), self.flags, self.recipes) from error
         except OverflowError:
-            raise UserError(
-                "A recipe or flag holds a number of hundreds of digits; give a smaller one."
-            ) from None
+            raise UserError("A recipe or flag holds a number of hundreds of digits; give a smaller one.") from None
 
     def _parse_with_defaults(self, parser: LightningArgumentParser, args: Any, mode: str, schedule: Any) -> Any:
         defaults = defaults_for(mode, schedule)
