@@ -144,6 +144,8 @@ def describe(annotation: Any) -> str:
             item = get_args(option)[0]
             name = WORDS[item][1] if item in WORDS else f"{item.__name__.lower()}s"
             words.append(f"a list of {name}")
+        if get_origin(option) is tuple:
+            words.append(f"a list of {len(get_args(option))} values")
     return " or ".join(words) or "of another kind"
 
 

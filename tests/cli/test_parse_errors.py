@@ -58,6 +58,7 @@ FLAGS = [
     ("--recipe", "--recipe has no value."),
     # Types.
     ("--data.batch_size abc", "--data.batch_size is 'abc'; it must be a whole number."),
+    ("--optimizer.betas 0.9", "--optimizer: betas of AdamW is '0.9'; it must be a list of 2 values."),
     (f"--model.warmup {'9' * 400}", "A recipe or flag holds a number of hundreds of digits; give a smaller one."),
     ("--data.batch_size 2.5", "--data.batch_size is '2.5'; it must be a whole number."),
     ("--data.val_fraction lots", "--data.val_fraction is 'lots'; it must be a number."),
