@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import sys
 from collections.abc import Sequence
 from functools import cached_property
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from resnet_tl.bundle import Bundle
 
 
+_PART = re.compile(r"\.\w{8}\.part(\.\w+)?")  # what `files.replacing` writes until it is whole
 LOCK_PATIENCE = 10.0
 """Seconds: the processes that load images outlive one that is killed by some, and hold its lock as well."""
 
@@ -72,8 +74,8 @@ class Run:
         path = Path(path)
         if path.exists() and not path.is_dir():
             raise UserError(f"{path} is a file; a run needs a folder of its own: choose another --run.")
-        cls(path).clean()
-        if path.is_dir() and any(path.iterdir()):
+        left = list(path.iterdir()) if path.is_dir() else []
+        if any(file.name != ".lock" and not _PART.fullmatch(file.name) for file in left):  # of one that was killed
             raise UserError(f"{path} is not empty; a run needs a folder of its own: choose another --run.")
         path.mkdir(parents=True, exist_ok=True)
         return cls(path)
@@ -112,7 +114,10 @@ class Run:
         try:
             lock.acquire(timeout=LOCK_PATIENCE)
         except Timeout:
-            raise UserError(f"{self.path} is being trained by another process; wait for its end, or stop it.") from None
+            raise UserError(
+                f"{self.path} is being trained by another process; wait for its end, or stop it (where you know that "
+                f"there is none, remove {self.path / '.lock'})."
+            ) from None
         except (OSError, NotImplementedError):  # a file system without locks; what cannot be written is told elsewhere
             pass
         return lock
@@ -120,7 +125,8 @@ class Run:
     def clean(self) -> None:
         """Removes what a process that was killed while it wrote has left."""
         for file in self.path.rglob(".*.part*"):
-            file.unlink()
+            if _PART.fullmatch(file.name):
+                file.unlink()
 
     def predictions_file(self, split: str) -> Path:
         return self.path / "predictions" / f"{split}.csv"

@@ -14,11 +14,14 @@ from types import FrameType
 AT_ONCE = 1.0
 """Seconds after which a second Ctrl-C means: now. One that comes sooner is the same one, passed on by a launcher."""
 
-UNHEARD = 10.0
-"""Seconds in which Python must hear a signal; where a library waits for a process that is gone, it never does."""
+PATIENCE = 10.0
+"""Seconds after which another SIGTERM means: the first one was in vain. One that comes sooner ends nothing twice."""
+UNHEARD = 60.0
+"""Seconds in which Python must hear a signal: more than any step; where a library waits for the dead, it never does."""
 
 _requested: tuple[signal.Signals, float] | None = None  # the first signal, and when it came
 _waiting = False
+_handles = False
 _heard = 0.0  # when a signal last reached Python
 
 
@@ -46,17 +49,18 @@ class Stopped(BaseException):
 @contextmanager
 def handled() -> Iterator[None]:
     """Takes the signals over; gives them back at the end."""
-    global _requested, _waiting
+    global _requested, _waiting, _handles
     if not _in_main_thread():
         yield
         return
     before = {number: signal.getsignal(number) for number in _signals()}
     install()
+    outer, _handles = _handles, True
     try:
         with _guarded():
             yield
     finally:
-        _requested, _waiting = None, False
+        _requested, _waiting, _handles = None, False, outer
         for number, handler in before.items():
             signal.signal(number, handler)
 
@@ -105,9 +109,18 @@ def request(number: int) -> None:
         _requested = signal.Signals(number), now
         if _waiting:
             return
-    elif _waiting and (number != signal.SIGINT or now - _requested[1] < AT_ONCE):
+    elif (number != signal.SIGINT and _waiting) or now - _requested[1] < (
+        AT_ONCE if number == signal.SIGINT else PATIENCE
+    ):
         return
     raise Stopped(_requested[0])
+
+
+def forget() -> None:
+    """After a fit that broke off outside of the command: the next one of this process is not to stop as well."""
+    global _requested
+    if not _handles:
+        _requested = None
 
 
 def _on_signal(number: int, frame: FrameType | None) -> None:
@@ -119,6 +132,9 @@ def _on_signal(number: int, frame: FrameType | None) -> None:
 @contextmanager
 def _guarded() -> Iterator[None]:
     """Ends this process after a signal that Python does not get to hear."""
+    if sys.platform == "win32":  # which wakes by sockets alone
+        yield
+        return
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
     before = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)

@@ -40,10 +40,15 @@ def test_a_run_may_have_a_folder_of_a_given_name(tmp_path: Path) -> None:
 
 
 def test_a_folder_in_use_or_a_file_is_never_overwritten(tmp_path: Path) -> None:
-    (tmp_path / "photos").mkdir()
+    film = tmp_path / "photos" / "films" / ".movie.mkv.part"
+    film.parent.mkdir(parents=True)
+    film.touch()
     (tmp_path / "photos" / "1.jpg").write_bytes(b"")
     with pytest.raises(UserError, match="photos is not empty; a run needs a folder of its own: choose another --run"):
         Run.create_at(tmp_path / "photos")
+    with pytest.raises(UserError, match="films is not empty"):
+        Run.create_at(film.parent)
+    assert film.is_file()
     with pytest.raises(UserError, match=r"1.jpg is a file; a run needs a folder of its own: choose another --run"):
         Run.create_at(tmp_path / "photos" / "1.jpg")
 

@@ -44,6 +44,28 @@ def test_a_second_ctrl_c_ends_the_waiting(monkeypatch: pytest.MonkeyPatch):
         signal.raise_signal(signal.SIGINT)
 
 
+def test_a_signal_that_is_passed_on_does_not_break_into_the_end(monkeypatch: pytest.MonkeyPatch):
+    for number in (signal.SIGINT, signal.SIGTERM):
+        with stopping.handled():
+            with pytest.raises(stopping.Stopped):
+                signal.raise_signal(number)
+            signal.raise_signal(number)  # while the newest checkpoint is written
+
+
+def test_a_signal_whose_exception_was_lost_is_heard_the_next_time(monkeypatch: pytest.MonkeyPatch):
+    class Lost:
+        def __del__(self):
+            signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.setattr(sys, "unraisablehook", lambda lost: None)
+    Lost()
+    with pytest.raises(stopping.Stopped, match="SIGTERM"):
+        stopping.check()
+    monkeypatch.setattr(stopping, "PATIENCE", 0.0)
+    with pytest.raises(stopping.Stopped, match="SIGTERM"):
+        signal.raise_signal(signal.SIGTERM)
+
+
 def test_the_warning_of_a_batch_system_counts_in_a_job_alone(monkeypatch: pytest.MonkeyPatch):
     before = signal.getsignal(signal.SIGUSR1)
     stopping.install()
@@ -130,3 +152,24 @@ def test_a_forked_child_is_ended_by_its_parent_alone():
 
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGTERM
     assert stopping.requested() is None
+
+
+def test_outside_of_the_command_a_stop_counts_for_one_fit():
+    code = """
+import signal
+from resnet_tl import stopping
+stopping.install()
+stopping.wait(True)
+signal.raise_signal(signal.SIGINT)
+stopping.wait(False)
+stopping.forget()
+stopping.check()
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_within_the_command_a_stop_is_not_forgotten():
+    stopping.wait(True)
+    signal.raise_signal(signal.SIGTERM)
+    stopping.forget()
+    assert stopping.requested() == signal.SIGTERM

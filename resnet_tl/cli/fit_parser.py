@@ -232,6 +232,8 @@ class FitCLI(LightningCLI):
         if data["root"] is not None:
             data["root"] = str(Path(data["root"]).resolve())
             data["source"] = None
+        if data["exclude"]:
+            data["exclude"] = str(Path(data["exclude"]).expanduser().resolve())
         if weights not in ("default", "none") and Path(weights).exists():
             settings["model"]["weights"] = str(Path(weights).resolve())
         command = " ".join(["resnet-tl", *sys.argv[1:]])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Container
 from pathlib import Path
@@ -9,6 +10,8 @@ from pathlib import Path
 from resnet_tl.data.index import ImageIndex
 from resnet_tl.data.tables import read_csv, relative, require_columns
 from resnet_tl.errors import UserError, nearest
+
+log = logging.getLogger(__name__)
 
 
 def without_excluded(index: ImageIndex, file: str | os.PathLike[str]) -> ImageIndex:
@@ -33,7 +36,15 @@ def without_excluded(index: ImageIndex, file: str | os.PathLike[str]) -> ImageIn
     paths = list(dict.fromkeys(_as_in_index(path, index.root, number) for path in frame["path"] if path))
     unknown = [path for path in paths if path not in number]
     if "suggestion" in frame:
-        unknown = [path for path in unknown if (index.root / path).exists()]
+        removed = [path for path in unknown if not (index.root / path).exists()]
+        if removed and len(removed) == len(paths):
+            raise UserError(
+                f"data.exclude: none of the images that {file} leaves out, such as {removed[0]}, is in {index.root} any "
+                "more; leave data.exclude out, or check the images again."
+            )
+        unknown = [path for path in unknown if path not in removed]
+        if removed:
+            log.info(f"{file}: {len(removed)} of the {len(paths)} images to leave out are not in {index.root} any more")
     if unknown:
         count = "an image that is" if len(unknown) == 1 else f"{len(unknown)} images that are"
         near = nearest(unknown[0], index.ids()) if len(index) <= 10_000 else ""

@@ -97,7 +97,8 @@ class Launcher(_SubprocessScriptLauncher):
             code = child.poll()
             if code:
                 how = f"was killed by {Signals(-code).name}" if code < 0 else f"ended with code {code}"
-                return failures.tell(how, 1, of=failures.rank + local_rank)
+                # One that was stopped before it could tell so ends as a shell reports it.
+                return failures.tell(how, code if code > 128 else 1, of=failures.rank + local_rank)
         return None
 
     def _lost_parent(self) -> int | None:

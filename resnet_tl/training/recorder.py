@@ -89,6 +89,7 @@ class RunRecorder(L.Callback):
         assert isinstance(pl_module, ImageClassifier)
         with measure("files"):
             if trainer.ckpt_path:
+                pl_module.check_unchanged(trainer.datamodule, trainer.world_size)  # type: ignore[attr-defined]
                 self._note_resume(trainer)
             else:
                 self._write_beginning(trainer, pl_module)
@@ -109,7 +110,9 @@ class RunRecorder(L.Callback):
         assert self.run is not None
         data = trainer.datamodule  # type: ignore[attr-defined]
         # First, since a job that is run again finds its run by it.
-        facts = identity(self.recipes) | environment(trainer)
+        known = self.run.environment if self.run.environment_file.is_file() else {}  # of one that begins anew
+        own = identity(self.recipes)
+        facts = environment(trainer) | own | {name: known[name] for name in own if name in known}
         write_text(self.run.environment_file, json.dumps(facts, indent=2) + "\n")
         if not self.run.recipe_file.is_file():  # there is one where a run begins anew that had come to no checkpoint
             write_text(self.run.recipe_file, self.recipe(pl_module))

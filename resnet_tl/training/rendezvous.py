@@ -11,6 +11,7 @@ import json
 import logging
 import os
 import socket
+import sys
 import time
 import uuid
 from collections.abc import Callable
@@ -39,8 +40,7 @@ def meet_by_torchrun() -> None:
     if "TORCHELASTIC_RUN_ID" not in environment or world == 1:
         return
     rank, address, port = int(environment["RANK"]), environment["MASTER_ADDR"], int(environment["MASTER_PORT"])
-    serves = rank == 0 and environment.get("TORCHELASTIC_USE_AGENT_STORE") != "True"
-    _met, restarts = meet(address, port, rank, world, serves, int(environment["TORCHELASTIC_RESTART_COUNT"]))
+    _met, restarts = meet(address, port, rank, world, _serves(rank), int(environment["TORCHELASTIC_RESTART_COUNT"]))
     environment["TORCHELASTIC_RESTART_COUNT"] = str(restarts)
 
 
@@ -56,7 +56,7 @@ def connect(strategy: DDPStrategy) -> None:
     assert cluster is not None
     strategy.set_world_ranks()
     rank, world = strategy.global_rank, strategy.world_size
-    store = _met or meet(cluster.main_address, cluster.main_port, rank, world, rank == 0)[0]
+    store = _met or meet(cluster.main_address, cluster.main_port, rank, world, _serves(rank))[0]
     device = strategy.root_device
     backend = strategy._get_process_group_backend()
     torch.distributed.init_process_group(
@@ -112,6 +112,11 @@ def meet(address: str, port: int, rank: int, world: int, serves: bool, restarts:
                     return PrefixStore(start, store), max(count for _, count in come)
 
 
+def _serves(rank: int) -> bool:
+    """Whether this process is to hold the store; torchrun does so in most cases."""
+    return rank == 0 and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True"
+
+
 def _leave() -> None:
     """What NCCL warns of when it is left out."""
     if torch.distributed.is_initialized():
@@ -126,7 +131,13 @@ def _open(address: str, port: int, rank: int, serves: bool) -> Store:
             wait.on()
     try:
         return TCPStore(
-            address, port, is_master=serves, timeout=LONGEST_WAIT, wait_for_workers=False, multi_tenant=True
+            address,
+            port,
+            is_master=serves,
+            timeout=LONGEST_WAIT,
+            wait_for_workers=False,
+            multi_tenant=True,
+            use_libuv=sys.platform != "win32",
         )
     except RuntimeError as error:
         if "EADDRINUSE" in str(error) or "in use" in str(error):

@@ -89,6 +89,7 @@ class ResumePoints(L.Callback):
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
         stopping.wait(False)
+        stopping.forget()
 
     def state_dict(self) -> dict[str, Any]:
         return {"folder": self.folder}

@@ -11,7 +11,6 @@ import signal
 import stat
 from collections.abc import Callable
 from pathlib import Path
-from unittest.mock import ANY
 
 import pandas as pd
 import pytest
@@ -279,11 +278,10 @@ def test_another_recipe_is_refused(command, interrupted):
 def test_a_run_that_another_process_trains_is_left_alone(command, interrupted, monkeypatch):
     monkeypatch.setattr(runs, "LOCK_PATIENCE", 0.1)
     lock = runs.Run(interrupted).lock()
-    assert command("fit", "--resume", interrupted) == (
-        2,
-        ANY,
-        f"resnet-tl: {interrupted.resolve()} is being trained by another process; wait for its end, or stop it.\n",
-    )
+    code, _, err = command("fit", "--resume", interrupted)
+    assert code == 2
+    assert err.startswith(f"resnet-tl: {interrupted.resolve()} is being trained by another process; wait for its end,")
+    assert err.count("\n") == 1
 
     lock.release()
     assert command("fit", "--resume", interrupted).code == 0
@@ -301,7 +299,7 @@ def test_a_name_with_a_blank_can_be_pasted(command, blobs, whole, interrupt):
 def test_what_was_being_written_is_not_shipped(command, blobs):
     command("fit", *FLAGS, "--data.root", blobs, "--run", "run")
     Path("run/summary.json").unlink()
-    Path("run/model/.x.part.safetensors").touch()
+    Path("run/model/.abcd_123.part.safetensors").touch()
 
     assert command("fit", "--resume", "run").code == 0
     assert sorted(file.name for file in Path("run/model").iterdir()) == ["model.json", "weights.safetensors"]
@@ -429,7 +427,21 @@ def test_a_recipe_that_has_changed_begins_a_run_of_its_own(command, blobs, inter
     assert sorted(run.name for run in Path("runs").iterdir()) == ["mine-1", "mine-2"]
 
 
-@pytest.mark.parametrize("written", [[], [".x.part.json"], ["environment.json"]])
+def test_a_job_may_be_killed_in_its_first_moments_again_and_again(command, blobs, whole, interrupt, monkeypatch):
+    monkeypatch.setenv("SLURM_JOB_ID", "4711")
+    flags = (*FLAGS, "--data.root", blobs, "--run", "run")
+    for start in range(3):
+        monkeypatch.setenv("SLURM_RESTART_COUNT", str(start))
+        if start < 2:
+            interrupt("training_step", 4, signal.SIGTERM)
+            assert command("fit", *flags).code == 143
+            Path("run/checkpoints/last.ckpt").unlink()
+        else:
+            assert command("fit", *flags).code == 0
+    assert remains(Path("run")) == whole
+
+
+@pytest.mark.parametrize("written", [[], [".abcd_123.part.json"], ["environment.json"]])
 def test_a_job_that_was_killed_in_its_first_moments_begins_anew_in_its_folder(
     command, blobs, whole, monkeypatch, written
 ):

@@ -33,6 +33,13 @@ def test_a_file_that_was_removed_since_the_check_needs_not_be_left_out(blobs: Pa
     assert gone(blobs, tmp_path / "list.csv", listed) == {"train/red/0.png"}
 
 
+def test_a_list_of_other_images_is_refused(blobs: Path, tmp_path: Path) -> None:
+    with pytest.raises(
+        UserError, match=r"none of the images that .* leaves out, such as cat/0\.png, is in .* any more"
+    ):
+        gone(blobs, tmp_path / "list.csv", "path,suggestion\ncat/0.png,exclude\ncat/1.png,exclude\n")
+
+
 def test_the_path_as_it_is_written_comes_first(tmp_path: Path) -> None:
     names = ("cat/1.png", " cat/1.png", "cat/2.png", "dog/1.png", "back\\slash/1.png", "back/slash/1.png")
     for name in names:

@@ -93,7 +93,7 @@ def test_the_wait_says_for_whom_and_can_be_stopped(port: int, rank: int, number:
 
     process.send_signal(number)
 
-    _, errors = process.communicate(timeout=5)
+    _, errors = process.communicate(timeout=30)
     assert process.returncode == 1
     assert "Stopped" in errors
 
