@@ -39,8 +39,8 @@ def without_excluded(index: ImageIndex, file: str | os.PathLike[str]) -> ImageIn
         removed = [path for path in unknown if not (index.root / path).exists()]
         if removed and len(removed) == len(paths):
             raise UserError(
-                f"data.exclude: none of the images that {file} leaves out, such as {removed[0]}, is in {index.root} any "
-                "more; leave data.exclude out, or check the images again."
+                f"data.exclude: none of the images that {file} leaves out, such as {removed[0]}, is in {index.root} "
+                "any more; leave data.exclude out, or check the images again."
             )
         unknown = [path for path in unknown if path not in removed]
         if removed:
