@@ -20,7 +20,7 @@ import torch
 from safetensors.torch import save_file
 
 from resnet_tl import ImageDataModule, Run
-from resnet_tl.data.preprocessing import Preprocessing
+from resnet_tl.data.pixels.preprocessing import Preprocessing
 from resnet_tl.files import replacing
 from resnet_tl.networks.cifar_resnet import BasicBlock, CifarResNet
 from resnet_tl.networks.stages import StagedNetwork

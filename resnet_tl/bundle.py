@@ -11,7 +11,7 @@ from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING, Any
 
-from resnet_tl.data.preprocessing import Preprocessing
+from resnet_tl.data.pixels.preprocessing import Preprocessing
 from resnet_tl.errors import CONTROLS, UserError
 from resnet_tl.files import replacing, write_text
 

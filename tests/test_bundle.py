@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from resnet_tl.bundle import Bundle, file_digest, write_bundle
-from resnet_tl.data.preprocessing import Preprocessing
+from resnet_tl.data.pixels.preprocessing import Preprocessing
 from resnet_tl.errors import UserError
 from resnet_tl.networks import create_network
 

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from resnet_tl.data.decode import BadImage
+from resnet_tl.data.pixels.decode import BadImage
 from resnet_tl.errors import UserError, nearest
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from resnet_tl.cli.main import main
-from resnet_tl.data.catalog import SAMPLE, fetch
+from resnet_tl.data.reading.catalog import SAMPLE, fetch
 from resnet_tl.finetuning.defaults import DEFAULTS
 from resnet_tl.recipe import list_recipes
 

@@ -13,8 +13,8 @@ from resnet_tl.files import check_target
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from resnet_tl.data.audit import Audit
     from resnet_tl.data.index import ImageIndex
+    from resnet_tl.data.quality.audit import Audit
 
 EPILOG = """examples:
   resnet-tl data list
@@ -64,7 +64,7 @@ def main(argv: list[str]) -> int | None:
 
 
 def _list() -> None:
-    from resnet_tl.data.catalog import SOURCES, is_present, root_of
+    from resnet_tl.data.reading.catalog import SOURCES, is_present, root_of
 
     table = _table("name", "images", "size", "licence", "here?")
     for name, source in SOURCES.items():
@@ -75,14 +75,14 @@ def _list() -> None:
 
 
 def _fetch(name: str, to: Path | None) -> None:
-    from resnet_tl.data.catalog import fetch
+    from resnet_tl.data.reading.catalog import fetch
 
     print(fetch(name, to))
 
 
 def _show(root: Path, output: Path) -> None:
-    from resnet_tl.data.audit import audit_images
-    from resnet_tl.data.layouts import read_images
+    from resnet_tl.data.quality.audit import audit_images
+    from resnet_tl.data.reading.layouts import read_images
     from resnet_tl.evaluation.figures import contact_sheet
 
     check_target(output, ".png")
@@ -129,7 +129,7 @@ def _examples(index: ImageIndex, audit: Audit) -> dict[str, list]:
     import numpy as np
     from PIL import Image
 
-    from resnet_tl.data.decode import decode
+    from resnet_tl.data.pixels.decode import decode
 
     examples = {}
     for label, name in enumerate(index.classes[:CLASSES]):

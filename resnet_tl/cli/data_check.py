@@ -13,9 +13,9 @@ from resnet_tl.files import check_target
 if TYPE_CHECKING:
     import pandas as pd
 
-    from resnet_tl.data.audit import Audit
-    from resnet_tl.data.finding_kinds import Finding
     from resnet_tl.data.index import ImageIndex
+    from resnet_tl.data.quality.audit import Audit
+    from resnet_tl.data.quality.finding_kinds import Finding
 
 HELP = """Reads ROOT as `fit --data.root ROOT` would, decodes every image once and reports what it finds:
 
@@ -70,13 +70,13 @@ def check_images(root: Path, output: Path, exclude: Path | None, features: str |
     for target in (page, table):
         check_target(target)
 
-    from resnet_tl.data.audit import audit_images
-    from resnet_tl.data.audit_page import write_audit_page
-    from resnet_tl.data.contents import content_digests
-    from resnet_tl.data.exclude import without_excluded
-    from resnet_tl.data.findings import find_all, stops, write_findings
-    from resnet_tl.data.layouts import read_images
-    from resnet_tl.data.twins import find_twins
+    from resnet_tl.data.content_hashes import content_digests
+    from resnet_tl.data.quality.audit import audit_images
+    from resnet_tl.data.quality.duplicates import find_twins
+    from resnet_tl.data.quality.findings import find_all, stops, write_findings
+    from resnet_tl.data.quality.page import write_audit_page
+    from resnet_tl.data.reading.exclude import without_excluded
+    from resnet_tl.data.reading.layouts import read_images
 
     index = read_images(root)
     if exclude:
@@ -95,7 +95,7 @@ def check_images(root: Path, output: Path, exclude: Path | None, features: str |
 
 def _no_split(index: ImageIndex, audit: Audit) -> list[Finding]:
     """What keeps a fit from splitting off images to validate with."""
-    from resnet_tl.data.finding_kinds import Finding
+    from resnet_tl.data.quality.finding_kinds import Finding
     from resnet_tl.data.splits import assign_splits
 
     try:
@@ -108,9 +108,9 @@ def _no_split(index: ImageIndex, audit: Audit) -> list[Finding]:
 def _alike_to(network: str, index: ImageIndex, audit: Audit) -> list[Finding]:
     import numpy as np
 
-    from resnet_tl.data.finding_kinds import Finding
-    from resnet_tl.data.neighbours import close_pairs
-    from resnet_tl.data.twin_findings import feature_findings
+    from resnet_tl.data.quality.duplicate_findings import feature_findings
+    from resnet_tl.data.quality.finding_kinds import Finding
+    from resnet_tl.data.quality.neighbours import close_pairs
     from resnet_tl.inference.features import backbone_features
 
     rows = np.setdiff1d(np.flatnonzero(index.labels >= 0), list(audit.bad))
@@ -129,8 +129,8 @@ def _print(index: ImageIndex, findings: pd.DataFrame) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    from resnet_tl.data.finding_kinds import KINDS
-    from resnet_tl.data.findings import counts
+    from resnet_tl.data.quality.finding_kinds import KINDS
+    from resnet_tl.data.quality.findings import counts
 
     console = Console(width=None if sys.stdout.isatty() else 200)
     about = f"{index.root}: {index.layout}; {len(index)} images, {len(index.classes)} classes"

@@ -53,7 +53,7 @@ def main(argv: list[str]) -> None:
         cli = FitCLI(recipes, flags, resumed)
         run = cli.run()
         if run is not None and cli.trainer.is_global_zero:
-            from resnet_tl.training.summary import print_summary
+            from resnet_tl.training.console.summary import print_summary
 
             print_summary(run)
 

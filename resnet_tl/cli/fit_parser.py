@@ -31,17 +31,17 @@ from resnet_tl.finetuning.defaults import defaults_for
 from resnet_tl.recipe import load_recipe, resolved_text
 from resnet_tl.run import Run
 from resnet_tl.training.classifier import ImageClassifier
-from resnet_tl.training.deferred_checkpoints import DeferredCheckpointIO
+from resnet_tl.training.console.forecast import Forecast, print_forecast
+from resnet_tl.training.console.progress import FitProgress
+from resnet_tl.training.console.summary import shortest
+from resnet_tl.training.console.time_spent import TimeKeeper
 from resnet_tl.training.fit import best_checkpoint, fit, train
-from resnet_tl.training.forecast import Forecast, print_forecast
 from resnet_tl.training.launching import watch_processes
-from resnet_tl.training.monitor import check_monitor
+from resnet_tl.finetuning.monitor import check_monitor
 from resnet_tl.training.precision import choose_precision
-from resnet_tl.training.progress import FitProgress
 from resnet_tl.training.recorder import RunRecorder
-from resnet_tl.training.resume_points import ResumePoints, requeue
-from resnet_tl.training.summary import shortest
-from resnet_tl.training.time_spent import TimeKeeper
+from resnet_tl.training.resuming.deferred_checkpoints import DeferredCheckpointIO
+from resnet_tl.training.resuming.resume_points import ResumePoints, requeue
 
 TRAINER_DEFAULTS = {
     "logger": False,  # metrics.csv and figures are always written; TensorBoard and others on request

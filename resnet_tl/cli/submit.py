@@ -76,7 +76,7 @@ def _check_paths(arguments: argparse.Namespace) -> None:
 def _predict(arguments: argparse.Namespace) -> pd.DataFrame:
     import numpy as np
 
-    from resnet_tl.data.layouts import unlabelled
+    from resnet_tl.data.reading.layouts import unlabelled
     from resnet_tl.evaluation.predictions import prediction_table
     from resnet_tl.inference.submission import build_submission
 

@@ -16,16 +16,8 @@ import pandas as pd
 import torch
 
 from resnet_tl import cache
-from resnet_tl.data.audit import Audit, audit_images, find_audit
-from resnet_tl.data.augmentation import Augmentation, Policy
-from resnet_tl.data.catalog import fetch
-from resnet_tl.data.contents import content_digests, digest_in_order
-from resnet_tl.data.decode import header_size
-from resnet_tl.data.exclude import without_excluded
-from resnet_tl.data.findings import COLUMNS, find_all, in_one_line
+from resnet_tl.data.content_hashes import content_digests, digest_in_order
 from resnet_tl.data.index import ImageIndex
-from resnet_tl.data.layouts import from_dataframe, read_images
-from resnet_tl.data.leaks import refuse_leaks
 from resnet_tl.data.loader import (
     Batch,
     ImageLoader,
@@ -35,11 +27,19 @@ from resnet_tl.data.loader import (
     evaluation_batches,
     training_batches,
 )
-from resnet_tl.data.pixel_cache import PixelCache, keep_pixels, stored_bytes
-from resnet_tl.data.preprocessing import Preprocessing, ResizeRule
+from resnet_tl.data.pixels.augmentation import Augmentation, Policy
+from resnet_tl.data.pixels.decode import header_size
+from resnet_tl.data.pixels.pixel_cache import PixelCache, keep_pixels, stored_bytes
+from resnet_tl.data.pixels.preprocessing import Preprocessing, ResizeRule
+from resnet_tl.data.quality.audit import Audit, audit_images, find_audit
+from resnet_tl.data.quality.duplicates import Twins, find_twins
+from resnet_tl.data.quality.findings import COLUMNS, find_all, in_one_line
+from resnet_tl.data.quality.leakage import refuse_leaks
+from resnet_tl.data.reading.catalog import fetch
+from resnet_tl.data.reading.exclude import without_excluded
+from resnet_tl.data.reading.layouts import from_dataframe, read_images
 from resnet_tl.data.splits import assign_splits
 from resnet_tl.data.threads import for_each, usable_cores
-from resnet_tl.data.twins import Twins, find_twins
 from resnet_tl.errors import UserError, nearest
 from resnet_tl.timing import measure
 

@@ -16,12 +16,12 @@ import torch
 from threadpoolctl import ThreadpoolController
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from resnet_tl.data.augmentation import Augmentation, write_centres
-from resnet_tl.data.contents import digest_of
-from resnet_tl.data.decode import BadImage, decode, read_file
+from resnet_tl.data.content_hashes import digest_of
 from resnet_tl.data.index import ImageIndex
-from resnet_tl.data.pixel_cache import PixelCache
-from resnet_tl.data.preprocessing import Preprocessing
+from resnet_tl.data.pixels.augmentation import Augmentation, write_centres
+from resnet_tl.data.pixels.decode import BadImage, decode, read_file
+from resnet_tl.data.pixels.pixel_cache import PixelCache
+from resnet_tl.data.pixels.preprocessing import Preprocessing
 
 AHEAD = 2
 """Batches that threads make ready beyond the one that is asked for."""

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from resnet_tl.data.index import ImageIndex
-from resnet_tl.data.union import united
+from resnet_tl.data.quality.union import united
 from resnet_tl.errors import UserError
 
 _TRAIN, _VAL, _TEST = range(3)

@@ -10,7 +10,7 @@ import torch
 from resnet_tl.bundle import Bundle
 from resnet_tl.data.index import ImageIndex
 from resnet_tl.data.loader import ImageLoader, ImageSamples, evaluation_batches
-from resnet_tl.data.preprocessing import Preprocessing, plan_preprocessing
+from resnet_tl.data.pixels.preprocessing import Preprocessing, plan_preprocessing
 from resnet_tl.data.threads import usable_cores
 from resnet_tl.networks import create_network
 from resnet_tl.networks.frozen import FrozenStages

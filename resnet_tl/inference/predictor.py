@@ -12,10 +12,10 @@ import pandas as pd
 import torch
 
 from resnet_tl.bundle import Bundle
-from resnet_tl.data.audit import audit_images
 from resnet_tl.data.index import ImageIndex
-from resnet_tl.data.layouts import unlabelled
 from resnet_tl.data.loader import ImageLoader, ImageSamples, evaluation_batches
+from resnet_tl.data.quality.audit import audit_images
+from resnet_tl.data.reading.layouts import unlabelled
 from resnet_tl.data.threads import usable_cores
 from resnet_tl.errors import UserError
 from resnet_tl.evaluation.predictions import prediction_table

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from resnet_tl.data.index import UNLABELLED, ImageIndex
-from resnet_tl.data.layouts import read_images
+from resnet_tl.data.reading.layouts import read_images
 from resnet_tl.errors import UserError, nearest
 from resnet_tl.evaluation.metrics import compute_metrics
 from resnet_tl.files import from_cell

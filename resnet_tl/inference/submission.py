@@ -20,7 +20,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 import pandas as pd
 
-from resnet_tl.data.layouts import IMAGE_SUFFIXES
+from resnet_tl.data.reading.layouts import IMAGE_SUFFIXES
 from resnet_tl.errors import UserError, nearest
 from resnet_tl.evaluation.predictions import classes_of, probabilities
 from resnet_tl.files import replacing

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from resnet_tl.data.datamodule import ImageDataModule
-from resnet_tl.data.decode import DECODER
-from resnet_tl.data.preprocessing import Preprocessing, plan_preprocessing
+from resnet_tl.data.pixels.decode import DECODER
+from resnet_tl.data.pixels.preprocessing import Preprocessing, plan_preprocessing
 from resnet_tl.finetuning.defaults import ModeDefaults
 from resnet_tl.networks.weights import WeightsOrigin
 

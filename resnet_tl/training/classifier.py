@@ -20,11 +20,11 @@ from torch.nn.parallel import DistributedDataParallel
 from torchvision.transforms import v2
 
 from resnet_tl.bundle import Bundle, write_bundle
-from resnet_tl.data.colour import adjust_colour
 from resnet_tl.data.datamodule import ImageDataModule
 from resnet_tl.data.draws import step_seed
 from resnet_tl.data.loader import Batch, ImageLoader
-from resnet_tl.data.preprocessing import Preprocessing
+from resnet_tl.data.pixels.colour import adjust_colour
+from resnet_tl.data.pixels.preprocessing import Preprocessing
 from resnet_tl.errors import UserError
 from resnet_tl.evaluation.metrics import compute_metrics
 from resnet_tl.evaluation.predictions import prediction_table
@@ -33,6 +33,8 @@ from resnet_tl.finetuning.convex_head import lbfgs, penalty_at, ridge
 from resnet_tl.finetuning.defaults import defaults_for
 from resnet_tl.finetuning.loss import classification_loss
 from resnet_tl.finetuning.modes import FrozenProof, Mode, Phase, Schedule, check_frozen, digest
+from resnet_tl.finetuning.optimization import make_optimizer, make_scheduler, make_warmup_cosine
+from resnet_tl.finetuning.prefix import FrozenPrefix
 from resnet_tl.networks import create_network
 from resnet_tl.networks.cost import StageCost, stage_costs
 from resnet_tl.networks.frozen import FrozenStages, compute_type, head_logits
@@ -40,10 +42,8 @@ from resnet_tl.networks.stages import StagedNetwork
 from resnet_tl.networks.weights import WeightsOrigin, load_weights
 from resnet_tl.timing import measure
 from resnet_tl.training.choices import choose_backbone_lr_factor, choose_network, choose_preprocessing
-from resnet_tl.training.frozen_prefix import FrozenPrefix
-from resnet_tl.training.optimization import make_optimizer, make_scheduler, make_warmup_cosine
-from resnet_tl.training.position import Position
 from resnet_tl.training.processes import share_of, tell_of_processes
+from resnet_tl.training.resuming.position import Position
 from resnet_tl.training.row_logits import RowLogits
 from resnet_tl.training.settings import HeadSolver, check_length, check_settings, check_with_data
 

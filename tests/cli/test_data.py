@@ -7,8 +7,8 @@ from PIL import Image
 
 from resnet_tl.cli import data
 from resnet_tl.cli.data import main
-from resnet_tl.data import sample
-from resnet_tl.data.catalog import SOURCES
+from resnet_tl.data.reading import sample
+from resnet_tl.data.reading.catalog import SOURCES
 from resnet_tl.errors import UserError
 
 

@@ -14,7 +14,7 @@ import yaml
 
 from resnet_tl.cli.fit import split_recipes
 from resnet_tl.cli.main import main
-from resnet_tl.data.catalog import SAMPLE, fetch
+from resnet_tl.data.reading.catalog import SAMPLE, fetch
 
 
 @pytest.fixture

@@ -18,8 +18,8 @@ import torch
 from PIL import Image
 
 from resnet_tl import run as runs
+from resnet_tl.finetuning.prefix import FrozenPrefix
 from resnet_tl.training.classifier import ImageClassifier
-from resnet_tl.training.frozen_prefix import FrozenPrefix
 
 FLAGS = ("--recipe", "train_everything", "--trainer.max_epochs", 3, "--data.batch_size", 6, "--model.mixup", 0.4)
 EXACT = ("summary.json", "freezing.json", "recipe.yaml", "predictions/val.csv", "model/weights.safetensors")

@@ -12,10 +12,10 @@ import torch
 from PIL import Image
 
 from resnet_tl import cache
-from resnet_tl.data import audit as audit_module
 from resnet_tl.data import loader as loader_module
 from resnet_tl.data.datamodule import ImageDataModule
-from resnet_tl.data.preprocessing import Preprocessing
+from resnet_tl.data.pixels.preprocessing import Preprocessing
+from resnet_tl.data.quality import audit as audit_module
 from resnet_tl.errors import UserError
 
 SMALL = Preprocessing(size=16, storage_size=16, crop_size=16)

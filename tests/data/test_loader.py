@@ -10,10 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from resnet_tl.data.augmentation import Augmentation
-from resnet_tl.data.decode import BadImage, decode
 from resnet_tl.data.index import ImageIndex
-from resnet_tl.data.layouts import read_images
 from resnet_tl.data.loader import (
     Batch,
     ImageLoader,
@@ -22,7 +19,10 @@ from resnet_tl.data.loader import (
     evaluation_batches,
     training_batches,
 )
-from resnet_tl.data.preprocessing import Preprocessing
+from resnet_tl.data.pixels.augmentation import Augmentation
+from resnet_tl.data.pixels.decode import BadImage, decode
+from resnet_tl.data.pixels.preprocessing import Preprocessing
+from resnet_tl.data.reading.layouts import read_images
 
 PREPROCESSING = Preprocessing(size=24, storage_size=28, crop_size=24)
 

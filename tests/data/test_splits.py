@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from resnet_tl.data.index import ImageIndex
-from resnet_tl.data.layouts import read_images
+from resnet_tl.data.reading.layouts import read_images
 from resnet_tl.data.splits import assign_splits
 from resnet_tl.errors import UserError
 

@@ -12,7 +12,7 @@ from collections import Counter
 import numpy as np
 from PIL import Image
 
-from resnet_tl.data.decode import BadImage, decode
+from resnet_tl.data.pixels.decode import BadImage, decode
 
 MEMORY = 3 << 30
 

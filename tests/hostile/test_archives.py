@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from resnet_tl.data.archive import ALLOWANCE, unpack
-from resnet_tl.data.layouts import read_images
+from resnet_tl.data.reading.archive import ALLOWANCE, unpack
+from resnet_tl.data.reading.layouts import read_images
 from resnet_tl.errors import UserError
 
 WAYS_OUT = [

@@ -80,7 +80,7 @@ def test_a_full_disk_leaves_the_old_file_and_no_litter(what: str, on_a_small_dis
 def test_a_bundle_on_a_full_disk_is_none(on_a_small_disk) -> None:
     code = (
         "import os; from pathlib import Path; from resnet_tl.bundle import *; from resnet_tl.networks import *\n"
-        "from resnet_tl.data.preprocessing import Preprocessing\n"
+        "from resnet_tl.data.pixels.preprocessing import Preprocessing\n"
         "bundle = Bundle(Path('m'), {'name': 'resnet20'}, ('a', 'b'), Preprocessing(32, 32, 32))\n"
         "try: write_bundle(bundle, create_network('resnet20', 2))\n"
         "except UserError as error: print(error)\n"

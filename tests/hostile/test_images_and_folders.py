@@ -19,12 +19,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from resnet_tl.data import layouts
-from resnet_tl.data.audit import audit_images
-from resnet_tl.data.contents import content_digests
-from resnet_tl.data.decode import MAX_PIXELS, BadImage, decode, header_size, read_file
-from resnet_tl.data.layouts import read_images, unlabelled
-from resnet_tl.data.tables import from_csv
+from resnet_tl.data.content_hashes import content_digests
+from resnet_tl.data.pixels.decode import MAX_PIXELS, BadImage, decode, header_size, read_file
+from resnet_tl.data.quality.audit import audit_images
+from resnet_tl.data.reading import layouts
+from resnet_tl.data.reading.layouts import read_images, unlabelled
+from resnet_tl.data.reading.tables import from_csv
 from resnet_tl.errors import UserError
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="pipes, links and limits are those of POSIX")
@@ -142,7 +142,7 @@ def test_the_largest_images_are_decoded_one_at_a_time(tmp_path: Path) -> None:
     Image.new("1", (side, side)).save(tmp_path / "0.png")
     code = (
         "import resource, sys; from concurrent.futures import ThreadPoolExecutor\n"
-        "from resnet_tl.data.decode import decode\n"
+        "from resnet_tl.data.pixels.decode import decode\n"
         "list(ThreadPoolExecutor(8).map(lambda _: decode(sys.argv[1]).shape, range(8)))\n"
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024 ** 2)"
     )
@@ -383,7 +383,7 @@ def index_of_many(root: Path, count: int) -> tuple[float, float]:
             os.close(os.open(folder / f"photo {number}.jpg", os.O_CREAT | os.O_WRONLY))
     code = (
         "import resource, sys, time; import pandas, numpy\n"
-        "from resnet_tl.data.layouts import read_images; from resnet_tl.data.splits import assign_splits\n"
+        "from resnet_tl.data.reading.layouts import read_images; from resnet_tl.data.splits import assign_splits\n"
         "peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024\n"
         "before, start = peak(), time.perf_counter()\n"
         "index = assign_splits(read_images(sys.argv[1]))\n"

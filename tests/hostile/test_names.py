@@ -19,7 +19,7 @@ import pytest
 from PIL import Image
 
 from resnet_tl.bundle import Bundle
-from resnet_tl.data.layouts import from_dataframe, read_images, unlabelled
+from resnet_tl.data.reading.layouts import from_dataframe, read_images, unlabelled
 from resnet_tl.errors import CONTROLS, UserError
 from resnet_tl.evaluation.figures import confusion_matrix, contact_sheet
 from resnet_tl.evaluation.predictions import prediction_table, read_predictions, write_predictions

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from resnet_tl.bundle import Bundle, file_digest
-from resnet_tl.data.decode import BadImage, decode
+from resnet_tl.data.pixels.decode import BadImage, decode
 from resnet_tl.errors import UserError
 from resnet_tl.networks import create_network
 from resnet_tl.networks.weights import load_weights

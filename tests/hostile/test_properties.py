@@ -14,10 +14,10 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from resnet_tl.data.decode import decode
 from resnet_tl.data.index import SPLITS, UNLABELLED, ImageIndex
+from resnet_tl.data.pixels.decode import decode
+from resnet_tl.data.reading.tables import make_index
 from resnet_tl.data.splits import assign_splits
-from resnet_tl.data.tables import make_index
 from resnet_tl.errors import CONTROLS, UserError, printable
 from resnet_tl.evaluation.intervals import bootstrap_interval, holm, image_resamples, mcnemar, wilson
 from resnet_tl.evaluation.predictions import prediction_table, probabilities, read_predictions, write_predictions

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from resnet_tl.data.layouts import read_images
+from resnet_tl.data.reading.layouts import read_images
 from resnet_tl.errors import UserError
 from resnet_tl.inference.features import backbone_features
 

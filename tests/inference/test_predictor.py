@@ -10,10 +10,10 @@ import torch
 from PIL import Image
 
 from resnet_tl.bundle import Bundle, write_bundle
-from resnet_tl.data.decode import decode
 from resnet_tl.data.index import ImageIndex
-from resnet_tl.data.layouts import read_images
-from resnet_tl.data.preprocessing import Preprocessing, plan_preprocessing
+from resnet_tl.data.pixels.decode import decode
+from resnet_tl.data.pixels.preprocessing import Preprocessing, plan_preprocessing
+from resnet_tl.data.reading.layouts import read_images
 from resnet_tl.errors import UserError
 from resnet_tl.evaluation.predictions import classes_of, probabilities
 from resnet_tl.inference.predictor import Predictor

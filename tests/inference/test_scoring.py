@@ -12,8 +12,8 @@ from PIL import Image
 
 from resnet_tl.bundle import Bundle, write_bundle
 from resnet_tl.data.index import ImageIndex
-from resnet_tl.data.layouts import from_dataframe, read_images
-from resnet_tl.data.preprocessing import Preprocessing
+from resnet_tl.data.pixels.preprocessing import Preprocessing
+from resnet_tl.data.reading.layouts import from_dataframe, read_images
 from resnet_tl.data.splits import assign_splits
 from resnet_tl.errors import UserError
 from resnet_tl.evaluation.metrics import compute_metrics

@@ -13,7 +13,7 @@ from safetensors import safe_open
 from sklearn.neighbors import KNeighborsClassifier
 
 from resnet_tl import ImageClassifier, ImageDataModule
-from resnet_tl.data.catalog import SAMPLE, fetch
+from resnet_tl.data.reading.catalog import SAMPLE, fetch
 from resnet_tl.networks.weights import BUILT_IN
 
 FILE = BUILT_IN / "resnet20_cifar10.safetensors"

@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import save_file
 
 from resnet_tl.bundle import Bundle, write_bundle
-from resnet_tl.data.preprocessing import Preprocessing
+from resnet_tl.data.pixels.preprocessing import Preprocessing
 from resnet_tl.errors import UserError
 from resnet_tl.networks import IMAGENET_RESNETS, create_network
 from resnet_tl.networks.weights import BUILT_IN, IMAGENET_MEAN, load_weights

@@ -18,7 +18,7 @@ from resnet_tl.errors import UserError
 from resnet_tl.evaluation.metrics import compute_metrics
 from resnet_tl.training.fit import best_checkpoint, fit
 from resnet_tl.training.recorder import RunRecorder
-from resnet_tl.training.resume_points import ResumePoints
+from resnet_tl.training.resuming.resume_points import ResumePoints
 
 
 def whole_fit(

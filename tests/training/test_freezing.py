@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from resnet_tl.errors import UserError
 from resnet_tl.training.classifier import ImageClassifier
-from resnet_tl.training.resume_points import ResumePoints
+from resnet_tl.training.resuming.resume_points import ResumePoints
 
 Fit = Callable[..., ImageClassifier]
 STAGES = ("stem", "stage1", "stage2", "stage3")

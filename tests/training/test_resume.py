@@ -15,8 +15,8 @@ from lightning.pytorch.callbacks import EarlyStopping, EMAWeightAveraging
 
 from resnet_tl.training.classifier import ImageClassifier
 from resnet_tl.training.fit import best_checkpoint
-from resnet_tl.training.position import Position
-from resnet_tl.training.resume_points import SAVE, ResumePoints
+from resnet_tl.training.resuming.position import Position
+from resnet_tl.training.resuming.resume_points import SAVE, ResumePoints
 
 Fit = Callable[..., ImageClassifier]
 # Everything that draws random numbers.

@@ -1,0 +1,170 @@
+"""Decoded and resized images kept on disk, so that no run decodes again what an earlier one did."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import warnings
+from collections.abc import Callable
+from functools import cached_property
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+import numpy as np
+import torch
+
+from resnet_tl import __version__, cache
+from resnet_tl.data.index import ImageIndex
+from resnet_tl.data.pixels.decode import DECODER
+from resnet_tl.data.pixels.preprocessing import MAX_ASPECT, Preprocessing
+from resnet_tl.data.quality.audit import decode_all, keep_audit
+
+log = logging.getLogger(__name__)
+
+_PIXELS, _DIGESTS, _PLACES = "pixels.bin", "digests.npy", "places.npy"
+
+
+class PixelCache:
+    """Stored images (C, h, w) uint8 by row, out of a file that is mapped into memory; safe to call from threads.
+
+    Decoding is a pure function of a file's content, so that what is kept can change no result. The kernel reads what
+    is asked for and drops it when memory is short; the processes of a machine share it. A worker process is sent the
+    path and the table of places, not the pixels.
+
+    Args:
+        folder: an entry of the cache, as a `PixelWriter` fills it.
+        contents: the `content_digests` (N, 32) of the rows that will be asked for.
+        channels: of a stored image.
+    """
+
+    def __init__(self, folder: Path, contents: np.ndarray, channels: int) -> None:
+        self.file = folder / _PIXELS
+        self.channels = channels
+        digests = np.load(folder / _DIGESTS, allow_pickle=False)
+        places = np.load(folder / _PLACES, allow_pickle=False)
+        held = self.file.stat().st_size if self.file.exists() else 0
+        if digests.dtype != np.uint8 or (places[:, 0] + places[:, 1] * places[:, 2] * channels > held).any():
+            raise ValueError(f"{folder} is damaged")  # by whoever else writes there
+        at = {digest.tobytes(): number for number, digest in enumerate(digests)}
+        numbers = np.array([at.get(digest.tobytes(), -1) for digest in contents], np.int64)
+        self.places = np.zeros((len(contents), 3), np.int64)  # offset in bytes, height, width; zeros: not kept
+        self.places[numbers >= 0] = places[numbers[numbers >= 0]]
+        _ = self._pixels  # a file that is mapped outlives its removal from the cache
+
+    def __call__(self, row: int, make: Callable[[int], torch.Tensor]) -> torch.Tensor:
+        """The image of a row, to be read only; one that is not kept is made by `make`."""
+        offset, height, width = self.places[row].tolist()
+        if not height or self._pixels is None:
+            return make(row)
+        pixels = self._pixels[offset : offset + height * width * self.channels]
+        return pixels.view(height, width, self.channels).permute(2, 0, 1)
+
+    @cached_property
+    def _pixels(self) -> torch.Tensor | None:
+        """The whole file, (bytes,) uint8; None when another process has removed it."""
+        try:
+            mapped = np.memmap(self.file, np.uint8, mode="r")
+        except (OSError, ValueError):  # gone, or without a single image
+            return None
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # nobody writes into it
+            return torch.from_numpy(mapped)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "_pixels"}
+
+
+class PixelWriter:
+    """Writes stored images one after another as they come, from many threads; a `with` block completes the files.
+
+    Args:
+        folder: an empty folder.
+        preprocessing: resizes decoded pixels.
+        contents: the `content_digests` (N, 32) of all rows; images of the same content are written once.
+    """
+
+    def __init__(self, folder: Path, preprocessing: Preprocessing, contents: np.ndarray) -> None:
+        self.folder = folder
+        self.preprocessing = preprocessing
+        self.contents = contents
+        self.places: dict[bytes, tuple[int, int, int]] = {}
+        self.lock = Lock()
+
+    def __enter__(self) -> PixelWriter:
+        self.file = (self.folder / _PIXELS).open("wb")
+        return self
+
+    def add(self, row: int, pixels: np.ndarray) -> None:
+        """Resizes and writes the decoded pixels (H, W, C) of a row."""
+        digest = self.contents[row].tobytes()
+        if digest in self.places:
+            return
+        image = self.preprocessing.store(pixels).permute(1, 2, 0).contiguous().numpy()
+        with self.lock:
+            if digest not in self.places:
+                self.places[digest] = (self.file.tell(), *image.shape[:2])
+                self.file.write(image.data)
+
+    def __exit__(self, *error: object) -> None:
+        self.file.close()
+        if error == (None, None, None):
+            digests = np.frombuffer(b"".join(self.places), np.uint8).reshape(-1, 32)
+            places = np.array(list(self.places.values()), np.int64).reshape(-1, 3)
+            np.save(self.folder / _DIGESTS, digests, allow_pickle=False)
+            np.save(self.folder / _PLACES, places, allow_pickle=False)
+
+
+def keep_pixels(
+    index: ImageIndex, contents: np.ndarray, preprocessing: Preprocessing, sizes: np.ndarray, identity: np.ndarray
+) -> Path | None:
+    """The folder with the stored images of an index: found, or written by one process while the others wait.
+
+    What decoding shows is kept as the audit of `index`, before the others go on. None where there is no room.
+
+    Args:
+        index: the images; all that are good are decoded and kept.
+        contents: their `content_digests` (N, 32).
+        preprocessing: makes the stored images.
+        sizes: their widths and heights (N, 2); zeros where unknown.
+        identity: the contents that name the entry: those of the whole data set, the bad files that `index` may lack
+            among them, since they are not known to be bad before the entry is named.
+    """
+
+    def write(folder: Path) -> None:
+        log.info(f"{len(index)} images are decoded; this is done once")
+        channels, short_side = preprocessing.channels, preprocessing.storage_size
+        with PixelWriter(folder, preprocessing, contents) as writer:
+            audit = decode_all(index, contents, channels, short_side, writer.add)
+        keep_audit(audit, index, contents, channels)
+
+    about = f"{len(index)} images in {index.root}, {preprocessing.resize_rule} {preprocessing.storage_size} px"
+    size = stored_bytes(sizes, preprocessing)
+    return cache.entry("pixels", _key(identity, preprocessing), size, about, write)
+
+
+def _key(contents: np.ndarray, preprocessing: Preprocessing) -> str:
+    """The key of the cache's entry: of the set of contents (N, 32) and all that shapes a stored image."""
+    facts = [
+        __version__,
+        torch.__version__,  # it resizes
+        DECODER,
+        preprocessing.storage_size,
+        preprocessing.resize_rule,
+        preprocessing.interpolation,
+        preprocessing.channels,
+    ]
+    digests = sorted({digest.tobytes() for digest in contents})
+    return hashlib.sha256(json.dumps(facts).encode() + b"".join(digests)).hexdigest()
+
+
+def stored_bytes(sizes: np.ndarray, preprocessing: Preprocessing) -> int:
+    """What images of some widths and heights (N, 2) will take when they are kept, at most; (0, 0) takes nothing."""
+    sides = np.sort(sizes[sizes.min(axis=1) > 0].astype(np.int64), axis=1)
+    storage = preprocessing.storage_size
+    longer = np.minimum(-(-storage * sides[:, 1] // sides[:, 0]), MAX_ASPECT * storage)
+    if preprocessing.resize_rule == "squash":
+        longer[:] = storage
+    table = 32 + 3 * 8
+    return int(longer.sum()) * storage * preprocessing.channels + len(sides) * table + 1024

@@ -1,0 +1,160 @@
+"""Images that are in a data set more than once: the same file, the same pixels, or all but the same picture."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from resnet_tl import __version__, cache
+from resnet_tl.data.index import ImageIndex
+from resnet_tl.data.pixels.decode import DECODER, BadImage, decode
+from resnet_tl.data.quality.audit import Audit
+from resnet_tl.data.quality.neighbours import close_pairs
+from resnet_tl.data.quality.thumbnails import MIN_CONTRAST, contrast, directions, extent, shrunk
+from resnet_tl.data.quality.union import united
+from resnet_tl.data.threads import for_each
+
+# Chosen on pairs looked at by eye, see docs/data_audit.md: two shots of one plant correlate by 0.96 to 0.99 at 32
+# pixels, CIFAR-10's known copies by 0.97 to 0.997, and the most alike strokes that are the digit 1 by 0.986. These
+# strokes are lines on an empty ground, so that images which show little must be more alike than others.
+CANDIDATE = 0.97
+"""Correlation of the thumbnails of the decode pass, coarser and less exact, from which on a pair is looked at again."""
+ALIKE = 0.98
+"""Correlation at 32 pixels from which on two images are near duplicates."""
+MIN_EXTENT = 1 / 8
+"""Share of its area on which an image must show something to be judged by `ALIKE`; by `SURELY_ALIKE` otherwise."""
+SURELY_ALIKE = 0.995
+MOST_PER_IMAGE = 4
+"""Pairs per image; beyond, the images are alike by their nature (one camera that never moves, frames of a film)."""
+WORTH_KEEPING = 1000
+"""Images from which on the pairs are kept: fewer are compared in the time that reading them back would take."""
+_BLANK = 1.0
+_SIDE = 32
+
+
+@dataclass(frozen=True, eq=False)
+class Twins:
+    """Pairs of labelled images that show the same.
+
+    Args:
+        pairs: Rows (M, 2) int64, the smaller one first. Of k equal files there are k - 1 pairs: with the first of them.
+        likeness: (M,) float32: 1 for the same pixels, else the correlation at 32 pixels, from 0.98 up.
+        too_many: Whether there were so many near duplicates that they mean nothing; `pairs` are then the equal ones.
+    """
+
+    pairs: np.ndarray
+    likeness: np.ndarray
+    too_many: bool = False
+
+    @cached_property
+    def is_equal(self) -> np.ndarray:
+        """Which pairs have the same pixels, (M,) bool."""
+        return self.likeness == 1
+
+    def clusters(self, count: int) -> np.ndarray:
+        """For each of `count` rows the first row of its cluster, (count,) int64: pairs join rows to clusters."""
+        return united(self.pairs, count)
+
+
+def find_twins(index: ImageIndex, contents: np.ndarray, audit: Audit) -> Twins:
+    """The twins among the good, labelled images: those that are kept for images of the same content, or searched now.
+
+    Args:
+        index: the images.
+        contents: their `content_digests` (N, 32).
+        audit: their audit, which holds the thumbnails.
+    """
+    rows = np.setdiff1d(np.flatnonzero(index.labels >= 0), list(audit.bad))
+    searched: list[Twins] = []
+
+    def write(folder: Path) -> None:
+        searched.append(_search(index, rows, contents[rows], audit.thumbnails[rows]))
+        _save(searched[0], folder)
+
+    facts = [__version__, DECODER, "twins"]
+    key = hashlib.sha256(json.dumps(facts).encode() + contents[rows].tobytes()).hexdigest()
+    folder = None
+    if len(rows) >= WORTH_KEEPING:
+        about = f"duplicates among {len(rows)} images in {index.root}"
+        folder = cache.entry("audits", key, 4096 + 20 * len(rows), about, write)
+    twins = searched[0] if searched else _load(folder) if folder else None
+    twins = twins or _search(index, rows, contents[rows], audit.thumbnails[rows])
+    return Twins(rows[twins.pairs], twins.likeness, twins.too_many)
+
+
+def _search(index: ImageIndex, rows: np.ndarray, contents: np.ndarray, thumbnails: np.ndarray) -> Twins:
+    """The twins as positions in `rows`."""
+    contrasts = contrast(thumbnails)
+    firsts, copies = _equal_files(contents)
+    shown = contrasts[firsts[copies]] >= _BLANK  # blank pages are copies of each other, and teach nothing
+    equal = np.stack([firsts[copies], copies], axis=1)[shown]
+    judged = np.setdiff1d(np.flatnonzero(contrasts >= MIN_CONTRAST), copies)
+    candidates = close_pairs(directions(thumbnails[judged]), CANDIDATE, MOST_PER_IMAGE * len(rows))
+    likeness = np.ones(len(equal), np.float32)
+    if candidates is None:
+        return Twins(equal, likeness, too_many=True)
+    candidates = judged[candidates]
+    alike = _confirmed(index, rows, candidates)
+    near = alike > 0
+    pairs = np.concatenate([equal, candidates[near]])
+    return Twins(pairs, np.concatenate([likeness, alike[near]]))
+
+
+def _equal_files(contents: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """For each position the first one with the same content, and the positions that are not the first, ascending."""
+    whole = np.ascontiguousarray(contents).view(np.dtype((np.void, contents.shape[1]))).ravel()
+    _, first, inverse = np.unique(whole, return_index=True, return_inverse=True)
+    firsts = first[inverse.ravel()]
+    return firsts, np.flatnonzero(firsts != np.arange(len(firsts)))
+
+
+def _confirmed(index: ImageIndex, rows: np.ndarray, candidates: np.ndarray) -> np.ndarray:
+    """The likeness of each candidate pair (M, 2), (M,) float32; 0 where the two are not alike enough.
+
+    The images are decoded anew and always in the same way, so that the outcome follows from the files alone, not from
+    the size to which the pass before has shrunk large photos.
+    """
+    members, places = np.unique(candidates, return_inverse=True)
+    places = places.reshape(-1, 2)
+    fine = np.zeros((len(members), _SIDE, _SIDE), np.uint8)
+
+    def decode_member(place: int) -> None:
+        try:
+            grey = decode(index.path(int(rows[members[place]])), 1, 2 * _SIDE)
+        except BadImage:  # gone since the audit; the loader will say so
+            return
+        fine[place] = shrunk(np.ascontiguousarray(grey[..., 0]), _SIDE)
+
+    for_each(np.arange(len(members)), decode_member)
+    vectors, extents = directions(fine), extent(fine)
+    correlation = np.einsum("nd,nd->n", vectors[places[:, 0]], vectors[places[:, 1]])
+    needed = np.where(extents[places].min(axis=1) >= MIN_EXTENT, ALIKE, SURELY_ALIKE)
+    likeness = np.where(correlation >= needed, np.minimum(correlation, np.float32(0.9999)), 0).astype(np.float32)
+
+    def compare_pixels(number: int) -> None:
+        one, other = (decode(index.path(int(row)), 4) for row in rows[candidates[number]])
+        if np.array_equal(one, other):
+            likeness[number] = 1
+
+    same_at_a_glance = (fine[places[:, 0]] == fine[places[:, 1]]).all(axis=(1, 2)) & (likeness > 0)
+    for_each(np.flatnonzero(same_at_a_glance), compare_pixels)
+    return likeness
+
+
+def _save(twins: Twins, folder: Path) -> None:
+    np.save(folder / "pairs.npy", twins.pairs, allow_pickle=False)
+    np.save(folder / "likeness.npy", twins.likeness, allow_pickle=False)
+    (folder / "too_many.json").write_text(json.dumps(twins.too_many), encoding="utf-8")
+
+
+def _load(folder: Path) -> Twins | None:
+    try:
+        pairs, likeness = (np.load(folder / f"{name}.npy", allow_pickle=False) for name in ("pairs", "likeness"))
+        return Twins(pairs, likeness, json.loads((folder / "too_many.json").read_text(encoding="utf-8")))
+    except (OSError, ValueError):  # just removed by another process, or damaged
+        return None

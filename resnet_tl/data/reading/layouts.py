@@ -1,0 +1,320 @@
+"""From what lies on disk (class folders, split folders, Kaggle's flat names, a CSV, a zip) to an ImageIndex."""
+
+from __future__ import annotations
+
+import glob
+import os
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import count
+from pathlib import Path, PurePath
+
+import pandas as pd
+
+from resnet_tl.cache import cache_root
+from resnet_tl.data.index import UNLABELLED, ImageIndex
+from resnet_tl.data.reading.archive import unpacked
+from resnet_tl.data.reading.tables import (
+    SPLIT_OF,
+    from_csv,
+    from_table,
+    make_index,
+    number_classes,
+    paths_in_csv,
+    relative,
+)
+from resnet_tl.errors import UserError, nearest
+
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
+
+MAX_DEPTH = 100
+"""Folders within folders."""
+MAX_LINKS = 100_000
+"""Links to folders that are followed: thirty folders that link to each other can be walked in a billion ways."""
+
+_NOT_OURS = frozenset({"__MACOSX"})
+
+
+def read_images(root: str | Path, learns: bool = True) -> ImageIndex:
+    """Labelled images in a folder, a zip file or a CSV file; what is there decides how it is read.
+
+    - `root.csv` with the columns `path,label[,split][,group]`, paths relative to the CSV's folder;
+    - `root/train/<class>/*` with `root/val/<class>/*` (or `valid`, `validation`) and perhaps `root/test/<class>/*`;
+    - `root/train/<class>/*` or `root/<class>/*` alone, to be split later; a `test` folder without labels is left out;
+    - `root/train/cat.0.jpg`, `root/cat.0.jpg`, `cat_0.jpg` or `cat-0.jpg`: the class is in the file's name;
+    - `root.zip` with one of these folders in it, perhaps below a folder that holds all (see `located`).
+
+    Class folders are searched at any depth. Hidden files and files that are no images by their suffix do not count.
+    Images that are only to be judged (`learns` is false) need no train split and no second class.
+
+    Raises:
+        UserError: nothing usable is there, or classes, splits or paths do not fit together.
+    """
+    given, root = _existing(root), located(root)
+    if root.is_file():
+        if root.suffix.lower() != ".csv":
+            raise UserError(f"{root} is neither a folder nor a .csv or .zip file.")
+        return from_csv(root, learns)
+    try:
+        folder = _Folder.read(root)
+        inner, folder = _without_wrapper(root, folder) if root != given else (root, folder)
+        return _split_folders(inner, folder, learns) if _has_splits(folder) else _one_folder(inner, folder, learns)
+    except UserError as error:
+        raise UserError(str(error).replace(str(root), str(given))) from None  # who gave a zip knows no other folder
+
+
+def from_dataframe(frame: pd.DataFrame, root: str | Path | None = None) -> ImageIndex:
+    """Labelled images from a table with the columns `path`, `label` and perhaps `split` and `group`.
+
+    Paths are relative to `root`, by default the current folder. An empty `split` column means: to be split later.
+    """
+    return from_table(frame, located(root or Path()), "The data frame", "data frame", learns=True)
+
+
+def unlabelled(paths: str | Path | Sequence[str | Path]) -> ImageIndex:
+    """Images to predict, in natural order of their paths (2.jpg before 10.jpg), each once.
+
+    Takes files, folders and zip files (searched at any depth), patterns such as `photos/*.jpg`, and CSV files with a
+    `path` column. Paths are kept relative to the one folder (or zip, or the one CSV's folder) that was given, else to
+    the current folder.
+
+    Raises:
+        UserError: a path or pattern leads to nothing, or a folder holds no images.
+    """
+    given = [paths] if isinstance(paths, str | Path) else list(paths)
+    sources = [path for one in given for path in _matching(one)]
+    root, found = Path.cwd(), []
+    for source in sources:
+        folder = source if source.is_dir() else source.parent
+        if len(given) == len(sources) == 1 and (source.is_dir() or source.suffix.lower() == ".csv"):
+            root = folder
+        if source.is_dir():
+            found += _Folder.read(source).require_images(source).all()
+        elif source.suffix.lower() == ".csv":
+            found += paths_in_csv(source)
+        else:
+            found.append(str(source))
+    if not found:
+        raise UserError("No images were given.")
+    names = sorted({relative(path, root) for path in found}, key=_natural)
+    return make_index(root, names, [UNLABELLED] * len(names), ["predict"] * len(names), (), "images without labels")
+
+
+def located(path: str | Path) -> Path:
+    """The absolute path of a file or folder that exists; for a zip file, the folder that it is unpacked into, once.
+
+    That folder lies in the cache folder. Paths in an index are relative to it, so that they are the same everywhere.
+    """
+    path = _existing(path)
+    if path.suffix.lower() == ".zip" and path.is_file():
+        return unpacked(path, cache_root().absolute() / "unpacked")
+    return path
+
+
+# Folders
+
+
+@dataclass
+class _Folder:
+    """A folder's images and subfolders, both by absolute path and in string order."""
+
+    images: list[str] = field(default_factory=list)
+    folders: dict[str, _Folder] = field(default_factory=dict)
+
+    @staticmethod
+    def read(
+        path: str | Path, above: frozenset[tuple[int, int]] = frozenset(), links: Iterator[int] | None = None
+    ) -> _Folder:
+        """Reads the tree below `path` without a stat per file; a link back to a folder `above` is not followed.
+
+        `links` counts the links to folders that are followed in the whole tree.
+        """
+        folder = _Folder()
+        links = links or count(1)
+        if len(above) > MAX_DEPTH:
+            raise UserError(f"{path} lies more than {MAX_DEPTH} folders deep; move it up, or name a folder further in.")
+        try:
+            status = Path(path).stat()
+            with os.scandir(path) as entries:
+                ordered = sorted(entries, key=lambda entry: entry.name)
+        except OSError as error:
+            raise UserError(f"{path} cannot be read: {error.strerror}.") from error
+        identity = (status.st_dev, status.st_ino)
+        if identity in above:
+            return folder
+        for entry in ordered:
+            if entry.name.startswith(".") or entry.name in _NOT_OURS:
+                continue
+            if _is_folder(entry):
+                if entry.is_symlink() and next(links) > MAX_LINKS:
+                    raise UserError(f"{path}: there are more than {MAX_LINKS:,} links to folders; name real folders.")
+                folder.folders[entry.name] = _Folder.read(entry.path, above | {identity}, links)
+            elif _is_image(entry.name):
+                folder.images.append(entry.path)
+        return folder
+
+    def all(self) -> list[str]:
+        """All images at any depth."""
+        return [*self.images, *(path for folder in self.folders.values() for path in folder.all())]
+
+    def classes(self) -> dict[str, list[str]]:
+        """Images by the subfolder that they are below; subfolders without images are no classes."""
+        return {name: paths for name, folder in self.folders.items() if (paths := folder.all())}
+
+    def classes_by_name(self) -> dict[str, list[str]]:
+        """Images that lie here by the class in their names; those without one under ""."""
+        found: dict[str, list[str]] = {}
+        for path in self.images:
+            found.setdefault(_class_in_name(PurePath(path).stem), []).append(path)
+        return found
+
+    def require_images(self, path: Path) -> _Folder:
+        if not self.all():
+            raise UserError(f"{path} holds no images ({', '.join(sorted(IMAGE_SUFFIXES))}).")
+        return self
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link that leads to itself
+        return False
+
+
+def _is_image(name: str) -> bool:
+    return name[name.rfind(".") :].lower() in IMAGE_SUFFIXES
+
+
+def _class_in_name(stem: str) -> str:
+    """`cat` for `cat.0`, `cat_0` and `cat-0`; "" for a name that carries no class."""
+    if "." in stem:
+        return stem.split(".")[0]
+    numbered = re.fullmatch(r"(.+?)[_-]+\d+", stem)
+    return numbered[1] if numbered else ""
+
+
+def _without_wrapper(root: Path, folder: _Folder) -> tuple[Path, _Folder]:
+    """Goes into the one folder that all of an archive lies in, unless it is a split or a class itself."""
+    while not folder.images and len(names := list(folder.classes())) == 1:
+        inner = folder.folders[names[0]]
+        by_name = inner.classes_by_name()
+        if names[0].lower() in SPLIT_OF or not (inner.folders or (len(by_name) > 1 and "" not in by_name)):
+            break
+        root, folder = root / names[0], inner
+    return root, folder
+
+
+def _has_splits(folder: _Folder) -> bool:
+    """Whether the subfolders are splits; `train` without classes of its own, beside `bus` and `car`, is a class."""
+    splits = {name for name in folder.folders if name.lower() in SPLIT_OF}
+    train = [folder.folders[name] for name in splits if name.lower() == "train"]
+    is_class = train and not train[0].classes() and len(train[0].classes_by_name()) < 2
+    return bool(splits) and not (is_class and folder.classes().keys() - splits)
+
+
+def _split_folders(root: Path, folder: _Folder, learns: bool) -> ImageIndex:
+    names: dict[str, str] = {}
+    for name in folder.folders:
+        split = SPLIT_OF.get(name.lower())
+        if split and split in names:
+            raise UserError(f"{root} has both {names[split]}/ and {name}/; keep one of them.")
+        if split:
+            names[split] = name
+    if learns and "train" not in names:
+        raise UserError(f"{root} has {next(iter(names.values()))}/ but no train/; the folder to learn from is missing.")
+
+    first = next(names[split] for split in ("train", "val", "test") if split in names)
+    flat = not folder.folders[first].classes()
+    found: dict[str, dict[str, list[str]]] = {}
+    others = sorted(folder.classes().keys() - names.values())
+    notes = [f"{', '.join(others)} left out"] if others else []
+    for split in ("train", "val", "test"):
+        if split not in names:
+            continue
+        path, part = root / names[split], folder.folders[names[split]]
+        classes = part.classes_by_name() if flat else part.classes()
+        if split == "test" and not (classes.keys() & found.get("train", classes).keys()) and not part.classes():
+            notes.append(f"{names[split]}/ left out, it has no labels")
+            continue
+        part.require_images(path)
+        if flat:
+            _require_names(classes, path, learns=split == "train")
+        elif not classes:
+            raise UserError(f"{path} has images but no class folders as {first}/ has.")
+        elif part.images:
+            notes.append(f"{len(part.images)} loose images in {names[split]}/ left out")
+        found[split] = classes
+
+    if found.keys() == {"train"}:
+        found = {"": found["train"]}
+    shape = "<class>.<number>" if flat else "<class>"
+    shapes = ", ".join(f"{names[split or 'train']}/{shape}" for split in found)
+    kind = "flat names" if flat else "split folders" if len(found) > 1 else "class folders"
+    return _from_classes(root, found, "; ".join([f"{kind}: {shapes}", *notes]), learns)
+
+
+def _one_folder(root: Path, folder: _Folder, learns: bool) -> ImageIndex:
+    folder.require_images(root)
+    classes = folder.classes()
+    if classes:
+        if len(classes) == 1 and folder.folders[next(iter(classes))].folders:
+            raise UserError(f"{root} holds one folder only; did you mean {root / next(iter(classes))}?")
+        notes = [f"{len(folder.images)} loose images left out"] if folder.images else []
+        return _from_classes(root, {"": classes}, "; ".join(["class folders: <class>", *notes]), learns)
+    classes = folder.classes_by_name()
+    _require_names(classes, root)
+    return _from_classes(root, {"": classes}, "flat names: <class>.<number>", learns)
+
+
+def _require_names(classes: dict[str, list[str]], path: Path, learns: bool = True) -> None:
+    """Refuses flat files whose names carry no class: one without or, to learn from, as many classes as images."""
+    odd = classes.get("", [])
+    if learns and not odd and all(len(images) == 1 for images in classes.values()):
+        odd = next(iter(classes.values()))
+    if odd:
+        raise UserError(
+            f"{path} has no class folders, and '{PurePath(odd[0]).name}' carries no class in its name (as cat.0.jpg); "
+            "put each class into a folder of its own, or give a CSV with the columns path,label."
+        )
+
+
+def _from_classes(root: Path, found: dict[str, dict[str, list[str]]], layout: str, learns: bool) -> ImageIndex:
+    rows = [
+        (relative(path, root), name, split)
+        for split, classes in found.items()
+        for name, paths in sorted(classes.items())
+        for path in paths
+    ]
+    paths, labels, splits = (list(column) for column in zip(*rows, strict=True))
+    return number_classes(root, paths, labels, splits, None, str(root), layout, learns)
+
+
+# Paths
+
+
+def _existing(path: str | Path) -> Path:
+    """The absolute path, without `..` but with its links as they are."""
+    path = Path(path).expanduser()
+    if not os.path.exists(path):  # noqa: PTH110 -- Path.exists() raises for a name that is too long
+        above = path.absolute().parent
+        near = nearest(path.name, [entry.name for entry in above.iterdir()]) if above.is_dir() else ""
+        raise UserError(f"{path} does not exist.{near}")
+    return Path(os.path.abspath(path))  # noqa: PTH100 -- resolve() would replace links
+
+
+def _matching(path: str | Path) -> list[Path]:
+    """What a path or a pattern stands for; a file whose name looks like a pattern is that file."""
+    pattern = str(Path(path).expanduser())
+    if re.search(r"[*?[]", pattern) and not Path(pattern).exists():
+        found = glob.glob(pattern, recursive=True)  # noqa: PTH207 -- Path.glob takes no absolute patterns
+        images = [_existing(name) for name in found if _is_image(name) and not Path(name).is_dir()]
+        if not images:
+            raise UserError(f"No image matches {path}.")
+        return images
+    return [located(path)]
+
+
+def _natural(path: str) -> tuple[list[str | int], str]:
+    """Sorts numbers within a path by their value."""
+    return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", path)], path

@@ -1,0 +1,223 @@
+"""The optimizer and its learning-rate scheduler, as Lightning takes them."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import logging
+import math
+import warnings
+from typing import Any
+
+import lightning as L
+import torch
+from torch.optim import Optimizer
+
+from resnet_tl.errors import UserError
+from resnet_tl.finetuning.defaults import ModeDefaults
+from resnet_tl.finetuning.learning_rate import PiecewiseConstantLR, WarmupCosine, warmup_cosine
+from resnet_tl.finetuning.modes import Schedule
+from resnet_tl.finetuning.parameter_groups import parameter_groups
+from resnet_tl.networks.stages import StagedNetwork
+from resnet_tl.finetuning.monitor import monitor_mode
+
+log = logging.getLogger(__name__)
+
+STEPPED_EVERY_BATCH = ("OneCycleLR", "CyclicLR")
+
+
+def make_optimizer(
+    init: dict[str, Any] | None,
+    defaults: ModeDefaults,
+    network: StagedNetwork,
+    schedule: Schedule,
+    backbone_lr_factor: float,
+    layer_decay: float,
+    clips: bool = False,
+) -> tuple[Optimizer, float]:
+    """An optimizer over our named parameter groups, and its base learning rate, which is the head's.
+
+    Args:
+        init: {class_path, init_args}; None is AdamW with the mode's defaults.
+        defaults: of the mode.
+        network: gives the stages.
+        schedule: tells which of them ever train.
+        backbone_lr_factor: the last stage learns at the base rate times this.
+        layer_decay: each stage below learns at this factor of the one above.
+        clips: whether gradients will be clipped, which Lightning does not do for a fused optimizer.
+
+    Raises:
+        UserError: the optimizer refuses its arguments, such as a negative learning rate.
+    """
+    init = init or {
+        "class_path": "torch.optim.AdamW",
+        "init_args": {"lr": defaults.lr, "weight_decay": defaults.weight_decay},
+    }
+    arguments = dict(init.get("init_args") or {})
+    lr = float(arguments.setdefault("lr", defaults.lr))
+    if lr == 0:
+        raise UserError("optimizer.lr is 0, at which nothing is learned; it must be above 0.")
+    trained = schedule.ever_trained(network.stage_names)
+    groups = parameter_groups(network, trained, lr, backbone_lr_factor, layer_decay)
+    optimizer_class = _class_at(init["class_path"])
+    if clips and arguments.get("fused"):
+        raise UserError(
+            "optimizer.fused is true, but a fused optimizer cannot clip gradients: "
+            "leave out optimizer.fused or trainer.gradient_clip_val."
+        )
+    can_fuse = "fused" in inspect.signature(optimizer_class).parameters and not clips
+    if can_fuse and not any(arguments.get(name) for name in ("foreach", "differentiable")):
+        # One pass over the weights instead of one for each term of the formula.
+        arguments["fused"] = arguments.get("fused") is not False
+    try:
+        return optimizer_class(groups, **arguments), lr
+    except (ValueError, TypeError, RuntimeError) as error:
+        raise UserError(f"The optimizer cannot be made: {_sentence(error)}") from error
+
+
+def make_scheduler(
+    init: dict[str, Any], optimizer: Optimizer, lr: float, monitor: str, trainer: L.Trainer
+) -> dict[str, Any]:
+    """A scheduler of torch's that keeps the ratios of the groups' rates, stepped as it expects to be.
+
+    Raises:
+        UserError: the scheduler refuses its arguments.
+    """
+    scheduler_class = _class_at(init["class_path"])
+    arguments = dict(init.get("init_args") or {})
+    name = scheduler_class.__name__
+    for rate in ("base_lr", "max_lr"):
+        if isinstance(arguments.get(rate), float | int):
+            # One number would undo the groups' own rates.
+            arguments[rate] = [arguments[rate] * group["lr"] / lr for group in optimizer.param_groups]
+    if name == "OneCycleLR":
+        _fill_cycle(arguments, trainer)
+    if name == "CosineAnnealingLR" and arguments["T_max"] != trainer.max_epochs:
+        log.info(
+            f"CosineAnnealingLR falls for {arguments['T_max']} epochs (T_max), and the fit has {trainer.max_epochs}: "
+            "the rate does not end at its lowest."
+        )
+    if name == "ReduceLROnPlateau":
+        arguments.setdefault("mode", monitor_mode(arguments.get("monitor", monitor)))
+    try:
+        scheduler = scheduler_class(optimizer, **arguments)
+    except (ValueError, TypeError) as error:
+        raise UserError(f"The learning-rate scheduler cannot be made: {_sentence(error)}") from error
+    return {
+        "scheduler": scheduler,
+        "interval": scheduler.interval
+        if isinstance(scheduler, PiecewiseConstantLR)
+        else "step"
+        if name in STEPPED_EVERY_BATCH
+        else "epoch",
+        # An epoch without validation has no metric to look at.
+        "frequency": (trainer.check_val_every_n_epoch or 1) if name == "ReduceLROnPlateau" else 1,
+        "monitor": arguments.get("monitor", monitor),
+    }
+
+
+def make_warmup_cosine(
+    optimizer: Optimizer, lr: float, schedule: Schedule, warmup: float, trainer: L.Trainer
+) -> dict[str, Any]:
+    """The default scheduler, over the phases of a fit of known length.
+
+    Raises:
+        UserError: the fit has no end.
+    """
+    total = trainer.estimated_stepping_batches
+    if total == float("inf"):
+        raise UserError("trainer.max_epochs must be given: the learning rate falls to zero at the last epoch.")
+    trainer.fit_loop.setup_data()
+    steps = math.ceil(trainer.num_training_batches / trainer.accumulate_grad_batches)
+    starts = [start * steps for start in schedule.starts()]
+    scales = [1.0 if phase.lr is None else phase.lr / lr for phase in schedule.phases]
+    factor = WarmupCosine(starts, int(total), scales, warmup)
+    return {"scheduler": warmup_cosine(optimizer, factor), "interval": "step"}
+
+
+def rehearse(optimizer: dict[str, Any] | None, lr_scheduler: dict[str, Any] | None) -> None:
+    """Takes a few steps on weights of the shapes that networks have, so that what cannot train is known at once.
+
+    Raises:
+        UserError: the optimizer or the scheduler refuses its arguments, gradients like ours, or a step.
+    """
+    if optimizer is None:
+        return
+    weights = [torch.nn.Parameter(torch.ones(shape)) for shape in ((2, 1, 3, 3), (2, 2), (2,))]
+    arguments = dict(optimizer.get("init_args") or {})
+    name = class_name(optimizer)
+    try:
+        made = _class_at(optimizer["class_path"])([{"params": weights[:1]}, {"params": weights[1:]}], **arguments)
+        _take_steps(made, weights, [])
+    except Exception as error:  # of any kind: the class may be anyone's
+        solver = "; a head is solved by L-BFGS with model.head_solver lbfgs" if name == "LBFGS" else ""
+        raise UserError(
+            f"The optimizer {name} cannot train a network with these arguments: {_sentence(error).rstrip('.')}{solver}."
+        ) from error
+    if lr_scheduler is None:
+        return
+    planned = dict(lr_scheduler.get("init_args") or {})
+    name = class_name(lr_scheduler)
+    monitor = [1.0] if name == "ReduceLROnPlateau" else []
+    if name == "OneCycleLR" and (planned.get("total_steps") or 1) > 0:  # how many the fit has is not known yet
+        planned |= {"total_steps": 10, "epochs": None, "steps_per_epoch": None}
+    try:
+        _take_steps(made, weights, [_class_at(lr_scheduler["class_path"])(made, **planned)], *monitor)
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(
+            f"The learning-rate scheduler {name} cannot be used with these arguments: {_sentence(error)}"
+        ) from error
+
+
+def class_name(init: dict[str, Any]) -> str:
+    """`StepLR` of {class_path: torch.optim.lr_scheduler.StepLR}."""
+    return init["class_path"].rpartition(".")[2]
+
+
+def _take_steps(optimizer: Optimizer, weights: list[torch.nn.Parameter], schedulers: list[Any], *metric: float) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # they come again, and with the real thing
+        for _ in range(2):
+            for weight in weights:
+                weight.grad = torch.ones_like(weight)
+            optimizer.step()
+            for scheduler in schedulers:
+                scheduler.step(*metric)
+            if any(group["lr"] < 0 for group in optimizer.param_groups):
+                raise ValueError("the learning rate falls below 0.")
+
+
+def _fill_cycle(arguments: dict[str, Any], trainer: L.Trainer) -> None:
+    """OneCycleLR as long as the fit, where it is not given a length of its own.
+
+    Raises:
+        UserError: the fit has no end, or goes on after that of the cycle.
+    """
+    fit = trainer.estimated_stepping_batches
+    epochs, steps = arguments.get("epochs"), arguments.get("steps_per_epoch")
+    given = arguments.get("total_steps") or (epochs * steps if epochs and steps else None)
+    if given is None and fit == float("inf"):
+        raise UserError("trainer.max_epochs must be given: OneCycleLR has one cycle for the whole fit.")
+    if given is None:
+        arguments |= {"total_steps": int(fit), "epochs": None, "steps_per_epoch": None}
+    elif given < fit:
+        raise UserError(
+            f"lr_scheduler OneCycleLR has {given} steps, but the fit has {fit}: leave out total_steps, epochs and "
+            "steps_per_epoch, and its cycle is as long as the fit."
+        )
+    elif given > fit:
+        log.info(f"OneCycleLR has {given} steps, and the fit {fit}: the cycle does not come to its end.")
+
+
+def _sentence(error: Exception) -> str:
+    """What torch says, on one line and with one full stop; its kind where it says nothing."""
+    if isinstance(error, ZeroDivisionError):
+        return "a number that it divides by is 0."
+    return " ".join(str(error).split()).rstrip(".") + "." if str(error) else f"{type(error).__name__}."
+
+
+def _class_at(path: str) -> type:
+    module, name = path.rsplit(".", 1)
+    return getattr(importlib.import_module(module), name)

@@ -1,0 +1,1 @@
+"""Checkpoints from which an interrupted fit goes on exactly."""

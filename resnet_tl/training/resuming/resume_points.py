@@ -1,0 +1,177 @@
+"""Keeps `last.ckpt`, from which an interrupted fit goes on as if nothing had happened."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import time
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.pytorch.trainer.states import TrainerFn
+
+from resnet_tl import stopping
+from resnet_tl.errors import UserError
+from resnet_tl.training.classifier import ImageClassifier
+from resnet_tl.training.resuming.position import Position
+
+SAVE = 1  # a wish that is weaker than any signal, which wishes its number
+
+
+class ResumePoints(L.Callback):
+    """Saves before each validation, after some time within an epoch, and when a signal asks for a stop.
+
+    Always before a batch, a validation or an epoch begins, when all that belongs to the one before is done: no gradient
+    is held, the schedulers and other callbacks have had their turn. So this one stands in front of those. All ranks
+    save and stop at the same step.
+
+    Args:
+        every: seconds between two checkpoints within an epoch.
+        folder: for `last.ckpt`; default: beside the other checkpoints of the trainer.
+    """
+
+    def __init__(self, every: float = 600.0, folder: str | Path | None = None) -> None:
+        self.every = every
+        self.folder = str(folder) if folder else None
+        self._saved = time.monotonic()
+        self._ranks: _Ranks | None = None
+        self._validated = False  # since the epoch began
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        folder = self.folder or getattr(trainer.checkpoint_callback, "dirpath", None) or trainer.default_root_dir
+        self.folder = str(folder)
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._saved = time.monotonic()
+        self._ranks = _Ranks() if trainer.world_size > 1 else None
+        stopping.check()
+        stopping.install()  # Lightning's own Trainer has just put other handlers in their place
+        stopping.wait(True)
+
+    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        assert isinstance(pl_module, ImageClassifier)
+        # At the very start nothing would be lost, and before a validation all but that was saved.
+        if trainer.global_step and not pl_module.resumes_at and not self._validated:
+            self._save(trainer, pl_module, Position(trainer.current_epoch))
+            self._stop_if(self._agreed())
+        self._validated = False
+
+    def on_train_batch_start(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        assert isinstance(pl_module, ImageClassifier)
+        wish = self._agreed(is_due=time.monotonic() - self._saved >= self.every)
+        if wish and (position := Position.before_batch(trainer)):
+            self._save(trainer, pl_module, position)
+            self._stop_if(wish)
+
+    def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        assert isinstance(pl_module, ImageClassifier)
+        if trainer.state.fn == TrainerFn.FITTING and not trainer.sanity_checking:
+            self._validated = True
+            self._save(trainer, pl_module, Position.before_validation(trainer))
+            self._stop_if(self._agreed())
+
+    def on_validation_batch_start(self, trainer: L.Trainer, pl_module: L.LightningModule, *batch: Any) -> None:
+        if trainer.state.fn == TrainerFn.FITTING and not trainer.sanity_checking:
+            self._stop_if(self._agreed())
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        assert isinstance(pl_module, ImageClassifier)
+        pl_module.prove_frozen()
+        self._save(trainer, pl_module, Position(trainer.current_epoch, ends=True))
+        stopping.wait(False)
+        stopping.check()
+
+    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
+        stopping.wait(False)
+        stopping.forget()
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"folder": self.folder}
+
+    def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
+        """A run that was moved: its best checkpoint lies in the new place."""
+        old = checkpoint["callbacks"].get(self.state_key, {}).get("folder")
+        if old and self.folder and old != self.folder:
+            checkpoint["callbacks"] = _moved(checkpoint["callbacks"], old, self.folder)
+
+    def _save(self, trainer: L.Trainer, pl_module: ImageClassifier, position: Position) -> None:
+        if trainer.fast_dev_run:  # type: ignore[attr-defined]
+            return
+        pl_module.stands_at = position
+        try:
+            trainer.save_checkpoint(f"{self.folder}/last.ckpt", weights_only=False)
+        finally:
+            pl_module.stands_at = None
+        self._saved = time.monotonic()
+
+    def _agreed(self, is_due: bool = False) -> int:
+        """The strongest wish of all ranks, of one step ago where there are several: each call is made by all."""
+        wish = stopping.requested() or (SAVE if is_due else 0)
+        return self._ranks.agree(wish) if self._ranks else wish
+
+    def _stop_if(self, wish: int) -> None:
+        if wish > SAVE:
+            raise stopping.Stopped(wish, together=True)
+
+
+class _Ranks:
+    """Finds the largest number that any rank has, while the next step goes on."""
+
+    def __init__(self) -> None:
+        # On the CPU, where waiting for an answer does not wait for the GPU's work.
+        self.group: Any = torch.distributed.new_group(backend="gloo")
+        self.asked: tuple[Any, torch.Tensor] | None = None
+
+    def agree(self, number: int) -> int:
+        answer = 0
+        if self.asked:
+            work, tensor = self.asked
+            work.wait()
+            answer = int(tensor)
+        tensor = torch.tensor([number])
+        work = torch.distributed.all_reduce(tensor, torch.distributed.ReduceOp.MAX, group=self.group, async_op=True)
+        self.asked = work, tensor
+        return answer
+
+
+def read_checkpoint(file: Path) -> dict[str, Any]:
+    """A checkpoint of ours, without unpickling anything but tensors and plain values.
+
+    Raises:
+        UserError: it cannot be read, or is damaged.
+    """
+    try:
+        with zipfile.ZipFile(file) as archive:  # torch reads whatever the bytes of a tensor have become
+            if damaged := archive.testzip():
+                raise zipfile.BadZipFile(f"{damaged} has changed")
+        checkpoint = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
+        checkpoint["resnet_tl"]["network"], checkpoint["callbacks"]
+    except Exception as error:
+        raise UserError(
+            f"{file} cannot be read as a checkpoint ({type(error).__name__}): the run cannot go on; start a new one."
+        ) from error
+    return checkpoint
+
+
+def requeue() -> None:
+    """Tells SLURM to run this job again; after its warning that the time is nearly up."""
+    job = os.environ.get("SLURM_ARRAY_JOB_ID")
+    job = f"{job}_{os.environ['SLURM_ARRAY_TASK_ID']}" if job else os.environ["SLURM_JOB_ID"]
+    if scontrol := shutil.which("scontrol"):
+        subprocess.run([scontrol, "requeue", job], check=False)
+
+
+def _moved(value: Any, old: str, new: str) -> Any:
+    if isinstance(value, str):
+        return new + value.removeprefix(old) if value.startswith(old) else value
+    if isinstance(value, dict):
+        return {_moved(key, old, new): _moved(item, old, new) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_moved(item, old, new) for item in value]
+    return value

@@ -1,0 +1,185 @@
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from resnet_tl import cache
+from resnet_tl.data.content_hashes import content_digests
+from resnet_tl.data.quality import audit as audit_module
+from resnet_tl.data.quality.audit import ARRAYS, audit_images, decode_all, find_audit
+from resnet_tl.data.quality.file_properties import FORMATS, Trait
+from resnet_tl.data.reading.layouts import read_images
+from resnet_tl.errors import UserError
+
+
+@pytest.fixture(autouse=True)
+def empty_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RESNET_TL_CACHE", str(tmp_path_factory.mktemp("cache")))
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Three good images (one lies on its side) and three bad files in two classes."""
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        Image.new("RGB", (31, 20)).save(tmp_path / name / "1.jpg")
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    Image.new("RGB", (32, 20)).save(tmp_path / "a" / "2.jpg", exif=turned)
+    (tmp_path / "a" / "3.jpg").write_bytes(b"")
+    (tmp_path / "b" / "3.png").write_bytes(b"<html>not found</html>")
+    (tmp_path / "b" / "4.jpg").write_bytes((tmp_path / "b" / "1.jpg").read_bytes()[:-100])
+    return tmp_path
+
+
+@pytest.mark.parametrize("threads", [None, 1, 5])
+def test_the_audit_gives_upright_sizes_and_the_reasons_of_bad_files(folder: Path, threads: int | None) -> None:
+    index = read_images(folder)
+    audit = audit_images(index, threads=threads)
+    assert {index.id(row): reason for row, reason in audit.bad.items()} == {
+        "a/3.jpg": "is empty",
+        "b/3.png": "is not an image (HTML?)",
+        "b/4.jpg": "is truncated",
+    }
+    assert list(audit.bad) == sorted(audit.bad)
+    sizes = dict(zip(index.ids(), audit.sizes.tolist(), strict=True))
+    assert (sizes["a/1.jpg"], sizes["a/2.jpg"], sizes["b/4.jpg"]) == ([31, 20], [20, 32], [0, 0])
+    assert audit.sizes.dtype == np.int32
+
+
+def test_an_index_without_its_bad_rows_is_clean(folder: Path) -> None:
+    index = read_images(folder)
+    assert audit_images(index.without(audit_images(index).bad)).bad == {}
+
+
+@pytest.mark.parametrize(
+    "name", ["imageNotFound.gif", "image_not_found.png", "photo-unavailable.png", "no image available.gif"]
+)
+def test_a_placeholder_for_a_missing_photo_is_bad_though_it_decodes(folder: Path, name: str) -> None:
+    Image.new("RGB", (30, 30)).save(folder / "a" / name)
+    index = read_images(folder)
+    assert (
+        audit_images(index).bad[index.ids().index(f"a/{name}")] == "is a placeholder for a missing photo, by its name"
+    )
+
+
+def test_real_photos_hold_one_placeholder(shared_data: Path) -> None:
+    index = read_images(shared_data / "hymenoptera")
+    audit = audit_images(index)
+    assert [index.id(row) for row in audit.bad] == ["train/ants/imageNotFound.gif"]
+    assert audit.sizes[index.ids().index("train/ants/formica.jpeg")].tolist() == [193, 130]
+
+
+# Kept for the next time
+
+
+@pytest.fixture
+def nothing_is_decoded(monkeypatch: pytest.MonkeyPatch):
+    """Once called, decoding is an error."""
+
+    def refuse(*args: object) -> None:
+        raise AssertionError("an image was decoded")
+
+    return lambda: monkeypatch.setattr(audit_module, "decode_with_size", refuse)
+
+
+@pytest.fixture
+def many(folder: Path) -> Path:
+    """The folder with so many images that an audit is kept."""
+    for number in range(audit_module.WORTH_KEEPING):
+        Image.new("RGB", (30 + number, 40)).save(folder / "a" / f"more {number}.png")
+    return folder
+
+
+def test_files_of_the_same_content_are_not_decoded_again(many: Path, tmp_path_factory, nothing_is_decoded) -> None:
+    made = audit_images(read_images(many))
+    moved = shutil.copytree(many, tmp_path_factory.mktemp("moved") / "here")
+    nothing_is_decoded()
+    for root in (many, moved):
+        kept = audit_images(read_images(root))
+        np.testing.assert_array_equal(kept.sizes, made.sizes)
+        assert kept.bad == made.bad
+        assert len(kept.bad) == 3
+
+
+@pytest.mark.parametrize("change", ["content", "new file", "placeholder", "channels"])
+def test_what_an_audit_depends_on_makes_a_new_one(many: Path, change: str) -> None:
+    audit_images(read_images(many))
+    channels = 3
+    if change == "content":
+        Image.new("RGB", (7, 5)).save(many / "a" / "more 1.png")
+    elif change == "new file":
+        Image.new("RGB", (7, 5)).save(many / "b" / "new.png")
+    elif change == "placeholder":
+        (many / "a" / "more 1.png").rename(many / "a" / "no image available.png")
+    else:
+        channels = 1
+    index = read_images(many)
+    assert find_audit(index, content_digests(index), channels) is None
+    audit = audit_images(index, channels=channels)
+    assert len(audit.bad) == (4 if change == "placeholder" else 3)
+    assert len(cache.entries()) == 2
+
+
+def test_a_file_that_can_be_read_again_is_looked_at_again(many: Path) -> None:
+    path = many / "a" / "more 1.png"
+    content = path.read_bytes()
+    index = read_images(many)
+    path.unlink()
+    assert audit_images(index).bad[index.ids().index("a/more 1.png")] == "cannot be read: No such file or directory"
+    path.write_bytes(content)
+    assert len(audit_images(index).bad) == 3
+
+
+def test_the_audit_of_a_few_images_is_not_kept(folder: Path) -> None:
+    audit_images(read_images(folder))
+    assert cache.entries() == []
+
+
+def test_without_a_cache_folder_it_is_made_anew(many: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("no folder")
+    monkeypatch.setenv("RESNET_TL_CACHE", str(tmp_path / "file" / "cache"))
+    for _ in range(2):
+        assert len(audit_images(read_images(many)).bad) == 3
+
+
+def test_the_pixels_of_good_images_are_given_out_on_the_way(folder: Path) -> None:
+    index = read_images(folder)
+    shapes: dict[int, tuple[int, ...]] = {}
+    audit = decode_all(index, content_digests(index), 1, None, lambda row, pixels: shapes.update({row: pixels.shape}))
+    assert shapes == {row: (*size[::-1], 1) for row, size in enumerate(audit.sizes.tolist()) if row not in audit.bad}
+
+
+def test_a_file_that_changes_meanwhile_stops_it(folder: Path) -> None:
+    index = read_images(folder)
+    contents = content_digests(index)
+    Image.new("RGB", (7, 5)).save(folder / "a" / "1.jpg")
+    with pytest.raises(UserError, match=r"1\.jpg has changed while the images were read"):
+        decode_all(index, contents)
+
+
+# What is seen on the way
+
+
+def test_the_pass_sees_formats_traits_and_thumbnails(folder: Path) -> None:
+    index = read_images(folder)
+    audit = audit_images(index)
+    number = {path: row for row, path in enumerate(index.ids())}
+    assert FORMATS[audit.formats[number["a/1.jpg"]]] == "JPEG"
+    assert FORMATS[audit.formats[number["a/3.jpg"]]] == ""
+    assert audit.traits[number["a/2.jpg"]] == Trait.ROTATED
+    assert audit.thumbnails.shape == (6, 16, 16)
+
+
+def test_the_audit_of_the_good_images_alone_is_renumbered(many: Path) -> None:
+    index = read_images(many)
+    for audit in (audit_images(index), audit_images(index)):  # the second one is kept
+        good = audit.without_bad()
+        rows = np.setdiff1d(np.arange(len(index)), list(audit.bad))
+        assert good.bad == {}
+        for name in ARRAYS:
+            np.testing.assert_array_equal(getattr(good, name), getattr(audit, name)[rows])

@@ -1,0 +1,106 @@
+"""When the points are kept from which a fit goes on; that they are exact is in test_resume.py."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import pytest
+import torch
+
+from resnet_tl import stopping
+from resnet_tl.training.classifier import ImageClassifier
+from resnet_tl.training.resuming.position import Position
+from resnet_tl.training.resuming.resume_points import ResumePoints
+
+Fit = Callable[..., ImageClassifier]
+
+
+class Noted(ResumePoints):
+    """Tells which points it kept."""
+
+    def __init__(self, folder: Path, every: float) -> None:
+        super().__init__(every, folder)
+        self.positions: list[Position] = []
+
+    def _save(self, trainer: L.Trainer, pl_module: ImageClassifier, position: Position) -> None:
+        super()._save(trainer, pl_module, position)
+        self.positions.append(position)
+
+
+def kept(fit: Fit, folder: Path, every: float, **trainer: Any) -> list[Position]:
+    points = Noted(folder, every)
+    fit(2, mode="head", trainer={"callbacks": [points], "enable_checkpointing": True, **trainer})
+    return points.positions
+
+
+def test_before_each_validation_and_at_the_end(fit: Fit, tmp_path: Path):
+    assert kept(fit, tmp_path, every=600) == [
+        Position(0, 3, validates=True),
+        Position(1, 3, validates=True),
+        Position(2, ends=True),
+    ]
+
+
+def test_at_the_start_of_an_epoch_where_the_one_before_was_not_validated(fit: Fit, tmp_path: Path):
+    assert kept(fit, tmp_path, every=600, check_val_every_n_epoch=2) == [
+        Position(1),
+        Position(1, 3, validates=True),
+        Position(2, ends=True),
+    ]
+
+
+def test_within_an_epoch_when_the_time_has_come(fit: Fit, tmp_path: Path):
+    assert kept(fit, tmp_path, every=0)[:3] == [Position(0, 1), Position(0, 2), Position(0, 3, validates=True)]
+
+
+def test_never_while_gradients_are_held(fit: Fit, tmp_path: Path):
+    assert kept(fit, tmp_path, every=0, accumulate_grad_batches=2)[:2] == [
+        Position(0, 2),
+        Position(0, 3, validates=True),
+    ]
+
+
+def test_a_run_of_a_few_steps_keeps_nothing(fit: Fit, tmp_path: Path):
+    kept(fit, tmp_path, every=0, fast_dev_run=True)
+
+    assert not (tmp_path / "last.ckpt").exists()
+
+
+def test_a_checkpoint_holds_nothing_but_tensors_and_plain_values(fit: Fit, tmp_path: Path):
+    kept(fit, tmp_path, every=0)
+
+    torch.load(tmp_path / "last.ckpt", weights_only=True)
+
+
+class Signalled(L.Callback):
+    """Gets a real signal in a step of the first epoch."""
+
+    def __init__(self, batch: int) -> None:
+        self.batch = batch
+
+    def on_before_optimizer_step(self, trainer: L.Trainer, *_: Any) -> None:
+        if trainer.global_step == self.batch:
+            signal.raise_signal(signal.SIGTERM)
+
+
+@pytest.mark.parametrize(
+    ("batch", "position"), [(0, Position(0, 1)), (1, Position(0, 2)), (2, Position(0, 3, validates=True))]
+)
+def test_a_signal_is_answered_at_the_next_step(fit: Fit, tmp_path: Path, batch: int, position: Position):
+    points = Noted(tmp_path, every=600)
+
+    with stopping.handled(), pytest.raises(stopping.Stopped, match="SIGTERM"):
+        fit(2, mode="head", trainer={"callbacks": [points, Signalled(batch)], "enable_checkpointing": True})
+
+    assert points.positions == [position]
+
+
+def test_the_first_signal_is_forgotten_with_its_fit(fit: Fit, tmp_path: Path):
+    test_a_signal_is_answered_at_the_next_step(fit, tmp_path, 0, Position(0, 1))
+
+    with stopping.handled():
+        assert kept(fit, tmp_path, every=600)[-1].ends
