@@ -72,7 +72,7 @@ def check_images(root: Path, output: Path, exclude: Path | None, features: str |
 
     from resnet_tl.data.content_hashes import content_digests
     from resnet_tl.data.quality.audit import audit_images
-    from resnet_tl.data.quality.duplicates import find_twins
+    from resnet_tl.data.quality.duplicates import find_duplicates
     from resnet_tl.data.quality.findings import find_all, stops, write_findings
     from resnet_tl.data.quality.page import write_audit_page
     from resnet_tl.data.reading.exclude import without_excluded
@@ -83,9 +83,9 @@ def check_images(root: Path, output: Path, exclude: Path | None, features: str |
         index = without_excluded(index, exclude)
     contents = content_digests(index)
     audit = audit_images(index, contents)
-    twins = find_twins(index, contents, audit)
+    duplicates = find_duplicates(index, contents, audit)
     others = _alike_to(features, index, audit) if features else []
-    findings = find_all(index, audit, contents, twins, [*_no_split(index, audit), *others])
+    findings = find_all(index, audit, contents, duplicates, [*_no_split(index, audit), *others])
     _print(index, findings)
     write_audit_page(findings, index, page)
     write_findings(findings, table)

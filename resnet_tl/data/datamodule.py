@@ -32,7 +32,7 @@ from resnet_tl.data.pixels.decode import header_size
 from resnet_tl.data.pixels.pixel_cache import PixelCache, keep_pixels, stored_bytes
 from resnet_tl.data.pixels.preprocessing import Preprocessing, ResizeRule
 from resnet_tl.data.quality.audit import Audit, audit_images, find_audit
-from resnet_tl.data.quality.duplicates import Twins, find_twins
+from resnet_tl.data.quality.duplicates import Duplicates, find_duplicates
 from resnet_tl.data.quality.findings import COLUMNS, find_all, in_one_line
 from resnet_tl.data.quality.leakage import refuse_leaks
 from resnet_tl.data.reading.catalog import fetch
@@ -228,21 +228,23 @@ class ImageDataModule(L.LightningDataModule):
             audit = self._audited(index)
             if audit.bad:
                 index, audit = self._without_bad_images(index, audit)
-            twins = find_twins(index, self._contents, audit)
+            duplicates = find_duplicates(index, self._contents, audit)
         self.audit = audit
-        self.index = self._split(index, twins)
-        self.findings = find_all(self.index, audit, self._contents, twins)
+        self.index = self._split(index, duplicates)
+        self.findings = find_all(self.index, audit, self._contents, duplicates)
         counts = ", ".join(f"{len(self.index.rows(split))} {split}" for split in self.index.counts().columns)
         log.info(f"{self.index.root}: {self.index.layout}; {len(self.index.classes)} classes; {counts} images")
         self._tell_findings(self.index)
 
-    def _split(self, index: ImageIndex, twins: Twins) -> ImageIndex:
+    def _split(self, index: ImageIndex, duplicates: Duplicates) -> ImageIndex:
         for name, split, default in (("val_fraction", "val", 0.2), ("test_fraction", "test", 0.0)):
             if getattr(self, name) != default and split in set(index.table["split"]):
                 log.info(f"{index.root} has a {split} split of its own: data.{name} is not used")
         seed = self.seed if self.split_seed is None else self.split_seed
         may_span = self.on_leak == "warn"
-        return assign_splits(index, self.val_fraction, self.test_fraction, seed, twins.clusters(len(index)), may_span)
+        return assign_splits(
+            index, self.val_fraction, self.test_fraction, seed, duplicates.clusters(len(index)), may_span
+        )
 
     def _tell_findings(self, index: ImageIndex) -> None:
         if self.on_leak == "stop":

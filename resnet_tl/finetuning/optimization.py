@@ -17,9 +17,9 @@ from resnet_tl.errors import UserError
 from resnet_tl.finetuning.defaults import ModeDefaults
 from resnet_tl.finetuning.learning_rate import PiecewiseConstantLR, WarmupCosine, warmup_cosine
 from resnet_tl.finetuning.modes import Schedule
+from resnet_tl.finetuning.monitor import monitor_mode
 from resnet_tl.finetuning.parameter_groups import parameter_groups
 from resnet_tl.networks.stages import StagedNetwork
-from resnet_tl.finetuning.monitor import monitor_mode
 
 log = logging.getLogger(__name__)
 

@@ -16,11 +16,11 @@ from resnet_tl.errors import UserError
 from resnet_tl.evaluation.figures import confusion_matrix
 from resnet_tl.evaluation.predictions import write_predictions
 from resnet_tl.files import write_text
+from resnet_tl.finetuning.monitor import monitor_mode
 from resnet_tl.networks.cost import stage_costs
 from resnet_tl.run import Run
 from resnet_tl.training.classifier import ImageClassifier
 from resnet_tl.training.console.time_spent import advice
-from resnet_tl.finetuning.monitor import monitor_mode
 from resnet_tl.training.recorder import RunRecorder, best_epoch, data_facts
 from resnet_tl.training.resuming.resume_points import read_checkpoint
 

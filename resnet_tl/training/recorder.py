@@ -26,10 +26,10 @@ from resnet_tl.data.quality.findings import write_findings
 from resnet_tl.errors import UserError
 from resnet_tl.evaluation.figures import contact_sheet, learning_curves
 from resnet_tl.files import as_cell, replacing, write_text
+from resnet_tl.finetuning.monitor import monitor_mode
 from resnet_tl.run import Run, check_root, identity
 from resnet_tl.timing import measure
 from resnet_tl.training.classifier import ImageClassifier
-from resnet_tl.finetuning.monitor import monitor_mode
 
 PACKAGES = ("torch", "torchvision", "lightning", "timm", "pillow", "numpy")
 

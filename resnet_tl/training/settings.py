@@ -12,8 +12,8 @@ from resnet_tl.data.datamodule import ImageDataModule
 from resnet_tl.errors import UserError, nearest
 from resnet_tl.finetuning.activation_cache import ActivationCacheMode
 from resnet_tl.finetuning.modes import Schedule
-from resnet_tl.finetuning.optimization import class_name, rehearse
 from resnet_tl.finetuning.monitor import check_monitor
+from resnet_tl.finetuning.optimization import class_name, rehearse
 
 HeadSolver = Literal["optimizer", "lbfgs"]
 WARMUP = 0.05  # the default; what is given explicitly is told from it

@@ -182,6 +182,6 @@ def _save(audit: Audit, folder: Path) -> None:
 
 def _load(folder: Path) -> Audit:
     bad = json.loads((folder / "bad.json").read_text(encoding="utf-8"))
-    # Mapped: the thumbnails are read only where twins are searched.
+    # Mapped: the thumbnails are read only where duplicates are searched.
     arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in ARRAYS}
     return Audit(bad={int(row): reason for row, reason in bad.items()}, **arrays)

@@ -7,28 +7,30 @@ from collections.abc import Iterator
 import numpy as np
 
 from resnet_tl.data.index import ImageIndex
-from resnet_tl.data.quality.duplicates import Twins
+from resnet_tl.data.quality.duplicates import Duplicates
 from resnet_tl.data.quality.finding_kinds import Finding
 
 _RANK = {"": 0, "train": 0, "val": 1, "test": 2, "predict": 3}
 """Of two copies in two splits the one of the lower rank may go: what is measured on stays as it is."""
 
 
-def twin_findings(index: ImageIndex, contents: np.ndarray, twins: Twins) -> Iterator[Finding]:
+def duplicate_findings(index: ImageIndex, contents: np.ndarray, duplicates: Duplicates) -> Iterator[Finding]:
     """Findings on the copies that may go; on each of them where labels contradict each other.
 
     Suggested for exclusion are copies in train that are in val or test as well, and in val of those in test; second
     copies within train; and, of equal images with different labels, all. Only a person can tell which of two images
     that are merely alike is labelled wrong.
     """
-    if twins.too_many:
+    if duplicates.too_many:
         yield Finding("", "too_alike", "too many pairs are nearly the same to tell copies from a series of photos")
     rank = np.array([_RANK[split] for split in index.table["split"]], np.int64)
-    for members in _equal_images(twins, len(index)):
+    for members in _equal_images(duplicates, len(index)):
         yield from _of_equal_images(index, members, rank, contents)
-    for number in np.argsort(-twins.likeness, kind="stable"):
-        if not twins.is_equal[number]:
-            yield from _of_near_duplicates(index, twins.pairs[number].tolist(), rank, float(twins.likeness[number]))
+    for number in np.argsort(-duplicates.likeness, kind="stable"):
+        if not duplicates.is_equal[number]:
+            yield from _of_near_duplicates(
+                index, duplicates.pairs[number].tolist(), rank, float(duplicates.likeness[number])
+            )
 
 
 def feature_findings(index: ImageIndex, pairs: np.ndarray, cosines: np.ndarray) -> Iterator[Finding]:
@@ -41,9 +43,9 @@ def feature_findings(index: ImageIndex, pairs: np.ndarray, cosines: np.ndarray) 
         yield Finding(index.id(other), "alike_features", detail, index.id(one))
 
 
-def _equal_images(twins: Twins, count: int) -> list[list[int]]:
+def _equal_images(duplicates: Duplicates, count: int) -> list[list[int]]:
     """The rows of each cluster of equal images, ascending."""
-    equal = Twins(twins.pairs[twins.is_equal], twins.likeness[twins.is_equal])
+    equal = Duplicates(duplicates.pairs[duplicates.is_equal], duplicates.likeness[duplicates.is_equal])
     clusters = equal.clusters(count)
     members: dict[int, list[int]] = {}
     for row in np.unique(equal.pairs).tolist():

@@ -38,7 +38,7 @@ _SIDE = 32
 
 
 @dataclass(frozen=True, eq=False)
-class Twins:
+class Duplicates:
     """Pairs of labelled images that show the same.
 
     Args:
@@ -61,8 +61,8 @@ class Twins:
         return united(self.pairs, count)
 
 
-def find_twins(index: ImageIndex, contents: np.ndarray, audit: Audit) -> Twins:
-    """The twins among the good, labelled images: those that are kept for images of the same content, or searched now.
+def find_duplicates(index: ImageIndex, contents: np.ndarray, audit: Audit) -> Duplicates:
+    """The duplicates among the good, labelled images: kept ones for images of the same content, else searched now.
 
     Args:
         index: the images.
@@ -70,25 +70,25 @@ def find_twins(index: ImageIndex, contents: np.ndarray, audit: Audit) -> Twins:
         audit: their audit, which holds the thumbnails.
     """
     rows = np.setdiff1d(np.flatnonzero(index.labels >= 0), list(audit.bad))
-    searched: list[Twins] = []
+    searched: list[Duplicates] = []
 
     def write(folder: Path) -> None:
         searched.append(_search(index, rows, contents[rows], audit.thumbnails[rows]))
         _save(searched[0], folder)
 
-    facts = [__version__, DECODER, "twins"]
+    facts = [__version__, DECODER, "duplicates"]
     key = hashlib.sha256(json.dumps(facts).encode() + contents[rows].tobytes()).hexdigest()
     folder = None
     if len(rows) >= WORTH_KEEPING:
         about = f"duplicates among {len(rows)} images in {index.root}"
         folder = cache.entry("audits", key, 4096 + 20 * len(rows), about, write)
-    twins = searched[0] if searched else _load(folder) if folder else None
-    twins = twins or _search(index, rows, contents[rows], audit.thumbnails[rows])
-    return Twins(rows[twins.pairs], twins.likeness, twins.too_many)
+    duplicates = searched[0] if searched else _load(folder) if folder else None
+    duplicates = duplicates or _search(index, rows, contents[rows], audit.thumbnails[rows])
+    return Duplicates(rows[duplicates.pairs], duplicates.likeness, duplicates.too_many)
 
 
-def _search(index: ImageIndex, rows: np.ndarray, contents: np.ndarray, thumbnails: np.ndarray) -> Twins:
-    """The twins as positions in `rows`."""
+def _search(index: ImageIndex, rows: np.ndarray, contents: np.ndarray, thumbnails: np.ndarray) -> Duplicates:
+    """The duplicates as positions in `rows`."""
     contrasts = contrast(thumbnails)
     firsts, copies = _equal_files(contents)
     shown = contrasts[firsts[copies]] >= _BLANK  # blank pages are copies of each other, and teach nothing
@@ -97,12 +97,12 @@ def _search(index: ImageIndex, rows: np.ndarray, contents: np.ndarray, thumbnail
     candidates = close_pairs(directions(thumbnails[judged]), CANDIDATE, MOST_PER_IMAGE * len(rows))
     likeness = np.ones(len(equal), np.float32)
     if candidates is None:
-        return Twins(equal, likeness, too_many=True)
+        return Duplicates(equal, likeness, too_many=True)
     candidates = judged[candidates]
     alike = _confirmed(index, rows, candidates)
     near = alike > 0
     pairs = np.concatenate([equal, candidates[near]])
-    return Twins(pairs, np.concatenate([likeness, alike[near]]))
+    return Duplicates(pairs, np.concatenate([likeness, alike[near]]))
 
 
 def _equal_files(contents: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -146,15 +146,15 @@ def _confirmed(index: ImageIndex, rows: np.ndarray, candidates: np.ndarray) -> n
     return likeness
 
 
-def _save(twins: Twins, folder: Path) -> None:
-    np.save(folder / "pairs.npy", twins.pairs, allow_pickle=False)
-    np.save(folder / "likeness.npy", twins.likeness, allow_pickle=False)
-    (folder / "too_many.json").write_text(json.dumps(twins.too_many), encoding="utf-8")
+def _save(duplicates: Duplicates, folder: Path) -> None:
+    np.save(folder / "pairs.npy", duplicates.pairs, allow_pickle=False)
+    np.save(folder / "likeness.npy", duplicates.likeness, allow_pickle=False)
+    (folder / "too_many.json").write_text(json.dumps(duplicates.too_many), encoding="utf-8")
 
 
-def _load(folder: Path) -> Twins | None:
+def _load(folder: Path) -> Duplicates | None:
     try:
         pairs, likeness = (np.load(folder / f"{name}.npy", allow_pickle=False) for name in ("pairs", "likeness"))
-        return Twins(pairs, likeness, json.loads((folder / "too_many.json").read_text(encoding="utf-8")))
+        return Duplicates(pairs, likeness, json.loads((folder / "too_many.json").read_text(encoding="utf-8")))
     except (OSError, ValueError):  # just removed by another process, or damaged
         return None

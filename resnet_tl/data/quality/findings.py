@@ -11,8 +11,8 @@ import pandas as pd
 from resnet_tl.data.index import ImageIndex
 from resnet_tl.data.quality.audit import Audit
 from resnet_tl.data.quality.class_findings import class_findings
-from resnet_tl.data.quality.duplicate_findings import twin_findings
-from resnet_tl.data.quality.duplicates import Twins
+from resnet_tl.data.quality.duplicate_findings import duplicate_findings
+from resnet_tl.data.quality.duplicates import Duplicates
 from resnet_tl.data.quality.file_findings import file_findings
 from resnet_tl.data.quality.finding_kinds import KINDS, Finding
 from resnet_tl.files import replacing
@@ -21,7 +21,7 @@ COLUMNS = list(Finding._fields)
 
 
 def find_all(
-    index: ImageIndex, audit: Audit, contents: np.ndarray, twins: Twins, others: Iterable[Finding] = ()
+    index: ImageIndex, audit: Audit, contents: np.ndarray, duplicates: Duplicates, others: Iterable[Finding] = ()
 ) -> pd.DataFrame:
     """All findings, the gravest kinds first: columns `path, finding, detail, partner, suggestion`, all text.
 
@@ -31,12 +31,12 @@ def find_all(
         index: the images.
         audit: of them.
         contents: their `content_digests` (N, 32).
-        twins: among them.
+        duplicates: among them.
         others: findings that were made elsewhere, such as by a network's features.
     """
     found = [
         *file_findings(index, audit),
-        *twin_findings(index, contents, twins),
+        *duplicate_findings(index, contents, duplicates),
         *class_findings(index, audit),
         *others,
     ]

@@ -10,20 +10,20 @@ from PIL import Image, ImageDraw, ImageEnhance
 
 from resnet_tl import cache
 from resnet_tl.data.content_hashes import content_digests
-from resnet_tl.data.quality import duplicates as twins_module
+from resnet_tl.data.quality import duplicates as duplicates_module
 from resnet_tl.data.quality.audit import audit_images
-from resnet_tl.data.quality.duplicates import Twins, find_twins
+from resnet_tl.data.quality.duplicates import Duplicates, find_duplicates
 from resnet_tl.data.reading.layouts import read_images
 
 
-def searched(root: Path) -> tuple[set[tuple[str, str]], set[tuple[str, str]], Twins]:
+def searched(root: Path) -> tuple[set[tuple[str, str]], set[tuple[str, str]], Duplicates]:
     """The equal pairs and the near ones, by path."""
     index = read_images(root)
     contents = content_digests(index)
-    twins = find_twins(index, contents, audit_images(index, contents))
-    pairs = [(index.id(one), index.id(other)) for one, other in twins.pairs.tolist()]
-    equal = {pair for pair, likeness in zip(pairs, twins.likeness, strict=True) if likeness == 1}
-    return equal, set(pairs) - equal, twins
+    duplicates = find_duplicates(index, contents, audit_images(index, contents))
+    pairs = [(index.id(one), index.id(other)) for one, other in duplicates.pairs.tolist()]
+    equal = {pair for pair, likeness in zip(pairs, duplicates.likeness, strict=True) if likeness == 1}
+    return equal, set(pairs) - equal, duplicates
 
 
 @pytest.fixture
@@ -43,10 +43,10 @@ def test_photos_that_differ_are_no_twins(folder: Path) -> None:
 def test_equal_files_are_paired_with_the_first_of_them(folder: Path) -> None:
     for name in ("a/x.png", "b/y.png"):
         shutil.copy(folder / "a" / "0.png", folder / name)
-    equal, near, twins = searched(folder)
+    equal, near, duplicates = searched(folder)
     assert equal == {("a/0.png", "a/x.png"), ("a/0.png", "b/y.png")}
     assert near == set()
-    clusters = twins.clusters(12)
+    clusters = duplicates.clusters(12)
     assert np.unique(clusters, return_counts=True)[1].tolist().count(3) == 1
     assert len(set(clusters.tolist())) == 10
 
@@ -105,8 +105,8 @@ def test_images_alike_by_nature_are_said_to_be_so(tmp_path: Path, photo) -> None
         path.parent.mkdir(exist_ok=True)
         image.save(path)
     shutil.copy(tmp_path / "a" / "0.png", tmp_path / "b" / "copy.png")
-    equal, near, twins = searched(tmp_path)
-    assert twins.too_many
+    equal, near, duplicates = searched(tmp_path)
+    assert duplicates.too_many
     assert (equal, near) == ({("a/0.png", "b/copy.png")}, set())
 
 
@@ -118,7 +118,7 @@ def test_bad_and_unlabelled_images_are_left_out(folder: Path) -> None:
 
 def test_the_pairs_of_many_images_are_kept(folder: Path, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setenv("RESNET_TL_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(twins_module, "WORTH_KEEPING", 5)
+    monkeypatch.setattr(duplicates_module, "WORTH_KEEPING", 5)
     Image.open(folder / "a" / "0.png").save(folder / "b" / "x.jpg")
     Image.open(folder / "a" / "0.png").save(folder / "b" / "y.bmp")
     made = searched(folder)
@@ -127,7 +127,7 @@ def test_the_pairs_of_many_images_are_kept(folder: Path, tmp_path: Path, monkeyp
     def refuse(*words: object) -> None:
         raise AssertionError("searched again")
 
-    monkeypatch.setattr(twins_module, "_search", refuse)
+    monkeypatch.setattr(duplicates_module, "_search", refuse)
     kept = searched(folder)
     assert kept[:2] == made[:2]
     np.testing.assert_array_equal(kept[2].likeness, made[2].likeness)
@@ -145,7 +145,7 @@ def test_the_pairs_do_not_depend_on_how_large_photos_were_decoded(tmp_path: Path
         photo(seed, 500).save(tmp_path / name, quality=90 - len(name) - seed * ord(name[0]) % 7)
     index = read_images(tmp_path)
     contents = content_digests(index)
-    whole, part = (find_twins(index, contents, decode_all(index, contents, 3, side)) for side in (None, 30))
+    whole, part = (find_duplicates(index, contents, decode_all(index, contents, 3, side)) for side in (None, 30))
     assert len(whole.pairs) == 1
     np.testing.assert_array_equal(whole.pairs, part.pairs)
     np.testing.assert_array_equal(whole.likeness, part.likeness)

@@ -13,7 +13,7 @@ from PIL import Image
 from resnet_tl.data.content_hashes import content_digests
 from resnet_tl.data.index import ImageIndex
 from resnet_tl.data.quality.audit import audit_images
-from resnet_tl.data.quality.duplicates import find_twins
+from resnet_tl.data.quality.duplicates import find_duplicates
 from resnet_tl.data.quality.finding_kinds import KINDS
 from resnet_tl.data.quality.findings import counts, find_all, in_one_line, stops, write_findings
 from resnet_tl.data.reading.exclude import without_excluded
@@ -25,7 +25,7 @@ FEW = {"tiny_class"}  # every class of a test is
 def check(index: ImageIndex) -> pd.DataFrame:
     contents = content_digests(index)
     audit = audit_images(index, contents)
-    return find_all(index, audit, contents, find_twins(index, contents, audit))
+    return find_all(index, audit, contents, find_duplicates(index, contents, audit))
 
 
 def lines(findings: pd.DataFrame) -> set[tuple[str, ...]]:

@@ -1,0 +1,94 @@
+"""What is the user's own, by its dotted name: networks, transforms, losses, metrics."""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from resnet_tl.errors import UserError, nearest
+
+_allowed: set[str] = set()
+
+
+def allow(module: str) -> None:
+    """Imports a module that the user has named (`--import`), so that a bundle may use what is in it.
+
+    Raises:
+        UserError: there is no such module, or it cannot be imported.
+    """
+    _import(module, "--import")
+    _allowed.add(module)
+
+
+def is_allowed(path: str) -> bool:
+    """Whether `module.Name` lies in a module that was allowed: a bundle from a stranger may name any code."""
+    return path.rpartition(".")[0] in _allowed
+
+
+def object_at(path: str, setting: str) -> Any:
+    """What `module.Name` stands for, which a recipe or flag has named; modules of the current folder are found too.
+
+    Args:
+        path: dotted, such as `my_module.MyNetwork`.
+        setting: what a message calls the place where it was named, such as `model.network`.
+
+    Raises:
+        UserError: there is no such module or name in it.
+    """
+    home, _, name = path.rpartition(".")
+    if not home or not all(part.isidentifier() for part in path.split(".")):
+        raise UserError(f"{setting} is '{path}'; it must be a dotted name such as my_module.MyClass.")
+    module = _import(home, f"{setting} is '{path}'")
+    if not hasattr(module, name):
+        raise UserError(f"{setting} is '{path}', but {home} has no '{name}'.{nearest(name, vars(module))}")
+    return getattr(module, name)
+
+
+def made(spec: str | dict[str, Any], setting: str, **given: Any) -> Any:
+    """The object of `module.Name` or `{class_path: module.Name, init_args: {...}}`, called with these arguments.
+
+    Args:
+        spec: in the words of a recipe.
+        setting: as for `object_at`.
+        given: further arguments, over which those of the recipe have no say.
+
+    Raises:
+        UserError: there is no such thing, or it refuses its arguments.
+    """
+    path, arguments = split(spec, setting)
+    make = object_at(path, setting)
+    try:
+        return make(**{**arguments, **given})
+    except UserError:
+        raise
+    except Exception as error:  # of any kind: the code may be anyone's
+        reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__
+        raise UserError(f"{setting}: {path} cannot be made: {reason}.") from error
+
+
+def split(spec: str | dict[str, Any], setting: str) -> tuple[str, dict[str, Any]]:
+    """The dotted name and the arguments of a spec; UserError for anything else than `made` takes."""
+    if isinstance(spec, str):
+        return spec, {}
+    arguments = spec.get("init_args") or {}
+    if not isinstance(spec.get("class_path"), str) or set(spec) - {"class_path", "init_args"}:
+        raise UserError(
+            f"{setting} is {spec}; it must be module.Name, or {{class_path: module.Name, init_args: {{...}}}}."
+        )
+    return spec["class_path"], dict(arguments)
+
+
+def _import(name: str, where: str) -> Any:
+    here = str(Path.cwd())
+    if here not in sys.path and "" not in sys.path:
+        sys.path.append(here)  # last: no file there takes the place of an installed package
+    try:
+        return import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name and (name == error.name or name.startswith(f"{error.name}.")):
+            raise UserError(f"{where}: there is no module '{error.name}', here or installed.") from error
+        raise UserError(f"{where}: the module '{name}' needs '{error.name}', which is not installed.") from error
+    except Exception as error:  # of any kind: the code may be anyone's
+        raise UserError(f"{where}: the module '{name}' cannot be imported: {type(error).__name__}: {error}.") from error
