@@ -1,4 +1,4 @@
-"""Every reported number, from a prediction table, in plain numpy.
+"""Every reported number, from labels and probabilities, in plain numpy.
 
 The conventions are scikit-learn's: what is averaged over classes is averaged over the classes present in the labels,
 each with the same weight; a class that is present but never predicted has F1 0; unlabelled rows do not count. Its
@@ -7,39 +7,51 @@ import alone takes longer than the metrics of a hundred epochs, so that it is th
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import pandas as pd
 
-from resnet_tl.errors import UserError, nearest
-from resnet_tl.evaluation.predictions import classes_of, probabilities
+from resnet_tl.errors import UserError
+from resnet_tl.evaluation.predictions import classes_of, label_numbers
+from resnet_tl.evaluation.predictions import probabilities as probabilities_of
 
 
-def compute_metrics(table: pd.DataFrame) -> dict[str, float]:
-    """The numbers of a prediction table, over its labelled rows.
+def metrics_of(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:
+    """The numbers of some images, each taken for its most probable class, the first of equals.
 
     `loss`: mean negative log-likelihood of the true class in nats; `accuracy`; `balanced_accuracy`: mean recall;
     `macro_f1`; `auroc`: the binary one for two classes, else the mean of one-vs-rest, nan when only one class is
     present; `top5_accuracy` with more than five classes.
 
+    Args:
+        labels: class numbers (N,) int64; images with a negative one, the unlabelled, do not count.
+        probabilities: (N, C) float64, as `softmax` gives them.
+
+    Raises:
+        UserError: no image is labelled.
+    """
+    labels, probabilities = _labelled(labels, probabilities)
+    scores = _class_scores(labels, probabilities)
+    true = probabilities[np.arange(len(labels)), labels]
+    areas = scores["auroc"]
+    metrics = {
+        "loss": float(-np.log(np.maximum(true, np.finfo(np.float64).tiny)).mean()) + 0.0,  # + 0: no "-0.0"
+        "accuracy": float((labels == probabilities.argmax(axis=1)).mean()),
+        "balanced_accuracy": float(np.nanmean(scores["recall"])),
+        "macro_f1": float(np.nanmean(scores["f1"])),
+        "auroc": float(areas[1] if len(areas) == 2 else areas[scores["images"] > 0].mean()),
+    }
+    if len(areas) > 5:
+        metrics["top5_accuracy"] = float((_rank(labels, probabilities, true) < 5).mean())
+    return metrics
+
+
+def compute_metrics(table: pd.DataFrame) -> dict[str, float]:
+    """`metrics_of` a prediction table, over its labelled rows.
+
     Raises:
         UserError: no row is labelled, or a label is not among the classes.
     """
-    known = _labelled(table)
-    scores = _class_scores(known)
-    true = known.probabilities[np.arange(len(known.labels)), known.labels]
-    areas = scores["auroc"].to_numpy()
-    metrics = {
-        "loss": float(-np.log(np.maximum(true, np.finfo(np.float64).tiny)).mean()) + 0.0,  # + 0: no "-0.0"
-        "accuracy": float((known.labels == known.predicted).mean()),
-        "balanced_accuracy": float(scores["recall"].mean()),
-        "macro_f1": float(scores["f1"].mean()),
-        "auroc": float(areas[1] if len(areas) == 2 else areas[scores["images"] > 0].mean()),
-    }
-    if len(known.classes) > 5:
-        metrics["top5_accuracy"] = float((_rank(known, true) < 5).mean())
-    return metrics
+    return metrics_of(label_numbers(table), probabilities_of(table))
 
 
 def per_class(table: pd.DataFrame) -> pd.DataFrame:
@@ -48,65 +60,42 @@ def per_class(table: pd.DataFrame) -> pd.DataFrame:
     What is not defined is nan: all but precision for a class without images, precision for one never predicted.
     `most_confused_with` is the class that most of its misjudged images were taken for, "" when there are none.
     """
-    known = _labelled(table)
-    mistakes = confusion(table)
+    labels, probabilities = _labelled(label_numbers(table), probabilities_of(table))
+    mistakes = _confusion(labels, probabilities)
     np.fill_diagonal(mistakes, 0)
-    names = np.array(known.classes, dtype=object)
-    scores = _class_scores(known)
-    scores.insert(0, "class", names)
-    scores["most_confused_with"] = np.where(mistakes.any(axis=1), names[mistakes.argmax(axis=1)], "")
-    return scores
+    names = np.array(classes_of(table), dtype=object)
+    confused = np.where(mistakes.any(axis=1), names[mistakes.argmax(axis=1)], "")
+    return pd.DataFrame({"class": names, **_class_scores(labels, probabilities), "most_confused_with": confused})
 
 
 def confusion(table: pd.DataFrame) -> np.ndarray:
-    """Counts (C, C) of labelled images: row = label, column = predicted."""
-    return _confusion(_labelled(table))
+    """Counts (C, C) of labelled images: row = label, column = most probable class."""
+    return _confusion(*_labelled(label_numbers(table), probabilities_of(table)))
 
 
-@dataclass(frozen=True)
-class _Labelled:
-    """The labelled rows of a table with class numbers for names."""
-
-    classes: tuple[str, ...]
-    labels: np.ndarray  # (N,) int64
-    predicted: np.ndarray  # (N,) int64
-    probabilities: np.ndarray  # (N, C) float64
-
-
-def _labelled(table: pd.DataFrame) -> _Labelled:
-    table = table[table["label"] != ""]
-    if table.empty:
+def _labelled(labels: np.ndarray, probabilities: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    is_labelled = labels >= 0
+    if not is_labelled.any():
         raise UserError("The prediction table has no labelled image, so nothing can be measured on it.")
-    classes = classes_of(table)
-    numbers = {}
-    for column in ("label", "predicted"):
-        numbers[column] = pd.Index(classes).get_indexer(pd.Index(table[column]))
-        if (numbers[column] < 0).any():
-            odd = table[column].to_numpy()[numbers[column] < 0][0]
-            raise UserError(
-                f"The prediction table has a {column} '{odd}' that is no class of it.{nearest(odd, classes)}"
-            )
-    return _Labelled(classes, numbers["label"], numbers["predicted"], probabilities(table))
+    return labels[is_labelled], probabilities[is_labelled]
 
 
-def _confusion(known: _Labelled) -> np.ndarray:
-    classes = len(known.classes)
-    return np.bincount(known.labels * classes + known.predicted, minlength=classes**2).reshape(classes, classes)
+def _confusion(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
+    classes = probabilities.shape[1]
+    pairs = labels * classes + probabilities.argmax(axis=1)
+    return np.bincount(pairs, minlength=classes**2).reshape(classes, classes)
 
 
-def _class_scores(known: _Labelled) -> pd.DataFrame:
-    counts = _confusion(known)
+def _class_scores(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, np.ndarray]:
+    counts = _confusion(labels, probabilities)
     right, images, predicted = np.diagonal(counts), counts.sum(axis=1), counts.sum(axis=0)
-    numbers = range(len(known.classes))
-    return pd.DataFrame(
-        {
-            "images": images,
-            "precision": _share(right, predicted),
-            "recall": _share(right, images),
-            "f1": np.where(images > 0, _share(2 * right, images + predicted), np.nan),
-            "auroc": [_auroc(known.probabilities[:, number], known.labels == number) for number in numbers],
-        }
-    )
+    return {
+        "images": images,
+        "precision": _share(right, predicted),
+        "recall": _share(right, images),
+        "f1": np.where(images > 0, _share(2 * right, images + predicted), np.nan),
+        "auroc": np.array([_auroc(scores, labels == number) for number, scores in enumerate(probabilities.T)]),
+    }
 
 
 def _share(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
@@ -126,8 +115,7 @@ def _auroc(scores: np.ndarray, is_positive: np.ndarray) -> float:
     return float((below + not_above).mean() / (2 * len(negatives)))
 
 
-def _rank(known: _Labelled, true: np.ndarray) -> np.ndarray:
+def _rank(labels: np.ndarray, probabilities: np.ndarray, true: np.ndarray) -> np.ndarray:
     """How many classes come before the true one, (N,); of equal probabilities the first class leads, as in argmax."""
-    before = np.arange(len(known.classes)) < known.labels[:, None]
-    others = known.probabilities
-    return ((others > true[:, None]) | ((others == true[:, None]) & before)).sum(axis=1)
+    before = np.arange(probabilities.shape[1]) < labels[:, None]
+    return ((probabilities > true[:, None]) | ((probabilities == true[:, None]) & before)).sum(axis=1)

@@ -12,35 +12,42 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from resnet_tl.errors import UserError
+from resnet_tl.errors import UserError, nearest
 from resnet_tl.files import as_cell, from_cell, replacing
 
 TEXT_COLUMNS = ("id", "path", "label", "predicted")
 _PREFIX = "prob_"
 
 
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """The probabilities (N, C) of logits (N, C), both in float64."""
+    logits = np.asarray(logits, dtype=np.float64)
+    odds = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return odds / odds.sum(axis=1, keepdims=True)
+
+
 def prediction_table(
     ids: Sequence[str], paths: Sequence[str], labels: np.ndarray | None, logits: np.ndarray, classes: Sequence[str]
 ) -> pd.DataFrame:
-    """The table for `logits` (N, C), softmaxed in float64; `labels` (N,) are class numbers, negative for unlabelled.
+    """The table for `logits` (N, C); `labels` (N,) are class numbers, negative for unlabelled.
 
-    Rows keep the order they are given in: the order of the image index. Of equal logits the first class is predicted.
+    Rows keep the order they are given in: the order of the image index. Of equally probable classes the first is
+    predicted.
     """
-    logits = np.asarray(logits, dtype=np.float64)
     if logits.shape != (len(ids), len(classes)) or len(paths) != len(ids):
         raise ValueError(f"logits {logits.shape} do not fit {len(ids)} ids, {len(paths)} paths, {len(classes)} classes")
     labels = np.full(len(ids), -1) if labels is None else np.asarray(labels)
     if labels.shape != (len(ids),) or (labels >= len(classes)).any():
         raise ValueError(f"labels {labels.shape} do not fit {len(ids)} ids or go beyond {len(classes)} classes")
     names = np.array([*classes, ""], dtype=object)  # the last one, at -1, is for unlabelled images
-    odds = np.exp(logits - logits.max(axis=1, keepdims=True))
+    shares = softmax(logits)
     text = {
         "id": list(map(str, ids)),
         "path": list(map(str, paths)),
         "label": names[np.maximum(labels, -1)],
-        "predicted": names[logits.argmax(axis=1)],
+        "predicted": names[shares.argmax(axis=1)],
     }
-    numbers = pd.DataFrame(odds / odds.sum(axis=1, keepdims=True), columns=[_PREFIX + name for name in classes])
+    numbers = pd.DataFrame(shares, columns=[_PREFIX + name for name in classes])
     return pd.concat([pd.DataFrame(text), numbers], axis=1)
 
 
@@ -52,6 +59,20 @@ def classes_of(table: pd.DataFrame) -> tuple[str, ...]:
 def probabilities(table: pd.DataFrame) -> np.ndarray:
     """The probabilities of a prediction table, (N, C) float64."""
     return table[[_PREFIX + name for name in classes_of(table)]].to_numpy(np.float64)
+
+
+def label_numbers(table: pd.DataFrame) -> np.ndarray:
+    """The labels of a prediction table as numbers of its classes, (N,) int64; -1 for an unlabelled row.
+
+    Raises:
+        UserError: a label is not among the classes.
+    """
+    classes, labels = classes_of(table), table["label"].to_numpy(object)
+    numbers = pd.Index(classes).get_indexer(pd.Index(labels)).astype(np.int64)
+    if (is_odd := (numbers < 0) & (labels != "")).any():
+        odd = labels[is_odd][0]
+        raise UserError(f"The prediction table has a label '{odd}' that is no class of it.{nearest(odd, classes)}")
+    return np.where(labels == "", -1, numbers)
 
 
 def write_predictions(table: pd.DataFrame, path: str | Path) -> None:
