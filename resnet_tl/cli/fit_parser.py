@@ -28,7 +28,6 @@ from resnet_tl.cli.trainer_settings import as_plain_words, check_trainer
 from resnet_tl.data.datamodule import ImageDataModule
 from resnet_tl.errors import UserError, nearest
 from resnet_tl.finetuning.defaults import defaults_for
-from resnet_tl.finetuning.monitor import check_monitor
 from resnet_tl.recipe import load_recipe, resolved_text
 from resnet_tl.run import Run
 from resnet_tl.training.classifier import ImageClassifier
@@ -38,6 +37,7 @@ from resnet_tl.training.console.summary import shortest
 from resnet_tl.training.console.time_spent import TimeKeeper
 from resnet_tl.training.fit import best_checkpoint, fit, train
 from resnet_tl.training.launching import watch_processes
+from resnet_tl.training.monitor import check_monitor
 from resnet_tl.training.precision import choose_precision
 from resnet_tl.training.recorder import RunRecorder
 from resnet_tl.training.resuming.deferred_checkpoints import DeferredCheckpointIO

@@ -38,3 +38,13 @@ DEFAULTS = {
 def defaults_for(mode: str, schedule: object = None) -> ModeDefaults:
     """The defaults of a run; a schedule of phases has those of its most thorough one, taken to be `all`."""
     return DEFAULTS["all"] if schedule else DEFAULTS.get(mode, DEFAULTS["all"])
+
+
+def choose_backbone_lr_factor(defaults: ModeDefaults, source: str) -> tuple[float, str]:
+    """How fast the backbone learns beside the head, and why.
+
+    Args:
+        defaults: of the mode.
+        source: of the weights that training begins with.
+    """
+    return (1.0, "trained from scratch") if source == "none" else (defaults.backbone_lr_factor, "pretrained")

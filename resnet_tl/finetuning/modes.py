@@ -1,17 +1,12 @@
-"""The three modes, the phases made of them, freezing, and the proof that frozen stayed frozen."""
+"""The three modes, and the phases made of them."""
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-import torch
-from torch import nn
-
 from resnet_tl.errors import UserError, nearest
-from resnet_tl.networks.stages import StagedNetwork
 
 Mode = Literal["all", "last_stages", "head"]
 MODES: tuple[str, ...] = get_args(Mode)
@@ -96,46 +91,3 @@ class Schedule:
         """The stages that train in some phase."""
         always_frozen = set.intersection(*(set(phase.frozen_stages(stage_names)) for phase in self.phases))
         return tuple(name for name in stage_names if name not in always_frozen)
-
-
-@dataclass(frozen=True)
-class FrozenProof:
-    """That the frozen stages were the same at the end of a phase as at its start.
-
-    Args:
-        phase: its number, from 0.
-        mode: what trained.
-        frozen: the names of the stages that did not.
-        sha256: of their parameters and buffers, at both ends; of nothing where all trained.
-    """
-
-    phase: int
-    mode: str
-    frozen: list[str]
-    sha256: str
-
-
-def digest(network: StagedNetwork, stages: Collection[str]) -> str:
-    """SHA-256 over the parameters and buffers of some stages, BatchNorm statistics included."""
-    total = hashlib.sha256()
-    for name in sorted(stages):
-        for key, tensor in network.stage(name).state_dict().items():
-            total.update(f"{name}.{key}".encode())
-            total.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
-    return total.hexdigest()
-
-
-def check_frozen(network: StagedNetwork, before: str) -> None:
-    """Raises UserError when the frozen stages have another digest than `before`."""
-    if digest(network, network.frozen) != before:
-        raise UserError(
-            f"The frozen stages ({', '.join(sorted(network.frozen))}) changed during a phase, so that this run cannot "
-            "be trusted: something, such as a callback, trained them or put their BatchNorm into training mode; leave "
-            "it out."
-        )
-
-
-def batch_norm_mode(module: nn.Module) -> str:
-    """`train`, `eval`, or `-` when there is no BatchNorm."""
-    modes = {m.training for m in module.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)}
-    return "-" if not modes else "train" if modes == {True} else "eval" if modes == {False} else "mixed"

@@ -7,6 +7,7 @@ import inspect
 import logging
 import math
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import lightning as L
@@ -17,7 +18,6 @@ from resnet_tl.errors import UserError
 from resnet_tl.finetuning.defaults import ModeDefaults
 from resnet_tl.finetuning.learning_rate import PiecewiseConstantLR, WarmupCosine, warmup_cosine
 from resnet_tl.finetuning.modes import Schedule
-from resnet_tl.finetuning.monitor import monitor_mode
 from resnet_tl.finetuning.parameter_groups import parameter_groups
 from resnet_tl.networks.stages import StagedNetwork
 
@@ -76,9 +76,22 @@ def make_optimizer(
 
 
 def make_scheduler(
-    init: dict[str, Any], optimizer: Optimizer, lr: float, monitor: str, trainer: L.Trainer
+    init: dict[str, Any],
+    optimizer: Optimizer,
+    lr: float,
+    monitor: str,
+    trainer: L.Trainer,
+    mode_of: Callable[[str], str],
 ) -> dict[str, Any]:
     """A scheduler of torch's that keeps the ratios of the groups' rates, stepped as it expects to be.
+
+    Args:
+        init: {class_path, init_args}.
+        optimizer: its groups' rates are the base rates.
+        lr: the optimizer's base learning rate.
+        monitor: what ReduceLROnPlateau watches where it does not say so.
+        trainer: is about to fit.
+        mode_of: gives min or max for a monitor.
 
     Raises:
         UserError: the scheduler refuses its arguments.
@@ -98,7 +111,7 @@ def make_scheduler(
             "the rate does not end at its lowest."
         )
     if name == "ReduceLROnPlateau":
-        arguments.setdefault("mode", monitor_mode(arguments.get("monitor", monitor)))
+        arguments.setdefault("mode", mode_of(arguments.get("monitor", monitor)))
     try:
         scheduler = scheduler_class(optimizer, **arguments)
     except (ValueError, TypeError) as error:

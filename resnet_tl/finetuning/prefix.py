@@ -134,6 +134,8 @@ class FrozenPrefix:
     def _decided(self, loader: ImageLoader, is_augmented: bool) -> ActivationPlan:
         if self.mode == "off":
             return ActivationPlan(False, "computed in each pass, as asked for")
+        if is_augmented and self.data.view_facts(0) is None:
+            return ActivationPlan(False, "computed in each pass, since data.transform is an object without a name")
         if self.trainer.num_nodes > 1:
             return ActivationPlan(False, "computed in each pass, since several machines do not share a cache")
         views = self.data.views if is_augmented else 1
@@ -205,10 +207,7 @@ class FrozenPrefix:
             else (device.type, torch.backends.cpu.get_cpu_capability()),
         }
         if view is not None:
-            facts |= {
-                "augmentation": (self.data.augmentation, self.data.random_erasing, self.data.seed, view),
-                "rows": rows.tolist(),
-            }
+            facts |= {"view": self.data.view_facts(view), "rows": rows.tolist()}
         return activation_key(**facts)
 
     def compute(self, loader: ImageLoader, view: int | None) -> Callable[[np.ndarray], Iterator]:

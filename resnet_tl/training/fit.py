@@ -16,20 +16,18 @@ from resnet_tl.errors import UserError
 from resnet_tl.evaluation.figures import confusion_matrix
 from resnet_tl.evaluation.predictions import write_predictions
 from resnet_tl.files import write_text
-from resnet_tl.finetuning.monitor import monitor_mode
-from resnet_tl.networks.cost import stage_costs
 from resnet_tl.run import Run
 from resnet_tl.training.classifier import ImageClassifier
 from resnet_tl.training.console.time_spent import advice
 from resnet_tl.training.recorder import RunRecorder, best_epoch, data_facts
 from resnet_tl.training.resuming.resume_points import read_checkpoint
+from resnet_tl.training.solve_head import solve_head
 
 
-def best_checkpoint(monitor: str) -> ModelCheckpoint:
+def best_checkpoint(model: ImageClassifier) -> ModelCheckpoint:
     """Keeps `best.ckpt` by the monitored metric."""
-    return ModelCheckpoint(
-        filename="best", monitor=monitor, mode=monitor_mode(monitor), save_top_k=1, enable_version_counter=False
-    )
+    monitor, mode = model.hparams["monitor"], model.monitor_mode
+    return ModelCheckpoint(filename="best", monitor=monitor, mode=mode, save_top_k=1, enable_version_counter=False)
 
 
 def fit(
@@ -52,11 +50,13 @@ def fit(
         UserError: what the user gave does not work, or the memory is too small for the batch.
     """
     try:
-        if resume and _read(model, resume):
+        if resume and _is_trained(model, resume):
             data.prepare_data()
-            data.setup()
-            data.trainer = trainer
-            model.check_unchanged(data, trainer.world_size)
+            data.setup("fit")
+            model.build(data)
+            model.resuming.check_unchanged(data, trainer)
+        elif model.hparams["head_solver"] == "lbfgs":
+            solve_head(model, data, trainer, recorder)
         else:
             train(model, data, trainer, resume)
         return _evaluate(model, data, trainer, recorder)
@@ -64,13 +64,14 @@ def fit(
         recorder.release()
 
 
-def _read(model: ImageClassifier, resume: Path) -> bool:
-    """Whether nothing is left to train; UserError when a checkpoint that will be needed is not there or damaged."""
+def _is_trained(model: ImageClassifier, resume: Path) -> bool:
+    """Reads a checkpoint: whether nothing is left to train; UserError when a checkpoint that will be needed is not there or damaged."""
     saved = read_checkpoint(resume)
     best = str(Path(saved["callbacks"]["ResumePoints"]["folder"], "best.ckpt"))  # before the run was moved
     if any(state.get("best_model_path") == best for state in saved["callbacks"].values()):
         read_checkpoint(resume.parent / "best.ckpt")
     model.on_load_checkpoint(saved)  # which describes the network: a weights file is not needed any more
+    model.resuming.read(saved["resnet_tl"])
     return saved["resnet_tl"]["position"]["ends"]
 
 
@@ -80,10 +81,10 @@ def _evaluate(model: ImageClassifier, data: ImageDataModule, trainer: L.Trainer,
     checkpoint = best if best.is_file() else None  # none after fast_dev_run
     metrics: dict[str, dict[str, float]] = {}
     for split, evaluate in (("val", trainer.validate), ("test", trainer.test)):
-        if len(data.index.rows(split)):  # type: ignore[union-attr]
+        if len(data.index.rows(split)):
             evaluate(model, datamodule=data, ckpt_path=checkpoint, verbose=False, weights_only=True)
             # JSON has no word for what is not defined, such as the AUROC of a single class.
-            metrics[split] = {name: value for name, value in model.metrics[split].items() if math.isfinite(value)}
+            metrics[split] = {name: value for name, value in model.numbers[split].items() if math.isfinite(value)}
     assert recorder.run is not None
     if trainer.is_global_zero:
         _write(recorder.run, model, data, trainer, metrics)
@@ -92,7 +93,7 @@ def _evaluate(model: ImageClassifier, data: ImageDataModule, trainer: L.Trainer,
 
 
 def train(model: ImageClassifier, data: ImageDataModule, trainer: L.Trainer, resume: Path | None = None) -> None:
-    """`trainer.fit`, but a memory that is too small is the user's to mend.
+    """`trainer.fit`, but a memory that is too small is the user's to fix.
 
     Raises:
         UserError: what the user gave does not work, or the memory is too small for the batch.
@@ -117,25 +118,24 @@ def _write(
     metrics: dict[str, dict[str, float]],
 ) -> None:
     """The summary comes last: a run that has one is complete."""
+    assert model.built is not None
     with timing.measure("files"):
-        for split, table in model.predictions.items():
+        for split, predictions in model.predictions.items():
+            table = predictions.table(data.index, model.classes)
             write_predictions(table, run.predictions_file(split))
             confusion_matrix(table, run.figure(f"confusion_{split}"))
         facts = {"precision": str(trainer.precision), "metrics": metrics, "data": data_facts(data)}
         bundle = model.save(run.path / "model", **facts)
     _write_time_spent(run, model, data, trainer)
-    assert model.network is not None
-    assert model.preprocessing is not None
-    cost = model.costs or stage_costs(model.network, model.preprocessing.size)
     summary: dict[str, Any] = {
-        "best_epoch": best_epoch(run.history, model.hparams["monitor"]),
+        "best_epoch": best_epoch(run.history, model.hparams["monitor"], model.monitor_mode),
         "monitor": model.hparams["monitor"],
-        "monitor_mode": monitor_mode(model.hparams["monitor"]),
+        "monitor_mode": model.monitor_mode,
         "metrics": metrics,
         "network": {
             "name": model.network.name,
-            "parameters": sum(stage.parameters for stage in cost),
-            "multiply_adds": sum(stage.multiply_adds for stage in cost),
+            "parameters": sum(stage.parameters for stage in model.built.costs),
+            "multiply_adds": sum(stage.multiply_adds for stage in model.built.costs),
         },
         "bundle_digest": bundle.digest,
     }

@@ -26,7 +26,7 @@ from resnet_tl.data.quality.findings import write_findings
 from resnet_tl.errors import UserError
 from resnet_tl.evaluation.figures import contact_sheet, learning_curves
 from resnet_tl.files import as_cell, replacing, write_text
-from resnet_tl.finetuning.monitor import monitor_mode
+from resnet_tl.finetuning.freezing import FrozenProof
 from resnet_tl.run import Run, check_root, identity
 from resnet_tl.timing import measure
 from resnet_tl.training.classifier import ImageClassifier
@@ -87,12 +87,11 @@ class RunRecorder(L.Callback):
             return
         assert self.run is not None
         assert isinstance(pl_module, ImageClassifier)
-        with measure("files"):
-            if trainer.ckpt_path:
-                pl_module.check_unchanged(trainer.datamodule, trainer.world_size)  # type: ignore[attr-defined]
-                self._note_resume(trainer)
-            else:
-                self._write_beginning(trainer, pl_module)
+        if trainer.ckpt_path:
+            pl_module.resuming.check_unchanged(pl_module.data, trainer)
+            self._note_resume(trainer)
+        else:
+            self.begin(trainer, pl_module)
 
     def _note_resume(self, trainer: L.Trainer) -> None:
         assert self.run is not None
@@ -106,16 +105,18 @@ class RunRecorder(L.Callback):
         facts["resumed"] = [*facts.get("resumed", []), {**again, "after_epochs": len(self.history)}]
         write_text(self.run.environment_file, json.dumps(facts, indent=2) + "\n")
 
-    def _write_beginning(self, trainer: L.Trainer, pl_module: ImageClassifier) -> None:
+    @measure("files")
+    def begin(self, trainer: L.Trainer, model: ImageClassifier) -> None:
+        """Writes what is known before the first step."""
         assert self.run is not None
-        data = trainer.datamodule  # type: ignore[attr-defined]
+        data = model.data
         # First, since a job that is run again finds its run by it.
         known = self.run.environment if self.run.environment_file.is_file() else {}  # of one that begins anew
         own = identity(self.recipes)
         facts = environment(trainer) | own | {name: known[name] for name in own if name in known}
         write_text(self.run.environment_file, json.dumps(facts, indent=2) + "\n")
         if not self.run.recipe_file.is_file():  # there is one where a run begins anew that had come to no checkpoint
-            write_text(self.run.recipe_file, self.recipe(pl_module))
+            write_text(self.run.recipe_file, self.recipe(model))
         self._recipe_digest = file_digest(self.run.recipe_file)
         self._write_data_facts(data)
         with replacing(self.run.figure("augmented")) as file:
@@ -125,7 +126,6 @@ class RunRecorder(L.Callback):
     def _write_data_facts(self, data: ImageDataModule) -> None:
         assert self.run is not None
         index = data.index
-        assert index is not None
         table = index.table.assign(label=[index.classes[label] if label >= 0 else "" for label in index.labels])
         with replacing(self.run.path / "data" / "index.csv") as file:
             table[["path", "label", "split", "group"]].map(as_cell).to_csv(file, index_label="row")
@@ -143,26 +143,35 @@ class RunRecorder(L.Callback):
         self.epoch_started = time.perf_counter()
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """One line of `metrics.csv`; rewritten whole, so that it is never cut off."""
         if not trainer.is_global_zero:
             return
-        assert self.run is not None
         assert isinstance(pl_module, ImageClassifier)
         training = {name: float(trainer.callback_metrics[name]) for name in ("train_loss", "train_accuracy")}
-        validation = {f"val_{name}": value for name, value in pl_module.metrics.get("val", {}).items()}
-        self.history.append(
+        validation = {f"val_{name}": value for name, value in pl_module.numbers.get("val", {}).items()}
+        self.add_epoch(
             {
                 "epoch": trainer.current_epoch + 1,
                 "step": trainer.global_step,
-                "phase": str(pl_module.schedule.phases[pl_module.phase or 0]),
+                "phase": str(pl_module.schedule.phases[pl_module.schedule.phase_at(trainer.current_epoch)]),
                 **training,
                 **validation,
                 "learning_rate": float(trainer.optimizers[0].param_groups[-1]["lr"]),
                 "seconds": round(time.perf_counter() - self.epoch_started, 3),
             }
         )
-        with measure("files"), replacing(self.run.metrics_file) as file:
-            pd.DataFrame(self.history).to_csv(file, index=False)
+
+    @measure("files")
+    def add_epoch(self, line: dict[str, float | str]) -> None:
+        """Adds a line to `metrics.csv`; it is rewritten whole, so that it is never cut off."""
+        assert self.run is not None
+        self.history.append(line)
+        with replacing(self.run.metrics_file) as file:
+            self.table.to_csv(file, index=False)
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """The epochs so far, as `metrics.csv` holds them."""
+        return pd.DataFrame(self.history)
 
     def state_dict(self) -> dict[str, Any]:
         return {"history": list(self.history), "recipe": self._recipe_digest}
@@ -186,24 +195,25 @@ class RunRecorder(L.Callback):
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         assert isinstance(pl_module, ImageClassifier)
-        pl_module.prove_frozen()
+        pl_module.freezing.prove(pl_module)
         if trainer.is_global_zero and self.history:
-            assert self.run is not None
-            proofs = [asdict(proof) for proof in pl_module.proofs]
-            write_text(self.run.path / "freezing.json", json.dumps(proofs, indent=2) + "\n")
-            history = pd.DataFrame(self.history)
-            with measure("files"):
-                learning_curves(
-                    history, self.run.figure("learning_curves"), best_epoch(history, pl_module.hparams["monitor"])
-                )
+            self.finish(pl_module.freezing.proofs, pl_module)
+
+    @measure("files")
+    def finish(self, proofs: Sequence[FrozenProof], model: ImageClassifier) -> None:
+        """Writes the proofs of freezing and draws the learning curves."""
+        assert self.run is not None
+        write_text(self.run.path / "freezing.json", json.dumps([asdict(proof) for proof in proofs], indent=2) + "\n")
+        best = best_epoch(self.table, model.hparams["monitor"], model.monitor_mode)
+        learning_curves(self.table, self.run.figure("learning_curves"), best)
 
 
-def best_epoch(history: pd.DataFrame, monitor: str) -> int | None:
-    """The first epoch with the best monitored metric; None when it was never measured."""
+def best_epoch(history: pd.DataFrame, monitor: str, mode: str) -> int | None:
+    """The first epoch with the best monitored metric, by `mode` min or max; None when it was never measured."""
     if monitor not in history or history[monitor].isna().all():
         return None
     column = history[monitor]
-    position = column.argmin() if monitor_mode(monitor) == "min" else column.argmax()
+    position = column.argmin() if mode == "min" else column.argmax()
     return int(history["epoch"].iloc[position])
 
 
@@ -232,7 +242,6 @@ def environment(trainer: L.Trainer) -> dict[str, object]:
 def data_facts(data: ImageDataModule) -> dict[str, object]:
     """Where the images came from, how many of each class, and a digest of them all."""
     index = data.index
-    assert index is not None
     counts = index.counts()
     return {
         "root": str(index.root),
@@ -249,7 +258,6 @@ def augmented_examples(data: ImageDataModule, classes: int = 12, images: int = 8
     """The first images of each class in the view of epoch 0: (size, size, C) uint8."""
     samples = data.train_dataloader().samples
     index = data.index
-    assert index is not None
     rows = index.rows("train")
     examples: dict[str, list[np.ndarray]] = {}
     for label, name in enumerate(index.classes[:classes]):

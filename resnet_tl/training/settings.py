@@ -2,59 +2,70 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Literal, get_args
 
 import lightning as L
 import numpy as np
+from torch import nn
 
 from resnet_tl.data.datamodule import ImageDataModule
 from resnet_tl.errors import UserError, nearest
 from resnet_tl.finetuning.activation_cache import ActivationCacheMode
 from resnet_tl.finetuning.modes import Schedule
-from resnet_tl.finetuning.monitor import check_monitor
 from resnet_tl.finetuning.optimization import class_name, rehearse
+from resnet_tl.networks.stages import StagedNetwork
+from resnet_tl.training.metrics import MetricSpecs
+from resnet_tl.training.monitor import check_monitor
 
 HeadSolver = Literal["optimizer", "lbfgs"]
-WARMUP = 0.05  # the default; what is given explicitly is told from it
+WARMUP = 0.05
+"""The default; what is given explicitly is told from it."""
 
 
-def check_settings(settings: Mapping[str, Any], schedule: Schedule, lr_scheduler: dict | None) -> None:
+def check_settings(
+    settings: Mapping[str, Any],
+    schedule: Schedule,
+    lr_scheduler: dict | None,
+    metrics: MetricSpecs = None,
+    loss: Callable | None = None,
+) -> None:
     """Raises UserError for what is wrong whatever the images are.
 
     Args:
         settings: the arguments of ImageClassifier.
         schedule: its phases.
         lr_scheduler: where it is not the default one.
+        metrics: of the user's own.
+        loss: of the user's own.
     """
+    infinity = float("inf")
     for name, low, high in (
         ("head_dropout", 0.0, 1.0),
         ("label_smoothing", 0.0, 1.0),
         ("warmup", 0.0, 1.0),
-        ("focal_gamma", 0.0, float("inf")),
-        ("mixup", 0.0, float("inf")),
-        ("cutmix", 0.0, float("inf")),
+        ("focal_gamma", 0.0, infinity),
+        ("mixup", 0.0, infinity),
+        ("cutmix", 0.0, infinity),
+        ("seed", 0, 2**63),
     ):
-        value = settings[name]
-        if not low <= value < high:
-            raise UserError(f"model.{name} is {value}; it must be at least {low:g} and below {high:g}.")
+        if not low <= settings[name] < high:
+            allowed = "below 2**63" if name == "seed" else f"below {high:g}"
+            raise UserError(f"model.{name} is {settings[name]}; it must be at least {low:g} and {allowed}.")
     for name in ("backbone_lr_factor", "layer_decay"):
-        value = settings[name]
-        if value is not None and not 0 < value < float("inf"):
+        if settings[name] is not None and not 0 < settings[name] < infinity:
             raise UserError(
-                f"model.{name} is {value}; it must be above 0 (model.mode says what does not train at all)."
+                f"model.{name} is {settings[name]}; it must be above 0 (model.mode says what does not train at all)."
             )
     if any(width < 1 for width in settings["head_hidden"] or []):
         raise UserError(f"model.head_hidden is {settings['head_hidden']}; each width must be 1 or more.")
-    if not 0 <= settings["seed"] < 2**63:
-        raise UserError(f"model.seed is {settings['seed']}; it must be 0 or more and below 2**63.")
     for name, words in (("activation_cache", ActivationCacheMode), ("head_solver", HeadSolver)):
         value, choices = settings[name], get_args(words)
         if value not in choices:
             raise UserError(
                 f"model.{name} is '{value}'; it must be one of {', '.join(choices)}.{nearest(value, choices)}"
             )
-    check_monitor("model.monitor", settings["monitor"])
+    check_monitor("model.monitor", settings["monitor"], metrics=metrics)
     _check_phases(schedule)
     if lr_scheduler:
         _check_scheduler(settings, schedule, lr_scheduler)
@@ -63,6 +74,8 @@ def check_settings(settings: Mapping[str, Any], schedule: Schedule, lr_scheduler
         _check_cache(settings, schedule)
     if settings["head_solver"] == "lbfgs":
         _check_solver(settings, schedule, lr_scheduler)
+    if loss is not None:
+        _check_loss(settings, loss)
 
 
 def check_length(schedule: Schedule, epochs: int | None) -> None:
@@ -82,7 +95,9 @@ def check_length(schedule: Schedule, epochs: int | None) -> None:
         )
 
 
-def check_with_data(settings: Mapping[str, Any], schedule: Schedule, data: ImageDataModule, trainer: L.Trainer) -> None:
+def check_with_data(
+    settings: Mapping[str, Any], schedule: Schedule, data: ImageDataModule, trainer: L.Trainer, network: StagedNetwork
+) -> None:
     """Raises UserError for settings that do not go with those of the data module or the trainer.
 
     Args:
@@ -90,36 +105,43 @@ def check_with_data(settings: Mapping[str, Any], schedule: Schedule, data: Image
         schedule: its phases.
         data: has read its images.
         trainer: is about to fit.
+        network: that trains.
     """
     if settings["class_weights"] == "balanced" and data.sampler == "balanced":
         raise UserError(
             "model.class_weights and data.sampler are both balanced, which would correct the classes' frequencies "
             "twice: leave one of them out."
         )
-    _check_evaluation(settings, data, trainer)
-    _check_steps(schedule, trainer)
     if settings["activation_cache"] == "on" and data.augments and data.views is None:
         raise UserError(
             "model.activation_cache is on, but each epoch has a new view of each image; "
             "give data.views a number, or data.augmentation none."
         )
-    if settings["head_solver"] == "lbfgs":
-        if data.augments:
-            raise UserError("model.head_solver lbfgs sees one version of each image: give data.augmentation none.")
-        if trainer.world_size > 1:
-            raise UserError("model.head_solver lbfgs runs in one process: give trainer.devices 1.")
-        if trainer.gradient_clip_val:
-            raise UserError("model.head_solver lbfgs searches along whole gradients: leave out gradient_clip_val.")
-        if trainer.accumulate_grad_batches > 1:
-            raise UserError(
-                "model.head_solver lbfgs has all images in one batch: leave out trainer.accumulate_grad_batches."
-            )
-        if trainer.precision == "16-mixed":
-            raise UserError("model.head_solver lbfgs does not compute in 16-mixed: give trainer.precision auto.")
-        if (trainer.max_epochs or -1) < 1:
-            raise UserError(
-                "model.head_solver lbfgs tries one penalty in each epoch: give trainer.max_epochs, how many."
-            )
+    if data.batch_size == 1 and any(
+        isinstance(module, nn.modules.batchnorm._BatchNorm) for module in trained_modules(network, schedule)
+    ):
+        raise UserError(
+            "data.batch_size is 1, but the BatchNorm of the stages that train takes its statistics over two images or "
+            "more: give 2 or more, or model.mode head."
+        )
+    _check_evaluation(settings, data, trainer)
+    _check_steps(schedule, trainer)
+
+
+def plain_values(given: Any) -> Any:
+    """Objects of the user's own by their names, for hyperparameters that are saved; what is plain stays."""
+    if isinstance(given, list | tuple):
+        return [plain_values(one) for one in given]
+    if given is None or isinstance(given, str | dict):
+        return given
+    kind = given if hasattr(given, "__qualname__") else type(given)
+    return f"{kind.__module__}.{kind.__qualname__}"
+
+
+def trained_modules(network: StagedNetwork, schedule: Schedule) -> list[nn.Module]:
+    """All modules in the head and in stages that some phase trains."""
+    stages = [network.stage(name) for name in schedule.ever_trained(network.stage_names)]
+    return [module for stage in (*stages, network.head) for module in stage.modules()]
 
 
 def _check_phases(schedule: Schedule) -> None:
@@ -140,7 +162,7 @@ def _check_scheduler(settings: Mapping[str, Any], schedule: Schedule, lr_schedul
     if name == "OneCycleLR" and len(schedule.phases) > 1:
         raise UserError(
             "lr_scheduler OneCycleLR has one cycle for the whole fit, but model.schedule has "
-            f"{len(schedule.phases)} phases: leave out lr_scheduler, and warm-up and cosine begin anew in each phase."
+            f"{len(schedule.phases)} phases: leave out lr_scheduler, and warm-up and cosine begin again in each phase."
         )
     if settings["warmup"] != WARMUP:
         raise UserError(
@@ -149,10 +171,27 @@ def _check_scheduler(settings: Mapping[str, Any], schedule: Schedule, lr_schedul
         )
 
 
+def _check_loss(settings: Mapping[str, Any], loss: Callable) -> None:
+    name = settings["loss"] if isinstance(settings["loss"], str) else settings["loss"]["class_path"]
+    if not callable(loss):
+        raise UserError(f"model.loss is {name}, which cannot be called with logits and targets.")
+    shapes = {"label_smoothing": 0.0, "focal_gamma": 0.0, "class_weights": "equal"}
+    for option, unused in shapes.items():
+        if settings[option] != unused:
+            raise UserError(f"model.{option} shapes our own loss, and {name} takes its place: leave one of them out.")
+    for option in ("mixup", "cutmix"):
+        if settings[option] and not getattr(loss, "takes_soft_targets", False):
+            raise UserError(
+                f"model.{option} gives a probability for each class as target, and {name} does not say that it takes "
+                f"that: leave out model.{option}, or set takes_soft_targets = True on the loss."
+            )
+    if isinstance(loss, nn.Module) and any(True for _ in loss.parameters()):
+        raise UserError(f"model.loss {name} has weights of its own, which nothing would train; use one without.")
+
+
 def _check_evaluation(settings: Mapping[str, Any], data: ImageDataModule, trainer: L.Trainer) -> None:
-    """Lightning tells of a share of less than one batch when the training is over, or has begun."""
+    """Lightning says of a share of less than one batch only when the training is over, or has begun."""
     index = data.index
-    assert index is not None
     for split, limit in (("val", trainer.limit_val_batches), ("test", trainer.limit_test_batches)):
         images = len(index.rows(split))
         batches = -(-images // (data.batch_size * trainer.world_size))
@@ -204,7 +243,7 @@ def _check_steps(schedule: Schedule, trainer: L.Trainer) -> None:
 def _check_cache(settings: Mapping[str, Any], schedule: Schedule) -> None:
     if settings["mixup"] or settings["cutmix"]:
         raise UserError(
-            "model.activation_cache is on, but mixup and cutmix mix images anew in each step: leave one out."
+            "model.activation_cache is on, but mixup and cutmix mix the images of each step: leave one out."
         )
     if all(phase.mode == "all" for phase in schedule.phases):
         raise UserError("model.activation_cache is on, but no stage is ever frozen: leave it out, or freeze some.")
@@ -213,9 +252,9 @@ def _check_cache(settings: Mapping[str, Any], schedule: Schedule) -> None:
 def _check_solver(settings: Mapping[str, Any], schedule: Schedule, lr_scheduler: dict | None) -> None:
     if [phase.mode for phase in schedule.phases] != ["head"]:
         raise UserError("model.head_solver lbfgs solves a head alone: give model.mode head.")
-    for name in ("head_hidden", "head_dropout", "mixup", "cutmix"):
+    for name in ("head_hidden", "head_dropout", "mixup", "cutmix", "loss"):
         if settings[name]:
-            raise UserError(f"model.head_solver lbfgs solves a linear head: leave out model.{name}.")
+            raise UserError(f"model.head_solver lbfgs solves a linear head by cross-entropy: leave out model.{name}.")
     if settings["activation_cache"] == "off":
         raise UserError("model.head_solver lbfgs needs the features of all images: leave out model.activation_cache.")
     if lr_scheduler:

@@ -1,4 +1,4 @@
-"""How long a fit would take and how much memory it needs, told from a few of its real steps."""
+"""How long a fit would take and how much memory it needs, estimated from a few of its real steps."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ import torch
 from rich.console import Console
 
 from resnet_tl import timing
-from resnet_tl.data.loader import ImageLoader, RowTable
+from resnet_tl.data.datamodule import ImageDataModule
+from resnet_tl.data.loader import ImageLoader
 from resnet_tl.errors import UserError
-from resnet_tl.finetuning.activation_cache import ActivationTable
 from resnet_tl.finetuning.modes import Schedule
-from resnet_tl.finetuning.prefix import FILLED_AT_ONCE
+from resnet_tl.finetuning.prefix import FrozenPrefix
 from resnet_tl.timing import Part
 from resnet_tl.training.classifier import ImageClassifier
 from resnet_tl.training.console.time_spent import time_table
 from resnet_tl.training.settings import check_length
 
-STEPS, VALIDATION_STEPS, PREFIX_STEPS = 8, 4, 3
-"""Batches of a measured epoch, of its validation, and of the frozen stages where their outputs would be kept."""
+STEPS, VALIDATION_STEPS = 8, 4
+"""Batches of a measured epoch and of its validation."""
 EPOCHS = 2
 """Of each phase: one to warm up (kernels, worker processes), one to measure."""
 Seconds: TypeAlias = dict[Part, float]
@@ -62,37 +62,34 @@ class Pace:
 
 @dataclass
 class PhasePace:
-    """What is measured of a phase of the schedule."""
+    """What is measured of a phase of the schedule.
 
+    Args:
+        start: its first epoch in the whole fit.
+        epochs: how many it has there.
+        missing: whether images are augmented -> how many of them, once for each view, the frozen stages must still
+            compute; nothing where they compute all of them in each pass.
+    """
+
+    start: int
     epochs: int
     training: Pace = field(default_factory=Pace)
     validation: Pace = field(default_factory=Pace)
-    tables: dict[bool, RowTable | None] = field(default_factory=dict)  # by whether the images are augmented
-    missing: int = 0  # images, once for each view, whose activations would be kept and are not yet
-    filling: float = 0.0  # seconds to compute them
-
-
-class FewActivations:
-    """Stands for a table of activations that a forecast does not compute: those of a few images, again and again."""
-
-    def __init__(self, table: ActivationTable) -> None:
-        self.table = table
-
-    def __getitem__(self, rows: np.ndarray) -> Any:
-        return self.table[rows % len(self.table.rows)]
+    missing: dict[bool, int] = field(default_factory=dict)
 
 
 class Forecast(L.Callback):
     """Measures a short epoch of each phase of a fit, then reckons up the whole; the last of the callbacks.
 
-    Nothing is written but the decoded images and what was found out about them.
+    Nothing is written but the decoded images and what was found out about them. The frozen stages compute each batch;
+    where the fit would keep what they give, their time counts once for each image and view.
 
     Args:
         phases: how many the schedule has.
         settings: of the trainer of the whole fit, by name.
 
     Raises:
-        UserError: the settings do not tell where the fit ends.
+        UserError: the settings do not say where the fit ends.
     """
 
     def __init__(self, phases: int, settings: Mapping[str, Any]) -> None:
@@ -121,7 +118,7 @@ class Forecast(L.Callback):
         self.starts: list[int] = []
         self.phases: list[PhasePace] = []
         self.start_up: Seconds = {}
-        self.batches: dict[str, list[np.ndarray]] = {}  # split -> those of this process, as rows
+        self.images: dict[str, int] = {}  # split -> how many a pass of this process sees
 
     # What is measured.
 
@@ -131,30 +128,31 @@ class Forecast(L.Callback):
         check_length(pl_module.schedule, self.settings["max_epochs"])
         self.starts = pl_module.schedule.starts()
         pl_module.schedule = Schedule(tuple(replace(phase, epochs=EPOCHS) for phase in pl_module.schedule.phases))
+        pl_module.freezing.schedule = pl_module.schedule
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Counts the batches and epochs of the whole fit."""
+        """Counts the images and epochs of the whole fit."""
         assert isinstance(pl_module, ImageClassifier)
-        self.model, self.data = pl_module, trainer.datamodule  # type: ignore[attr-defined]
-        loaders: dict[str, ImageLoader] = {"train": trainer.train_dataloader}  # type: ignore[dict-item]
-        loaders |= {split: self.data.loader(split) for split in ("val", "test")}
-        self.batches = {
-            split: _limited(loader.batches(0), self.settings[f"limit_{split}_batches"])
-            for split, loader in loaders.items()
+        data = pl_module.data
+        loaders: dict[str, ImageLoader] = {"train": data.train_dataloader()}
+        loaders |= {split: data.loader(split) for split in ("val", "test")}
+        batches = {
+            split: _limited(loader, self.settings[f"limit_{split}_batches"]) for split, loader in loaders.items()
         }
-        epochs = self.settings["max_epochs"] or -1
-        if self.settings["max_steps"] >= 0:
-            steps = math.ceil(len(self.batches["train"]) / self.settings["accumulate_grad_batches"])
-            by_steps = math.ceil(self.settings["max_steps"] / steps)
-            epochs = by_steps if epochs < 0 else min(epochs, by_steps)
+        self.images = {split: sum(map(len, rows)) for split, rows in batches.items()}
+        self.steps = math.ceil(len(batches["train"]) / self.settings["accumulate_grad_batches"])
+        self.batches = len(batches["train"])
+        limits = [self.settings["max_epochs"] or -1, math.ceil(self.settings["max_steps"] / self.steps)]
+        epochs = min(limit for limit in limits if limit >= 0)
         ends = [min(end, epochs) for end in (*self.starts[1:], epochs)]
-        self.phases = [PhasePace(max(0, end - start)) for start, end in zip(self.starts, ends, strict=True)]
+        self.phases = [PhasePace(start, max(0, end - start)) for start, end in zip(self.starts, ends, strict=True)]
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        assert isinstance(pl_module, ImageClassifier)
         self.start_up = self.start_up or timing.seconds()
-        self.data.activations = self._table
         self.phase = self.phases[trainer.current_epoch // EPOCHS]
         self.phase.training, self.phase.validation = Pace(), Pace()  # those of the last epoch remain
+        pl_module.data.serve(None)
         self.phase.training.mark(pl_module.device)
 
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
@@ -169,74 +167,57 @@ class Forecast(L.Callback):
         self.phase.validation.mark(pl_module.device, len(batch["row"]))
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        assert isinstance(pl_module, ImageClassifier)
         self.phase.validation.mark(pl_module.device)
+        if pl_module.prefix and not self.phase.missing:
+            self._plan(pl_module.prefix, pl_module.data)
 
-    def _table(self, loader: ImageLoader, view: int) -> RowTable | None:
-        """What a loader takes its batches from; settled while a phase warms up, by the plan of the whole fit."""
-        prefix, phase = self.model.prefix, self.phase
-        if prefix is None or prefix.takes_images(loader):
-            return None
-        is_augmented = prefix.is_augmented(loader)
-        if is_augmented not in phase.tables:
-            phase.tables[is_augmented] = None
-            prefix.epochs = phase.epochs
-            if prefix.plan(loader, view).is_kept:
-                start = self.starts[self.phases.index(phase)]
-                epochs = range(start, start + phase.epochs)
-                views = {epoch % self.data.views if self.data.views else epoch for epoch in epochs}
-                missing = [prefix.missing(loader, one) for one in (views if is_augmented else (view,))]
-                if any(len(rows) for rows in missing):
-                    phase.tables[is_augmented] = self._few_activations(loader, np.concatenate(missing), view)
-                else:
-                    phase.tables[is_augmented] = prefix.table(loader, view)
-        return phase.tables[is_augmented]
-
-    def _few_activations(self, loader: ImageLoader, rows: np.ndarray, view: int) -> FewActivations:
-        """Of the first of some rows; the time to load and compute them all is added to that of the phase."""
-        prefix, pace, tables = self.model.prefix, Pace(), []
-        assert prefix is not None
-        pace.mark(self.model.device)
-        for part, activation in prefix.compute(loader, view)(rows[: PREFIX_STEPS * FILLED_AT_ONCE]):
-            pace.mark(self.model.device, len(part))
-            tables.append(ActivationTable.of(np.arange(len(part)), activation))
-        self.phase.missing += len(rows)
-        self.phase.filling += sum(pace.seconds(len(rows) // prefix.trainer.world_size).values())
-        return FewActivations(tables[-1])
+    def _plan(self, prefix: FrozenPrefix, data: ImageDataModule) -> None:
+        """What the frozen stages would compute once in this phase of the whole fit."""
+        phase = self.phase
+        prefix.epochs = phase.epochs
+        epochs = range(phase.start, phase.start + phase.epochs)
+        for loader in (data.train_dataloader(), data.loader("val")):
+            is_augmented = prefix.is_augmented(loader)
+            if not prefix.takes_images(loader) and prefix.plan(loader, 0).is_kept:
+                views = {epoch % data.views if data.views else epoch for epoch in epochs} if is_augmented else {0}
+                phase.missing[is_augmented] = sum(len(prefix.missing(loader, view)) for view in views)
 
     # What follows from it.
 
     def seconds(self) -> Seconds:
         """Of the whole fit by part, without decoding, which is done now, and without what is written to the run."""
         total = defaultdict(float, self.start_up | {"pixels": 0.0})
-        for start, phase in zip(self.starts, self.phases, strict=True):
-            total["activations"] += phase.filling
-            passes = self._validations(start + phase.epochs) - self._validations(start)
-            _add(total, phase.training.seconds(_count(self.batches["train"])), phase.epochs)
-            _add(total, phase.validation.seconds(_count(self.batches["val"])), passes)
+        for phase in self.phases:
+            passes = self._validations(phase.start + phase.epochs) - self._validations(phase.start)
+            augments = True in phase.missing or False not in phase.missing
+            self._add(total, phase.training, self.images["train"], phase.epochs, phase.missing.get(augments))
+            missing = phase.missing.get(False)
+            # Where training images are not augmented, one table serves both, and is filled once.
+            self._add(total, phase.validation, self.images["val"], passes, 0 if missing and not augments else missing)
         for split in ("val", "test"):  # of the best weights, in the end
-            if self.batches[split]:
-                _add(total, self.phases[-1].validation.seconds(_count(self.batches[split])))
+            if self.images[split]:
+                last = self.phases[-1]
+                self._add(total, last.validation, self.images[split], 1, 0 if False in last.missing else None)
         return dict(total)
+
+    def _add(self, total: Seconds, pace: Pace, images: int, passes: float, missing: int | None) -> None:
+        """Some passes over so many images; what `missing` images take to load and compute once, where it is kept."""
+        for part, spent in pace.seconds(images).items():
+            is_once = missing is not None and part in ("input", "activations")
+            total[part] += spent * (missing or 0) / max(1, images) if is_once else spent * passes
 
     def _validations(self, epochs: int) -> float:
         """How often the first epochs validate."""
         interval = self.settings["val_check_interval"] or 1.0
-        in_each = 1 / interval if isinstance(interval, float) else max(1, len(self.batches["train"]) // interval)
+        in_each = 1 / interval if isinstance(interval, float) else max(1, self.batches // interval)
         return epochs // (self.settings["check_val_every_n_epoch"] or 1) * in_each
 
 
-def _limited(batches: list[np.ndarray], limit: float | None) -> list[np.ndarray]:
-    """As Lightning's `limit_train_batches` does: so many, or such a share."""
+def _limited(loader: ImageLoader, limit: float | None) -> list[np.ndarray]:
+    """The batches of an epoch as Lightning's `limit_train_batches` leaves them: so many, or such a share."""
+    batches = loader.batches(0)
     return batches[: int(limit * len(batches)) if isinstance(limit, float) else limit]
-
-
-def _count(batches: list[np.ndarray]) -> int:
-    return sum(map(len, batches))
-
-
-def _add(total: Seconds, seconds: Seconds, times: float = 1.0) -> None:
-    for part, spent in seconds.items():
-        total[part] += spent * times
 
 
 def print_forecast(forecast: Forecast, console: Console | None = None) -> None:

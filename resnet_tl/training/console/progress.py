@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from resnet_tl.finetuning.modes import batch_norm_mode
+from resnet_tl.finetuning.freezing import batch_norm_mode
 from resnet_tl.training.classifier import ImageClassifier
 
 
@@ -37,7 +37,6 @@ class FitProgress(ProgressBar):
         if not self._shows(trainer):
             return
         assert isinstance(pl_module, ImageClassifier)
-        assert pl_module.network is not None
         assert pl_module.origin is not None
         self.console.print(
             f"{pl_module.network.name}, weights: {pl_module.origin.source}", highlight=False, soft_wrap=True
@@ -82,7 +81,7 @@ class FitProgress(ProgressBar):
             return
         assert isinstance(pl_module, ImageClassifier)
         # Validation's numbers of this epoch: Lightning's go on showing those of an earlier one.
-        values = {f"val_{name}": value for name, value in pl_module.metrics.get("val", {}).items()}
+        values = {f"val_{name}": value for name, value in pl_module.numbers.get("val", {}).items()}
         values |= {name: float(value) for name, value in trainer.callback_metrics.items() if name == "train_loss"}
         shown = [f"epoch {trainer.current_epoch + 1:>3}{_of_epochs(trainer)}"]
         for key, label in (
@@ -123,7 +122,6 @@ def _of_epochs(trainer: L.Trainer) -> str:
 def stage_table(model: ImageClassifier, groups: list[dict[str, Any]]) -> Table:
     """Each stage's parameters, whether it trains now, its BatchNorm mode and its base learning rate."""
     network = model.network
-    assert network is not None
     rates = {group["name"]: group.get("initial_lr", group["lr"]) for group in groups}
     table = Table(box=None, pad_edge=False)
     for column, justify in (("stage", "left"), ("parameters", "right"), ("trained", "left"), ("BatchNorm", "left")):

@@ -2,7 +2,8 @@
 
 Lightning's own counters say which hooks have run, and a fit that is resumed by them leaves some out: the start of an
 epoch that it resumes within, a validation that had not begun, the step of ReduceLROnPlateau. Here they are set as if
-the epoch began anew with some of its batches already done, and all hooks run.
+the epoch began again with some of its batches already done, and all hooks run. Lightning has no public way to read or
+set them; written for its loops of version 2.6.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ class Position:
     Args:
         epoch: counts from 0.
         batch: how many batches of it are done, each followed by a step of the optimizer or a part of one.
-        validates: whether the validation that follows them comes next.
+        validates: whether what follows them comes next: a validation, or the end of the epoch.
         ends: whether nothing is left to train, since epochs or patience are at their end.
     """
 
@@ -30,31 +31,52 @@ class Position:
     ends: bool = False
 
     @classmethod
-    def before_batch(cls, trainer: L.Trainer) -> Position | None:
-        """Within `on_train_batch_start`; None at the start of an epoch, and while gradients are held."""
-        done = trainer.fit_loop.epoch_loop.batch_progress.current.ready - 1
-        return cls(trainer.current_epoch, done) if done and done % trainer.accumulate_grad_batches == 0 else None
+    def of(cls, trainer: L.Trainer, validated: Position | None = None) -> Position:
+        """Where a fit stands, in whatever hook this is asked.
 
-    @classmethod
-    def before_validation(cls, trainer: L.Trainer) -> Position:
-        """Within `on_validation_start`."""
-        return cls(trainer.current_epoch, trainer.fit_loop.epoch_loop.batch_progress.current.ready, validates=True)
+        While gradients are accumulated it is the last step of the optimizer. What comes between the start of a
+        validation and that of the next epoch counts as before the validation, which can be repeated.
+
+        Args:
+            trainer: is fitting.
+            validated: where the latest validation began.
+        """
+        loop = trainer.fit_loop
+        epochs, batches = loop.epoch_progress.current, loop.epoch_loop.batch_progress.current
+        epoch = epochs.completed
+        if epochs.started == epoch:  # before an epoch, or after the last one
+            return cls(epoch, ends=epochs.ready == epoch and loop.done)
+        if epochs.processed > epoch:  # at its end
+            ended = cls(epoch, batches.ready, validates=True)
+            return ended if ended == validated else cls(epoch + 1)
+        if trainer.validating:
+            return cls(epoch, batches.ready, validates=True)
+        done = batches.processed
+        if not done:
+            return cls(epoch)
+        is_last = done == trainer.num_training_batches
+        if is_last or (done == batches.ready and loop.epoch_loop._should_check_val_fx(loop._data_fetcher)):
+            return cls(epoch, done, validates=True)
+        return cls(epoch, done - done % trainer.accumulate_grad_batches)
 
     def write(self, fit_loop: dict[str, Any]) -> None:
         """Sets the counters of a checkpoint, `checkpoint["loops"]["fit_loop"]`."""
+        epochs, batches = fit_loop["epoch_progress"]["current"], fit_loop["epoch_loop.batch_progress"]
+        current, begun = batches["current"], batches["total"]["ready"]
+        is_within = epochs["started"] > epochs["completed"] == self.epoch
+        total = begun - current["ready"] + self.batch if is_within else begun
+        # Lightning counts a batch as a step after the hooks at its end, and raises the count again when it resumes.
+        is_counted = current["processed"] < current["ready"] or epochs["processed"] > epochs["completed"]
+        if is_within and self.batch and is_counted:
+            fit_loop["epoch_loop.state_dict"]["_batches_that_stepped"] -= 1
         _set(fit_loop["epoch_progress"], self.epoch)
         for counts in fit_loop["epoch_progress"].values():
             counts["ready"] += 1
-        batches = fit_loop["epoch_loop.batch_progress"]
-        begun = batches["total"]["ready"]
+        _set(batches, total, self.batch)
         if self.batch and not self.validates:
             # As Lightning has it when a batch is at its end: of it only the count of steps is still to be raised.
-            _set(batches, begun - 1, self.batch)
             for counts in batches["total"], batches["current"]:
                 counts["completed"] -= 1
-            fit_loop["epoch_loop.state_dict"]["_batches_that_stepped"] -= 1
-        else:
-            _set(batches, begun, self.batch)
         batches["is_last_batch"] = batches["is_last_batch"] and self.validates
         validation = fit_loop["epoch_loop.val_loop.batch_progress"]
         _set(validation, 0)
@@ -67,6 +89,12 @@ class Position:
         loop._restarting = False  # of this loop alone; while it is set, no plateau is looked for
         if not self.batch:
             loop.epoch_loop.restarting = False
+
+
+def is_between_steps(trainer: L.Trainer) -> bool:
+    """Within `on_train_batch_start`: whether batches of this epoch are done and no gradient is held."""
+    done = trainer.fit_loop.epoch_loop.batch_progress.current.ready - 1
+    return done > 0 and done % trainer.accumulate_grad_batches == 0
 
 
 def _set(progress: dict[str, Any], total: int, current: int | None = None) -> None:

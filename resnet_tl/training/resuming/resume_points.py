@@ -17,7 +17,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from resnet_tl import stopping
 from resnet_tl.errors import UserError
 from resnet_tl.training.classifier import ImageClassifier
-from resnet_tl.training.resuming.position import Position
+from resnet_tl.training.resuming.position import is_between_steps
 
 SAVE = 1  # a wish that is weaker than any signal, which wishes its number
 
@@ -55,25 +55,23 @@ class ResumePoints(L.Callback):
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         assert isinstance(pl_module, ImageClassifier)
         # At the very start nothing would be lost, and before a validation all but that was saved.
-        if trainer.global_step and not pl_module.resumes_at and not self._validated:
-            self._save(trainer, pl_module, Position(trainer.current_epoch))
+        if trainer.global_step and not pl_module.resuming.position and not self._validated:
+            self._save(trainer)
             self._stop_if(self._agreed())
         self._validated = False
 
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        assert isinstance(pl_module, ImageClassifier)
         wish = self._agreed(is_due=time.monotonic() - self._saved >= self.every)
-        if wish and (position := Position.before_batch(trainer)):
-            self._save(trainer, pl_module, position)
+        if wish and is_between_steps(trainer):
+            self._save(trainer)
             self._stop_if(wish)
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        assert isinstance(pl_module, ImageClassifier)
         if trainer.state.fn == TrainerFn.FITTING and not trainer.sanity_checking:
             self._validated = True
-            self._save(trainer, pl_module, Position.before_validation(trainer))
+            self._save(trainer)
             self._stop_if(self._agreed())
 
     def on_validation_batch_start(self, trainer: L.Trainer, pl_module: L.LightningModule, *batch: Any) -> None:
@@ -82,8 +80,8 @@ class ResumePoints(L.Callback):
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         assert isinstance(pl_module, ImageClassifier)
-        pl_module.prove_frozen()
-        self._save(trainer, pl_module, Position(trainer.current_epoch, ends=True))
+        pl_module.freezing.prove(pl_module)
+        self._save(trainer)
         stopping.wait(False)
         stopping.check()
 
@@ -100,14 +98,10 @@ class ResumePoints(L.Callback):
         if old and self.folder and old != self.folder:
             checkpoint["callbacks"] = _moved(checkpoint["callbacks"], old, self.folder)
 
-    def _save(self, trainer: L.Trainer, pl_module: ImageClassifier, position: Position) -> None:
+    def _save(self, trainer: L.Trainer) -> None:
         if trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
-        pl_module.stands_at = position
-        try:
-            trainer.save_checkpoint(f"{self.folder}/last.ckpt", weights_only=False)
-        finally:
-            pl_module.stands_at = None
+        trainer.save_checkpoint(f"{self.folder}/last.ckpt", weights_only=False)
         self._saved = time.monotonic()
 
     def _agreed(self, is_due: bool = False) -> int:

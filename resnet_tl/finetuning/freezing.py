@@ -1,0 +1,147 @@
+"""Freezes in each epoch what its phase freezes, proves that it stayed frozen, and keeps DDP in step with it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Collection
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import lightning as L
+import torch
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from resnet_tl.errors import UserError
+from resnet_tl.finetuning.modes import Schedule
+from resnet_tl.networks.stages import StagedNetwork
+
+
+@dataclass(frozen=True)
+class FrozenProof:
+    """That the frozen stages were the same at the end of a phase as at its start.
+
+    Args:
+        phase: its number, from 0.
+        mode: what trained.
+        frozen: the names of the stages that did not.
+        sha256: of their parameters and buffers, at both ends; of nothing where all trained.
+    """
+
+    phase: int
+    mode: str
+    frozen: list[str]
+    sha256: str
+
+
+class Freezing(L.Callback):
+    """Derives what is frozen from the epoch alone, so that it is the same after a resume.
+
+    `ImageClassifier.configure_callbacks` returns it: a fit has it whoever makes the Trainer. The module has a
+    `network`, a StagedNetwork.
+
+    Args:
+        schedule: the phases of the fit.
+    """
+
+    def __init__(self, schedule: Schedule) -> None:
+        self.schedule = schedule
+        self.phase: int | None = None
+        self.digest = ""  # of what is frozen in the present phase; empty between two phases
+        self.proofs: list[FrozenProof] = []  # of each phase so far
+        self._frozen_when_wrapped: frozenset[str] = frozenset()
+        self._resumes = False
+
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Forgets an earlier fit, unless this one goes on with it; DDP has just wrapped the module."""
+        self.phase, self._resumes = None, bool(trainer.ckpt_path)
+        if not self._resumes:  # an evaluation before may have loaded some
+            self.digest, self.proofs = "", []
+        self._frozen_when_wrapped = _network(pl_module).frozen
+
+    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        network = _network(pl_module)
+        phase = self.schedule.phase_at(trainer.current_epoch)
+        if phase != self.phase and not self._resumes:
+            self.prove(pl_module)
+        self.phase = phase
+        network.freeze(self.schedule.phases[phase].frozen_stages(network.stage_names))
+        if network.frozen != self._frozen_when_wrapped:
+            self._frozen_when_wrapped = network.frozen
+            _wrap_again(trainer, pl_module)
+        if self._resumes and self.digest:
+            check_frozen(network, self.digest)
+        elif not self.digest:  # after wrapping, which gives every rank the buffers of rank 0
+            self.digest = digest(network, network.frozen)
+        self._resumes = False
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if trainer.current_epoch + 1 in self.schedule.starts():
+            self.prove(pl_module)
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self.prove(pl_module)
+
+    def prove(self, pl_module: L.LightningModule) -> None:
+        """Ends the phase with the proof that its frozen stages are those that it began with.
+
+        Raises:
+            UserError: they have changed.
+        """
+        if self.digest and self.phase is not None:
+            network = _network(pl_module)
+            check_frozen(network, self.digest)
+            mode = str(self.schedule.phases[self.phase])
+            self.proofs.append(FrozenProof(self.phase, mode, sorted(network.frozen), self.digest))
+            self.digest = ""
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"digest": self.digest, "proofs": [asdict(proof) for proof in self.proofs]}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.digest = state_dict["digest"]
+        self.proofs = [FrozenProof(**proof) for proof in state_dict["proofs"]]
+
+
+def digest(network: StagedNetwork, stages: Collection[str]) -> str:
+    """SHA-256 over the parameters and buffers of some stages, BatchNorm statistics included."""
+    total = hashlib.sha256()
+    for name in sorted(stages):
+        for key, tensor in network.stage(name).state_dict().items():
+            total.update(f"{name}.{key}".encode())
+            total.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    return total.hexdigest()
+
+
+def check_frozen(network: StagedNetwork, before: str) -> None:
+    """Raises UserError when the frozen stages have another digest than `before`."""
+    if digest(network, network.frozen) != before:
+        raise UserError(
+            f"The frozen stages ({', '.join(sorted(network.frozen))}) changed during a phase, so that this run cannot "
+            "be trusted: something, such as a callback, trained them or put their BatchNorm into training mode; leave "
+            "it out."
+        )
+
+
+def batch_norm_mode(module: nn.Module) -> str:
+    """`train`, `eval`, or `-` when there is no BatchNorm."""
+    modes = {m.training for m in module.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)}
+    return "-" if not modes else "train" if modes == {True} else "eval" if modes == {False} else "mixed"
+
+
+def _network(pl_module: L.LightningModule) -> StagedNetwork:
+    network = pl_module.network
+    assert isinstance(network, StagedNetwork)
+    return network
+
+
+def _wrap_again(trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+    """DDP synchronises only what needed a gradient when it wrapped the module: wrap it again, on every rank.
+
+    Lightning has no public way; written for the DDPStrategy of Lightning 2.6.
+    """
+    strategy = trainer.strategy
+    if isinstance(strategy.model, DistributedDataParallel):
+        strategy.model = None  # its reducer takes its hooks along
+        strategy.model = strategy._setup_model(pl_module)
+        strategy._register_ddp_hooks()  # type: ignore[attr-defined]

@@ -1,0 +1,80 @@
+"""What an evaluation finds: the logits of each row, gathered from all processes in the order of the rows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from resnet_tl.data.index import ImageIndex
+from resnet_tl.evaluation.predictions import prediction_table, softmax
+
+
+@dataclass(frozen=True, eq=False)
+class Predictions:
+    """Every image of a split once, from which each number is computed.
+
+    Args:
+        rows: in ascending order, (n,) int64.
+        labels: class numbers, (n,) int64; -1 where unknown.
+        logits: (n, classes) float32.
+    """
+
+    rows: np.ndarray
+    labels: np.ndarray
+    logits: np.ndarray
+
+    @cached_property
+    def probabilities(self) -> np.ndarray:
+        """(n, classes) float64."""
+        return softmax(self.logits)
+
+    def table(self, index: ImageIndex, classes: tuple[str, ...]) -> pd.DataFrame:
+        """The prediction table: `id, path, label, predicted, prob_<class>...`."""
+        return prediction_table(
+            ids=[index.id(row) for row in self.rows],
+            paths=[str(index.path(row)) for row in self.rows],
+            labels=self.labels,
+            logits=self.logits,
+            classes=classes,
+        )
+
+
+class RowLogits:
+    """Collects (row, logits), in which no row is lost, counted twice or mistaken for another.
+
+    Args:
+        classes: width of the logits.
+    """
+
+    def __init__(self, classes: int) -> None:
+        self.rows = [np.empty(0, np.int64)]
+        self.logits = [np.empty((0, classes), np.float32)]
+
+    def add(self, rows: Tensor, logits: Tensor) -> None:
+        """Those of a batch: (N,) int64 and (N, classes) float32."""
+        self.rows.append(rows.cpu().numpy())
+        self.logits.append(logits.float().cpu().numpy())
+
+    def gathered(self, labels: np.ndarray, processes: int = 1) -> Predictions | None:
+        """What all processes have found, on the first of them; None on the others. A collective.
+
+        Args:
+            labels: of all rows of the index.
+            processes: how many there are.
+        """
+        own = np.concatenate(self.rows), np.concatenate(self.logits)
+        parts: list[Any] = [own]
+        if processes > 1:
+            parts = [None] * processes
+            torch.distributed.all_gather_object(parts, own)
+            if torch.distributed.get_rank():
+                return None
+        rows = np.concatenate([rows for rows, _ in parts])
+        order = np.argsort(rows)
+        return Predictions(rows[order], labels[rows[order]], np.concatenate([logits for _, logits in parts])[order])

@@ -1,0 +1,100 @@
+"""A head that is solved instead of trained: logistic regression on the frozen features, along a path of penalties."""
+
+from __future__ import annotations
+
+import logging
+import time
+
+import lightning as L
+import torch
+from torch import Tensor, nn
+
+from resnet_tl.data.datamodule import ImageDataModule
+from resnet_tl.errors import UserError
+from resnet_tl.evaluation.metrics import metrics_of
+from resnet_tl.finetuning.freezing import FrozenProof, check_frozen, digest
+from resnet_tl.finetuning.logistic import penalty_path, solve_path
+from resnet_tl.networks.frozen import head_logits
+from resnet_tl.training.classifier import ImageClassifier
+from resnet_tl.training.predictions import Predictions
+from resnet_tl.training.recorder import RunRecorder, best_epoch
+
+log = logging.getLogger(__name__)
+
+
+def solve_head(model: ImageClassifier, data: ImageDataModule, trainer: L.Trainer, recorder: RunRecorder) -> None:
+    """Gives the model the head of the penalty with the best monitored metric on the validation images.
+
+    `trainer.max_epochs` is the number of penalties, from strong to weak; each solution is a line of `metrics.csv`.
+
+    Raises:
+        UserError: a setting does not go with it.
+    """
+    _check(data, trainer)
+    trainer.validate(model, datamodule=data, verbose=False)  # builds and places the network, and fills the cache
+    recorder.begin(trainer, model)
+    model.to(trainer.strategy.root_device)  # Lightning has taken it off a GPU
+    model.weigh_classes()
+    network, head, index = model.network, model.network.head, data.index
+    assert isinstance(head, nn.Linear)
+    frozen = digest(network, network.frozen)
+    features = {split: _features(model, data, split, frozen) for split in ("train", "val")}
+    labels = torch.from_numpy(index.labels[index.rows("train")]).to(model.device)
+    penalties = penalty_path(trainer.max_epochs or 1)
+    path = solve_path(features["train"], labels, penalties, model.loss, start=(head.weight, head.bias))
+    heads: list[tuple[Tensor, Tensor]] = []
+    for epoch, (penalty, weights, biases) in enumerate(path, 1):
+        started = time.perf_counter()
+        heads.append((weights, biases))
+        _put(head, weights, biases)
+        logits = head_logits(head, features["train"])
+        rows = index.rows("val")
+        found = Predictions(rows, index.labels[rows], head_logits(head, features["val"]).cpu().numpy())
+        numbers = metrics_of(found.labels, found.probabilities) | model.metrics(found)
+        recorder.add_epoch(
+            {
+                "epoch": epoch,
+                "step": epoch,
+                "phase": "head",
+                "train_loss": float(model.loss(logits, labels)),
+                "train_accuracy": float((logits.argmax(dim=1) == labels).float().mean()),
+                **{f"val_{name}": value for name, value in numbers.items()},
+                "learning_rate": 0.0,
+                "seconds": round(time.perf_counter() - started, 3),
+            }
+        )
+        log.info(f"penalty {penalty:.2g}: val loss {numbers['loss']:.4f}, val accuracy {numbers['accuracy']:.4f}")
+    check_frozen(network, frozen)
+    recorder.finish([FrozenProof(0, "head", sorted(network.frozen), frozen)], model)
+    best = best_epoch(recorder.table, model.hparams["monitor"], model.monitor_mode)
+    _put(head, *heads[(best or len(heads)) - 1])
+
+
+def _features(model: ImageClassifier, data: ImageDataModule, split: str, frozen: str) -> Tensor:
+    """What the frozen stages give for the images of a split, (n, F) float32, in the order of the rows."""
+    model.make_prefix(frozen)
+    assert model.prefix is not None
+    table = model.prefix.table(data.loader(split), 0)
+    assert table is not None
+    features = table[data.index.rows(split)]
+    assert isinstance(features, Tensor)
+    return features.to(model.device, torch.float32)
+
+
+def _put(head: nn.Linear, weights: Tensor, biases: Tensor) -> None:
+    with torch.no_grad():
+        head.weight.copy_(weights)
+        head.bias.copy_(biases)
+
+
+def _check(data: ImageDataModule, trainer: L.Trainer) -> None:
+    for is_wrong, sentence in (
+        (data.augments, "sees one version of each image: give data.augmentation none"),
+        (trainer.world_size > 1, "runs in one process: give trainer.devices 1"),
+        (trainer.gradient_clip_val, "searches along whole gradients: leave out trainer.gradient_clip_val"),
+        (trainer.accumulate_grad_batches > 1, "has all images at once: leave out trainer.accumulate_grad_batches"),
+        (trainer.precision == "16-mixed", "does not compute in 16-mixed: give trainer.precision auto"),
+        ((trainer.max_epochs or -1) < 1, "tries one penalty in each epoch: give trainer.max_epochs, how many"),
+    ):
+        if is_wrong:
+            raise UserError(f"model.head_solver lbfgs {sentence}.")
