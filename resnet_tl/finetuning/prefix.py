@@ -136,6 +136,8 @@ class FrozenPrefix:
             return ActivationPlan(False, "computed in each pass, as asked for")
         if self.trainer.num_nodes > 1:
             return ActivationPlan(False, "computed in each pass, since several machines do not share a cache")
+        if is_augmented and self.data.view_facts(0) is None:
+            return ActivationPlan(False, "computed in each pass, since no recipe names the transform")
         views = self.data.views if is_augmented else 1
         passes = self.epochs if is_augmented or not self.data.augments else self.epochs + 1
         computed = max(1, min(views or passes, passes))
@@ -206,7 +208,7 @@ class FrozenPrefix:
         }
         if view is not None:
             facts |= {
-                "augmentation": (self.data.augmentation, self.data.random_erasing, self.data.seed, view),
+                "view": self.data.view_facts(view),
                 "rows": rows.tolist(),
             }
         return activation_key(**facts)

@@ -158,16 +158,13 @@ class ImageClassifier(L.LightningModule):
         if self._trainer is None:
             return
         data = self._data
-        data.activations, data.whole_batches = None, self._solves_head  # also after a fit that ended in an error
-        self.plan_preprocessing(data)
+        data.serve(None)  # also after a fit that ended in an error
+        with torch.device("cpu"):
+            data.use(self.plan_preprocessing(data))
         self._check_classes(data.classes, "the images")
 
     def plan_preprocessing(self, data: ImageDataModule) -> Preprocessing:
-        """Builds the network with its weights as soon as the classes and sizes of the images are known.
-
-        The data module asks before it decodes the images, since their stored size follows from the weights; where bad
-        files turn out to have moved the median size, the network is built again.
-        """
+        """Builds the network with its weights as soon as the classes and sizes of the images are known."""
         if self.preprocessing is not None and self._planned_for in (None, data.short_side):
             return self.preprocessing
         self._planned_for = data.short_side
@@ -250,7 +247,7 @@ class ImageClassifier(L.LightningModule):
         self.check_unchanged(data, self.trainer.world_size)
         draws = bool(self.hparams["head_dropout"] or self.hparams["mixup"] or self.hparams["cutmix"])
         tell_of_processes(self.trainer, data.batch_size, self.network, self.schedule, draws)
-        data.activations = self._activations
+        data.serve(self._activations)
         if self.hparams["class_weights"] == "balanced":
             index = data.index
             assert index is not None
@@ -336,7 +333,7 @@ class ImageClassifier(L.LightningModule):
 
     def teardown(self, stage: str) -> None:
         """The data module gives images again, and the memory of tables and copies is free."""
-        self._data.activations, self._data.whole_batches = None, False
+        self._data.serve(None)
         self.prefix = self._suffix = None
 
     def prove_frozen(self) -> None:
@@ -458,7 +455,7 @@ class ImageClassifier(L.LightningModule):
     def on_validation_epoch_start(self) -> None:
         assert self.network is not None
         if self.prefix is None or self.trainer.state.fn != TrainerFn.FITTING:
-            self._data.activations = self._activations
+            self._data.serve(self._activations)
             self._make_prefix(digest(self.network, self.network.frozen))
         if self.trainer.world_size > 1:  # each rank's BatchNorm has seen its own images; the bundle has those of rank 0
             for buffer in self.network.buffers():

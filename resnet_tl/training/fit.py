@@ -54,8 +54,8 @@ def fit(
     try:
         if resume and _read(model, resume):
             data.prepare_data()
-            data.setup()
             data.trainer = trainer
+            data.use(model.plan_preprocessing(data))
             model.check_unchanged(data, trainer.world_size)
         else:
             train(model, data, trainer, resume)

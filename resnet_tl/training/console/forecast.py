@@ -152,7 +152,7 @@ class Forecast(L.Callback):
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self.start_up = self.start_up or timing.seconds()
-        self.data.activations = self._table
+        self.data.serve(self._table)
         self.phase = self.phases[trainer.current_epoch // EPOCHS]
         self.phase.training, self.phase.validation = Pace(), Pace()  # those of the last epoch remain
         self.phase.training.mark(pl_module.device)
