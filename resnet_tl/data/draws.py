@@ -19,11 +19,17 @@ class Purpose(IntEnum):
     SHIFT = 4
     TRIVIAL_AUGMENT = 5
     ERASING = 6
+    TRANSFORM = 7
 
 
 def step_seed(seed: int, step: int, rank: int) -> int:
     """A 64-bit seed of a training step for torch's generator, which dropout and mixup draw from."""
     return int(np.random.SeedSequence([seed, step, rank]).generate_state(1, np.uint64)[0] >> np.uint64(1))
+
+
+def image_seed(seed: int, view: int, row: int) -> int:
+    """A 64-bit seed of an image's view for generators of any kind, which a user's transform draws from."""
+    return int(np.random.SeedSequence([seed, view, row, Purpose.TRANSFORM]).generate_state(1, np.uint64)[0])
 
 
 def uniform(seed: int, view: int, rows: np.ndarray, purpose: Purpose, count: int) -> np.ndarray:

@@ -92,7 +92,7 @@ class ImageIndex:
         for label in sorted(_trained(self.table) - _trained(kept)):
             raise UserError(
                 f"{self.root}: no usable training image of class '{self.classes[label]}' is left; "
-                "mend its files or remove the class."
+                "fix its files or remove the class."
             )
         return replace(self, table=kept)
 

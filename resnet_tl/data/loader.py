@@ -1,4 +1,4 @@
-"""Our own iterables of batches: which (row, view) comes next, sharded over processes, exact.
+"""Our own iterables of batches, sharded over processes, exact.
 
 They are no DataLoader subclasses, since Lightning gives those a sampler that pads and so counts rows twice.
 """
@@ -22,6 +22,8 @@ from resnet_tl.data.pixels.augmentation import Augmentation, write_centres
 from resnet_tl.data.pixels.decode import BadImage, decode, read_file
 from resnet_tl.data.pixels.pixel_cache import PixelCache
 from resnet_tl.data.pixels.preprocessing import Preprocessing
+from resnet_tl.data.pixels.transform import UserTransform
+from resnet_tl.errors import UserError
 
 AHEAD = 2
 """Batches that threads make ready beyond the one that is asked for."""
@@ -47,47 +49,7 @@ class RowTable(Protocol):
     def __getitem__(self, rows: np.ndarray) -> Any: ...
 
 
-def epoch_order(rows: np.ndarray, seed: int, epoch: int, balanced_by: np.ndarray | None = None) -> np.ndarray:
-    """The order of an epoch, a function of (seed, epoch) alone.
-
-    Args:
-        rows: the training rows.
-        seed: the run's seed.
-        epoch: counts from 0.
-        balanced_by: the label of each of `rows`; when given, as many rows are drawn, with replacement, so that
-            every class is equally likely.
-    """
-    generator = np.random.default_rng([seed, epoch])
-    if balanced_by is None:
-        return generator.permutation(rows)
-    _, inverse, counts = np.unique(balanced_by, return_inverse=True, return_counts=True)
-    weights = 1.0 / counts[inverse]
-    return generator.choice(rows, size=len(rows), p=weights / weights.sum())
-
-
-def training_batches(order: np.ndarray, batch_size: int, rank: int = 0, world: int = 1) -> list[np.ndarray]:
-    """This rank's share of each step; every rank makes the same number of steps and no row comes twice.
-
-    A last step with a single image for some rank is left out, unless that is the batch size: BatchNorm cannot train
-    on one.
-    """
-    step = batch_size * world
-    chunks = [order[start : start + step] for start in range(0, len(order), step)]
-    if len(chunks) > 1 and len(chunks[-1]) < min(2, batch_size) * world:
-        chunks.pop()
-    return [chunk[rank::world] for chunk in chunks]
-
-
-def evaluation_batches(rows: np.ndarray, batch_size: int, rank: int = 0, world: int = 1) -> list[np.ndarray]:
-    """This rank's `rows[rank::world]`, unpadded, in as many batches on every rank.
-
-    Equal counts keep the collective operations of all ranks in step; a rank with too few rows ends on empty batches.
-    """
-    longest = -(-len(rows) // world)
-    return np.array_split(rows[rank::world], -(-longest // batch_size)) if longest else []
-
-
-class ImageSamples(Dataset["Batch | BadImage"]):
+class ImageSamples(Dataset["Batch | UserError"]):
     """The samples of an index by (row, view): decoded, resized, then augmented or centre-cropped.
 
     Args:
@@ -95,6 +57,8 @@ class ImageSamples(Dataset["Batch | BadImage"]):
         preprocessing: from decoded pixels to the network's input.
         augmentation: of training views; without it a view is the centre crop.
         cache: gives stored images that are kept, so that they are not decoded again.
+        contents: the content hashes (N, 32) that the files must still have.
+        transform: the user's own, in front of the augmentation.
     """
 
     def __init__(
@@ -104,6 +68,7 @@ class ImageSamples(Dataset["Batch | BadImage"]):
         augmentation: Augmentation | None = None,
         cache: PixelCache | None = None,
         contents: np.ndarray | None = None,
+        transform: UserTransform | None = None,
     ) -> None:
         self.index = index
         self.labels = index.labels
@@ -111,6 +76,7 @@ class ImageSamples(Dataset["Batch | BadImage"]):
         self.augmentation = augmentation
         self.cache = cache
         self.contents = contents
+        self.transform = transform
 
     def stored(self, row: int) -> torch.Tensor:
         """The stored image (C, h, w) uint8 of a row; safe to call from threads, and not to be written to."""
@@ -129,11 +95,16 @@ class ImageSamples(Dataset["Batch | BadImage"]):
     def empty(self, number: int) -> torch.Tensor:
         """Room for so many of the network's inputs."""
         size, channels = self.preprocessing.size, self.preprocessing.channels
-        return torch.empty((number, size, size, channels), dtype=torch.uint8).permute(0, 3, 1, 2)
+        return torch.empty((number, size, size, channels), dtype=torch.uint8, device="cpu").permute(0, 3, 1, 2)
 
     def write(self, rows: np.ndarray, view: int, out: torch.Tensor) -> None:
-        """Writes the network's inputs of some rows into `out`, (N, C, size, size) uint8; safe to call from threads."""
-        images = [self.stored(int(row)) for row in rows]
+        """Writes the network's inputs of some rows into `out`, (N, C, size, size) uint8.
+
+        Safe to call from threads, but with a transform, which draws from global generators.
+        """
+        images = [self.stored(row) for row in rows.tolist()]
+        if self.transform:
+            images = [self.transform(image, view, row) for image, row in zip(images, rows.tolist(), strict=True)]
         if self.augmentation:
             self.augmentation.write(images, rows, view, out)
         else:
@@ -161,14 +132,14 @@ class ImageSamples(Dataset["Batch | BadImage"]):
         self.write(rows, view, images)
         return self.complete(images, rows, view)
 
-    def __getitem__(self, key: tuple[np.ndarray, int]) -> Batch | BadImage:
+    def __getitem__(self, key: tuple[np.ndarray, int]) -> Batch | UserError:
         """A whole batch, so that a worker process makes one per request.
 
         An error is returned, for DataLoader would raise it with a stack trace instead of its own sentence.
         """
         try:
             return self.batch(*key)
-        except BadImage as error:
+        except UserError as error:
             return error
 
 
@@ -179,12 +150,12 @@ class ImageLoader:
         samples: makes batches from (rows, view).
         batches: gives the batches of rows of an epoch.
         epoch: tells the current epoch, 0-based.
+        done: tells how many of the epoch's batches are done already, where a pass begins in the middle of one.
         workers: worker processes; with 0, threads of this process make batches ahead of the training step.
         threads: threads that make batches when there are no worker processes.
-        done: tells how many of the epoch's batches are done already, where a pass begins in the middle of one.
         views: how many views each image has: epoch e shows view e mod `views`; None: each epoch has its own.
-        activations: asked, with this loader and the view, when a pass begins; where it gives a table, the batches hold
-            that table's activations, and no image is read.
+        source: asked, with this loader and the view, when a pass begins; where it gives a table, the batches hold that
+            table's activations, and no image is read.
     """
 
     def __init__(
@@ -196,17 +167,19 @@ class ImageLoader:
         workers: int = 0,
         threads: int = 2,
         views: int | None = None,
-        activations: Callable[[ImageLoader, int], RowTable | None] | None = None,
+        source: Callable[[ImageLoader, int], RowTable | None] | None = None,
     ) -> None:
+        if samples.transform and not workers:
+            raise ValueError("A transform needs a worker process.")
         self.samples = samples
         self.batches = batches
         self.epoch = epoch
         self.done = done
         self.threads = threads
         self.views = views
-        self.activations = activations
+        self.source = source
         self.requests = _Requests()
-        self.processes: DataLoader[Batch | BadImage] | None = None
+        self.processes: DataLoader[Batch | UserError] | None = None
         if workers:
             self.processes = DataLoader(
                 samples,
@@ -215,7 +188,7 @@ class ImageLoader:
                 num_workers=workers,
                 persistent_workers=True,
                 pin_memory=torch.cuda.is_available(),
-                generator=torch.Generator(),  # else each pass would draw a seed from the global generator
+                generator=torch.Generator("cpu"),  # else each pass would draw a seed from the global generator
             )
 
     def __len__(self) -> int:
@@ -226,7 +199,7 @@ class ImageLoader:
         view, batches = epoch % self.views if self.views else epoch, self.batches(epoch)[self.done() :]
         # When the first batch is wanted: Lightning makes the iterator of the first epoch before that epoch begins, and
         # what is frozen in it is not known until then.
-        table = self.activations(self, view) if self.activations else None
+        table = self.source(self, view) if self.source else None
         yield from self.over(batches, view) if table is None else self._rows_of(table, batches)
 
     def over(self, batches: Sequence[np.ndarray], view: int) -> Iterator[Batch]:
@@ -245,8 +218,10 @@ class ImageLoader:
     def _from_processes(self, batches: Sequence[np.ndarray], view: int) -> Iterator[Batch]:
         assert self.processes is not None
         self.requests.now = [(rows, view) for rows in batches]
-        for batch in self.processes:
-            if isinstance(batch, BadImage):
+        with torch.device("cpu"):  # DataLoader draws a number there, and the processes inherit it
+            made = iter(self.processes)
+        for batch in made:
+            if isinstance(batch, UserError):
                 raise batch
             yield batch
 
@@ -306,3 +281,12 @@ def _one_core_each() -> Callable[[], None]:
         pools.limit(limits=1)
 
     return begin
+
+
+def moved(batch: Batch, device: torch.device) -> Batch:
+    """The batch on a device; only pinned memory can be copied there without waiting."""
+
+    def move(value: Any) -> Any:
+        return tuple(map(move, value)) if isinstance(value, tuple) else value.to(device, non_blocking=True)
+
+    return {key: move(value) for key, value in batch.items()}  # type: ignore[return-value]

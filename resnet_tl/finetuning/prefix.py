@@ -134,10 +134,10 @@ class FrozenPrefix:
     def _decided(self, loader: ImageLoader, is_augmented: bool) -> ActivationPlan:
         if self.mode == "off":
             return ActivationPlan(False, "computed in each pass, as asked for")
-        if is_augmented and self.data.view_facts(0) is None:
-            return ActivationPlan(False, "computed in each pass, since data.transform is an object without a name")
         if self.trainer.num_nodes > 1:
             return ActivationPlan(False, "computed in each pass, since several machines do not share a cache")
+        if is_augmented and self.data.view_facts(0) is None:
+            return ActivationPlan(False, "computed in each pass, since no recipe names the transform")
         views = self.data.views if is_augmented else 1
         passes = self.epochs if is_augmented or not self.data.augments else self.epochs + 1
         computed = max(1, min(views or passes, passes))

@@ -13,7 +13,8 @@ import torch
 
 from resnet_tl.bundle import Bundle
 from resnet_tl.data.index import ImageIndex
-from resnet_tl.data.loader import ImageLoader, ImageSamples, evaluation_batches
+from resnet_tl.data.loader import ImageLoader, ImageSamples
+from resnet_tl.data.order import evaluation_batches
 from resnet_tl.data.quality.audit import audit_images
 from resnet_tl.data.reading.layouts import unlabelled
 from resnet_tl.data.threads import usable_cores

@@ -65,7 +65,11 @@ def fit(
 
 
 def _is_trained(model: ImageClassifier, resume: Path) -> bool:
-    """Reads a checkpoint: whether nothing is left to train; UserError when a checkpoint that will be needed is not there or damaged."""
+    """Reads a checkpoint: whether nothing is left to train.
+
+    Raises:
+        UserError: a checkpoint that will be needed is not there, or damaged.
+    """
     saved = read_checkpoint(resume)
     best = str(Path(saved["callbacks"]["ResumePoints"]["folder"], "best.ckpt"))  # before the run was moved
     if any(state.get("best_model_path") == best for state in saved["callbacks"].values()):

@@ -256,13 +256,14 @@ def data_facts(data: ImageDataModule) -> dict[str, object]:
 
 def augmented_examples(data: ImageDataModule, classes: int = 12, images: int = 8) -> dict[str, list[np.ndarray]]:
     """The first images of each class in the view of epoch 0: (size, size, C) uint8."""
-    samples = data.train_dataloader().samples
+    loader = data.train_dataloader()
     index = data.index
     rows = index.rows("train")
     examples: dict[str, list[np.ndarray]] = {}
     for label, name in enumerate(index.classes[:classes]):
         chosen = rows[index.labels[rows] == label][:images]
-        batch = samples.batch(chosen, view=0)
+        (batch,) = loader.over([chosen], view=0)
         seen = adjust_colour(batch["image"], batch["colour"]) if "colour" in batch else batch["image"]
         examples[name] = list(seen.permute(0, 2, 3, 1).numpy())
+    loader.close()
     return examples

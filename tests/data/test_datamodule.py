@@ -22,8 +22,7 @@ SMALL = Preprocessing(size=16, storage_size=16, crop_size=16)
 
 
 def ready(data: ImageDataModule, preprocessing: Preprocessing = SMALL) -> ImageDataModule:
-    data.preprocessing = preprocessing
-    data.setup()
+    data.use(preprocessing)
     return data
 
 
@@ -181,11 +180,14 @@ class Watching(L.LightningModule):
 
     def __init__(self, preprocessing: Preprocessing = SMALL) -> None:
         super().__init__()
-        self.preprocessing = preprocessing
+        self.own_preprocessing = preprocessing
         self.weight = torch.nn.Parameter(torch.zeros(()))
         self.seen: dict[int, list[tuple[int, int]]] = {}
         self.validated: list[int] = []
         self.side = 0
+
+    def setup(self, stage):
+        self.trainer.datamodule.use(self.own_preprocessing)
 
     def training_step(self, batch, batch_index):
         self.side = batch["image"].shape[-1]
@@ -250,7 +252,7 @@ def test_activations_stand_in_for_images_once_they_are_set(blobs: Path) -> None:
         asked.append((loader, view))
         return Table()
 
-    data.activations = activations
+    data.serve(activations)
     for batch in loader:
         assert "image" not in batch
         assert torch.equal(batch["activation"], batch["row"] * 10)
@@ -324,7 +326,7 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def kinds() -> list[str]:
-    return sorted(entry.kind for entry in cache.entries())
+    return sorted({entry.kind for entry in cache.entries()})
 
 
 def images_of(data: ImageDataModule) -> list[torch.Tensor]:
@@ -378,49 +380,38 @@ def test_a_fit_an_evaluation_and_another_split_share_what_is_kept(blobs: Path, t
 class Planning(Watching):
     """Plans by the images' size, as a classifier does whose network is chosen by it."""
 
-    def __init__(self) -> None:
-        super().__init__(None)  # type: ignore[arg-type]
-        self.planned: list[tuple[tuple[str, ...], int]] = []
-
-    def plan_preprocessing(self, data: ImageDataModule) -> Preprocessing:
-        self.planned.append((data.classes, data.short_side))
-        return Preprocessing(data.short_side, data.short_side, data.short_side)
-
-    def configure_model(self) -> None:
-        data = self.trainer.datamodule
-        self.preprocessing = Preprocessing(data.short_side, data.short_side, data.short_side)
+    def setup(self, stage):
+        side = self.trainer.datamodule.short_side
+        self.trainer.datamodule.use(Preprocessing(side, side, side))
 
 
 @pytest.mark.usefixtures("own_cache")
-def test_a_network_that_is_chosen_by_the_images_plans_before_they_are_decoded(
+def test_a_network_may_be_chosen_by_the_images_before_they_are_decoded(
     blobs: Path, trainer, decoded: list[str]
 ) -> None:
-    planned = []
     for _ in range(2):
         model = Planning()
         trainer(max_epochs=1, num_sanity_val_steps=0).fit(model, ImageDataModule(blobs))
-        planned.append(model.planned)
         assert model.side == 32
         assert decoded == ["audit"] * 44
-    assert planned == [[(("blue", "green", "red"), 32)], []]  # what the audit knows need not be planned
-    assert kinds() == ["audits", "pixels"]
 
 
 @pytest.mark.usefixtures("own_cache")
-def test_a_plan_that_bad_images_led_astray_changes_nothing(tmp_path: Path, trainer) -> None:
+def test_bad_images_do_not_move_the_short_side_between_runs(tmp_path: Path) -> None:
     for number in range(12):
         for name in ("a", "b"):
             save(tmp_path / "odd" / name / f"{number}.png", size=(20, 16))
             save(tmp_path / "odd" / name / f"broken {number}.png", size=(40, 40))
-            broken = tmp_path / "odd" / name / f"broken {number}.png"
-            broken.write_bytes(broken.read_bytes()[:-40])
-    seen = []
+            save(tmp_path / "odd" / name / f"broken again {number}.png", size=(40, 40))
+            for broken in (tmp_path / "odd" / name).glob(f"broken* {number}.png"):
+                broken.write_bytes(broken.read_bytes()[:-40])
     for _ in range(2):
-        model = Planning()
-        trainer(max_epochs=1, num_sanity_val_steps=0).fit(model, ImageDataModule(tmp_path / "odd", on_bad_image="skip"))
-        assert model.side == 16
-        seen.append(model.seen)
-    assert seen[0] == seen[1]
+        data = ImageDataModule(tmp_path / "odd", on_bad_image="skip")
+        data.setup()
+        before = data.short_side
+        data.use(SMALL)
+        assert before == data.short_side == 40
+        assert len(data.index) == 24
 
 
 @pytest.mark.usefixtures("own_cache")
@@ -439,7 +430,7 @@ def test_without_room_every_epoch_decodes(blobs: Path, own_cache: Path, monkeypa
     with caplog.at_level("INFO"):
         images = images_of(ready(ImageDataModule(blobs)))
     assert all(torch.equal(one, other) for one, other in zip(images, expected, strict=True))
-    assert f"0.0 GiB of decoded images cannot be kept in {own_cache}: every epoch decodes them anew" in caplog.text
+    assert f"0.0 GiB of decoded images cannot be kept in {own_cache}: every epoch decodes them again" in caplog.text
     with pytest.raises(UserError, match=r"data.pixel_cache is on, but 0.0 GiB of decoded images cannot be kept in"):
         ready(ImageDataModule(blobs, pixel_cache="on")).train_dataloader()
 
@@ -467,7 +458,7 @@ def test_the_digest_of_some_rows_is_that_of_their_contents(blobs: Path, tmp_path
 
 def test_bad_images_stop_before_training_with_the_list_of_files(damaged: Path) -> None:
     with pytest.raises(UserError) as caught:
-        ImageDataModule(damaged).setup()
+        ready(ImageDataModule(damaged))
     assert str(caught.value) == (
         f"2 of 44 files in {damaged} cannot be used as images; remove them, or leave them out with "
         "--data.on_bad_image skip:\n  train/red/0.png: is empty\n  val/blue/1.png: is not an image (HTML?)"
@@ -477,8 +468,8 @@ def test_bad_images_stop_before_training_with_the_list_of_files(damaged: Path) -
 def test_bad_images_are_left_out_on_request_and_remembered(damaged: Path) -> None:
     data = ready(ImageDataModule(damaged, on_bad_image="skip"))
     assert data.skipped == {"train/red/0.png": "is empty", "val/blue/1.png": "is not an image (HTML?)"}
-    assert len(data.index) == len(data.audit.sizes) == 42
-    assert (data.audit.sizes == 32).all()
+    assert len(data.index) == len(data.dataset.sizes) == 42
+    assert (data.dataset.sizes == 32).all()
     assert not set(data.index.ids()) & data.skipped.keys()
     assert len(rows_of(data.train_dataloader())) == 23
 
@@ -488,7 +479,7 @@ def test_a_class_whose_images_are_all_bad_is_no_class_to_skip(blobs: Path, tmp_p
     for file in (tmp_path / "blobs" / "train" / "green").iterdir():
         file.write_bytes(b"")
     with pytest.raises(UserError, match="no usable training image of class 'green' is left"):
-        ImageDataModule(tmp_path / "blobs", on_bad_image="skip").setup()
+        ImageDataModule(tmp_path / "blobs", on_bad_image="skip").use(SMALL)
 
 
 def test_a_long_list_of_bad_files_is_cut(tmp_path: Path) -> None:
@@ -497,14 +488,14 @@ def test_a_long_list_of_bad_files_is_cut(tmp_path: Path) -> None:
         (tmp_path / "b").mkdir(exist_ok=True)
         (tmp_path / "b" / f"{number}.png").write_bytes(b"no")
     with pytest.raises(UserError, match="30 of 60 files") as caught:
-        ImageDataModule(tmp_path).setup()
+        ready(ImageDataModule(tmp_path))
     assert str(caught.value).endswith("  and 10 more")
     assert len(str(caught.value).splitlines()) == 22
 
 
 def test_the_real_placeholder_among_the_ants_is_found(shared_data: Path) -> None:
     with pytest.raises(UserError, match=r"1 of 398 files .*\n  train/ants/imageNotFound.gif: is a placeholder"):
-        ImageDataModule(shared_data / "hymenoptera").setup()
+        ready(ImageDataModule(shared_data / "hymenoptera"))
 
 
 # Mistakes
@@ -553,7 +544,7 @@ def test_wrong_settings_are_refused_before_anything_is_read(options: dict, sente
 
 def test_nothing_to_validate_on_is_said_in_one_sentence(blobs: Path) -> None:
     with pytest.raises(UserError, match=r"val_fraction is 0.0; it must be above 0 and below 1, for there is no val"):
-        ImageDataModule(blobs / "train", val_fraction=0.0).setup()
+        ImageDataModule(blobs / "train", val_fraction=0.0).use(SMALL)
 
 
 def test_no_images_named_at_all_is_said_in_one_sentence() -> None:

@@ -11,14 +11,8 @@ import pytest
 import torch
 
 from resnet_tl.data.index import ImageIndex
-from resnet_tl.data.loader import (
-    Batch,
-    ImageLoader,
-    ImageSamples,
-    epoch_order,
-    evaluation_batches,
-    training_batches,
-)
+from resnet_tl.data.loader import Batch, ImageLoader, ImageSamples
+from resnet_tl.data.order import epoch_order, evaluation_batches, training_batches
 from resnet_tl.data.pixels.augmentation import Augmentation
 from resnet_tl.data.pixels.decode import BadImage, decode
 from resnet_tl.data.pixels.preprocessing import Preprocessing
@@ -361,7 +355,7 @@ def test_with_a_table_of_activations_no_image_is_read(make, workers: int) -> Non
         asked.append((loader, view))
         return table
 
-    loader = make(epoch=5, views=3, activations=activations, workers=workers)
+    loader = make(epoch=5, views=3, source=activations, workers=workers)
     loader.samples.write = None
     batches = list(loader)
     assert asked == [(loader, 2)]
@@ -381,7 +375,7 @@ def test_activations_may_be_computed_from_the_loaders_own_images(make, workers: 
         seen.extend(loader.over([np.arange(4), np.arange(4, 6)], view))
         return None
 
-    batches = list(make(epoch=1, activations=activations, workers=workers))
+    batches = list(make(epoch=1, source=activations, workers=workers))
     assert [batch["row"].tolist() for batch in seen] == [[0, 1, 2, 3], [4, 5]]
     assert same(batches, list(make(epoch=1)))
     whole = make(epoch=1).samples.batch(np.arange(6), 1)
@@ -394,7 +388,7 @@ def test_an_evaluation_loader_asks_for_view_zero(index: ImageIndex) -> None:
     loader = ImageLoader(
         ImageSamples(index, PREPROCESSING),
         lambda epoch: batches,
-        activations=lambda loader, view: views.append(view),
+        source=lambda loader, view: views.append(view),
     )
     assert len(list(loader)) == len(batches)
     assert views == [0]

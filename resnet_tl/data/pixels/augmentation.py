@@ -61,7 +61,7 @@ class Augmentation:
             self._shift(draw, out)
         else:
             self._crop(images, draw, out)
-        if self.policy == "trivial_augment" and self.preprocessing.channels != 4:  # it is defined for one and three
+        if self.policy == "trivial_augment":
             for image, numbers in zip(out, draw(Purpose.TRIVIAL_AUGMENT, 3), strict=True):
                 image.copy_(trivial_augment(image, *numbers))
         if self.random_erasing:
@@ -69,7 +69,7 @@ class Augmentation:
 
     def colour(self, rows: np.ndarray, view: int) -> torch.Tensor | None:
         """What `adjust_colour` takes, (N, 3) float32, for the policy that changes colours; else None."""
-        if self.policy != "standard" or self.preprocessing.channels != 3:
+        if self.policy != "standard":
             return None
         numbers = uniform(self.seed, view, rows, Purpose.COLOUR, 3)
         return torch.from_numpy(1 + COLOUR * (2 * numbers - 1)).float()

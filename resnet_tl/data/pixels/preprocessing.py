@@ -91,9 +91,11 @@ class Preprocessing:
     def centre(self, image: torch.Tensor) -> torch.Tensor:
         """The centre crop of a stored image (C, h, w) uint8 as the network's input (C, size, size) uint8.
 
-        Where the sizes agree it is a part of the stored image, not a copy.
+        Where the sizes agree it is a part of the stored image, not a copy. Of an image that is smaller than the crop,
+        as a user's transform may make it, it is the largest square.
         """
-        return self.resize(_middle(image, self.crop_size, self.crop_size), self.size, self.size)
+        side = min(self.crop_size, *image.shape[1:])
+        return self.resize(_middle(image, side, side), self.size, self.size)
 
     def normalise(self, images: torch.Tensor) -> torch.Tensor:
         """Turns (N, C, H, W) uint8 into float32 with the mean and deviation that the weights expect, channels last."""

@@ -24,12 +24,14 @@ OPERATIONS = (
     "autocontrast",
     "equalize",
 )
+MOVES = OPERATIONS[:6]
+"""Those that move pixels, transparency included; the others change colours."""
 
 
 def trivial_augment(image: torch.Tensor, which: float, strength: float, sign: float) -> torch.Tensor:
-    """Changes an image (C, H, W) uint8 with one or three channels, as torchvision's TrivialAugmentWide would.
+    """Changes an image (C, H, W) uint8, RGB, RGBA or grey, as torchvision's TrivialAugmentWide would.
 
-    torchvision's own class draws from torch's global generator, which threads would share.
+    torchvision's own class draws from torch's global generator, which threads would share, and takes no RGBA.
 
     Args:
         image: is not changed itself.
@@ -39,7 +41,10 @@ def trivial_augment(image: torch.Tensor, which: float, strength: float, sign: fl
     """
     operation = OPERATIONS[int(which * len(OPERATIONS))]
     level = int(strength * BINS) / (BINS - 1)
-    return _apply(image, operation, level, -level if sign < 0.5 else level)
+    signed = -level if sign < 0.5 else level
+    if operation in MOVES:
+        return _apply(image, operation, level, signed)
+    return torch.cat([_apply(image[:3], operation, level, signed), image[3:]])
 
 
 def _apply(image: torch.Tensor, operation: str, level: float, signed: float) -> torch.Tensor:

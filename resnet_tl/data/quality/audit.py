@@ -64,7 +64,11 @@ class Audit:
 
 
 def audit_images(
-    index: ImageIndex, contents: np.ndarray | None = None, channels: int = 3, threads: int | None = None
+    index: ImageIndex,
+    contents: np.ndarray | None = None,
+    channels: int = 3,
+    threads: int | None = None,
+    short_side: int | None = None,
 ) -> Audit:
     """The audit of all rows: the one that is kept for files of the same content, else every file is decoded once.
 
@@ -73,6 +77,7 @@ def audit_images(
         contents: their `content_digests`, where they are known already.
         channels: what the images will be decoded to: 1, 3 or 4.
         threads: that decode; by default as many as this process may use cores.
+        short_side: as for `decode`: large photos are decoded at a fraction of their size.
     """
     if contents is None:
         contents = content_digests(index, threads)
@@ -81,7 +86,7 @@ def audit_images(
     made: list[Audit] = []
 
     def write(folder: Path) -> None:
-        made.append(decode_all(index, contents, channels, threads=threads))
+        made.append(decode_all(index, contents, channels, short_side, threads=threads))
         _save(made[0], folder)
 
     folder = None
@@ -90,7 +95,7 @@ def audit_images(
     if made:
         return made[0]
     found = find_audit(index, contents, channels) if folder else None
-    return found or decode_all(index, contents, channels, threads=threads)
+    return found or decode_all(index, contents, channels, short_side, threads=threads)
 
 
 def find_audit(index: ImageIndex, contents: np.ndarray, channels: int = 3) -> Audit | None:

@@ -142,8 +142,8 @@ class Forecast(L.Callback):
         self.images = {split: sum(map(len, rows)) for split, rows in batches.items()}
         self.steps = math.ceil(len(batches["train"]) / self.settings["accumulate_grad_batches"])
         self.batches = len(batches["train"])
-        limits = [self.settings["max_epochs"] or -1, math.ceil(self.settings["max_steps"] / self.steps)]
-        epochs = min(limit for limit in limits if limit >= 0)
+        ends = [self.settings["max_epochs"] or -1, math.ceil(self.settings["max_steps"] / self.steps)]
+        epochs = min(end for end in ends if end >= 0)
         ends = [min(end, epochs) for end in (*self.starts[1:], epochs)]
         self.phases = [PhasePace(start, max(0, end - start)) for start, end in zip(self.starts, ends, strict=True)]
 

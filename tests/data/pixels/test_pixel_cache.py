@@ -14,7 +14,8 @@ import torch
 from resnet_tl import cache
 from resnet_tl.data.content_hashes import content_digests
 from resnet_tl.data.index import ImageIndex
-from resnet_tl.data.loader import Batch, ImageLoader, ImageSamples, epoch_order, training_batches
+from resnet_tl.data.loader import Batch, ImageLoader, ImageSamples
+from resnet_tl.data.order import epoch_order, training_batches
 from resnet_tl.data.pixels.augmentation import Augmentation
 from resnet_tl.data.pixels.decode import decode
 from resnet_tl.data.pixels.pixel_cache import PixelCache, keep_pixels, stored_bytes

@@ -1,0 +1,214 @@
+"""A data set: its images with their classes, splits, contents and sizes, and what was found wrong with them."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from resnet_tl import cache
+from resnet_tl.data.content_hashes import digest_in_order, hashes_and_sizes
+from resnet_tl.data.index import ImageIndex
+from resnet_tl.data.pixels.pixel_cache import PixelCache, keep_pixels, stored_bytes
+from resnet_tl.data.pixels.preprocessing import Preprocessing
+from resnet_tl.data.quality.audit import Audit, audit_images, find_audit
+from resnet_tl.data.quality.duplicates import find_duplicates
+from resnet_tl.data.quality.findings import COLUMNS, find_all, in_one_line
+from resnet_tl.data.quality.leakage import refuse_leaks
+from resnet_tl.data.reading.catalog import fetch
+from resnet_tl.data.reading.exclude import without_excluded
+from resnet_tl.data.reading.layouts import from_dataframe, read_images
+from resnet_tl.data.splits import assign_splits
+from resnet_tl.errors import UserError
+from resnet_tl.timing import measure
+
+log = logging.getLogger(__name__)
+
+UNKNOWN_SIDE = 224
+"""Stands for the short side where no file has a readable header: decoding then says what is wrong with each."""
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """What is known of a data set; a step that learns more makes a new one.
+
+    Args:
+        index: the images with their labels and splits.
+        hashes: their content hashes, (N, 32) uint8.
+        sizes: their widths and heights by the files' headers, (N, 2) int32; zeros where unknown.
+        short_side: the median of the images' short sides by their headers, in pixels; of all that were read.
+        all_hashes: with those of unusable files that were left out since; they name what is kept of the images.
+        findings: what the check of the images has found.
+        skipped: why an image was left out, by its path.
+    """
+
+    index: ImageIndex
+    hashes: np.ndarray
+    sizes: np.ndarray
+    short_side: int
+    all_hashes: np.ndarray
+    findings: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=COLUMNS))
+    skipped: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The class names in the order of the network's outputs."""
+        return self.index.classes
+
+    def contents_digest(self, rows: np.ndarray) -> str:
+        """One digest of the contents of some rows' files, in their order: it names what is computed from them."""
+        return digest_in_order(self.hashes[rows])
+
+    def identity(self) -> str:
+        """One digest of what is learned from and judged by: each image's contents, class and split."""
+        labels = "\0".join(self.classes[label] if label >= 0 else "" for label in self.index.labels)
+        splits = "\0".join(self.index.table["split"])
+        return hashlib.sha256(f"{digest_in_order(self.hashes)}\n{labels}\n{splits}".encode()).hexdigest()
+
+
+def read_dataset(
+    root: str | os.PathLike[str] | None = None,
+    source: str | None = None,
+    frame: pd.DataFrame | None = None,
+    exclude: str | os.PathLike[str] | None = None,
+) -> Dataset:
+    """Reads which images there are; none is decoded, and splits are those that were given.
+
+    Args:
+        root: folder, .zip or CSV file, or what the paths of `frame` are relative to; overrides `source`.
+        source: a data set known by name.
+        frame: a table with the columns `path`, `label` and perhaps `split` and `group`.
+        exclude: CSV file with the column path: images to leave out.
+
+    Raises:
+        UserError: nothing to read, or what is there cannot be a labelled data set.
+    """
+    if root is not None and not str(root).strip():
+        raise UserError("data.root is empty; name a folder, or . for the current one.")
+    if frame is not None:
+        index = from_dataframe(frame, Path(root) if root is not None else None)
+    elif root is not None:
+        index = read_images(Path(root))
+    elif source is not None:
+        index = read_images(fetch(source))
+    else:
+        raise UserError(
+            "No images were named: give data.root a folder or zip of images, "
+            "or data.source a name from `resnet-tl data list`."
+        )
+    return dataset_of(index if exclude is None else without_excluded(index, exclude))
+
+
+def dataset_of(index: ImageIndex) -> Dataset:
+    """The data set of an index, nothing of it decoded."""
+    with measure("pixels"):
+        hashes, sizes = hashes_and_sizes(index)
+    sides = sizes.min(axis=1)
+    short_side = int(np.median(sides[sides > 0])) if sides.any() else UNKNOWN_SIDE
+    return Dataset(index, hashes, sizes, short_side, hashes)
+
+
+def checked(
+    dataset: Dataset,
+    preprocessing: Preprocessing,
+    *,
+    val_fraction: float = 0.2,
+    test_fraction: float = 0.0,
+    seed: int = 0,
+    skips_bad: bool = False,
+    allows_leaks: bool = False,
+    keeps_pixels: bool = True,
+) -> Dataset:
+    """Decodes what no earlier run has, and gives the data set of the usable images, with splits and findings.
+
+    Args:
+        dataset: as `read_dataset` gives it.
+        preprocessing: makes the stored images.
+        val_fraction: as for `assign_splits`, like the two below it.
+        test_fraction: of the training images.
+        seed: of the split.
+        skips_bad: leaves out files that cannot be decoded, instead of refusing the data set.
+        allows_leaks: takes given splits that share images, and groups that span two.
+        keeps_pixels: keeps the stored images on the way, where there is room.
+
+    Raises:
+        UserError: images that cannot be decoded, splits that cannot be made or that share images.
+    """
+    dataset, audit = usable(dataset, preprocessing, skips_bad, keeps_pixels)
+    index = dataset.index
+    for name, share, split, default in (
+        ("val_fraction", val_fraction, "val", 0.2),
+        ("test_fraction", test_fraction, "test", 0.0),
+    ):
+        if share != default and split in set(index.table["split"]):
+            log.info(f"{index.root} has a {split} split of its own: data.{name} is not used")
+    with measure("pixels"):
+        duplicates = find_duplicates(index, dataset.hashes, audit)
+    clusters = duplicates.clusters(len(index))
+    index = assign_splits(index, val_fraction, test_fraction, seed, clusters, allows_leaks)
+    findings = find_all(index, audit, dataset.hashes, duplicates)
+    counts = ", ".join(f"{len(index.rows(split))} {split}" for split in index.counts().columns)
+    log.info(f"{index.root}: {index.layout}; {len(index.classes)} classes; {counts} images")
+    if not allows_leaks:
+        refuse_leaks(index, findings)
+    if len(findings):
+        log.info(f"found by the way (`resnet-tl data check` shows them): {in_one_line(findings)}")
+    return replace(dataset, index=index, findings=findings)
+
+
+def usable(
+    dataset: Dataset, preprocessing: Preprocessing, skips_bad: bool = False, keeps_pixels: bool = True
+) -> tuple[Dataset, Audit]:
+    """The data set without the files that cannot be decoded, and the audit of those that can.
+
+    Raises:
+        UserError: there are such files, unless `skips_bad`.
+    """
+    index, hashes, channels = dataset.index, dataset.hashes, preprocessing.channels
+    with measure("pixels"):
+        audit = find_audit(index, hashes, channels)
+        if audit is None and keeps_pixels:  # which makes the audit on the way
+            keep_pixels(index, hashes, preprocessing, dataset.sizes, dataset.all_hashes)
+        audit = audit or audit_images(index, hashes, channels, short_side=preprocessing.storage_size)
+    if not audit.bad:
+        return dataset, audit
+    bad = {index.id(row): reason for row, reason in audit.bad.items()}
+    listed = "\n".join(f"  {path}: {reason}" for path, reason in list(bad.items())[:20])
+    if len(bad) > 20:
+        listed += f"\n  and {len(bad) - 20} more"
+    found = f"{len(bad)} of {len(index)} files in {index.root} cannot be used as images"
+    if not skips_bad:
+        raise UserError(f"{found}; remove them, or leave them out with --data.on_bad_image skip:\n{listed}")
+    log.info(f"{found} and are left out:\n{listed}")
+    rows = list(audit.bad)
+    hashes, sizes = (np.delete(array, rows, axis=0) for array in (hashes, dataset.sizes))
+    return replace(dataset, index=index.without(rows), hashes=hashes, sizes=sizes, skipped=bad), audit.without_bad()
+
+
+def open_pixels(dataset: Dataset, preprocessing: Preprocessing, must_be_kept: bool = False) -> PixelCache | None:
+    """The stored images on disk, for all processes and later runs; None, and a line that says so, without room.
+
+    Raises:
+        UserError: there is no room, and they `must_be_kept`.
+    """
+    with measure("pixels"):
+        folder = keep_pixels(dataset.index, dataset.hashes, preprocessing, dataset.sizes, dataset.all_hashes)
+        if folder:
+            try:
+                return PixelCache(folder, dataset.hashes, preprocessing.channels)
+            except (OSError, ValueError):  # just removed by another run, or damaged: the images are decoded
+                return None
+    gibibytes = stored_bytes(dataset.sizes, preprocessing) / 2**30
+    found = f"{gibibytes:.1f} GiB of decoded images cannot be kept in {cache.cache_root()}"
+    if must_be_kept:
+        raise UserError(
+            f"data.pixel_cache is on, but {found}; make room there, raise RESNET_TL_CACHE_LIMIT (in GiB), or leave it "
+            "at auto."
+        )
+    log.info(f"{found}: every epoch decodes them again (data.pixel_cache)")
+    return None
