@@ -199,7 +199,7 @@ class FitCLI(LightningCLI):
         paths = [Path(path) for path in self.recipes]
         name = paths[-1].stem if paths else "fit"
         self.recorder = RunRecorder(name, self.config.run, self._resolved_recipe, paths, self.resumed)
-        best = best_checkpoint(self.config.model.monitor)
+        best = best_checkpoint(self.model.hparams["monitor"], self.model.monitor_mode)
         callbacks = [self.recorder, ResumePoints(seconds_of(self.config.checkpoint_every)), best]
         if self.config.trainer.enable_progress_bar is not False:
             callbacks.append(FitProgress())

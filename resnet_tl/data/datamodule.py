@@ -42,7 +42,7 @@ class ImageDataModule(L.LightningDataModule):
         augmentation: of training images: none, light (random resized crop, flip), standard (light, colour, rotation),
             trivial_augment, shift (for digits), or shift_flip (the CIFAR-10 articles).
         transform: your own of a training image, uint8 (C, H, W), in front of `augmentation`; it runs in worker
-            processes: module.Name, or {class_path, init_args}; in Python also a transform of torchvision or any callable.
+            processes: module.Name, or {class_path, init_args}; in Python any callable too, such as one of torchvision.
         views: how many augmented versions of each image there are: epoch e shows version e mod `views`, so that what
             frozen stages make of them can be kept; default: a new one in each epoch.
         random_erasing: the chance, 0 to 1, that a rectangle of a training image is painted over.

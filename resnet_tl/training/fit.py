@@ -24,9 +24,8 @@ from resnet_tl.training.resuming.resume_points import read_checkpoint
 from resnet_tl.training.solve_head import solve_head
 
 
-def best_checkpoint(model: ImageClassifier) -> ModelCheckpoint:
-    """Keeps `best.ckpt` by the monitored metric."""
-    monitor, mode = model.hparams["monitor"], model.monitor_mode
+def best_checkpoint(monitor: str, mode: str) -> ModelCheckpoint:
+    """Keeps `best.ckpt` by the monitored metric, of which less (min) or more (max) is better."""
     return ModelCheckpoint(filename="best", monitor=monitor, mode=mode, save_top_k=1, enable_version_counter=False)
 
 
@@ -124,8 +123,8 @@ def _write(
     """The summary comes last: a run that has one is complete."""
     assert model.built is not None
     with timing.measure("files"):
-        for split, predictions in model.predictions.items():
-            table = predictions.table(data.index, model.classes)
+        for split in model.predictions:
+            table = model.prediction_table(split)
             write_predictions(table, run.predictions_file(split))
             confusion_matrix(table, run.figure(f"confusion_{split}"))
         facts = {"precision": str(trainer.precision), "metrics": metrics, "data": data_facts(data)}

@@ -55,7 +55,7 @@ def check_input(trainer: L.Trainer, model: ImageClassifier, data: ImageDataModul
     data.trainer = trainer
     data.prepare_data()
     data.setup("fit")
-    data.use(model.plan_preprocessing(data))
+    model.build(data)
     check_processes(trainer)
     data.train_dataloader()  # which refuses more processes than there are images for
     data.teardown("fit")

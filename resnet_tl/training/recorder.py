@@ -91,7 +91,8 @@ class RunRecorder(L.Callback):
             pl_module.resuming.check_unchanged(pl_module.data, trainer)
             self._note_resume(trainer)
         else:
-            self.begin(trainer, pl_module)
+            with measure("files"):
+                self.begin(trainer, pl_module)
 
     def _note_resume(self, trainer: L.Trainer) -> None:
         assert self.run is not None
@@ -105,7 +106,6 @@ class RunRecorder(L.Callback):
         facts["resumed"] = [*facts.get("resumed", []), {**again, "after_epochs": len(self.history)}]
         write_text(self.run.environment_file, json.dumps(facts, indent=2) + "\n")
 
-    @measure("files")
     def begin(self, trainer: L.Trainer, model: ImageClassifier) -> None:
         """Writes what is known before the first step."""
         assert self.run is not None
@@ -160,12 +160,11 @@ class RunRecorder(L.Callback):
             }
         )
 
-    @measure("files")
     def add_epoch(self, line: dict[str, float | str]) -> None:
         """Adds a line to `metrics.csv`; it is rewritten whole, so that it is never cut off."""
         assert self.run is not None
         self.history.append(line)
-        with replacing(self.run.metrics_file) as file:
+        with measure("files"), replacing(self.run.metrics_file) as file:
             self.table.to_csv(file, index=False)
 
     @property
@@ -199,13 +198,13 @@ class RunRecorder(L.Callback):
         if trainer.is_global_zero and self.history:
             self.finish(pl_module.freezing.proofs, pl_module)
 
-    @measure("files")
     def finish(self, proofs: Sequence[FrozenProof], model: ImageClassifier) -> None:
         """Writes the proofs of freezing and draws the learning curves."""
         assert self.run is not None
         write_text(self.run.path / "freezing.json", json.dumps([asdict(proof) for proof in proofs], indent=2) + "\n")
         best = best_epoch(self.table, model.hparams["monitor"], model.monitor_mode)
-        learning_curves(self.table, self.run.figure("learning_curves"), best)
+        with measure("files"):
+            learning_curves(self.table, self.run.figure("learning_curves"), best)
 
 
 def best_epoch(history: pd.DataFrame, monitor: str, mode: str) -> int | None:

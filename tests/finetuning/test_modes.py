@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from resnet_tl.errors import UserError
-from resnet_tl.finetuning.modes import Phase, Schedule, batch_norm_mode, check_frozen, digest
+from resnet_tl.finetuning.freezing import batch_norm_mode, check_frozen, digest
+from resnet_tl.finetuning.modes import Phase, Schedule
 from resnet_tl.networks import create_network
 
 STAGES = ("stem", "stage1", "stage2", "stage3")

@@ -221,7 +221,7 @@ def test_the_numbers_at_the_end_are_those_of_the_bundle(fit: Fit, tmp_path: Path
     table = Predictor(bundle.path, device="cpu").predict_rows(data.index, data.index.rows("val"))
 
     names = [f"prob_{name}" for name in classes_of(table)]
-    assert np.array_equal(table[names], model.predictions["val"][names])
+    assert np.array_equal(table[names], model.prediction_table("val")[names])
 
 
 def test_another_network_with_the_same_weights_has_activations_of_its_own(fit: Fit):

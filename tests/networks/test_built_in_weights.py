@@ -50,7 +50,7 @@ def accuracy(rows: int, epochs: int, folder: Path, augmentation: str = "none", *
     data = ImageDataModule.from_dataframe(frame, fetch(SAMPLE), augmentation=augmentation)
     model = ImageClassifier("resnet20", **settings)
     L.Trainer(max_epochs=epochs, default_root_dir=folder, **QUIET).fit(model, data)
-    return model.metrics["val"]["accuracy"]
+    return model.numbers["val"]["accuracy"]
 
 
 @pytest.mark.slow

@@ -43,7 +43,7 @@ def main(images: str, out: str, processes: int, cached: str) -> None:
     save_file(
         {key: value.contiguous() for key, value in model.network.state_dict().items()}, f"{out}/{rank}.safetensors"
     )
-    Path(f"{out}/{rank}.json").write_text(json.dumps({"kinds": sorted(set(inputs.kinds)), **model.metrics["val"]}))
+    Path(f"{out}/{rank}.json").write_text(json.dumps({"kinds": sorted(set(inputs.kinds)), **model.numbers["val"]}))
 
 
 if __name__ == "__main__":

@@ -27,9 +27,9 @@ def main(images: str, out: str, processes: str, network: str, mode: str, batch_s
     trainer.validate(model, datamodule=data, verbose=False)
     folder = Path(out)
     folder.mkdir(exist_ok=True)
-    write_predictions(model.predictions["val"], folder / f"{trainer.global_rank}.csv")
+    write_predictions(model.prediction_table("val"), folder / f"{trainer.global_rank}.csv")
     splits = data.index.table["split"].tolist()
-    (folder / f"{trainer.global_rank}.json").write_text(json.dumps({"metrics": model.metrics["val"], "splits": splits}))
+    (folder / f"{trainer.global_rank}.json").write_text(json.dumps({"metrics": model.numbers["val"], "splits": splits}))
 
 
 if __name__ == "__main__":

@@ -63,8 +63,8 @@ def main(images: str, out: str, processes: int, without_wrapping: bool) -> None:
     rank = model.trainer.global_rank
     state = {key: tensor.contiguous() for key, tensor in model.network.state_dict().items()}
     save_file(state, f"{out}/{rank}.safetensors")
-    write_predictions(model.predictions["val"], f"{out}/{rank}.csv")
-    facts = {"metrics": model.metrics["val"]}
+    write_predictions(model.prediction_table("val"), f"{out}/{rank}.csv")
+    facts = {"metrics": model.numbers["val"]}
     facts |= {name: getattr(gradients, name) for name in ("steps", "rows", "wrappers")}
     if rank == 0:
         model.save(f"{out}/bundle")

@@ -26,7 +26,7 @@ def main(images: str, file: str, processes: str, batch_size: str, class_weights:
     trainer.fit(model, datamodule=data)
     if trainer.is_global_zero:
         head = {key: tensor.contiguous() for key, tensor in model.network.head.state_dict().items()}
-        save_file(head | {"loss": torch.tensor(model.metrics["val"]["loss"])}, file)
+        save_file(head | {"loss": torch.tensor(model.numbers["val"]["loss"])}, file)
 
 
 if __name__ == "__main__":

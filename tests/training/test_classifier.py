@@ -18,7 +18,7 @@ from torch import Tensor
 from resnet_tl import ImageClassifier, ImageDataModule, Predictor
 from resnet_tl.errors import UserError
 from resnet_tl.evaluation.metrics import compute_metrics
-from resnet_tl.training.choices import choose_network
+from resnet_tl.training.building import choose_network
 
 Fit = Callable[..., ImageClassifier]
 
@@ -252,7 +252,7 @@ def test_a_loaded_model_gives_the_same_table(saved: tuple[ImageClassifier, Path]
     quiet = {"logger": False, "enable_progress_bar": False, "accelerator": "cpu", "devices": 1}
     L.Trainer(**quiet).validate(loaded, datamodule=ImageDataModule(blobs, batch_size=8, workers=0), verbose=False)
 
-    assert loaded.predictions["val"].equals(model.predictions["val"])
+    assert loaded.prediction_table("val").equals(model.prediction_table("val"))
 
 
 def test_a_model_refuses_images_of_other_classes(saved: tuple[ImageClassifier, Path], uneven: Path):
@@ -281,11 +281,11 @@ def test_nothing_can_be_saved_before_there_is_a_network(tmp_path: Path):
 def test_logged_metrics_are_those_of_the_table(fit: Fit):
     model = fit(2)
 
-    table = model.predictions["val"]
+    table = model.prediction_table("val")
     assert len(table) == 13
     assert table["id"].tolist() == sorted(table["id"])
     expected = compute_metrics(table)
-    assert model.metrics["val"] == expected
+    assert model.numbers["val"] == expected
     logged = {name: float(value) for name, value in model.trainer.callback_metrics.items() if name.startswith("val_")}
     assert logged == pytest.approx({f"val_{name}": value for name, value in expected.items()}, rel=1e-6)
 
@@ -296,7 +296,7 @@ def test_the_table_is_that_of_the_bundle_without_the_trainer(fit: Fit, blobs: Pa
 
     predicted = Predictor(tmp_path / "bundle", device="cpu").predict(blobs / "val")
 
-    table = model.predictions["val"]
+    table = model.prediction_table("val")
     assert [Path(path).name for path in predicted["path"]] == [Path(path).name for path in table["path"]]
     assert predicted["predicted"].tolist() == table["predicted"].tolist()
     columns = [column for column in table if column.startswith("prob_")]
@@ -306,12 +306,12 @@ def test_the_table_is_that_of_the_bundle_without_the_trainer(fit: Fit, blobs: Pa
 
 def test_the_batch_size_of_an_evaluation_changes_no_number(fit: Fit, blobs: Path):
     model = fit()
-    before = model.predictions["val"]
+    before = model.prediction_table("val")
 
     quiet = {"logger": False, "enable_progress_bar": False, "accelerator": "cpu", "devices": 1}
     L.Trainer(**quiet).validate(model, datamodule=ImageDataModule(blobs, batch_size=5, workers=0), verbose=False)
 
-    after = model.predictions["val"]
+    after = model.prediction_table("val")
     assert after["id"].tolist() == before["id"].tolist()
     np.testing.assert_allclose(after.iloc[:, 4:], before.iloc[:, 4:], rtol=0, atol=1e-6)
 
@@ -330,7 +330,7 @@ def test_an_interrupted_evaluation_leaves_nothing_behind(fit: Fit, blobs: Path):
         L.Trainer(**quiet, callbacks=[Fails()]).validate(model, datamodule=data, verbose=False)
     L.Trainer(**quiet).validate(model, datamodule=data, verbose=False)
 
-    assert len(model.predictions["val"]) == 13
+    assert len(model.prediction_table("val")) == 13
 
 
 def test_a_sanity_check_before_training_is_no_result(fit: Fit):
@@ -357,7 +357,7 @@ def test_a_sanity_check_before_training_is_no_result(fit: Fit):
 def test_the_trainers_options_work(fit: Fit, limits: dict[str, Any], rows: int):
     model = fit(2, trainer={"limit_val_batches": 1.0, **limits}, schedule=[{"mode": "head", "epochs": 1}, {}])
 
-    assert abs(len(model.predictions["val"]) - rows) <= 1  # batches are of equal size, give or take one
+    assert abs(len(model.prediction_table("val")) - rows) <= 1  # batches are of equal size, give or take one
 
 
 def test_early_stopping_reads_the_monitored_metric(fit: Fit):
@@ -405,7 +405,7 @@ def test_the_best_checkpoint_follows_the_monitor(fit: Fit, tmp_path: Path):
     L.Trainer(**quiet).validate(
         model, datamodule=model.trainer.datamodule, ckpt_path=tmp_path / "best.ckpt", verbose=False, weights_only=True
     )
-    assert model.metrics["val"]["loss"] == pytest.approx(float(best.best_model_score), rel=1e-6)
+    assert model.numbers["val"]["loss"] == pytest.approx(float(best.best_model_score), rel=1e-6)
 
 
 # Mistakes.

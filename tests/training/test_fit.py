@@ -26,7 +26,7 @@ def whole_fit(
 ) -> Run:
     model = ImageClassifier("resnet20", **settings)
     recorder = RunRecorder("fit", str(run), lambda model: "model: {}\n")
-    best = best_checkpoint(model.hparams["monitor"])
+    best = best_checkpoint(model.hparams["monitor"], "min")
     quiet = {"accelerator": "cpu", "devices": 1, "logger": False, "enable_progress_bar": False}
     own = L.Trainer(
         max_epochs=epochs, callbacks=[recorder, ResumePoints(), best, *(callbacks or [])], **quiet | (trainer or {})

@@ -343,11 +343,11 @@ def test_each_phase_is_proved(fit: Fit):
 
     assert model.network is not None
     frozen = [list(STAGES), list(STAGES[:3]), []]
-    assert [(proof.phase, sorted(proof.frozen)) for proof in model.proofs] == [
+    assert [(proof.phase, sorted(proof.frozen)) for proof in model.freezing.proofs] == [
         (number, sorted(stages)) for number, stages in enumerate(frozen)
     ]
-    assert model.proofs[1].sha256 != model.proofs[0].sha256
-    assert model.proofs[2].sha256 == hashlib.sha256().hexdigest()
+    assert model.freezing.proofs[1].sha256 != model.freezing.proofs[0].sha256
+    assert model.freezing.proofs[2].sha256 == hashlib.sha256().hexdigest()
 
 
 @pytest.mark.parametrize("cached", ["on", "off"])

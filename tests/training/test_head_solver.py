@@ -32,7 +32,7 @@ def test_each_epoch_solves_with_a_weaker_penalty(fit: Fit):
     assert list(watch.norms) == sorted(watch.norms)
     assert list(watch.losses) == sorted(watch.losses, reverse=True)
     assert watch.losses[-1] < 0.1
-    assert model.metrics["val"]["accuracy"] > 0.9
+    assert model.numbers["val"]["accuracy"] > 0.9
 
 
 def test_it_is_the_same_twice(fit: Fit):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ from typing import Any
 import lightning as L
 import pytest
 import torch
-from lightning.pytorch.callbacks import EarlyStopping, EMAWeightAveraging
+from lightning.pytorch.callbacks import EarlyStopping, EMAWeightAveraging, ModelCheckpoint
 
 from resnet_tl.training.classifier import ImageClassifier
 from resnet_tl.training.fit import best_checkpoint
@@ -79,11 +78,30 @@ class EveryStep(ResumePoints):
     def _agreed(self, is_due: bool = False) -> int:
         return SAVE
 
-    def _save(self, trainer: L.Trainer, pl_module: ImageClassifier, position: Position) -> None:
-        super()._save(trainer, pl_module, position)
-        copy = Path(self.folder or "", f"{len(self.kept)}.ckpt")
-        shutil.copy(Path(self.folder or "", "last.ckpt"), copy)
-        self.kept.append((position, copy))
+    def _save(self, trainer: L.Trainer) -> None:
+        file = Path(self.folder or "", f"{len(self.kept)}.ckpt")
+        trainer.save_checkpoint(file, weights_only=False)
+        self.kept.append((position_in(file), file))
+
+
+class Everywhere(EveryStep):
+    """Saves in whatever hook of its own, as a user's callback may, and keeps no other point."""
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        for hook in HOOKS:
+            setattr(self, hook, lambda trainer, *_, **__: self._save(trainer) if is_fitting(trainer) else None)
+
+
+HOOKS = ("on_train_epoch_start", "on_train_batch_start", "on_train_batch_end")
+HOOKS += ("on_validation_start", "on_validation_batch_end", "on_validation_end", "on_train_epoch_end")
+
+
+def is_fitting(trainer: L.Trainer) -> bool:
+    return trainer.state.fn == "fit" and not trainer.sanity_checking
+
+
+def position_in(file: Path) -> Position:
+    return Position(**torch.load(file, weights_only=True)["resnet_tl"]["position"])
 
 
 SCHEDULE = [{"mode": "head", "epochs": 1}, {"mode": "last_stages", "epochs": 1}, {"mode": "all"}]
@@ -97,7 +115,6 @@ def scheduler(name: str, **arguments: Any) -> dict[str, Any]:
 CASES: dict[str, dict[str, Any]] = {
     "head, cached": {"mode": "head", "head_dropout": 0.5, "activation_cache": "on", "data": {"views": 2}},
     "head, uncached": RANDOM | {"mode": "head", "head_hidden": [8]},
-    "head, solved": {"mode": "head", "head_solver": "lbfgs", "data": {"augmentation": "none"}},
     "last_stages": RANDOM | {"mode": "last_stages"},
     "all": RANDOM,
     "all, workers": RANDOM | {"data": {"workers": 2}},
@@ -128,12 +145,12 @@ CALLBACKS: dict[str, Callable[[], L.Callback]] = {
 
 
 def resumed_everywhere(
-    fit: Fit, folder: Path, settings: dict[str, Any], callback=None, points: slice = slice(None)
+    fit: Fit, folder: Path, settings: dict[str, Any], callback=None, points: slice = slice(None), saves=EveryStep
 ) -> list[Position]:
     """Fits once, then goes on from every kept point of that fit, and compares all that remains of both."""
 
     def run(keeper: ResumePoints, resume: Path | None = None) -> tuple[Any, ...]:
-        best = best_checkpoint("val_loss")
+        best = best_checkpoint("val_loss", "min")
         best.dirpath = str(folder)
         trainer = {"callbacks": [keeper, best, *([callback()] if callback else [])], "enable_checkpointing": True}
         trainer |= settings.get("trainer", {})
@@ -141,17 +158,17 @@ def resumed_everywhere(
         model = fit(3, trainer=trainer, ckpt_path=resume, **own)
         optimizer = model.trainer.optimizers[0]
         means = [float(model.trainer.callback_metrics[key]) for key in ("train_loss", "train_accuracy")]
-        table = model.predictions["val"].to_csv() if model.metrics.get("val") else None
+        table = model.prediction_table("val").to_csv() if model.numbers.get("val") else None
         rates = [group["lr"] for group in optimizer.param_groups]
         progress = model.trainer.global_step, model.trainer.current_epoch, best.best_model_score.item()
         weights = {key: tensor.clone() for key, tensor in model.state_dict().items()}
-        proofs = model.proofs
-        return model.metrics.get("val"), means, table, rates, progress, proofs, weights
+        proofs = model.freezing.proofs
+        return model.numbers.get("val"), means, table, rates, progress, proofs, weights
 
-    everywhere = EveryStep(folder)
+    everywhere = saves(folder)
     *whole, weights = run(everywhere)
     kept = [(position, file) for position, file in everywhere.kept if not position.ends]
-    assert len(kept) >= 6 or "limit_train_batches" in settings.get("trainer", {}) or settings.get("head_solver")
+    assert len(kept) >= 6 or "limit_train_batches" in settings.get("trainer", {})
     for position, file in kept[points]:
         *resumed, resumed_weights = run(ResumePoints(folder=folder / "resumed"), file)
         assert resumed == whole, position
@@ -169,6 +186,30 @@ def every(number: int) -> Any:
 @pytest.mark.parametrize(("case", "first", "step"), every(7))
 def test_a_resume_equals_the_uninterrupted_run(fit: Fit, tmp_path: Path, case: str, first: int, step: int):
     resumed_everywhere(fit, tmp_path, CASES[case], points=slice(first, None, step))
+
+
+@pytest.mark.parametrize("case", ["head, cached", "all", "validated twice an epoch", "plateau", "stopped early"])
+def test_a_checkpoint_of_the_users_own_resumes_as_well(fit: Fit, tmp_path: Path, case: str):
+    """Whoever saves it, in whatever hook: the position is in every checkpoint."""
+    settings = CASES.get(case, {"mode": "all"})
+
+    resumed_everywhere(fit, tmp_path, settings, CALLBACKS.get(case), slice(None, None, 4), Everywhere)
+
+
+@pytest.mark.parametrize("mode", ["all", "head"])
+def test_a_plain_model_checkpoint_in_the_middle_of_an_epoch_resumes(fit: Fit, tmp_path: Path, mode: str):
+    """As Lightning's documentation shows it: every_n_train_steps, then ckpt_path."""
+
+    def weights(epochs: int, resume: Path | None = None) -> dict[str, torch.Tensor]:
+        keeper = ModelCheckpoint(tmp_path, "{step}", every_n_train_steps=4, save_top_k=-1)
+        trainer = {"callbacks": [keeper], "enable_checkpointing": True}
+        model = fit(epochs, trainer=trainer, ckpt_path=resume, mode=mode, head_dropout=0.5)
+        return {key: tensor.clone() for key, tensor in model.state_dict().items()}
+
+    whole = weights(3)
+    resumed = weights(3, tmp_path / "step=4.ckpt")
+
+    assert all(torch.equal(whole[key], resumed[key]) for key in whole)
 
 
 @pytest.mark.parametrize("name", CALLBACKS)

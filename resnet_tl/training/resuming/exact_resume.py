@@ -36,7 +36,8 @@ class ExactResume(L.Callback):
         """A validation is repeated when a fit is resumed: what other callbacks made of it must not count twice."""
         if trainer.state.fn == TrainerFn.FITTING and not trainer.sanity_checking:
             self._validated = Position.of(trainer)
-            states = {callback.state_key: deepcopy(callback.state_dict()) for callback in trainer.callbacks}
+            callbacks: list[L.Callback] = trainer.callbacks  # type: ignore[attr-defined]
+            states = {callback.state_key: deepcopy(callback.state_dict()) for callback in callbacks}
             self._before = {key: state for key, state in states.items() if state}
 
     def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:

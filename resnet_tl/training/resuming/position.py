@@ -42,7 +42,8 @@ class Position:
             validated: where the latest validation began.
         """
         loop = trainer.fit_loop
-        epochs, batches = loop.epoch_progress.current, loop.epoch_loop.batch_progress.current
+        epochs: Any = loop.epoch_progress.current
+        batches: Any = loop.epoch_loop.batch_progress.current
         epoch = epochs.completed
         if epochs.started == epoch:  # before an epoch, or after the last one
             return cls(epoch, ends=epochs.ready == epoch and loop.done)

@@ -26,9 +26,11 @@ class Noted(ResumePoints):
         super().__init__(every, folder)
         self.positions: list[Position] = []
 
-    def _save(self, trainer: L.Trainer, pl_module: ImageClassifier, position: Position) -> None:
-        super()._save(trainer, pl_module, position)
-        self.positions.append(position)
+    def _save(self, trainer: L.Trainer) -> None:
+        super()._save(trainer)
+        if not trainer.fast_dev_run:  # type: ignore[attr-defined]
+            saved = torch.load(Path(self.folder or "", "last.ckpt"), weights_only=True)
+            self.positions.append(Position(**saved["resnet_tl"]["position"]))
 
 
 def kept(fit: Fit, folder: Path, every: float, **trainer: Any) -> list[Position]:

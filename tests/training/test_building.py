@@ -10,7 +10,7 @@ from PIL import Image
 from resnet_tl import ImageDataModule
 from resnet_tl.networks import create_network
 from resnet_tl.networks.weights import load_weights
-from resnet_tl.training.choices import choose_network, choose_preprocessing
+from resnet_tl.training.building import choose_network, choose_preprocessing
 
 
 @pytest.fixture
