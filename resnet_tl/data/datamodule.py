@@ -9,11 +9,10 @@ from typing import Any
 import lightning as L
 import numpy as np
 import pandas as pd
-import torch
 
 from resnet_tl.data.dataset import Dataset, checked, dataset_of, open_pixels, read_dataset, usable
 from resnet_tl.data.index import ImageIndex
-from resnet_tl.data.loader import Batch, ImageLoader, ImageSamples, RowTable, moved
+from resnet_tl.data.loader import ImageLoader, ImageSamples, RowTable
 from resnet_tl.data.options import Channels, OnBadImage, OnLeak, PixelCacheMode, SamplerName, check_options
 from resnet_tl.data.order import epoch_order, evaluation_batches, training_batches
 from resnet_tl.data.pixels.augmentation import Augmentation, Policy
@@ -308,9 +307,6 @@ class ImageDataModule(L.LightningDataModule):
         if self._predict is None:
             raise RuntimeError("There is no predict_root.")
         return self._predict.index
-
-    def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
-        return moved(batch, device)
 
     def teardown(self, stage: str) -> None:
         for loader in self._loaders:

@@ -14,7 +14,7 @@ from typing import Any, Protocol, TypedDict
 import numpy as np
 import torch
 from threadpoolctl import ThreadpoolController
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset
 
 from resnet_tl.data.content_hashes import digest_of
 from resnet_tl.data.index import ImageIndex
@@ -178,12 +178,12 @@ class ImageLoader:
         self.threads = threads
         self.views = views
         self.source = source
-        self.requests = _Requests()
+        self.requests: list[tuple[np.ndarray, int]] = []  # what the processes are asked for in the present pass
         self.processes: DataLoader[Batch | UserError] | None = None
         if workers:
             self.processes = DataLoader(
                 samples,
-                sampler=self.requests,
+                sampler=self.requests,  # a list: one that held this loader would keep the processes alive
                 batch_size=None,
                 num_workers=workers,
                 persistent_workers=True,
@@ -204,23 +204,23 @@ class ImageLoader:
 
     def over(self, batches: Sequence[np.ndarray], view: int) -> Iterator[Batch]:
         """The images of any batches of rows, in their order, whatever tables there are."""
-        return self._from_processes(batches, view) if self.processes else self._from_threads(batches, view)
+        if self.processes is None:
+            return self._from_threads(batches, view)
+        return self._from_processes(self.processes, batches, view)
 
     def close(self) -> None:
         """Ends the worker processes; left to the garbage collector, each would take seconds to end."""
-        if self.processes:
+        if self.processes is not None:
             self.processes._iterator = None
 
     def _rows_of(self, table: RowTable, batches: Sequence[np.ndarray]) -> Iterator[Batch]:
         for rows in batches:
             yield {"activation": table[rows.astype(np.int64)], **self.samples.describe(rows)}
 
-    def _from_processes(self, batches: Sequence[np.ndarray], view: int) -> Iterator[Batch]:
-        assert self.processes is not None
-        self.requests.now = [(rows, view) for rows in batches]
-        with torch.device("cpu"):  # DataLoader draws a number there, and the processes inherit it
-            made = iter(self.processes)
-        for batch in made:
+    def _from_processes(self, processes: DataLoader, batches: Sequence[np.ndarray], view: int) -> Iterator[Batch]:
+        self.requests[:] = [(rows, view) for rows in batches]
+        # No variable holds the iterator: that of an error's traceback would keep the processes alive.
+        for batch in _begun(processes):
             if isinstance(batch, UserError):
                 raise batch
             yield batch
@@ -252,20 +252,9 @@ class ImageLoader:
                 pool.shutdown(cancel_futures=True)
 
 
-class _Requests(Sampler):
-    """What worker processes are asked for; told by the loader at the start of each pass.
-
-    It does not hold the loader: in a cycle of references worker processes would end by a timeout of seconds each.
-    """
-
-    def __init__(self) -> None:
-        self.now: list[tuple[np.ndarray, int]] = []
-
-    def __iter__(self) -> Iterator[tuple[np.ndarray, int]]:
-        return iter(self.now)
-
-    def __len__(self) -> int:
-        return len(self.now)
+def _begun(processes: DataLoader) -> Iterator:
+    with torch.device("cpu"):  # DataLoader draws a number there, and the processes inherit it
+        return iter(processes)
 
 
 @cache
@@ -281,12 +270,3 @@ def _one_core_each() -> Callable[[], None]:
         pools.limit(limits=1)
 
     return begin
-
-
-def moved(batch: Batch, device: torch.device) -> Batch:
-    """The batch on a device; only pinned memory can be copied there without waiting."""
-
-    def move(value: Any) -> Any:
-        return tuple(map(move, value)) if isinstance(value, tuple) else value.to(device, non_blocking=True)
-
-    return {key: move(value) for key, value in batch.items()}  # type: ignore[return-value]
