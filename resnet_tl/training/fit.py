@@ -80,7 +80,7 @@ def _evaluate(model: ImageClassifier, data: ImageDataModule, trainer: L.Trainer,
     checkpoint = best if best.is_file() else None  # none after fast_dev_run
     metrics: dict[str, dict[str, float]] = {}
     for split, evaluate in (("val", trainer.validate), ("test", trainer.test)):
-        if len(data.index.rows(split)):  # type: ignore[union-attr]
+        if len(data.index.rows(split)):
             evaluate(model, datamodule=data, ckpt_path=checkpoint, verbose=False, weights_only=True)
             # JSON has no word for what is not defined, such as the AUROC of a single class.
             metrics[split] = {name: value for name, value in model.metrics[split].items() if math.isfinite(value)}

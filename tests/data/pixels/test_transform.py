@@ -59,12 +59,11 @@ def _closed():
 
 
 def by_row(loader: ImageLoader) -> dict[int, bytes]:
-    found = {
+    return {
         int(row): image.numpy().tobytes()
         for batch in loader
         for row, image in zip(batch["row"], batch["image"], strict=True)
     }
-    return found
 
 
 @pytest.mark.filterwarnings("ignore:This DataLoader will create")
