@@ -22,12 +22,12 @@ from torchvision.datasets import ImageFolder
 
 from resnet_tl.cli.keep_freed_memory import keep_freed_memory
 from resnet_tl.data.content_hashes import content_digests
-from resnet_tl.data.loader import ImageSamples
 from resnet_tl.data.pixels.augmentation import CROP_SCALE, Augmentation
 from resnet_tl.data.pixels.decode import decode
 from resnet_tl.data.pixels.pixel_cache import PixelCache, PixelWriter
 from resnet_tl.data.pixels.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
 from resnet_tl.data.reading.layouts import read_images
+from resnet_tl.data.samples import ImageSamples
 
 BATCH = 32
 

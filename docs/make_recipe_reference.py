@@ -6,9 +6,10 @@ import inspect
 from pathlib import Path
 from typing import Any, get_type_hints
 
-from resnet_tl import ImageClassifier, ImageDataModule
+from resnet_tl import ImageClassifier
 from resnet_tl.cli.fit_help import TRAINING, described_arguments
 from resnet_tl.cli.parse_errors import describe
+from resnet_tl.data.options import DataOptions
 from resnet_tl.finetuning.learning_rate import PiecewiseConstantLR
 from resnet_tl.finetuning.modes import Phase
 
@@ -72,7 +73,7 @@ def page() -> str:
         [
             HEAD,
             "## Images: `data`\n",
-            table(ImageDataModule, "data.", by_other_names),
+            table(DataOptions, "data.", by_other_names),
             "## Network and fine-tuning: `model`\n",
             table(ImageClassifier, "model.", by_other_names),
             "### A phase of `model.schedule`\n",

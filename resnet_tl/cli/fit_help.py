@@ -54,7 +54,7 @@ def print_help() -> None:
     """Our own options with their defaults, then the common ones of Lightning and torch."""
     print(INTRODUCTION)
     for title, prefix, file, name in (
-        ("images", "data", "data/datamodule.py", "ImageDataModule"),
+        ("images", "data", "data/options.py", "DataOptions"),
         ("network and fine-tuning", "model", "training/classifier.py", "ImageClassifier"),
     ):
         print(f"{title}:")

@@ -14,6 +14,7 @@ import pandas as pd
 from resnet_tl import cache
 from resnet_tl.data.content_hashes import digest_in_order, hashes_and_sizes
 from resnet_tl.data.index import ImageIndex
+from resnet_tl.data.options import DataOptions, PixelCacheMode
 from resnet_tl.data.pixels.pixel_cache import PixelCache, keep_pixels, stored_bytes
 from resnet_tl.data.pixels.preprocessing import Preprocessing
 from resnet_tl.data.quality.audit import Audit, audit_images, find_audit
@@ -113,66 +114,47 @@ def dataset_of(index: ImageIndex) -> Dataset:
     return Dataset(index, hashes, sizes, short_side, hashes)
 
 
-def checked(
-    dataset: Dataset,
-    preprocessing: Preprocessing,
-    *,
-    val_fraction: float = 0.2,
-    test_fraction: float = 0.0,
-    seed: int = 0,
-    skips_bad: bool = False,
-    allows_leaks: bool = False,
-    keeps_pixels: bool = True,
-) -> Dataset:
+def checked(dataset: Dataset, preprocessing: Preprocessing, options: DataOptions) -> Dataset:
     """Decodes what no earlier run has, and gives the data set of the usable images, with splits and findings.
 
     Args:
         dataset: as `read_dataset` gives it.
         preprocessing: makes the stored images.
-        val_fraction: as for `assign_splits`, like the two below it.
-        test_fraction: of the training images.
-        seed: of the split.
-        skips_bad: leaves out files that cannot be decoded, instead of refusing the data set.
-        allows_leaks: takes given splits that share images, and groups that span two.
-        keeps_pixels: keeps the stored images on the way, where there is room.
+        options: how to split, and what to do about bad images and leaks.
 
     Raises:
         UserError: images that cannot be decoded, splits that cannot be made or that share images.
     """
-    dataset, audit = usable(dataset, preprocessing, skips_bad, keeps_pixels)
-    index = dataset.index
-    for name, share, split, default in (
-        ("val_fraction", val_fraction, "val", 0.2),
-        ("test_fraction", test_fraction, "test", 0.0),
-    ):
-        if share != default and split in set(index.table["split"]):
+    dataset, audit = usable(dataset, preprocessing, options)
+    index, may_leak = dataset.index, options.on_leak == "warn"
+    for name, split, default in (("val_fraction", "val", 0.2), ("test_fraction", "test", 0.0)):
+        if getattr(options, name) != default and split in set(index.table["split"]):
             log.info(f"{index.root} has a {split} split of its own: data.{name} is not used")
     with measure("pixels"):
         duplicates = find_duplicates(index, dataset.hashes, audit)
     clusters = duplicates.clusters(len(index))
-    index = assign_splits(index, val_fraction, test_fraction, seed, clusters, allows_leaks)
+    seed = options.seed if options.split_seed is None else options.split_seed
+    index = assign_splits(index, options.val_fraction, options.test_fraction, seed, clusters, may_leak)
     findings = find_all(index, audit, dataset.hashes, duplicates)
     counts = ", ".join(f"{len(index.rows(split))} {split}" for split in index.counts().columns)
     log.info(f"{index.root}: {index.layout}; {len(index.classes)} classes; {counts} images")
-    if not allows_leaks:
+    if not may_leak:
         refuse_leaks(index, findings)
     if len(findings):
         log.info(f"found by the way (`resnet-tl data check` shows them): {in_one_line(findings)}")
     return replace(dataset, index=index, findings=findings)
 
 
-def usable(
-    dataset: Dataset, preprocessing: Preprocessing, skips_bad: bool = False, keeps_pixels: bool = True
-) -> tuple[Dataset, Audit]:
+def usable(dataset: Dataset, preprocessing: Preprocessing, options: DataOptions) -> tuple[Dataset, Audit]:
     """The data set without the files that cannot be decoded, and the audit of those that can.
 
     Raises:
-        UserError: there are such files, unless `skips_bad`.
+        UserError: there are such files, and they are not to be skipped.
     """
     index, hashes, channels = dataset.index, dataset.hashes, preprocessing.channels
     with measure("pixels"):
         audit = find_audit(index, hashes, channels)
-        if audit is None and keeps_pixels:  # which makes the audit on the way
+        if audit is None and options.pixel_cache != "off":  # which makes the audit on the way
             keep_pixels(index, hashes, preprocessing, dataset.sizes, dataset.all_hashes)
         audit = audit or audit_images(index, hashes, channels, short_side=preprocessing.storage_size)
     if not audit.bad:
@@ -182,7 +164,7 @@ def usable(
     if len(bad) > 20:
         listed += f"\n  and {len(bad) - 20} more"
     found = f"{len(bad)} of {len(index)} files in {index.root} cannot be used as images"
-    if not skips_bad:
+    if options.on_bad_image == "stop":
         raise UserError(f"{found}; remove them, or leave them out with --data.on_bad_image skip:\n{listed}")
     log.info(f"{found} and are left out:\n{listed}")
     rows = list(audit.bad)
@@ -190,12 +172,14 @@ def usable(
     return replace(dataset, index=index.without(rows), hashes=hashes, sizes=sizes, skipped=bad), audit.without_bad()
 
 
-def open_pixels(dataset: Dataset, preprocessing: Preprocessing, must_be_kept: bool = False) -> PixelCache | None:
-    """The stored images on disk, for all processes and later runs; None, and a line that says so, without room.
+def open_pixels(dataset: Dataset, preprocessing: Preprocessing, mode: PixelCacheMode) -> PixelCache | None:
+    """The stored images on disk, for all processes and later runs; None where they are not kept.
 
     Raises:
-        UserError: there is no room, and they `must_be_kept`.
+        UserError: there is no room, and the mode is on.
     """
+    if mode == "off":
+        return None
     with measure("pixels"):
         folder = keep_pixels(dataset.index, dataset.hashes, preprocessing, dataset.sizes, dataset.all_hashes)
         if folder:
@@ -205,7 +189,7 @@ def open_pixels(dataset: Dataset, preprocessing: Preprocessing, must_be_kept: bo
                 return None
     gibibytes = stored_bytes(dataset.sizes, preprocessing) / 2**30
     found = f"{gibibytes:.1f} GiB of decoded images cannot be kept in {cache.cache_root()}"
-    if must_be_kept:
+    if mode == "on":
         raise UserError(
             f"data.pixel_cache is on, but {found}; make room there, raise RESNET_TL_CACHE_LIMIT (in GiB), or leave it "
             "at auto."

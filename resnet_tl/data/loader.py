@@ -9,38 +9,18 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cache
-from typing import Any, Protocol, TypedDict
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 import torch
 from threadpoolctl import ThreadpoolController
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader
 
-from resnet_tl.data.content_hashes import digest_of
-from resnet_tl.data.index import ImageIndex
-from resnet_tl.data.pixels.augmentation import Augmentation, write_centres
-from resnet_tl.data.pixels.decode import BadImage, decode, read_file
-from resnet_tl.data.pixels.pixel_cache import PixelCache
-from resnet_tl.data.pixels.preprocessing import Preprocessing
-from resnet_tl.data.pixels.transform import UserTransform
+from resnet_tl.data.samples import Batch, ImageSamples
 from resnet_tl.errors import UserError
 
 AHEAD = 2
 """Batches that threads make ready beyond the one that is asked for."""
-
-
-class Batch(TypedDict, total=False):
-    """What the network is given, with `label` (N,) int64, -1 where unknown, and `row` (N,) int64, of the index.
-
-    Either `image` (N, C, H, W) uint8, channels last, and with it, where the augmentation changes colours, `colour`
-    (N, 3) float32 for `adjust_colour`; or `activation`, what the frozen stages made of the images.
-    """
-
-    image: torch.Tensor
-    colour: torch.Tensor
-    activation: Any
-    label: torch.Tensor
-    row: torch.Tensor
 
 
 class RowTable(Protocol):
@@ -49,98 +29,8 @@ class RowTable(Protocol):
     def __getitem__(self, rows: np.ndarray) -> Any: ...
 
 
-class ImageSamples(Dataset["Batch | UserError"]):
-    """The samples of an index by (row, view): decoded, resized, then augmented or centre-cropped.
-
-    Args:
-        index: gives the files and labels.
-        preprocessing: from decoded pixels to the network's input.
-        augmentation: of training views; without it a view is the centre crop.
-        cache: gives stored images that are kept, so that they are not decoded again.
-        contents: the content hashes (N, 32) that the files must still have.
-        transform: the user's own, in front of the augmentation.
-    """
-
-    def __init__(
-        self,
-        index: ImageIndex,
-        preprocessing: Preprocessing,
-        augmentation: Augmentation | None = None,
-        cache: PixelCache | None = None,
-        contents: np.ndarray | None = None,
-        transform: UserTransform | None = None,
-    ) -> None:
-        self.index = index
-        self.labels = index.labels
-        self.preprocessing = preprocessing
-        self.augmentation = augmentation
-        self.cache = cache
-        self.contents = contents
-        self.transform = transform
-
-    def stored(self, row: int) -> torch.Tensor:
-        """The stored image (C, h, w) uint8 of a row; safe to call from threads, and not to be written to."""
-        return self.cache(row, self._decoded) if self.cache else self._decoded(row)
-
-    def _decoded(self, row: int) -> torch.Tensor:
-        planned, path = self.preprocessing, self.index.path(row)
-        content = read_file(path)
-        if self.contents is not None and digest_of(content) != self.contents[row].tobytes():
-            raise BadImage("has changed since the images were checked: start again when all are in place", path)
-        try:
-            return planned.store(decode(content, planned.channels, planned.storage_size))
-        except BadImage as error:
-            raise BadImage(error.reason, path) from None
-
-    def empty(self, number: int) -> torch.Tensor:
-        """Room for so many of the network's inputs."""
-        size, channels = self.preprocessing.size, self.preprocessing.channels
-        return torch.empty((number, size, size, channels), dtype=torch.uint8, device="cpu").permute(0, 3, 1, 2)
-
-    def write(self, rows: np.ndarray, view: int, out: torch.Tensor) -> None:
-        """Writes the network's inputs of some rows into `out`, (N, C, size, size) uint8.
-
-        Safe to call from threads, but with a transform, which draws from global generators.
-        """
-        images = [self.stored(row) for row in rows.tolist()]
-        if self.transform:
-            images = [self.transform(image, view, row) for image, row in zip(images, rows.tolist(), strict=True)]
-        if self.augmentation:
-            self.augmentation.write(images, rows, view, out)
-        else:
-            write_centres(self.preprocessing, images, out)
-
-    def describe(self, rows: np.ndarray) -> Batch:
-        """A batch that lacks what the network is given."""
-        return {"label": torch.from_numpy(self.labels[rows]), "row": torch.from_numpy(rows.astype(np.int64))}
-
-    def complete(self, images: torch.Tensor, rows: np.ndarray, view: int) -> Batch:
-        """The batch of images that were written."""
-        batch: Batch = {"image": images, **self.describe(rows)}
-        colour = self.augmentation.colour(rows, view) if self.augmentation else None
-        if colour is not None:
-            batch["colour"] = colour
-        return batch
-
-    def batch(self, rows: np.ndarray, view: int) -> Batch:
-        """The batch of some rows, made here and now.
-
-        Raises:
-            BadImage: a file cannot be read any more.
-        """
-        images = self.empty(len(rows))
-        self.write(rows, view, images)
-        return self.complete(images, rows, view)
-
-    def __getitem__(self, key: tuple[np.ndarray, int]) -> Batch | UserError:
-        """A whole batch, so that a worker process makes one per request.
-
-        An error is returned, for DataLoader would raise it with a stack trace instead of its own sentence.
-        """
-        try:
-            return self.batch(*key)
-        except UserError as error:
-            return error
+Source: TypeAlias = "Callable[[ImageLoader, int], RowTable | None]"
+"""Gives what a loader serves in a view instead of images, if anything."""
 
 
 class ImageLoader:
@@ -167,7 +57,7 @@ class ImageLoader:
         workers: int = 0,
         threads: int = 2,
         views: int | None = None,
-        source: Callable[[ImageLoader, int], RowTable | None] | None = None,
+        source: Source | None = None,
     ) -> None:
         if samples.transform and not workers:
             raise ValueError("A transform needs a worker process.")
@@ -178,12 +68,12 @@ class ImageLoader:
         self.threads = threads
         self.views = views
         self.source = source
-        self.requests = _Requests()
+        self.requests: list[tuple[np.ndarray, int]] = []  # what the processes are asked for in the present pass
         self.processes: DataLoader[Batch | UserError] | None = None
         if workers:
             self.processes = DataLoader(
                 samples,
-                sampler=self.requests,
+                sampler=self.requests,  # a list: one that held this loader would keep the processes alive
                 batch_size=None,
                 num_workers=workers,
                 persistent_workers=True,
@@ -204,23 +94,23 @@ class ImageLoader:
 
     def over(self, batches: Sequence[np.ndarray], view: int) -> Iterator[Batch]:
         """The images of any batches of rows, in their order, whatever tables there are."""
-        return self._from_processes(batches, view) if self.processes else self._from_threads(batches, view)
+        if self.processes is None:
+            return self._from_threads(batches, view)
+        return self._from_processes(self.processes, batches, view)
 
     def close(self) -> None:
         """Ends the worker processes; left to the garbage collector, each would take seconds to end."""
-        if self.processes:
+        if self.processes is not None:
             self.processes._iterator = None
 
     def _rows_of(self, table: RowTable, batches: Sequence[np.ndarray]) -> Iterator[Batch]:
         for rows in batches:
             yield {"activation": table[rows.astype(np.int64)], **self.samples.describe(rows)}
 
-    def _from_processes(self, batches: Sequence[np.ndarray], view: int) -> Iterator[Batch]:
-        assert self.processes is not None
-        self.requests.now = [(rows, view) for rows in batches]
-        with torch.device("cpu"):  # DataLoader draws a number there, and the processes inherit it
-            made = iter(self.processes)
-        for batch in made:
+    def _from_processes(self, processes: DataLoader, batches: Sequence[np.ndarray], view: int) -> Iterator[Batch]:
+        self.requests[:] = [(rows, view) for rows in batches]
+        # No variable holds the iterator: that of an error's traceback would keep the processes alive.
+        for batch in _begun(processes):
             if isinstance(batch, UserError):
                 raise batch
             yield batch
@@ -252,20 +142,9 @@ class ImageLoader:
                 pool.shutdown(cancel_futures=True)
 
 
-class _Requests(Sampler):
-    """What worker processes are asked for; told by the loader at the start of each pass.
-
-    It does not hold the loader: in a cycle of references worker processes would end by a timeout of seconds each.
-    """
-
-    def __init__(self) -> None:
-        self.now: list[tuple[np.ndarray, int]] = []
-
-    def __iter__(self) -> Iterator[tuple[np.ndarray, int]]:
-        return iter(self.now)
-
-    def __len__(self) -> int:
-        return len(self.now)
+def _begun(processes: DataLoader) -> Iterator:
+    with torch.device("cpu"):  # DataLoader draws a number there, and the processes inherit it
+        return iter(processes)
 
 
 @cache
@@ -281,12 +160,3 @@ def _one_core_each() -> Callable[[], None]:
         pools.limit(limits=1)
 
     return begin
-
-
-def moved(batch: Batch, device: torch.device) -> Batch:
-    """The batch on a device; only pinned memory can be copied there without waiting."""
-
-    def move(value: Any) -> Any:
-        return tuple(map(move, value)) if isinstance(value, tuple) else value.to(device, non_blocking=True)
-
-    return {key: move(value) for key, value in batch.items()}  # type: ignore[return-value]

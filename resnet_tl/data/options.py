@@ -1,11 +1,16 @@
-"""What the data module's options may be."""
+"""What a user sets about the images: names, defaults, and what is allowed."""
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
 from typing import Any, Literal, get_args
+
+import pandas as pd
 
 from resnet_tl.data.pixels.augmentation import Policy
 from resnet_tl.data.pixels.preprocessing import ResizeRule
+from resnet_tl.data.pixels.transform import UserTransform
 from resnet_tl.errors import UserError, nearest
 
 Channels = Literal[1, 3, 4]
@@ -34,28 +39,120 @@ _LEAST = {
 }
 
 
-def check_options(options: Any) -> None:
-    """Raises UserError for options, by name as attributes, that a plain caller gave: the command line has a parser."""
-    for name, words in _WORDS.items():
-        value, choices = getattr(options, name), get_args(words)
-        if value not in choices:
+class DataOptions:
+    """The section `data` of a recipe.
+
+    Args:
+        root: folder of images, .zip of one, or CSV file; overrides `source`.
+        source: a data set known by name: see `resnet-tl data list`.
+        batch_size: images per step and process.
+        augmentation: of training images: none, light (random resized crop, flip), standard (light, colour, rotation),
+            trivial_augment, shift (for digits), or shift_flip (the CIFAR-10 articles).
+        views: how many augmented versions of each image there are: epoch e shows version e mod `views`, so that what
+            frozen stages make of them can be kept; default: a new one in each epoch.
+        random_erasing: the chance, 0 to 1, that a rectangle of a training image is painted over.
+        image_size: side of the network's input in pixels; default: what the network's weights were trained at, or
+            the images' own size where they are small.
+        storage_size: length of the short side, in pixels, to which every image is resized before it is cropped;
+            default: 8/7 of `image_size`.
+        resize_rule: short_side keeps an image's shape and crops it, squash stretches it to a square.
+        channels: 3 for RGB, 1 for grey, 4 for RGBA.
+        val_fraction: share of the training images held out for validation, per class, where there is no val split.
+        test_fraction: share of the training images held out for a test, where there is no labelled test split.
+        on_bad_image: stop, or skip files that cannot be decoded (they are listed in the run).
+        on_leak: stop, or warn when an image of one split, or a group, is in another one as well; our own split never
+            leaks.
+        exclude: CSV file with the column path: images to leave out; of `resnet-tl data check` those with the
+            suggestion exclude.
+        sampler: shuffled, or balanced: every class equally likely, drawn with replacement.
+        pixel_cache: keep the decoded images on disk: auto where there is room, on (an error where there is none), off.
+            The results are the same.
+        workers: worker processes for loading; 0 uses threads of this process; default: 0 on a CPU, up to 8 on a GPU.
+        seed: of the split, the order of the images and their augmentation.
+        split_seed: of the split alone, so that runs with other seeds are judged on the same images; default: `seed`.
+        transform: your own of a training image, uint8 (C, H, W), in front of `augmentation` (none: in its place), run
+            in worker processes: module.Name or {class_path, init_args}; in Python also a callable, as of torchvision.
+        predict_root: files, folders or CSV files of images without labels, for `trainer.predict`.
+
+    Raises:
+        UserError: a value that is not allowed.
+    """
+
+    def __init__(
+        self,
+        root: str | os.PathLike[str] | None = None,
+        source: str | None = None,
+        batch_size: int = 32,
+        augmentation: Policy = "light",
+        views: int | None = None,
+        random_erasing: float = 0.0,
+        image_size: int | None = None,
+        storage_size: int | None = None,
+        resize_rule: ResizeRule = "short_side",
+        channels: Channels = 3,
+        val_fraction: float = 0.2,
+        test_fraction: float = 0.0,
+        on_bad_image: OnBadImage = "stop",
+        on_leak: OnLeak = "stop",
+        exclude: str | os.PathLike[str] | None = None,
+        sampler: SamplerName = "shuffled",
+        pixel_cache: PixelCacheMode | bool = "auto",
+        workers: int | None = None,
+        seed: int = 0,
+        split_seed: int | None = None,
+        transform: str | dict[str, Any] | Callable | None = None,
+        predict_root: str | list[str] | None = None,
+    ) -> None:
+        super().__init__()  # of whatever class this one is mixed into
+        self.root = root
+        self.source = source
+        self.frame: pd.DataFrame | None = None
+        self.predict_root = predict_root
+        self.batch_size = batch_size
+        self.augmentation = augmentation
+        self.transform = None if transform is None else UserTransform(transform, seed)
+        self.views = views
+        self.random_erasing = random_erasing
+        self.image_size = image_size
+        self.storage_size = storage_size
+        self.resize_rule = resize_rule
+        self.channels = channels
+        self.val_fraction = val_fraction
+        self.test_fraction = test_fraction
+        self.on_bad_image = on_bad_image
+        self.on_leak = on_leak
+        self.exclude = exclude
+        self.sampler = sampler
+        # YAML reads a bare on or off as a boolean.
+        self.pixel_cache = ("off", "on")[pixel_cache] if isinstance(pixel_cache, bool) else pixel_cache
+        self.workers = workers
+        self.seed = seed
+        self.split_seed = split_seed
+        self._check()
+
+    def _check(self) -> None:
+        """What the command line's parser would have refused; a plain caller has no parser."""
+        for name, words in _WORDS.items():
+            value, choices = getattr(self, name), get_args(words)
+            if value not in choices:
+                allowed = f"{', '.join(map(str, choices))}.{nearest(value, choices)}"
+                raise UserError(f"data.{name} is '{value}'; it must be one of {allowed}")
+        for name, least in _LEAST.items():
+            value = getattr(self, name)
+            if value is not None and value < int(least.split()[0]):
+                raise UserError(f"data.{name} is {value}; it must be {least} or more.")
+        if not 0 <= self.random_erasing <= 1:
+            raise UserError(f"data.random_erasing is {self.random_erasing}; it must be from 0 to 1.")
+        for name in ("val_fraction", "test_fraction"):
+            value = getattr(self, name)
+            if not 0 <= value < 1:
+                raise UserError(f"data.{name} is {value}; it must be at least 0 and below 1.")
+        if self.val_fraction + self.test_fraction >= 1:
             raise UserError(
-                f"data.{name} is '{value}'; it must be one of {', '.join(map(str, choices))}.{nearest(value, choices)}"
+                "data.val_fraction and data.test_fraction add up to 1 or more: nothing is left to train on."
             )
-    for name, least in _LEAST.items():
-        value = getattr(options, name)
-        if value is not None and value < int(least.split()[0]):
-            raise UserError(f"data.{name} is {value}; it must be {least} or more.")
-    if not 0 <= options.random_erasing <= 1:
-        raise UserError(f"data.random_erasing is {options.random_erasing}; it must be from 0 to 1.")
-    for name in ("val_fraction", "test_fraction"):
-        value = getattr(options, name)
-        if not 0 <= value < 1:
-            raise UserError(f"data.{name} is {value}; it must be at least 0 and below 1.")
-    if options.val_fraction + options.test_fraction >= 1:
-        raise UserError("data.val_fraction and data.test_fraction add up to 1 or more: nothing is left to train on.")
-    if options.transform is not None and options.workers == 0:
-        raise UserError(
-            "data.workers is 0, but data.transform draws from generators that threads share, so that it runs in worker "
-            "processes only: give data.workers 1 or more, or leave it out."
-        )
+        if self.transform is not None and self.workers == 0:
+            raise UserError(
+                "data.workers is 0, but data.transform draws from generators that threads share, so that it runs in "
+                "worker processes only: give data.workers 1 or more, or leave it out."
+            )

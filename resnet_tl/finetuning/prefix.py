@@ -16,9 +16,10 @@ from torch import Tensor
 from resnet_tl import __version__, cache, stopping
 from resnet_tl.data.datamodule import ImageDataModule
 from resnet_tl.data.index import ImageIndex
-from resnet_tl.data.loader import Batch, ImageLoader
+from resnet_tl.data.loader import ImageLoader
 from resnet_tl.data.pixels.decode import DECODER
 from resnet_tl.data.pixels.preprocessing import Preprocessing
+from resnet_tl.data.samples import Batch
 from resnet_tl.finetuning.activation_cache import (
     ALONE,
     ActivationCacheMode,

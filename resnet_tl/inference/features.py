@@ -9,9 +9,10 @@ import torch
 
 from resnet_tl.bundle import Bundle
 from resnet_tl.data.index import ImageIndex
-from resnet_tl.data.loader import ImageLoader, ImageSamples
+from resnet_tl.data.loader import ImageLoader
 from resnet_tl.data.order import evaluation_batches
 from resnet_tl.data.pixels.preprocessing import Preprocessing, plan_preprocessing
+from resnet_tl.data.samples import ImageSamples
 from resnet_tl.data.threads import usable_cores
 from resnet_tl.networks import create_network
 from resnet_tl.networks.frozen import FrozenStages

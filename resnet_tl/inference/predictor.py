@@ -13,10 +13,11 @@ import torch
 
 from resnet_tl.bundle import Bundle
 from resnet_tl.data.index import ImageIndex
-from resnet_tl.data.loader import ImageLoader, ImageSamples
+from resnet_tl.data.loader import ImageLoader
 from resnet_tl.data.order import evaluation_batches
 from resnet_tl.data.quality.audit import audit_images
 from resnet_tl.data.reading.layouts import unlabelled
+from resnet_tl.data.samples import ImageSamples
 from resnet_tl.data.threads import usable_cores
 from resnet_tl.errors import UserError
 from resnet_tl.evaluation.predictions import prediction_table

@@ -20,9 +20,10 @@ from torchvision.transforms import v2
 from resnet_tl.bundle import Bundle, write_bundle
 from resnet_tl.data.datamodule import ImageDataModule
 from resnet_tl.data.draws import step_seed
-from resnet_tl.data.loader import Batch, ImageLoader
+from resnet_tl.data.loader import ImageLoader
 from resnet_tl.data.pixels.colour import adjust_colour
 from resnet_tl.data.pixels.preprocessing import Preprocessing
+from resnet_tl.data.samples import Batch
 from resnet_tl.errors import UserError, listed
 from resnet_tl.evaluation.metrics import metrics_of
 from resnet_tl.finetuning.activation_cache import ActivationCacheMode, ActivationTable

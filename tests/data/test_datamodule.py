@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from resnet_tl import cache
-from resnet_tl.data import loader as loader_module
+from resnet_tl.data import samples as samples_module
 from resnet_tl.data.datamodule import ImageDataModule
 from resnet_tl.data.pixels.preprocessing import Preprocessing
 from resnet_tl.data.quality import audit as audit_module
@@ -314,7 +314,7 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Grows by the name of the module that asked, whenever an image is decoded."""
     calls: list[str] = []
-    for module, name in ((audit_module, "decode_with_size"), (loader_module, "decode")):
+    for module, name in ((audit_module, "decode_with_size"), (samples_module, "decode")):
         whole = getattr(module, name)
 
         def counted(*words, whole=whole, module=module):
@@ -358,12 +358,12 @@ def test_several_processes_decode_each_image_once_together(blobs: Path, decoded:
 def test_the_batches_are_the_same_without_it(blobs: Path, decoded: list[str]) -> None:
     plain = images_of(ready(ImageDataModule(blobs, pixel_cache="off")))
     assert kinds() == ["audits"]
-    assert decoded.count("loader") == 24 + 13
+    assert decoded.count("samples") == 24 + 13
     for mode in ("auto", "on"):
         for _ in range(2):
             images = images_of(ready(ImageDataModule(blobs, pixel_cache=mode)))
             assert all(torch.equal(one, other) for one, other in zip(images, plain, strict=True))
-    assert decoded.count("loader") == 24 + 13
+    assert decoded.count("samples") == 24 + 13
     assert kinds() == ["audits", "pixels"]
 
 

@@ -11,12 +11,13 @@ import pytest
 import torch
 
 from resnet_tl.data.index import ImageIndex
-from resnet_tl.data.loader import Batch, ImageLoader, ImageSamples
+from resnet_tl.data.loader import ImageLoader
 from resnet_tl.data.order import epoch_order, evaluation_batches, training_batches
 from resnet_tl.data.pixels.augmentation import Augmentation
 from resnet_tl.data.pixels.decode import BadImage, decode
 from resnet_tl.data.pixels.preprocessing import Preprocessing
 from resnet_tl.data.reading.layouts import read_images
+from resnet_tl.data.samples import Batch, ImageSamples
 
 PREPROCESSING = Preprocessing(size=24, storage_size=28, crop_size=24)
 

@@ -57,12 +57,12 @@ class UserTransform:
             return None
         package = self.spec[0].partition(".")[0]
         try:
-            number = version(package)
+            number: str | None = version(package)
         except PackageNotFoundError:  # the user's own file, or a package with another name than its module
             number = getattr(sys.modules[package], "__version__", None)
         try:
             json.dumps(self.spec[1])
-        except TypeError:
+        except TypeError:  # an object among them
             return None
         return (*self.spec, number) if number else None
 

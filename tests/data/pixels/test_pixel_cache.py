@@ -14,7 +14,7 @@ import torch
 from resnet_tl import cache
 from resnet_tl.data.content_hashes import content_digests
 from resnet_tl.data.index import ImageIndex
-from resnet_tl.data.loader import Batch, ImageLoader, ImageSamples
+from resnet_tl.data.loader import ImageLoader
 from resnet_tl.data.order import epoch_order, training_batches
 from resnet_tl.data.pixels.augmentation import Augmentation
 from resnet_tl.data.pixels.decode import decode
@@ -22,6 +22,7 @@ from resnet_tl.data.pixels.pixel_cache import PixelCache, keep_pixels, stored_by
 from resnet_tl.data.pixels.preprocessing import MAX_ASPECT, Preprocessing
 from resnet_tl.data.quality.audit import find_audit
 from resnet_tl.data.reading.layouts import read_images
+from resnet_tl.data.samples import Batch, ImageSamples
 
 PLANNED = Preprocessing(24, 28, 24)
 

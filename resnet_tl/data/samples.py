@@ -1,0 +1,126 @@
+"""Batches of images by (row, view): decoded, resized, then transformed and augmented, or cropped in the middle."""
+
+from __future__ import annotations
+
+from typing import Any, TypedDict
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+
+from resnet_tl.data.content_hashes import digest_of
+from resnet_tl.data.index import ImageIndex
+from resnet_tl.data.pixels.augmentation import Augmentation, write_centres
+from resnet_tl.data.pixels.decode import BadImage, decode, read_file
+from resnet_tl.data.pixels.pixel_cache import PixelCache
+from resnet_tl.data.pixels.preprocessing import Preprocessing
+from resnet_tl.data.pixels.transform import UserTransform
+from resnet_tl.errors import UserError
+
+
+class Batch(TypedDict, total=False):
+    """What the network is given, with `label` (N,) int64, -1 where unknown, and `row` (N,) int64, of the index.
+
+    Either `image` (N, C, H, W) uint8, channels last, and with it, where the augmentation changes colours, `colour`
+    (N, 3) float32 for `adjust_colour`; or `activation`, what the frozen stages made of the images.
+    """
+
+    image: torch.Tensor
+    colour: torch.Tensor
+    activation: Any
+    label: torch.Tensor
+    row: torch.Tensor
+
+
+class ImageSamples(Dataset["Batch | UserError"]):
+    """The samples of an index by (row, view): decoded, resized, then augmented or centre-cropped.
+
+    Args:
+        index: gives the files and labels.
+        preprocessing: from decoded pixels to the network's input.
+        augmentation: of training views; without it a view is the centre crop.
+        cache: gives stored images that are kept, so that they are not decoded again.
+        contents: the content hashes (N, 32) that the files must still have.
+        transform: the user's own, in front of the augmentation.
+    """
+
+    def __init__(
+        self,
+        index: ImageIndex,
+        preprocessing: Preprocessing,
+        augmentation: Augmentation | None = None,
+        cache: PixelCache | None = None,
+        contents: np.ndarray | None = None,
+        transform: UserTransform | None = None,
+    ) -> None:
+        self.index = index
+        self.labels = index.labels
+        self.preprocessing = preprocessing
+        self.augmentation = augmentation
+        self.cache = cache
+        self.contents = contents
+        self.transform = transform
+
+    def stored(self, row: int) -> torch.Tensor:
+        """The stored image (C, h, w) uint8 of a row; safe to call from threads, and not to be written to."""
+        return self.cache(row, self._decoded) if self.cache else self._decoded(row)
+
+    def _decoded(self, row: int) -> torch.Tensor:
+        planned, path = self.preprocessing, self.index.path(row)
+        content = read_file(path)
+        if self.contents is not None and digest_of(content) != self.contents[row].tobytes():
+            raise BadImage("has changed since the images were checked: start again when all are in place", path)
+        try:
+            return planned.store(decode(content, planned.channels, planned.storage_size))
+        except BadImage as error:
+            raise BadImage(error.reason, path) from None
+
+    def empty(self, number: int) -> torch.Tensor:
+        """Room for so many of the network's inputs."""
+        size, channels = self.preprocessing.size, self.preprocessing.channels
+        return torch.empty((number, size, size, channels), dtype=torch.uint8, device="cpu").permute(0, 3, 1, 2)
+
+    def write(self, rows: np.ndarray, view: int, out: torch.Tensor) -> None:
+        """Writes the network's inputs of some rows into `out`, (N, C, size, size) uint8.
+
+        Safe to call from threads, but with a transform, which draws from global generators.
+        """
+        images = [self.stored(row) for row in rows.tolist()]
+        if self.transform:
+            images = [self.transform(image, view, row) for image, row in zip(images, rows.tolist(), strict=True)]
+        if self.augmentation:
+            self.augmentation.write(images, rows, view, out)
+        else:
+            write_centres(self.preprocessing, images, out)
+
+    def describe(self, rows: np.ndarray) -> Batch:
+        """A batch that lacks what the network is given."""
+        return {"label": torch.from_numpy(self.labels[rows]), "row": torch.from_numpy(rows.astype(np.int64))}
+
+    def complete(self, images: torch.Tensor, rows: np.ndarray, view: int) -> Batch:
+        """The batch of images that were written."""
+        batch: Batch = {"image": images, **self.describe(rows)}
+        colour = self.augmentation.colour(rows, view) if self.augmentation else None
+        if colour is not None:
+            batch["colour"] = colour
+        return batch
+
+    def batch(self, rows: np.ndarray, view: int) -> Batch:
+        """The batch of some rows, made here and now.
+
+        Raises:
+            BadImage: a file cannot be read any more.
+        """
+        images = self.empty(len(rows))
+        self.write(rows, view, images)
+        return self.complete(images, rows, view)
+
+    def __getitem__(self, key: tuple[np.ndarray, int]) -> Batch | UserError:
+        """A whole batch, so that a worker process makes one per request.
+
+        An error is returned, for DataLoader would raise it with a stack trace instead of its own sentence.
+        """
+        try:
+            return self.batch(*key)
+        except UserError as error:
+            return error
