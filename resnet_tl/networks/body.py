@@ -9,9 +9,17 @@ from typing import Any
 
 from torch import nn
 
-from resnet_tl.errors import UserError
-from resnet_tl.networks.catalog import find_own
-from resnet_tl.networks.timm_network import check_timm_name, timm_body
+from resnet_tl.errors import UserError, nearest
+from resnet_tl.networks.catalog import DIGITS, find_own
+
+NOT_TO_BE_GIVEN = {
+    **dict.fromkeys(("pretrained", "checkpoint_path", "pretrained_cfg", "pretrained_cfg_overlay"), "use model.weights"),
+    **dict.fromkeys(("cache_dir", "scriptable", "exportable", "no_jit"), "it changes nothing in the network"),
+    **dict.fromkeys(("features_only", "out_indices"), "a classifier has logits"),
+    # timm's ResNets apply it in `forward`, not as a module, so that it would be lost between stages and head.
+    "drop_rate": "use model.head_dropout",
+}
+"""Arguments of `timm.create_model` that have no place among the network's own, and the reason or the way out."""
 
 
 def create_body(
@@ -26,8 +34,35 @@ def create_body(
         with naming_arguments(name, network_args):
             return own.build(num_classes, in_chans, network_args)
     check_timm_name(name)
+    import timm
+
     with naming_arguments(name, network_args):
-        return timm_body(name, num_classes, in_chans, network_args)
+        for key in network_args or {}:
+            if key in NOT_TO_BE_GIVEN:
+                raise UserError(f"'{key}' cannot be given here: {NOT_TO_BE_GIVEN[key]}.")
+        return timm.create_model(name, num_classes=num_classes, in_chans=in_chans, **(network_args or {}))
+
+
+def check_timm_name(name: str) -> None:
+    """Raises UserError unless timm has such a network."""
+    import timm  # takes seconds
+
+    if name in (known := timm.list_models()):
+        return
+    refuse_tag(name)
+    raise UserError(
+        f"There is no network '{name}', neither here nor in timm {timm.__version__}; one that a module of yours "
+        f"registers with timm is found after --import MODULE.{nearest(name, [*DIGITS, *known])}"
+    )
+
+
+def refuse_tag(name: str) -> None:
+    """Raises UserError for a name of timm with a tag, since that names weights."""
+    import timm
+
+    base, _, tag = name.partition(".")
+    if tag and base in timm.list_models():
+        raise UserError(f"'{name}' names weights; give the network as '{base}' and the weights as '{tag}'.")
 
 
 @contextmanager
@@ -47,4 +82,4 @@ def naming_arguments(name: str, network_args: Mapping[str, Any] | None) -> Itera
         end = "" if reason.endswith((".", "?")) else "."
         raise UserError(
             f"The network '{name}' cannot be built with model.network_args {{{given}}}: {reason}{end}"
-        ) from (error)
+        ) from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import TypeAlias
 
@@ -31,6 +32,14 @@ def compute_type(precision: str, device_type: str) -> torch.dtype:
     return torch.bfloat16 if precision == "bf16-mixed" else torch.float32
 
 
+def autocast(device_type: str, dtype: torch.dtype = torch.float32) -> AbstractContextManager:
+    """Computing in one type, whatever surrounds it; float32 is without any cast. Nothing on a device that has none."""
+    if not torch.amp.is_autocast_available(device_type):  # meta
+        return nullcontext()
+    is_half = dtype != torch.float32
+    return torch.autocast(device_type, dtype if is_half else None, enabled=is_half)
+
+
 class FrozenStages:
     """A copy of some stages for inference: faster than the stages themselves, and no part of any module.
 
@@ -52,6 +61,7 @@ class FrozenStages:
         self.names = network.stage_names[start:stop]
         self.dtype = dtype
         self.device = next(network.parameters()).device
+        self.memory_format = network.memory_format
         copies: dict[int, nn.Module] = {}  # of each module inside, by the id of its original
         paths = [path for name in self.names for path in network.paths(name)]
         parts = {path: copy.deepcopy(network.body.get_submodule(path), copies) for path in paths}
@@ -72,7 +82,7 @@ class FrozenStages:
                     module.to(dtype=dtype)
                 if self.device.type == "cpu":
                     _make_same_in_any_batch(module)
-            part.to(memory_format=torch.channels_last)
+            part.to(memory_format=self.memory_format)
         self.modules = list(parts.values())
 
     def __call__(self, x: Activation) -> Activation:
@@ -81,9 +91,10 @@ class FrozenStages:
         is_alone = len(parts[0]) == 1
         if is_alone:  # float32 kernels for a single small image round otherwise than those for several
             parts = tuple(part.expand(2, *part.shape[1:]) for part in parts)
-        half = self.dtype if self.dtype != torch.float32 else None
+        if self.memory_format == torch.contiguous_format:
+            parts = tuple(part.contiguous() for part in parts)
         y = parts[0] if isinstance(x, Tensor) else parts
-        with torch.inference_mode(), torch.autocast(self.device.type, half, enabled=half is not None):
+        with torch.inference_mode(), autocast(self.device.type, self.dtype):
             for module in self.modules:
                 y = module(y)
         # A tensor that was made in inference mode can take no part in a backward pass; a copy of it can.
@@ -93,7 +104,7 @@ class FrozenStages:
 
 def head_logits(head: nn.Module, features: Tensor) -> Tensor:
     """Logits (N, classes) float32 of a head in eval mode: the same for an image whoever its neighbours are."""
-    with torch.inference_mode(), torch.autocast(features.device.type, enabled=False):
+    with torch.inference_mode(), autocast(features.device.type):
         return head(_padded(features.float()))[: len(features)].clone()
 
 

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import copy
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, MutableMapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from resnet_tl.errors import UserError, nearest
+from resnet_tl.networks.decomposition import make_head_linear, possible_cuts
+from resnet_tl.networks.tracing import Given, is_same, kind_of, observed, reason_of, trace
+
+SIDES = (96, 224, 32, 28, 64, 128, 256, 299, 384, 512)
+"""Images on which a network is tried that does not say what it takes: most take any, and 96 px are cheap."""
 
 
 class StagedNetwork(nn.Module):
     """A network as an ordered list of stages and a head.
 
-    The stages are found, not declared: the body's children in order, opened wherever a boundary or the classifier lies
-    inside. Boundaries are the modules that `body.feature_info` names (timm's table of where the resolution changes);
-    without it each child with weights is a stage. The last linear layer is the head; whatever lies between the last
-    boundary and the head, the global pool included, belongs to the last stage.
+    The stages are declared by the body or found in it (see `decomposition`): modules that run one after the other. A
+    body that is no chain is a single stage, `backbone`: its own forward, in which the identity takes the head's place.
+    That stages and head compute what the body computes is proved on a random image.
 
     The body is registered once and under its own key names; a stage is a list of paths into it, looked up at each
     use, so that copying, moving and loading weights need no care.
@@ -27,36 +32,57 @@ class StagedNetwork(nn.Module):
         name: how the network is called in recipes and messages.
         body: takes images (N, in_chans, H, W) and returns logits (N, classes).
         in_chans: channels of the images.
-        check_size: side in pixels of the random image on which the stages are compared with the body; chosen by what
-            the body says of itself where it is not given.
+        check_size: side in pixels of the random image; chosen by what the body says of itself where it is not given.
+        is_users: the body is the user's own: it may declare its parts, and nothing of it is known before it has run.
 
     Raises:
-        UserError: the body is not a chain of stages (HRNet, Inception, ViT).
+        UserError: the body does not take such images, gives no logits (N, classes), or has no head to be trained.
     """
 
-    def __init__(self, name: str, body: nn.Module, in_chans: int = 3, check_size: int | None = None) -> None:
+    def __init__(
+        self, name: str, body: nn.Module, in_chans: int = 3, check_size: int | None = None, is_users: bool = False
+    ) -> None:
         super().__init__()
         self.name = name
         self.in_chans = in_chans
+        self.is_users = is_users
         self.body = body
+        self.detached_head: nn.Module | None = None  # of a body that is a single stage
+        self.description: dict[str, Any] = {"name": name, "in_chans": in_chans}  # how to build it again
+        self.memory_format = torch.channels_last
         self.frozen: frozenset[str] = frozenset()
         self.convolutions_with_norm: tuple[tuple[str, str], ...] = ()
-        self.head_path, self.num_features = _find_head(body, name)
-        self._paths = _find_stages(body, self.head_path)
-        self.stage_names = tuple(self._paths)
-        # Most networks are the same function at any size; 96 is cheap and more than the deepest of them needs.
-        is_fixed = _facts(body).get("fixed_input_size", False)
-        self._check(check_size or (self.image_size if is_fixed else min(self.image_size, 96)))
+        facts = getattr(body, "pretrained_cfg", None)
+        self.facts: Mapping[str, Any] = facts if isinstance(facts, Mapping) else {}  # on images, in timm's words
+        self.register_state_dict_post_hook(_head_into_body)
+        self.register_load_state_dict_pre_hook(_head_out_of_body)
+        with torch.random.fork_rng(devices=[]), torch.no_grad():
+            self._decompose(check_size)
+
+    @property
+    def stage_names(self) -> tuple[str, ...]:
+        """The names of the stages, in order."""
+        return tuple(self._cut.stages)
+
+    @property
+    def is_chain(self) -> bool:
+        """Whether the stages can be frozen one by one; else there is a single one."""
+        return self._cut.is_chain
+
+    @property
+    def head_path(self) -> str:
+        """Where in the body the head is, or was."""
+        return self._cut.head
 
     @property
     def head(self) -> nn.Module:
         """The classifier, (N, F) -> (N, classes)."""
-        return self.body.get_submodule(self.head_path)
+        return self.body.get_submodule(self.head_path) if self.detached_head is None else self.detached_head
 
     @property
     def image_size(self) -> int:
         """Side in pixels of the images that the network was designed for."""
-        return _facts(self.body).get("input_size", (3, 224, 224))[-1]
+        return self.facts.get("input_size", (3, self._side))[-1]
 
     def stage(self, name: str) -> nn.Sequential:
         """The modules of one stage in order: a view on the body, not a copy."""
@@ -64,12 +90,12 @@ class StagedNetwork(nn.Module):
 
     def paths(self, name: str) -> tuple[str, ...]:
         """Where in the body the modules of a stage are, in order."""
-        if name not in self._paths:
+        if name not in self._cut.stages:
             raise UserError(
                 f"The network '{self.name}' has no stage '{name}'; its stages are {', '.join(self.stage_names)}."
                 + nearest(name, self.stage_names)
             )
-        return self._paths[name]
+        return self._cut.stages[name]
 
     def forward(self, x: Tensor) -> Tensor:
         """Images (N, in_chans, H, W) -> logits (N, classes)."""
@@ -77,8 +103,10 @@ class StagedNetwork(nn.Module):
 
     def forward_stages(self, x: Tensor, start: int = 0, stop: int | None = None) -> Tensor:
         """Runs `stages[start:stop]` on what stage `start` takes; all of them give features (N, F)."""
+        if self.memory_format == torch.contiguous_format:
+            x = x.contiguous()
         for name in self.stage_names[start:stop]:
-            for path in self._paths[name]:
+            for path in self._cut.stages[name]:
                 x = self.body.get_submodule(path)(x)
         return x
 
@@ -122,163 +150,168 @@ class StagedNetwork(nn.Module):
         nn.init.normal_(last.weight, std=0.01)
         nn.init.zeros_(last.bias)
         head = nn.Sequential(*layers, last) if layers else last
-        like = next(self.head.parameters())
-        self.body.set_submodule(self.head_path, head.to(like.device, like.dtype).train(self.training))
-
-    @torch.no_grad()
-    def _check(self, size: int) -> None:
-        """Proves that stages and head are the whole body and nothing else, on a random image."""
-        parts = [self.stage(name) for name in self.stage_names] + [self.head]
-        owners = Counter(id(tensor) for part in parts for tensor in _tensors(part))
-        if set(owners.values()) != {1} or owners.keys() != {id(tensor) for tensor in _tensors(self.body)}:
-            raise _not_a_chain(self.name, "some of its weights lie in no stage or in several")
-        x = torch.randn(1, self.in_chans, size, size, generator=torch.Generator().manual_seed(0))
-        # The head's input is compared too: a head that starts at zero gives the same logits for any features.
-        inputs: list[Tensor] = []
-        hook = self.head.register_forward_pre_hook(lambda _, args: inputs.append(args[0]))
-        self.eval()
-        try:
-            self.convolutions_with_norm, of_body = _trace(self.body, x)
-            of_stages = self(x)
-            if not of_body.isfinite().all():
-                # Before training a BatchNorm in eval mode holds nothing back: over hundreds of blocks the values grow.
-                inputs.clear()
-                self.double()
-                of_body, of_stages = self.body(x.double()), self(x.double())
-        except Exception as error:  # a wrong order of modules can raise anything
-            raise _not_a_chain(self.name, "its parts cannot be run one after the other") from error
-        finally:
-            hook.remove()
-            self.train().float()
-        if not of_body.isfinite().all():
-            raise UserError(f"The network '{self.name}' has too many layers: before training its outputs overflow.")
-        if len(inputs) != 2 or not (_same(*inputs) and _same(of_body, of_stages)):
-            raise _not_a_chain(self.name, "its parts run one after the other do not give its output")
-
-
-def _facts(body: nn.Module) -> Mapping[str, Any]:
-    """What images the body takes, in timm's words."""
-    return getattr(body, "pretrained_cfg", None) or {}
-
-
-def _find_head(body: nn.Module, name: str) -> tuple[str, int]:
-    """Path of the linear classifier and the width of its input."""
-    layers = [(path, module) for path, module in body.named_modules() if any(True for _ in module.parameters(False))]
-    path, last = layers[-1] if layers else ("", body)
-    if isinstance(last, nn.Conv2d) and last.kernel_size == (1, 1) and last.groups == 1:
-        # ResNet v2 ends in a 1x1 convolution of the pooled features, which is a linear layer.
-        linear = nn.Linear(last.in_channels, last.out_channels, bias=last.bias is not None)
-        linear.load_state_dict({key: tensor.reshape(tensor.shape[:2]) for key, tensor in last.state_dict().items()})
-        body.set_submodule(path, nn.Sequential(nn.Flatten(), linear))
-        return f"{path}.1", linear.in_features
-    if not isinstance(last, nn.Linear):
-        raise _not_a_chain(name, "it does not end in a linear layer")
-    return path, last.in_features
-
-
-def _find_stages(body: nn.Module, head_path: str) -> dict[str, tuple[str, ...]]:
-    """The stages' names and the paths of their modules, in order."""
-    boundaries = {info["module"] for info in getattr(body, "feature_info", ())}
-    if not boundaries:
-        boundaries = {name for name, child in body.named_children() if _has_matrices(child)}
-    parts = list(_open(body, boundaries | {head_path}))
-    stages: list[list[str]] = [[]]
-    is_ended = False
-    for path in parts[: parts.index(head_path)]:
-        # A norm, an activation or a pool behind a boundary still belongs to the stage that ends there.
-        if is_ended and _has_matrices(body.get_submodule(path)):
-            stages.append([])
-            is_ended = False
-        stages[-1].append(path)
-        is_ended = is_ended or path in boundaries
-    if not is_ended and len(stages) > 1:  # what follows the last boundary
-        stages[-2:] = [stages[-2] + stages[-1]]
-    stem, rest = _split_stem(body, stages[0], boundaries)
-    stages[:1] = [stem, rest] if rest else [stem]
-    return {f"stage{i}" if i else "stem": tuple(paths) for i, paths in enumerate(stages)}
-
-
-def _split_stem(body: nn.Module, paths: list[str], boundaries: set[str]) -> tuple[list[str], list[str]]:
-    """Cuts before a first boundary that is a stage of blocks (ConvNeXt's `stages.0`) with layers in front of it."""
-    for i, path in enumerate(paths):
-        if path in boundaries:
-            is_block = any(map(_has_matrices, body.get_submodule(path).children()))
-            if is_block and any(_has_matrices(body.get_submodule(before)) for before in paths[:i]):
-                return paths[:i], paths[i:]
-            break
-    return paths, []
-
-
-def _open(module: nn.Module, targets: Collection[str], prefix: str = "") -> Iterator[str]:
-    """Paths of the children in order; a child that holds a target is replaced by its own children."""
-    for name, child in module.named_children():
-        path = prefix + name
-        if any(target.startswith(path + ".") for target in targets):
-            yield from _open(child, targets, path + ".")
+        like = next(self.parameters(), last.weight)
+        head.to(like.device, like.dtype).train(self.training)
+        if self.detached_head is None:
+            self.body.set_submodule(self.head_path, head)
         else:
-            yield path
+            self.detached_head = head
+        self.num_outputs = num_classes
+
+    # How it is cut, and the proof that stages and head are the whole body and nothing else.
+
+    def _decompose(self, check_size: int | None) -> None:
+        self.eval()
+        if not self.is_users:
+            make_head_linear(self.body)
+        x, logits, given = self._run(check_size)
+        self.num_outputs = logits.shape[1]
+        reason = "it has no linear layer that could be its head"
+        for cut in possible_cuts(self.body, self.is_users):
+            self._cut = cut
+            if not (reason := self._refute(x, logits, given.get(self.head, ["nothing"]))):
+                break
+        if reason:
+            way_out = (
+                "let it return logits (N, classes), and name its classifier: `head = 'path.of.the.last.layer'`"
+                if self.is_users
+                else "choose another, such as resnet50 or convnext_tiny"
+            )
+            raise UserError(
+                f"The network '{self.name}' cannot be cut into stages and a head, since {reason}; {way_out}."
+            )
+        self.float().train()
+        for parameter in self.parameters():  # what trains follows from the mode alone
+            parameter.requires_grad_(parameter.is_floating_point())
+        if self.is_users and not _runs_in_channels_last(self, x.float()):
+            self.memory_format = torch.contiguous_format
+
+    def _run(self, check_size: int | None) -> tuple[Tensor, Tensor, Given]:
+        """Random images, the body's logits of them, and what each of its modules was given."""
+        count = 2 if self.is_users else 1  # what drops the axis of a single image works in training
+        usual = self.facts.get("input_size", (3, 224))[-1]
+        first = check_size or (usual if self.facts.get("fixed_input_size") else min(usual, 96))
+        others = () if check_size else (usual, *SIDES) if self.is_users else (usual,)
+        error: Exception | None = None
+        for side in dict.fromkeys((first, *others)):
+            x = torch.randn(count, self.in_chans, side, side, generator=torch.Generator().manual_seed(0))
+            try:
+                logits, given = self._observe(x)
+            except Exception as caught:  # of any kind: the module may be anyone's
+                error = error or caught
+                continue
+            if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != count:
+                raise UserError(
+                    f"The network '{self.name}' must give logits (N, classes), but for {count} images it gives "
+                    f"{kind_of(logits)}."
+                )
+            if not logits.isfinite().all():
+                # Before training a BatchNorm in eval mode holds nothing back: over hundreds of blocks the values grow.
+                self.double()
+                x = x.double()
+                logits, given = self._observe(x)
+            if not logits.isfinite().all():
+                raise UserError(f"The network '{self.name}' has too many layers: before training its outputs overflow.")
+            self._side = usual if side == first else side
+            return x, logits, given
+        conv = next((module for module in self.body.modules() if isinstance(module, nn.Conv2d)), None)
+        if conv is not None and conv.in_channels != self.in_chans:
+            raise UserError(
+                f"The network '{self.name}' takes images of {conv.in_channels} channels, but these have "
+                f"{self.in_chans}; give data.channels {conv.in_channels}, or build it for {self.in_chans}."
+            ) from error
+        raise UserError(
+            f"The network '{self.name}' fails on images of {self.in_chans} channels: {reason_of(error)}."
+        ) from error
+
+    def _observe(self, x: Tensor) -> tuple[Any, Given]:
+        if self.is_users:
+            return observed(self.body, lambda: self.body(x.clone()))
+        (self.convolutions_with_norm, logits), given = observed(self.body, lambda: trace(self.body, x.clone()))
+        return logits, given
+
+    def _refute(self, x: Tensor, logits: Tensor, given: list[Any]) -> str:
+        """Why the present cut does not give what the body gives, or nothing."""
+        if len(given) != 1 or not isinstance(given[0], Tensor):
+            times = f", {len(given)} times" if len(given) > 1 else ""
+            return f"its head {self.head_path} takes {kind_of(given[0])}{times}, not features (N, F)"
+        self.num_features = given[0].shape[1]
+        whole = copy.deepcopy(self.body).train() if self.is_users and self.is_chain else None
+        if not self.is_chain:
+            self.detached_head = self.head  # its keys stay those that it has inside the body
+            self.body.set_submodule(self.head_path, nn.Identity())
+        try:
+            reason = self._refute_parts(x, logits, given[0]) or self._refute_training(x, whole)
+        except Exception as error:  # a wrong order of modules can raise anything
+            reason = "its parts cannot be run one after the other" if self.is_chain else f"it fails: {reason_of(error)}"
+        if reason and self.detached_head is not None:
+            self.body.set_submodule(self.head_path, self.detached_head)
+            self.detached_head = None
+        return reason
+
+    def _refute_parts(self, x: Tensor, logits: Tensor, features: Tensor) -> str:
+        parts = [*map(self.stage, self.stage_names), self.head]
+        owners = Counter(id(tensor) for part in parts for tensor in _tensors(part))
+        if set(owners.values()) != {1} or owners.keys() != {id(tensor) for tensor in _tensors(self)}:
+            return "some of its weights lie in no stage or in several"
+        of_stages = self.forward_stages(x.clone())
+        last = self.stage(self.stage_names[-1])
+        if self.is_users and not any(True for _ in _tensors(last[-1])) and is_same(features, of_stages.flatten(1)):
+            # Many flatten by a function between the pool and the head; a second time it changes nothing.
+            self.body.set_submodule(self._cut.stages[self.stage_names[-1]][-1], nn.Sequential(last[-1], nn.Flatten()))
+            of_stages = of_stages.flatten(1)
+        if not (is_same(features, of_stages) and is_same(logits, self.head(of_stages))):
+            return "its parts run one after the other do not give its output"
+        return ""
+
+    def _refute_training(self, x: Tensor, whole: nn.Module | None) -> str:
+        """The same in training mode, in which a forward may do more: drop out by a function, give further outputs."""
+        if not self.is_users:
+            return ""
+        twin = copy.deepcopy(self).train()
+        features = _seeded(lambda: twin.forward_stages(x.clone()))
+        if kind_of(features) != f"a tensor of shape {(len(x), self.num_features)}":
+            return f"in training its head is given {kind_of(features)}, not features (N, F)"
+        if whole is not None:
+            _, given = _seeded(lambda: observed(whole, lambda: whole(x.clone())))
+            if not is_same(features, given[whole.get_submodule(self.head_path)][0]):
+                return "in training its parts run one after the other do not give its output"
+        return ""
 
 
-def _has_matrices(module: nn.Module) -> bool:
-    """Whether it holds convolutions or linear layers, unlike a norm, an activation or a pool."""
-    return any(parameter.ndim > 1 for parameter in module.parameters())
+def _seeded(run: Callable[[], Any]) -> Any:
+    torch.default_generator.manual_seed(0)
+    return run()
 
 
-def _trace(body: nn.Module, x: Tensor) -> tuple[tuple[tuple[str, str], ...], Tensor]:
-    """Paths of each convolution whose output goes into a BatchNorm and nowhere else, with that BatchNorm's; the output.
-
-    Autograd's graph knows where a result goes, whatever lies between two modules.
-    """
-    outputs: dict[str, Any] = {}  # path -> what autograd knows of the convolution's output
-    inputs: dict[str, Any] = {}
-    calls: Counter[str] = Counter()
-    hooks = []
-
-    def note(path: str, module: nn.Module) -> None:
-        def hook(module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
-            calls[path] += 1
-            outputs[path] = output.grad_fn
-
-        def before(module: nn.Module, args: tuple[Tensor, ...]) -> None:
-            calls[path] += 1
-            inputs[path] = args[0].grad_fn
-
-        is_norm = isinstance(module, nn.BatchNorm2d)
-        hooks.append(module.register_forward_pre_hook(before) if is_norm else module.register_forward_hook(hook))
-
-    for path, module in body.named_modules():
-        if type(module) is nn.Conv2d or (isinstance(module, nn.BatchNorm2d) and module.running_var is not None):
-            note(path, module)
+def _runs_in_channels_last(network: StagedNetwork, x: Tensor) -> bool:
+    """Not where a forward calls `view` on feature maps, which have another order in memory then."""
+    twin = copy.deepcopy(network).eval()
     try:
-        with torch.enable_grad():
-            output = body(x)
-    finally:
-        for handle in hooks:
-            handle.remove()
-    uses: Counter[Any] = Counter()
-    todo, seen = [output.grad_fn], {output.grad_fn}
-    while todo:
-        for following, _ in todo.pop().next_functions:
-            uses[following] += 1
-            if following is not None and following not in seen:
-                seen.add(following)
-                todo.append(following)
-    producers = {node: path for path, node in outputs.items() if calls[path] == 1 and uses[node] == 1}
-    pairs = tuple((producers[node], path) for path, node in inputs.items() if calls[path] == 1 and node in producers)
-    return pairs, output.detach()
+        logits = twin.to(memory_format=torch.channels_last)(x.contiguous(memory_format=torch.channels_last))
+    except Exception:  # of any kind: the module may be anyone's
+        return False
+    return is_same(twin.to(memory_format=torch.contiguous_format)(x), logits)
+
+
+def _head_into_body(network: nn.Module, state: MutableMapping[str, Any], prefix: str, _: Any) -> None:
+    """The keys of a head that was taken out of the body stay those that it had in it."""
+    assert isinstance(network, StagedNetwork)
+    if network.detached_head is not None:
+        _rename(state, f"{prefix}detached_head.", f"{prefix}body.{network.head_path}.")
+
+
+def _head_out_of_body(network: nn.Module, state: MutableMapping[str, Any], prefix: str, *_: Any) -> None:
+    assert isinstance(network, StagedNetwork)
+    if network.detached_head is not None:
+        _rename(state, f"{prefix}body.{network.head_path}.", f"{prefix}detached_head.")
+
+
+def _rename(state: MutableMapping[str, Any], old: str, new: str) -> None:
+    for key in [key for key in state if key.startswith(old)]:
+        state[new + key.removeprefix(old)] = state.pop(key)
 
 
 def _tensors(module: nn.Module) -> Iterator[Tensor]:
     yield from module.parameters()
     yield from module.buffers()
-
-
-def _same(a: Tensor, b: Tensor) -> bool:
-    return a.shape == b.shape and torch.allclose(a, b, rtol=1e-4, atol=1e-5 * float(a.abs().max()))
-
-
-def _not_a_chain(name: str, reason: str) -> UserError:
-    return UserError(
-        f"The network '{name}' cannot be cut into stages, since {reason}; "
-        "choose one that is a chain of stages, such as resnet50 or convnext_tiny."
-    )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from resnet_tl.errors import UserError, nearest, printable
+from resnet_tl.errors import UserError, listed, nearest, printable
 from resnet_tl.networks import IMAGENET_RESNETS, network_names
 from resnet_tl.networks.body import create_body
 from resnet_tl.networks.catalog import find_own
@@ -30,7 +30,8 @@ class WeightsOrigin:
     """Where weights came from and what images they expect.
 
     Args:
-        source: the repository, the file as the user named it, `built-in NAME` or `none`.
+        source: the repository, the file as the user named it, `built-in NAME`, `none`, or `as given` of a network of
+            the user's own.
         digest: SHA-256 of the file; empty when there is none.
         licence: as its source states it, or `unknown`.
         mean, std: per channel, of pixels in [0, 1].
@@ -77,13 +78,14 @@ def load_weights(
         UserError: there are no such weights, they cannot be fetched, or they belong to another network.
     """
     known = _facts_of(network)
-    if weights == "none":
-        return _origin("none", "", known, network.in_chans)
-    found = _find(network, weights, known)
-    tensors, metadata = _read(found.path)
-    facts = {**found.facts, **_facts_in(metadata, found.source)}
-    keeps_head = classes is not None and tuple(classes) == found.classes
-    _fill(network, tensors, found, keeps_head)
+    if weights == "none" or (network.is_users and weights == "default"):
+        return _origin("as given" if network.is_users else "none", "", known, network.in_chans)
+    with torch.device("cpu"):  # whatever the device that trains
+        found = _find(network, weights, known)
+        tensors, metadata = _read(found.path)
+        facts = {**found.facts, **_facts_in(metadata, found.source)}
+        keeps_head = classes is not None and tuple(classes) == found.classes
+        _fill(network, tensors, found, keeps_head)
     with found.path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     return _origin(found.source, digest, facts, network.in_chans)
@@ -98,16 +100,20 @@ def _find(network: StagedNetwork, weights: str, known: Mapping[str, Any]) -> _Fo
         if find_own(name):
             raise UserError(f"There are no pretrained weights of {name}; use --model.weights none or give a file.")
         return _in_timm(name, str(known.get("tag", "")))
-    if weights.startswith("hf-hub:"):
-        return _on_hub(name, weights.removeprefix("hf-hub:"))
     path = Path(weights).expanduser()
     if path.is_dir():
         return _in_bundle(name, path, weights)
-    if path.is_file() or path.suffix in SUFFIXES or len(path.parts) > 1:
-        if not path.is_file():
-            raise UserError(f"There is no weights file, run or bundle {weights}.")
+    if path.is_file():
         return _Found(path, weights, {**known, "license": "unknown"})
-    return _in_timm(name, weights)
+    is_on_hub = weights.startswith("hf-hub:")
+    if not is_on_hub and (path.suffix in SUFFIXES or len(path.parts) > 1):
+        raise UserError(f"There is no weights file, run or bundle {weights}.")
+    if network.is_users:
+        raise UserError(
+            f"model.weights is '{weights}', but {name} is a network of your own: give a file, a run, or default for "
+            "the weights that it was made with."
+        )
+    return _on_hub(name, weights.removeprefix("hf-hub:")) if is_on_hub else _in_timm(name, weights)
 
 
 def _facts_of(network: StagedNetwork) -> dict[str, Any]:
@@ -121,7 +127,7 @@ def _facts_of(network: StagedNetwork) -> dict[str, Any]:
 
         if cfg := get_pretrained_cfg(f"{network.name}.tv_in1k"):
             return cfg.to_dict()
-    return dict(getattr(network.body, "pretrained_cfg", None) or {})
+    return {"input_size": (network.image_size,), **network.facts}
 
 
 def _in_timm(name: str, tag: str) -> _Found:
@@ -130,10 +136,9 @@ def _in_timm(name: str, tag: str) -> _Found:
 
     tags = [full.partition(".")[2] for full in timm.list_pretrained(f"{name}.*")]
     if tag not in tags:
-        choices = ", ".join(tags) if tags else "none"
         raise UserError(
-            f"'{tag}' is neither a file, a run nor a tag of timm's weights of {name} (those are: {choices})."
-            + nearest(tag, tags)
+            f"'{tag}' is neither a file, a run nor a tag of timm's weights of {name} (those are: "
+            f"{listed(tags) or 'none'})." + nearest(tag, tags)
         )
     cfg = get_pretrained_cfg(f"{name}.{tag}")
     assert cfg is not None
@@ -154,7 +159,8 @@ def _in_bundle(name: str, path: Path, weights: str) -> _Found:
     from resnet_tl.bundle import Bundle
 
     bundle = Bundle.open(path)
-    if (own := bundle.network.get("name")) != name:
+    own = next((bundle.network[kind] for kind in ("name", "import", "object") if kind in bundle.network), None)
+    if own != name:
         raise UserError(f"{weights} holds weights of '{own}', but model.network is '{name}'.")
     if not bundle.weights_file.is_file():
         raise UserError(f"{weights} has no weights.safetensors.")
@@ -167,7 +173,7 @@ def _in_bundle(name: str, path: Path, weights: str) -> _Found:
         "crop_pct": seen.crop_size / seen.storage_size,
         "interpolation": seen.interpolation,
     }
-    arguments = bundle.network.get("network_args") or {}
+    arguments = bundle.network.get("network_args") or bundle.network.get("init_args") or {}
     return _Found(bundle.weights_file, weights, facts, bundle.classes, arguments)
 
 
@@ -231,35 +237,34 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 def _fill(network: StagedNetwork, tensors: dict[str, Tensor], found: _Found, keeps_head: bool) -> None:
     """Loads `tensors` into the network's body, all or nothing."""
-    own = network.body.state_dict()
+    own = {key.removeprefix("body."): tensor for key, tensor in network.state_dict().items()}
     for prefix in ("module.", "_orig_mod.", "module.", "body."):
         if not own.keys() & tensors.keys() and all(key.startswith(prefix) for key in tensors):
             tensors = {key.removeprefix(prefix): tensor for key, tensor in tensors.items()}
-    # The convolution that ends a ResNet v2 is `head.fc` in files, and `head.fc.1` since `stages` made it linear.
-    heads = tuple(f"{path}." for path in (network.head_path, network.head_path.removesuffix(".1")))
+    # The convolution that ends a ResNet v2 is `head.fc` in files, and `head.fc.1` since it was made linear.
+    in_file = network.head_path if network.is_users else network.head_path.removesuffix(".1")
+    heads = (f"{network.head_path}.", f"{in_file}.")
     own_head = {key: tensor.shape for key, tensor in own.items() if key.startswith(heads)}
     head = {key: tensors[key] for key in tensors if key.startswith(heads)}
     body = {key: tensor for key, tensor in tensors.items() if key not in head}
     _adapt_first_convolution(network, body)
 
-    expected = {key: tensor.shape for key, tensor in own.items() if key not in own_head}
-    missing = [key for key in expected if key not in body and not key.endswith("num_batches_tracked")]
-    unexpected = [key for key in body if key not in expected]
-    misshaped = [key for key in body if key in expected and body[key].shape != expected[key]]
-    counters = ("num_batches_tracked",)  # `model.half()` and other programs make them numbers of any kind
-    mistyped = [key for key in body if key in expected and not _is_of_type(body[key], own[key], key.endswith(counters))]
-    if wrong := missing + unexpected + misshaped + mistyped:
-        kinds = {
-            "missing": missing,
-            "unexpected": unexpected,
-            "of another shape": misshaped,
-            "of another type": mistyped,
-        }
+    expected = {key: tensor for key, tensor in own.items() if key not in own_head}
+    shared = [key for key in body if key in expected]
+    counter = (
+        "num_batches_tracked"  # `model.half()` and other programs make them numbers of any kind, or leave them out
+    )
+    kinds = {
+        "missing": [key for key in expected if key not in body and not key.endswith(counter)],
+        "unexpected": [key for key in body if key not in expected],
+        "of another shape": [key for key in shared if body[key].shape != expected[key].shape],
+        "of another type": [key for key in shared if not _is_of_type(body[key], own[key], key.endswith(counter))],
+    }
+    if wrong := [key for keys in kinds.values() for key in keys]:
         counts = ", ".join(f"{len(keys)} {kind}" for kind, keys in kinds.items() if keys)
         guess = _looks_like(body, network.in_chans)
         raise UserError(
-            f"The weights {found.source} are not those of {network.name}: {counts} ({', '.join(wrong[:3])}"
-            + (", ...)" if len(wrong) > 3 else ")")
+            f"The weights {found.source} are not those of {network.name}: {counts} ({listed(wrong, most=3)})"
             + (f"; they were trained with model.network_args {dict(found.network_args)}" if found.network_args else "")
             + (f"; they look like {guess}, so use --model.network {guess}." if guess else ".")
         )
@@ -270,7 +275,7 @@ def _fill(network: StagedNetwork, tensors: dict[str, Tensor], found: _Found, kee
             f"The weights {found.source} hold values that are not finite numbers ({', '.join(odd[:3])}); "
             "they come from a training that went wrong: use others."
         )
-    network.body.load_state_dict(body, strict=False)
+    network.load_state_dict({f"body.{key}": tensor for key, tensor in body.items()}, strict=False)
 
 
 def _is_of_type(tensor: Tensor, own: Tensor, any_kind: bool) -> bool:
@@ -316,32 +321,33 @@ def _looks_like(tensors: Mapping[str, Tensor], in_chans: int) -> str:
 
 def _facts_in(metadata: Mapping[str, str], source: str) -> dict[str, Any]:
     """The metadata of a safetensors file, whose values are all strings, in timm's words."""
+    kinds: dict[str, tuple[str, Callable[[str], Any], Callable[[Any], bool]]] = {
+        "mean": ("mean", _numbers, lambda values: all(abs(value) <= 1e6 for value in values)),
+        "std": ("std", _numbers, lambda values: all(0 < value <= 1e6 for value in values)),
+        "image_size": ("input_size", lambda text: (int(text),), lambda size: 1 <= size[0] <= MAX_SIDE),
+        "crop_ratio": ("crop_pct", float, lambda share: 0 < share <= 1),
+        "interpolation": ("interpolation", str, lambda word: word in ("bilinear", "bicubic")),
+    }
     facts: dict[str, Any] = {}
-    try:
-        for key in ("mean", "std"):
-            if key in metadata:
-                facts[key] = [float(value) for value in json.loads(metadata[key])]
-        if "image_size" in metadata:
-            facts["input_size"] = (int(metadata["image_size"]),)
-        if "crop_ratio" in metadata:
-            facts["crop_pct"] = float(metadata["crop_ratio"])
-        if "interpolation" in metadata:
-            facts["interpolation"] = metadata["interpolation"]
-        # Like a file that was written by hand, they may say anything; what no network sees is refused here.
-        sides, shares = facts.get("input_size", (224,)), [facts.get("crop_pct", 1.0), *facts.get("std", ())]
-        if not all(abs(value) <= 1e6 for value in facts.get("mean", ())):
-            raise ValueError("a mean is no number")
-        if not 1 <= sides[0] <= MAX_SIDE or not all(0 < share <= 1e6 for share in shares) or shares[0] > 1:
-            raise ValueError("a size or share is out of range")
-        if facts.get("interpolation", "bilinear") not in ("bilinear", "bicubic"):
-            raise ValueError(f"the interpolation is {facts['interpolation']!a}")
-    except (ValueError, TypeError, RecursionError, OverflowError) as error:
-        raise UserError(
-            f"{source} has metadata that make no sense ({error}); save its tensors without them."
-        ) from error
+    for key, (name, read, is_sound) in kinds.items():
+        if key in metadata:
+            try:
+                facts[name] = read(metadata[key])
+                sound = is_sound(facts[name])
+            except (ValueError, TypeError, RecursionError, OverflowError):
+                sound = False
+            if not sound:  # like a file that was written by hand, they may say anything
+                raise UserError(
+                    f"{source} has metadata that make no sense: its {key} is {metadata[key][:40]!a}; save its tensors "
+                    "without them."
+                )
     if licence := metadata.get("licence", metadata.get("license")):
         facts["license"] = printable(licence)
     return facts
+
+
+def _numbers(text: str) -> list[float]:
+    return [float(value) for value in json.loads(text)]
 
 
 def _origin(source: str, digest: str, facts: Mapping[str, Any], in_chans: int) -> WeightsOrigin:
