@@ -24,7 +24,7 @@ from resnet_tl.data.reading.tables import (
     paths_in_csv,
     relative,
 )
-from resnet_tl.errors import UserError, nearest
+from resnet_tl.errors import UserError, listed, nearest
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
 
@@ -187,11 +187,12 @@ def _is_image(name: str) -> bool:
 
 
 def _class_in_name(stem: str) -> str:
-    """`cat` for `cat.0`, `cat_0` and `cat-0`; "" for a name that carries no class."""
-    if "." in stem:
-        return stem.split(".")[0]
-    numbered = re.fullmatch(r"(.+?)[_-]+\d+", stem)
-    return numbered[1] if numbered else ""
+    """`cat` for `cat.0`, `cat_0` and `cat-0`, `St. Bernard` for `St. Bernard.12`; "" for a name without a class.
+
+    A class stands before a number, and is no date (`2024.01.02`) or other row of numbers itself.
+    """
+    numbered = re.fullmatch(r"(.+?)[._-]+\d+", stem)
+    return numbered[1] if numbered and not re.fullmatch(r"\d+([._-]+\d+)+", numbered[1]) else ""
 
 
 def _without_wrapper(root: Path, folder: _Folder) -> tuple[Path, _Folder]:
@@ -228,7 +229,7 @@ def _split_folders(root: Path, folder: _Folder, learns: bool) -> ImageIndex:
     flat = not folder.folders[first].classes()
     found: dict[str, dict[str, list[str]]] = {}
     others = sorted(folder.classes().keys() - names.values())
-    notes = [f"{', '.join(others)} left out"] if others else []
+    notes = [f"{listed(others)} left out"] if others else []
     for split in ("train", "val", "test"):
         if split not in names:
             continue
