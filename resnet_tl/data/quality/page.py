@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 
@@ -13,7 +12,7 @@ from PIL import Image
 
 from resnet_tl.data.index import ImageIndex
 from resnet_tl.data.pixels.decode import BadImage, decode
-from resnet_tl.data.quality.finding_kinds import KINDS, Finding, Kind
+from resnet_tl.data.quality.finding_kinds import KINDS, Finding
 from resnet_tl.data.quality.findings import counts
 from resnet_tl.files import write_text
 
@@ -24,24 +23,6 @@ SIDE = 150
 TEMPLATE = Path(__file__).with_name("page.html")
 
 
-@dataclass(frozen=True)
-class _Section:
-    """The findings of one kind: how many there are, and the first of them."""
-
-    name: str
-    kind: Kind
-    number: int
-    findings: list[Finding]
-
-
-@dataclass(frozen=True)
-class _Figure:
-    """A picture in base64, "" where it cannot be decoded, and what is known of it."""
-
-    jpeg: str
-    facts: str
-
-
 def write_audit_page(findings: pd.DataFrame, index: ImageIndex, path: str | Path) -> None:
     """Writes the page; every name in it is escaped, and a policy in it forbids scripts and anything from outside.
 
@@ -50,30 +31,32 @@ def write_audit_page(findings: pd.DataFrame, index: ImageIndex, path: str | Path
         index: the images.
         path: of the HTML file.
     """
-    sections = []
-    for name, number in counts(findings).items():
-        first = findings[findings["finding"] == name].head(SHOWN)
-        rows = [Finding(*row) for row in first.itertuples(index=False)]
-        sections.append(_Section(name, KINDS[name], number, rows))
-    number_of = {name: row for row, name in enumerate(index.ids())}
+    row_of = {name: row for row, name in enumerate(index.ids())}
+    splits = index.table["split"].tolist()
+
+    def facts(name: str) -> str:
+        label, split = int(index.labels[row_of[name]]), splits[row_of[name]]
+        return ", ".join(part for part in (index.classes[label] if label >= 0 else "", split) if part)
+
     template = Environment(autoescape=True, trim_blocks=True).from_string(TEMPLATE.read_text(encoding="utf-8"))
     page = template.render(
         index=index,
-        sections=sections,
+        kinds=KINDS,
+        findings={kind: _of_kind(findings, kind) for kind in counts(findings)},
+        shown=SHOWN,
         excluded=findings.loc[findings["suggestion"] == "exclude", "path"].nunique(),
-        figures=lambda name: _figure(index, number_of[name]),
+        facts=facts,
+        jpeg=lambda name: _jpeg(index.path(row_of[name])),
     )
     write_text(path, page + "\n")
 
 
-def _figure(index: ImageIndex, row: int) -> _Figure:
-    label, split = int(index.labels[row]), str(index.table["split"].iloc[row])
-    facts = ", ".join(part for part in (index.classes[label] if label >= 0 else "", split) if part)
-    return _Figure(_jpeg(index.path(row)), facts)
+def _of_kind(findings: pd.DataFrame, kind: str) -> list[Finding]:
+    return [Finding(*row) for row in findings[findings["finding"] == kind].itertuples(index=False)]
 
 
 def _jpeg(path: Path) -> str:
-    """A small JPEG, encoded again: nothing of the file itself gets into the page."""
+    """A small JPEG in base64, encoded again: nothing of the file itself gets into the page; "" for a bad image."""
     try:
         image = Image.fromarray(decode(path, 3, SIDE))
     except BadImage:
