@@ -7,7 +7,7 @@ import shutil
 import socket
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
@@ -136,36 +136,14 @@ def fetch(name: str, folder: Path | None = None, progress: bool = True) -> Path:
         return root
     if source.by_hand:
         raise UserError(f"{name} cannot be fetched by this command. {source.by_hand}")
-    with _alone(root):
-        if is_present(name, folder):  # another process has made it meanwhile
-            return root
-        with replacing_folder(root) as temporary:
-            if name == SAMPLE:
-                unpack(SAMPLE_ARCHIVE, temporary)
-            elif source.torchvision:
-                _download_and_convert(name, source.torchvision, temporary)
-            else:
-                _download_and_unpack(name, source, temporary, progress)
+    with replacing_folder(root) as temporary:
+        if name == SAMPLE:
+            unpack(SAMPLE_ARCHIVE, temporary)
+        elif source.torchvision:
+            _download_and_convert(name, source.torchvision, temporary)
+        else:
+            _download_and_unpack(name, source, temporary, progress)
     return root
-
-
-@contextmanager
-def _alone(root: Path) -> Iterator[None]:
-    """Waits while another process makes `root`: the processes of one fit need not all download it."""
-    from filelock import FileLock
-
-    lock = FileLock(root.with_name(f".{root.name}.lock"))
-    try:
-        root.parent.mkdir(parents=True, exist_ok=True)
-        lock.acquire()
-    except OSError as error:
-        raise UserError(f"{root} cannot be made ({error.strerror}); choose another folder.") from error
-    try:
-        yield
-    finally:
-        with suppress(OSError):  # Windows removes it on release
-            Path(lock.lock_file).unlink()
-        lock.release()
 
 
 @contextmanager

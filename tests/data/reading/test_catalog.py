@@ -178,15 +178,15 @@ def test_a_zip_of_the_users_own_beside_the_data_set_is_left_alone(ants, tmp_path
     assert (tmp_path / "mine" / "hymenoptera.zip").read_text() == "my own"
 
 
-def test_those_who_come_together_download_once(ants):
-    ants()
-    threads = [threading.Thread(target=fetch, args=("hymenoptera",)) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert is_present("hymenoptera")
-    assert Handler.requests == 1
+def test_a_data_set_that_another_process_has_made_meanwhile_is_kept(tmp_path, monkeypatch):
+    def slow_unpack(archive, folder):
+        (folder / "ours.txt").touch()
+        (tmp_path / "seedlings_sample").mkdir()
+        (tmp_path / "seedlings_sample" / "theirs.txt").touch()
+
+    monkeypatch.setattr(catalog, "unpack", slow_unpack)
+    assert [path.name for path in left_in(fetch("seedlings_sample", tmp_path))] == ["theirs.txt"]
+    assert [path.name for path in tmp_path.iterdir()] == ["seedlings_sample"]
 
 
 def test_a_missing_address_says_what_to_do_by_hand(ants, tmp_path):
