@@ -54,7 +54,6 @@ def test_what_it_wrote_cleans_the_data_for_the_next_check_and_for_a_fit(photos: 
     assert "nothing was found" in again.out
     assert command(*fit, "--data.exclude", "out/findings.csv").code == 0
     assert "train/cat/3.png" not in Path("run/data/index.csv").read_text()
-    assert command(*fit[:-1], "allowed", "--data.on_leak", "warn").code == 0
 
 
 def test_what_leaves_nothing_to_validate_with_stops_as_in_a_fit(photos: Path, command) -> None:
