@@ -139,7 +139,7 @@ def test_the_audit_of_a_few_images_is_not_kept(folder: Path) -> None:
     assert cache.entries() == []
 
 
-def test_without_a_cache_folder_it_is_made_anew(many: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_cache_folder_it_is_made_again(many: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").write_text("no folder")
     monkeypatch.setenv("RESNET_TL_CACHE", str(tmp_path / "file" / "cache"))
     for _ in range(2):

@@ -166,7 +166,7 @@ def test_names_that_differ_by_case_space_or_unicode_form_only(tmp_path: Path, ph
 
 
 def frame(counts_by_split: dict[str, tuple[int, int]], photos: Path) -> pd.DataFrame:
-    """Rows of split and class; the files are copies, which other findings tell."""
+    """Rows of split and class; the files are copies, which are findings of their own."""
     rows = []
     for split, numbers in counts_by_split.items():
         for name, number in zip(("cat", "dog"), numbers, strict=True):
