@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from resnet_tl.cli.arguments import CommandParser
-from resnet_tl.cli.data_check import add_check, check_images
+from resnet_tl.cli.data_check import add_check, check_images, print_table
 from resnet_tl.errors import UserError
 from resnet_tl.files import check_target
 
 if TYPE_CHECKING:
-    from rich.table import Table
+    import pandas as pd
 
     from resnet_tl.data.index import ImageIndex
     from resnet_tl.data.quality.audit import Audit
@@ -33,7 +33,7 @@ THUMBNAIL = 256
 BAD_SHOWN = 20
 
 
-def main(argv: list[str]) -> int | None:
+def main(argv: list[str]) -> int:
     """Lists, fetches, shows or checks."""
     parser = CommandParser(
         prog="resnet-tl data",
@@ -42,9 +42,9 @@ def main(argv: list[str]) -> int | None:
     )
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="list | fetch | show | check")
     verbs.add_parser("list", help="the data sets that fetch knows", allow_abbrev=False)
-    fetch = verbs.add_parser("fetch", help="get one; prints its folder", allow_abbrev=False)
-    fetch.add_argument("name", metavar="NAME", help="a name from `resnet-tl data list`")
-    fetch.add_argument("--to", type=Path, metavar="FOLDER", help="make FOLDER/NAME; by default it goes to the cache")
+    get = verbs.add_parser("fetch", help="get one; prints its folder", allow_abbrev=False)
+    get.add_argument("name", metavar="NAME", help="a name from `resnet-tl data list`")
+    get.add_argument("--to", type=Path, metavar="FOLDER", help="make FOLDER/NAME; by default it goes to the cache")
     show = verbs.add_parser("show", help="count, check and draw a contact sheet", allow_abbrev=False)
     show.add_argument("root", type=Path, metavar="ROOT", help="a folder of images, a .zip of one, or a CSV file")
     show.add_argument(
@@ -53,11 +53,13 @@ def main(argv: list[str]) -> int | None:
     add_check(verbs)
     arguments = parser.parse_args(argv)
     if arguments.verb == "check":
-        return check_images(arguments.root, arguments.output, arguments.exclude, arguments.features)
+        return check_images(arguments.root, arguments.output, arguments.exclude)
     if arguments.verb == "list":
         _list()
     elif arguments.verb == "fetch":
-        _fetch(arguments.name, arguments.to)
+        from resnet_tl.data.reading.catalog import fetch
+
+        print(fetch(arguments.name, arguments.to))
     else:
         _show(arguments.root, arguments.output)
     return 0
@@ -66,21 +68,17 @@ def main(argv: list[str]) -> int | None:
 def _list() -> None:
     from resnet_tl.data.reading.catalog import SOURCES, is_present, root_of
 
-    table = _table("name", "images", "size", "licence", "here?")
+    rows = []
     for name, source in SOURCES.items():
-        size = f"{source.size_mb:.0f} MB" if source.size_mb else "drawn"
-        table.add_row(name, source.images, size, source.licence, "yes" if is_present(name) else "no")
-    _print(table)
+        size = f"{source.size_mb:.0f} MB" if source.size_mb else "built in"
+        rows.append([name, source.images, size, source.licence, "yes" if is_present(name) else "no"])
+    print_table(["name", "images", "size", "licence", "here?"], rows, numbers=["size"])
     print(f"Fetched data sets go to {root_of('')}.")
 
 
-def _fetch(name: str, to: Path | None) -> None:
-    from resnet_tl.data.reading.catalog import fetch
-
-    print(fetch(name, to))
-
-
 def _show(root: Path, output: Path) -> None:
+    import pandas as pd
+
     from resnet_tl.data.quality.audit import audit_images
     from resnet_tl.data.reading.layouts import read_images
     from resnet_tl.evaluation.figures import contact_sheet
@@ -91,9 +89,11 @@ def _show(root: Path, output: Path) -> None:
         raise UserError(f"{output} is one of the images; choose another --output.")
     audit = audit_images(index)
     print(f"{index.root}: {index.layout}; {len(index)} images, {len(index.classes)} classes")
-    _print(_counts(index))
-    if len(audit.bad) < len(index):
-        _print(_sizes(audit))
+    counts = index.counts()
+    _print_frame("class", pd.concat([counts, counts.sum().to_frame("all").T]))
+    if len(good := audit.sizes[audit.sizes[:, 0] > 0]):
+        sides = {"width": good[:, 0], "height": good[:, 1], "short side": good.min(axis=1)}
+        _print_frame("pixels", pd.DataFrame(sides).agg(["min", "median", "max"]).T)
     print(f"bad images: {len(audit.bad)}")
     for row, reason in list(audit.bad.items())[:BAD_SHOWN]:
         print(f"  {index.id(row)}: {reason}")
@@ -104,24 +104,9 @@ def _show(root: Path, output: Path) -> None:
     print(f"contact sheet{of}: {output}")
 
 
-def _counts(index: ImageIndex) -> Table:
-    counts = index.counts()
-    table = _table("class", *[split or "images" for split in counts.columns])
-    for name, row in zip(counts.index, counts.to_numpy(), strict=True):
-        table.add_row(str(name), *map(str, row))
-    table.add_section()
-    table.add_row("all", *map(str, counts.to_numpy().sum(axis=0)))
-    return table
-
-
-def _sizes(audit: Audit) -> Table:
-    import numpy as np
-
-    good = audit.sizes[audit.sizes[:, 0] > 0]
-    table = _table("pixels", "min", "median", "max")
-    for name, side in (("width", good[:, 0]), ("height", good[:, 1]), ("short side", good.min(axis=1))):
-        table.add_row(name, str(side.min()), f"{np.median(side):g}", str(side.max()))
-    return table
+def _print_frame(first: str, frame: pd.DataFrame) -> None:
+    rows = [[str(name), *(f"{number:.9g}" for number in numbers)] for name, *numbers in frame.itertuples()]
+    print_table([first, *frame.columns], rows, numbers=frame.columns)
 
 
 def _examples(index: ImageIndex, audit: Audit) -> dict[str, list]:
@@ -135,25 +120,8 @@ def _examples(index: ImageIndex, audit: Audit) -> dict[str, list]:
     for label, name in enumerate(index.classes[:CLASSES]):
         rows = np.setdiff1d(np.flatnonzero(index.labels == label), list(audit.bad))
         chosen = rows[np.linspace(0, len(rows) - 1, min(PER_CLASS, len(rows))).round().astype(int)]
-        images = [Image.fromarray(decode(index.path(int(row)))) for row in chosen]
+        images = [Image.fromarray(decode(index.path(int(row)), short_side=THUMBNAIL)) for row in chosen]
         for image in images:
             image.thumbnail((THUMBNAIL, THUMBNAIL))
         examples[name] = [np.asarray(image) for image in images]
     return examples
-
-
-def _table(first: str, *others: str) -> Table:
-    from rich import box
-    from rich.table import Table
-
-    table = Table(first, box=box.SIMPLE_HEAD)
-    for name in others:
-        is_number = name not in ("images", "licence", "here?") or first == "class"
-        table.add_column(name, justify="right" if is_number else "left")
-    return table
-
-
-def _print(table: Table) -> None:
-    from rich.console import Console
-
-    Console(markup=False, emoji=False).print(table)

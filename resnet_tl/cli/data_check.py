@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,7 @@ from resnet_tl.files import check_target
 
 if TYPE_CHECKING:
     import pandas as pd
+    from rich.text import Text
 
     from resnet_tl.data.index import ImageIndex
     from resnet_tl.data.quality.audit import Audit
@@ -19,9 +21,9 @@ if TYPE_CHECKING:
 
 HELP = """Reads ROOT as `fit --data.root ROOT` would, decodes every image once and reports what it finds:
 
-  files     unusable or misnamed, turned, grey, palette, CMYK, 16 bits, transparent, animated, tiny, very long, blank
+  files     that cannot be used as images
   pictures  more than once: in one split, in two splits (a leak), with two labels; equal or nearly so
-  classes   names hard to tell apart, few images, a mix that differs between splits, groups in two splits
+  classes   names hard to tell apart, few images, groups in two splits
 
 It writes FOLDER/findings.html, a page with thumbnails, and FOLDER/findings.csv, with the columns path, finding, detail,
 partner and suggestion. Edit the CSV file or take it as it is: `fit --data.exclude FOLDER/findings.csv` leaves out the
@@ -32,19 +34,14 @@ The exit code is 0 when a fit would start, 1 when something was found that stops
 EXAMPLES = """examples:
   resnet-tl data check photos
   resnet-tl data check photos.zip --output checked
-  resnet-tl data check photos --exclude checked/findings.csv --output checked_again
-  resnet-tl data check photos --features runs/freeze_backbone-1"""
-FEATURES = "resnet18"
-CLOSE = 0.95
-"""Cosine of centred features from which on two images are alike to a network."""
-MOST_PER_IMAGE = 4
+  resnet-tl data check photos --exclude checked/findings.csv --output checked_again"""
 
 
 def add_check(verbs: argparse._SubParsersAction) -> None:
     """Adds the verb and its options to `resnet-tl data`."""
     check = verbs.add_parser(
         "check",
-        help="what is wrong: bad files, duplicates, leaks, odd images and classes",
+        help="what is wrong: bad files, duplicates, leaks, classes",
         description=HELP,
         epilog=EXAMPLES,
         allow_abbrev=False,
@@ -52,17 +49,9 @@ def add_check(verbs: argparse._SubParsersAction) -> None:
     check.add_argument("root", type=Path, metavar="ROOT", help="a folder of images, a .zip of one, or a CSV file")
     check.add_argument("--output", type=Path, default=Path(), metavar="FOLDER", help="default: the current one")
     check.add_argument("--exclude", type=Path, metavar="FILE", help="leave these images out first, as fit would")
-    check.add_argument(
-        "--features",
-        nargs="?",
-        const=FEATURES,
-        metavar="NETWORK",
-        help="also compare images by a network's features: a run, a bundle, or a name with default weights; "
-        f"{FEATURES} if you name none",
-    )
 
 
-def check_images(root: Path, output: Path, exclude: Path | None, features: str | None) -> int:
+def check_images(root: Path, output: Path, exclude: Path | None) -> int:
     """Checks, writes and prints; 1 when something was found that stops a fit."""
     page, table = output / "findings.html", output / "findings.csv"
     if table.exists():
@@ -84,8 +73,7 @@ def check_images(root: Path, output: Path, exclude: Path | None, features: str |
     contents = content_digests(index)
     audit = audit_images(index, contents)
     duplicates = find_duplicates(index, contents, audit)
-    others = _alike_to(features, index, audit) if features else []
-    findings = find_all(index, audit, contents, duplicates, [*_no_split(index, audit), *others])
+    findings = find_all(index, audit, contents, duplicates, _no_split(index, audit))
     _print(index, findings)
     write_audit_page(findings, index, page)
     write_findings(findings, table)
@@ -105,47 +93,34 @@ def _no_split(index: ImageIndex, audit: Audit) -> list[Finding]:
     return []
 
 
-def _alike_to(network: str, index: ImageIndex, audit: Audit) -> list[Finding]:
-    import numpy as np
-
-    from resnet_tl.data.quality.duplicate_findings import feature_findings
-    from resnet_tl.data.quality.finding_kinds import Finding
-    from resnet_tl.data.quality.neighbours import close_pairs
-    from resnet_tl.inference.features import backbone_features
-
-    rows = np.setdiff1d(np.flatnonzero(index.labels >= 0), list(audit.bad))
-    features = backbone_features(index, rows, network)
-    pairs = close_pairs(features, CLOSE, MOST_PER_IMAGE * len(rows))
-    if pairs is None:
-        return [Finding("", "too_alike", f"to {network}, too many pairs are alike to tell copies from others")]
-    cosines = (features[pairs[:, 0]] * features[pairs[:, 1]]).sum(axis=1)
-    order = np.argsort(-cosines, kind="stable")
-    return list(feature_findings(index, rows[pairs[order]], cosines[order]))
-
-
 def _print(index: ImageIndex, findings: pd.DataFrame) -> None:
-    from rich import box
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
+    from rich.text import Text
 
     from resnet_tl.data.quality.finding_kinds import KINDS
     from resnet_tl.data.quality.findings import counts
 
-    console = Console(width=None if sys.stdout.isatty() else 200)
-    about = f"{index.root}: {index.layout}; {len(index)} images, {len(index.classes)} classes"
-    console.print(about, markup=False, highlight=False, soft_wrap=True)
-    number = counts(findings)
-    if not number:
-        console.print("nothing was found")
+    print(f"{index.root}: {index.layout}; {len(index)} images, {len(index.classes)} classes")
+    if not len(findings):
+        print("nothing was found")
         return
-    table = Table("", "finding", "number", "for example", "what to do", box=box.SIMPLE_HEAD)
-    table.columns[2].justify = "right"
     colours = {"stop": "red", "warning": "yellow", "note": "dim"}
-    for kind, count in number.items():
-        known = KINDS[kind]
-        first = findings[findings["finding"] == kind].iloc[0]
+    rows = []
+    for name, count in counts(findings).items():
+        kind, first = KINDS[name], findings[findings["finding"] == name].iloc[0]
         example = " and ".join(part for part in (first["path"], first["partner"]) if part) or first["detail"]
-        colour = colours[known.severity]
-        table.add_row(f"[{colour}]{known.severity}[/]", known.title, str(count), escape(example), known.advice)
-    console.print(table)
+        rows.append([Text(kind.severity, colours[kind.severity]), kind.title, str(count), example, kind.advice])
+    print_table(["", "finding", "number", "for example", "what to do"], rows, numbers=["number"])
+
+
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[str | Text]], numbers: Collection[str]) -> None:
+    """Prints a table as it is, the columns `numbers` to the right; wide where nobody's terminal is in the way."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD)
+    for name in columns:
+        table.add_column(name, justify="right" if name in numbers else "left")
+    for row in rows:
+        table.add_row(*row)
+    Console(markup=False, emoji=False, width=None if sys.stdout.isatty() else 200).print(table)

@@ -156,7 +156,7 @@ def usable(dataset: Dataset, preprocessing: Preprocessing, options: DataOptions)
         audit = find_audit(index, hashes, channels)
         if audit is None and options.pixel_cache != "off":  # which makes the audit on the way
             keep_pixels(index, hashes, preprocessing, dataset.sizes, dataset.all_hashes)
-        audit = audit or audit_images(index, hashes, channels, short_side=preprocessing.storage_size)
+        audit = audit or audit_images(index, hashes, channels)
     if not audit.bad:
         return dataset, audit
     bad = {index.id(row): reason for row, reason in audit.bad.items()}

@@ -8,9 +8,10 @@ from fractions import Fraction
 
 import numpy as np
 import pandas as pd
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from resnet_tl.data.index import ImageIndex
-from resnet_tl.data.quality.union import united
 from resnet_tl.errors import UserError
 
 _TRAIN, _VAL, _TEST = range(3)
@@ -121,8 +122,8 @@ def _leaders(cluster: np.ndarray, paths: list[str]) -> np.ndarray:
 def _joined(groups: np.ndarray, clusters: np.ndarray) -> np.ndarray:
     """Groups (numbered from 0) of which those that share a cluster are one."""
     first = pd.Series(groups).groupby(clusters).transform("first").to_numpy()
-    pairs = np.stack([groups, first], axis=1)[groups != first]
-    return pd.factorize(united(pairs, groups.max() + 1)[groups])[0]
+    joined = coo_array((np.ones(len(groups)), (groups, first)), (groups.max() + 1,) * 2)
+    return pd.factorize(connected_components(joined, directed=False)[1][groups])[0]
 
 
 def _stratified(labels: np.ndarray, val: float, test: float) -> np.ndarray:

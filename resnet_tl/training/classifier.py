@@ -248,9 +248,7 @@ class ImageClassifier(L.LightningModule):
 
     def configure_optimizers(self) -> Any:
         if self.hparams["head_solver"] == "lbfgs":
-            raise UserError(
-                "model.head_solver lbfgs does not train in steps: use `resnet-tl fit`."
-            )
+            raise UserError("model.head_solver lbfgs does not train in steps: use `resnet-tl fit`.")
         assert self.built is not None
         trainer = self.trainer
         if not getattr(trainer, "fast_dev_run", False):

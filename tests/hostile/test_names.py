@@ -249,27 +249,35 @@ def test_the_longest_names_that_a_file_system_takes(tmp_path: Path) -> None:
     assert read_predictions(tmp_path / "p.csv")["id"].tolist() == index.ids()
 
 
-def test_metadata_of_a_run_from_a_stranger_are_refused_when_damaged(
-    finished_run: Path, tmp_path: Path, command
-) -> None:
-    run = shutil.copytree(finished_run, tmp_path / "run")
-    other = shutil.copytree(finished_run, tmp_path / "other")
-    for name in ("summary.json", "data/facts.json", "environment.json", "data/index.csv", "metrics.csv", "recipe.yaml",
-                 "predictions/val.csv", "model/model.json"):  # fmt: skip
+WRITTEN = ["summary.json", "data/facts.json", "environment.json", "data/index.csv", "metrics.csv", "recipe.yaml",
+           "predictions/val.csv", "model/model.json"]  # fmt: skip
+
+
+def damages(whole: bytes) -> list[bytes]:
+    return [b"", b"\xff\xfe\x00", b"[1, 2]", b"null", b"{" * 10_000, b"a,b\n1,2\n", whole[: len(whole) // 2]]
+
+
+def refused_or_done(run: Path, other: Path, name: str, content: bytes, command) -> None:
+    (run / name).write_bytes(content)
+    for words in (("validate", run), ("compare", run, other, "--output", run.parent / "c")):
+        done = command(*words)
+        assert done.code in (0, 2), (name, content[:20], words)
+        assert "Traceback" not in done.err
+
+
+def test_metadata_of_a_run_from_a_stranger_are_refused_when_damaged(unusual, tmp_path: Path, command) -> None:
+    """Each file with one of the damages in its turn; the slow test does all."""
+    run = shutil.copytree(unusual[1], tmp_path / "run")
+    for number, name in enumerate(WRITTEN):
         whole = (run / name).read_bytes()
-        for content in (
-            b"",
-            b"\xff\xfe\x00",
-            b"[1, 2]",
-            b"null",
-            b"{" * 10_000,
-            b"a,b\n1,2\n",
-            whole[: len(whole) // 2],
-        ):
-            (run / name).write_bytes(content)
-            for words in (("validate", run), ("compare", run, other, "--output", tmp_path / "c")):
-                done = command(*words)
-                assert done.code in (0, 2), (name, content[:20], words)
-                assert "Traceback" not in done.err
+        refused_or_done(run, unusual[1], name, damages(whole)[number % 7], command)
         (run / name).write_bytes(whole)
     assert json.loads((run / "summary.json").read_text())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", WRITTEN)
+def test_every_damage_to_metadata_is_refused(unusual, tmp_path: Path, command, name: str) -> None:
+    run = shutil.copytree(unusual[1], tmp_path / "run")
+    for content in damages((run / name).read_bytes()):
+        refused_or_done(run, unusual[1], name, content, command)

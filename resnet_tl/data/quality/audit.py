@@ -10,13 +10,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from resnet_tl import __version__, cache
 from resnet_tl.data.content_hashes import content_digests, digest_of
 from resnet_tl.data.index import ImageIndex
 from resnet_tl.data.pixels.decode import DECODER, BadImage, decode_with_size, read_file
-from resnet_tl.data.quality.file_properties import format_number, traits_of
 from resnet_tl.data.quality.thumbnails import SIDE, thumbnail
 from resnet_tl.data.threads import for_each
 from resnet_tl.errors import UserError
@@ -26,11 +24,13 @@ _PLACEHOLDER = re.compile(
     r"(image|photo|picture)[ _-]?(not[ _-]?(found|available)|unavailable)|no[ _-]?(image|photo|picture)[ _-]?available",
     re.IGNORECASE,
 )
-ARRAYS = ("sizes", "formats", "traits", "thumbnails")
-CONTENT = 2
+ARRAYS = ("sizes", "thumbnails")
+CONTENT = 3
 """Raised whenever an audit comes to hold something else."""
 WORTH_KEEPING = 16
 """Images from which on an audit is kept: whoever classifies one photo after another should not fill the cache."""
+SHORT_SIDE = 64
+"""Pixels that a thumbnail needs: where nobody wants the pixels, large JPEGs are decoded at a fraction of their size."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,22 +40,17 @@ class Audit:
     Args:
         sizes: Width and height of each row when upright, (N, 2) int32; 0 for bad ones.
         bad: Why an image cannot be used, by row in ascending order; a reason continues "The image ...".
-        formats: Of each file, (N,) uint8: a place in `traits.FORMATS`.
-        traits: What is unusual about each file, (N,) uint8: the bits of `traits.Trait`.
         thumbnails: By which images are compared, (N, 16, 16) uint8.
     """
 
     sizes: np.ndarray
     bad: dict[int, str]
-    formats: np.ndarray
-    traits: np.ndarray
     thumbnails: np.ndarray
 
     @classmethod
     def empty(cls, count: int) -> Audit:
         """Of images that nothing is known about yet."""
-        formats, traits = np.zeros((2, count), np.uint8)
-        return cls(np.zeros((count, 2), np.int32), {}, formats, traits, np.zeros((count, SIDE, SIDE), np.uint8))
+        return cls(np.zeros((count, 2), np.int32), {}, np.zeros((count, SIDE, SIDE), np.uint8))
 
     def without_bad(self) -> Audit:
         """The audit of the good images alone, renumbered."""
@@ -68,7 +63,6 @@ def audit_images(
     contents: np.ndarray | None = None,
     channels: int = 3,
     threads: int | None = None,
-    short_side: int | None = None,
 ) -> Audit:
     """The audit of all rows: the one that is kept for files of the same content, else every file is decoded once.
 
@@ -77,41 +71,26 @@ def audit_images(
         contents: their `content_digests`, where they are known already.
         channels: what the images will be decoded to: 1, 3 or 4.
         threads: that decode; by default as many as this process may use cores.
-        short_side: as for `decode`: large photos are decoded at a fraction of their size.
     """
     if contents is None:
         contents = content_digests(index, threads)
-    if audit := find_audit(index, contents, channels):
-        return audit
-    made: list[Audit] = []
 
-    def write(folder: Path) -> None:
-        made.append(decode_all(index, contents, channels, short_side, threads=threads))
-        _save(made[0], folder)
+    def audit() -> Audit:
+        return decode_all(index, contents, channels, SHORT_SIDE, threads=threads)
 
-    folder = None
-    if len(index) >= WORTH_KEEPING:
-        folder = cache.entry("audits", _key(index, contents, channels), _size(index), _about(index), write)
-    if made:
-        return made[0]
-    found = find_audit(index, contents, channels) if folder else None
-    return found or decode_all(index, contents, channels, short_side, threads=threads)
+    folder = _entry(index, contents, channels, lambda folder: _save(audit(), folder))
+    return (_load(folder) if folder else None) or audit()
 
 
 def find_audit(index: ImageIndex, contents: np.ndarray, channels: int = 3) -> Audit | None:
     """The audit that is kept for files of the same content, if there is one."""
     folder = cache.find("audits", _key(index, contents, channels))
-    try:
-        return _load(folder) if folder else None
-    except (OSError, ValueError, KeyError, AttributeError):  # just removed by another process, or damaged
-        return None
+    return _load(folder) if folder else None
 
 
 def keep_audit(audit: Audit, index: ImageIndex, contents: np.ndarray, channels: int = 3) -> None:
     """Keeps an audit that was made on the way to something else."""
-    if len(index) >= WORTH_KEEPING:
-        key = _key(index, contents, channels)
-        cache.entry("audits", key, _size(index), _about(index), lambda folder: _save(audit, folder))
+    _entry(index, contents, channels, lambda folder: _save(audit, folder))
 
 
 def decode_all(
@@ -146,11 +125,7 @@ def decode_all(
             content = read_file(path)
             if digest_of(content) != contents[row].tobytes():
                 raise UserError(f"{path} has changed while the images were read; start again when all are in place.")
-
-            def look(image: Image.Image) -> None:
-                audit.formats[row], audit.traits[row] = format_number(image), traits_of(image, content)
-
-            pixels, audit.sizes[row] = decode_with_size(content, channels, short_side, look)
+            pixels, audit.sizes[row] = decode_with_size(content, channels, short_side)
         except BadImage as error:
             bad[row] = error.reason
             return
@@ -171,12 +146,13 @@ def _key(index: ImageIndex, contents: np.ndarray, channels: int) -> str:
     return hashlib.sha256(json.dumps(facts).encode() + contents.tobytes()).hexdigest()
 
 
-def _about(index: ImageIndex) -> str:
-    return f"{len(index)} images in {index.root}"
-
-
-def _size(index: ImageIndex) -> int:
-    return (10 + SIDE * SIDE) * len(index) + 4096  # and a few words on each bad image
+def _entry(index: ImageIndex, contents: np.ndarray, channels: int, write: Callable[[Path], None]) -> Path | None:
+    """The cache's folder for an audit, filled by `write` where there is none yet; None where it is not kept."""
+    if len(index) < WORTH_KEEPING:
+        return None
+    size = (8 + SIDE * SIDE) * len(index) + 4096  # and a few words on each bad image
+    about = f"{len(index)} images in {index.root}"
+    return cache.entry("audits", _key(index, contents, channels), size, about, write)
 
 
 def _save(audit: Audit, folder: Path) -> None:
@@ -185,8 +161,11 @@ def _save(audit: Audit, folder: Path) -> None:
     (folder / "bad.json").write_text(json.dumps(audit.bad), encoding="utf-8")
 
 
-def _load(folder: Path) -> Audit:
-    bad = json.loads((folder / "bad.json").read_text(encoding="utf-8"))
-    # Mapped: the thumbnails are read only where duplicates are searched.
-    arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in ARRAYS}
-    return Audit(bad={int(row): reason for row, reason in bad.items()}, **arrays)
+def _load(folder: Path) -> Audit | None:
+    try:
+        bad = json.loads((folder / "bad.json").read_text(encoding="utf-8"))
+        # Mapped: the thumbnails are read only where duplicates are searched.
+        arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in ARRAYS}
+        return Audit(bad={int(row): reason for row, reason in bad.items()}, **arrays)
+    except (OSError, ValueError, AttributeError):  # just removed by another process, or damaged
+        return None

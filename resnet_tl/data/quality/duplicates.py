@@ -7,8 +7,11 @@ import json
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from resnet_tl import __version__, cache
 from resnet_tl.data.index import ImageIndex
@@ -16,7 +19,6 @@ from resnet_tl.data.pixels.decode import DECODER, BadImage, decode
 from resnet_tl.data.quality.audit import Audit
 from resnet_tl.data.quality.neighbours import close_pairs
 from resnet_tl.data.quality.thumbnails import MIN_CONTRAST, contrast, directions, extent, shrunk
-from resnet_tl.data.quality.union import united
 from resnet_tl.data.threads import for_each
 
 # Chosen on pairs looked at by eye, see docs/data_audit.md: two shots of one plant correlate by 0.96 to 0.99 at 32
@@ -33,6 +35,9 @@ MOST_PER_IMAGE = 4
 """Pairs per image; beyond, the images are alike by their nature (one camera that never moves, frames of a film)."""
 WORTH_KEEPING = 1000
 """Images from which on the pairs are kept: fewer are compared in the time that reading them back would take."""
+KEPT = "duplicates.npz"
+CONTENT = 2
+"""Raised whenever other pairs are found or they are kept in another way."""
 _BLANK = 1.0
 _SIDE = 32
 
@@ -58,7 +63,9 @@ class Duplicates:
 
     def clusters(self, count: int) -> np.ndarray:
         """For each of `count` rows the first row of its cluster, (count,) int64: pairs join rows to clusters."""
-        return united(self.pairs, count)
+        joined = coo_array((np.ones(len(self.pairs)), self.pairs.T), (count, count))
+        number = connected_components(joined, directed=False)[1]
+        return np.unique(number, return_index=True)[1][number]
 
 
 def find_duplicates(index: ImageIndex, contents: np.ndarray, audit: Audit) -> Duplicates:
@@ -70,20 +77,18 @@ def find_duplicates(index: ImageIndex, contents: np.ndarray, audit: Audit) -> Du
         audit: their audit, which holds the thumbnails.
     """
     rows = np.setdiff1d(np.flatnonzero(index.labels >= 0), list(audit.bad))
-    searched: list[Duplicates] = []
 
-    def write(folder: Path) -> None:
-        searched.append(_search(index, rows, contents[rows], audit.thumbnails[rows]))
-        _save(searched[0], folder)
+    def search() -> Duplicates:
+        return _search(index, rows, contents[rows], audit.thumbnails[rows])
 
-    facts = [__version__, DECODER, "duplicates"]
-    key = hashlib.sha256(json.dumps(facts).encode() + contents[rows].tobytes()).hexdigest()
-    folder = None
+    duplicates = None
     if len(rows) >= WORTH_KEEPING:
+        facts = [__version__, DECODER, "duplicates", CONTENT]
+        key = hashlib.sha256(json.dumps(facts).encode() + contents[rows].tobytes()).hexdigest()
         about = f"duplicates among {len(rows)} images in {index.root}"
-        folder = cache.entry("audits", key, 4096 + 20 * len(rows), about, write)
-    duplicates = searched[0] if searched else _load(folder) if folder else None
-    duplicates = duplicates or _search(index, rows, contents[rows], audit.thumbnails[rows])
+        folder = cache.entry("audits", key, 4096 + 20 * len(rows), about, lambda folder: _save(search(), folder))
+        duplicates = _load(folder) if folder else None
+    duplicates = duplicates or search()
     return Duplicates(rows[duplicates.pairs], duplicates.likeness, duplicates.too_many)
 
 
@@ -116,7 +121,7 @@ def _equal_files(contents: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def _confirmed(index: ImageIndex, rows: np.ndarray, candidates: np.ndarray) -> np.ndarray:
     """The likeness of each candidate pair (M, 2), (M,) float32; 0 where the two are not alike enough.
 
-    The images are decoded anew and always in the same way, so that the outcome follows from the files alone, not from
+    The images are decoded again, and always in the same way, so that the outcome follows from the files alone, not from
     the size to which the pass before has shrunk large photos.
     """
     members, places = np.unique(candidates, return_inverse=True)
@@ -147,14 +152,12 @@ def _confirmed(index: ImageIndex, rows: np.ndarray, candidates: np.ndarray) -> n
 
 
 def _save(duplicates: Duplicates, folder: Path) -> None:
-    np.save(folder / "pairs.npy", duplicates.pairs, allow_pickle=False)
-    np.save(folder / "likeness.npy", duplicates.likeness, allow_pickle=False)
-    (folder / "too_many.json").write_text(json.dumps(duplicates.too_many), encoding="utf-8")
+    np.savez(folder / KEPT, pairs=duplicates.pairs, likeness=duplicates.likeness, too_many=duplicates.too_many)
 
 
 def _load(folder: Path) -> Duplicates | None:
     try:
-        pairs, likeness = (np.load(folder / f"{name}.npy", allow_pickle=False) for name in ("pairs", "likeness"))
-        return Duplicates(pairs, likeness, json.loads((folder / "too_many.json").read_text(encoding="utf-8")))
-    except (OSError, ValueError):  # just removed by another process, or damaged
+        with np.load(folder / KEPT, allow_pickle=False) as kept:
+            return Duplicates(kept["pairs"], kept["likeness"], bool(kept["too_many"]))
+    except (OSError, ValueError, KeyError, BadZipFile):  # just removed by another process, or damaged
         return None

@@ -14,7 +14,7 @@ class Kind:
     """One kind of finding.
 
     Args:
-        severity: `stop` keeps a fit from starting, a `warning` can change its numbers, a `note` is unusual.
+        severity: `stop` keeps a fit from starting, a `warning` can change its numbers, a `note` is good to know.
         title: what was found, in a few words.
         advice: what to do.
     """
@@ -25,30 +25,17 @@ class Kind:
 
 
 KINDS: dict[str, Kind] = {
-    "unusable": Kind("stop", "no usable image", "mend, remove or exclude; data.on_bad_image skip leaves them out"),
+    "unusable": Kind("stop", "no usable image", "repair, remove or exclude; data.on_bad_image skip leaves them out"),
     "leak": Kind("stop", "the same picture in two splits", "exclude the copy that is trained on"),
     "cannot_split": Kind("stop", "nothing to validate with", "give a val split, or more images or groups"),
     "group_in_two_splits": Kind("stop", "a group in two splits", "give all its images one split"),
     "near_leak": Kind("warning", "nearly the same picture in two splits", "look, and exclude the copy in train"),
     "contradiction": Kind("warning", "one picture, two labels", "correct the label, or exclude all copies"),
     "class_names": Kind("warning", "class names hard to tell apart", "rename, if they mean one class"),
-    "class_shift": Kind("warning", "a class mix unlike train's", "draw the splits anew"),
     "too_alike": Kind("warning", "images all alike", "give a group column, if they are frames or series"),
     "tiny_class": Kind("warning", "few images to train on", "collect more, or merge classes"),
     "duplicate": Kind("note", "the same picture twice in a split", "exclude the copies in train"),
     "near_duplicate": Kind("note", "nearly the same picture twice", "look; our own split keeps them together"),
-    "alike_features": Kind("note", "alike to the network", "look"),
-    "wrong_suffix": Kind("note", "file name contradicts content", "nothing: the content counts"),
-    "rotated": Kind("note", "turned by its EXIF data", "nothing: it is set upright"),
-    "grey": Kind("note", "grey among colour", "look, if colour matters"),
-    "palette": Kind("note", "palette of few colours", "look: a drawing?"),
-    "cmyk": Kind("note", "CMYK, for print", "look: colours may be off"),
-    "sixteen_bit": Kind("note", "more than 8 bits a channel", "nothing: it is scaled to 8"),
-    "alpha": Kind("note", "transparent", "look: it is laid on white"),
-    "animated": Kind("note", "several frames", "look: the first one counts"),
-    "blank": Kind("note", "one even colour", "look"),
-    "small": Kind("note", "tiny beside the others", "look: a thumbnail?"),
-    "long": Kind("note", "more than 4 times as long as wide", "look: a crop sees its middle"),
 }
 """Every kind by its name in the CSV file, the gravest first."""
 
@@ -61,7 +48,7 @@ class Finding(NamedTuple):
         finding: a name in `KINDS`.
         detail: what exactly, in a few words.
         partner: the other image of a pair, else "".
-        suggestion: `exclude` where leaving the image out is safe and mends it, else `look`.
+        suggestion: `exclude` where leaving the image out is safe and solves it, else `look`.
     """
 
     path: str

@@ -1,8 +1,10 @@
-"""The table of all that was found in a data set, its summary, and the CSV file that a user acts on."""
+"""What was found in a data set, as a table: unusable files, copies, classes, groups; and the CSV file to act on."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import unicodedata
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,12 +12,15 @@ import pandas as pd
 
 from resnet_tl.data.index import ImageIndex
 from resnet_tl.data.quality.audit import Audit
-from resnet_tl.data.quality.class_findings import class_findings
-from resnet_tl.data.quality.duplicate_findings import duplicate_findings
 from resnet_tl.data.quality.duplicates import Duplicates
-from resnet_tl.data.quality.file_findings import file_findings
-from resnet_tl.data.quality.finding_kinds import KINDS, Finding
+from resnet_tl.data.quality.finding_kinds import KINDS, Finding, Suggestion
+from resnet_tl.errors import listed
 from resnet_tl.files import replacing
+
+FEW = 10
+"""Training images below which a class is tiny: one in five is held out for validation, and two cannot be measured."""
+_RANK = {"": 0, "train": 0, "val": 1, "test": 2, "predict": 3}
+"""Of two copies in two splits the one of the lower rank may go: what is measured on stays as it is."""
 
 COLUMNS = list(Finding._fields)
 
@@ -32,12 +37,13 @@ def find_all(
         audit: of them.
         contents: their `content_digests` (N, 32).
         duplicates: among them.
-        others: findings that were made elsewhere, such as by a network's features.
+        others: findings that were made elsewhere.
     """
     found = [
-        *file_findings(index, audit),
-        *duplicate_findings(index, contents, duplicates),
-        *class_findings(index, audit),
+        *(Finding(index.id(row), "unusable", reason, suggestion="exclude") for row, reason in audit.bad.items()),
+        *_duplicates(index, contents, duplicates),
+        *_classes(index, audit),
+        *_groups(index),
         *others,
     ]
     order = {kind: place for place, kind in enumerate(KINDS)}
@@ -87,3 +93,98 @@ def _with_classes_kept(table: pd.DataFrame, index: ImageIndex, audit: Audit) -> 
     emptied = set(index.labels[sorted(gone)].tolist()) - set(index.labels[left].tolist())
     kept = {index.id(row) for row in gone if index.labels[row] in emptied and row not in audit.bad}
     return table.assign(suggestion=table["suggestion"].mask(suggested & table["path"].isin(kept), "look"))
+
+
+# Images that show the same
+
+
+def _duplicates(index: ImageIndex, contents: np.ndarray, duplicates: Duplicates) -> Iterator[Finding]:
+    """The copies that may go; each of them where labels contradict each other.
+
+    Suggested for exclusion are copies in train that are in val or test as well, and in val of those in test; second
+    copies within train; and, of equal images with different labels, all. Only a person can tell which of two images
+    that are merely alike is labelled wrong.
+    """
+    if duplicates.too_many:
+        yield Finding("", "too_alike", "too many pairs are nearly the same to tell copies from a series of photos")
+    rank = np.array([_RANK[split] for split in index.table["split"]], np.int64)
+    equal = Duplicates(duplicates.pairs[duplicates.is_equal], duplicates.likeness[duplicates.is_equal])
+    clusters = equal.clusters(len(index))
+    members: dict[int, list[int]] = {}
+    for row in np.unique(equal.pairs).tolist():
+        members.setdefault(int(clusters[row]), []).append(row)
+    for rows in members.values():
+        yield from _equal(index, rows, rank, contents)
+    for number in np.argsort(-duplicates.likeness, kind="stable"):
+        if not duplicates.is_equal[number]:
+            yield from _near(index, duplicates.pairs[number].tolist(), rank, float(duplicates.likeness[number]))
+
+
+def _equal(index: ImageIndex, members: list[int], rank: np.ndarray, contents: np.ndarray) -> Iterator[Finding]:
+    def how(one: int, other: int) -> str:
+        return "the same file" if (contents[one] == contents[other]).all() else "the same pixels"
+
+    labels = {int(index.labels[row]) for row in members}
+    if len(labels) > 1:
+        for row in members:
+            other = next(other for other in members if index.labels[other] != index.labels[row])
+            detail = f"{how(row, other)}, {_labelled(index, row, other)}"
+            yield Finding(index.id(row), "contradiction", detail, index.id(other), "exclude")
+    kept = max(members, key=lambda row: (rank[row], -row))
+    for row in members:
+        if rank[row] < rank[kept]:
+            detail = f"{how(row, kept)}, {_across(index, row, kept)}"
+            yield Finding(index.id(row), "leak", detail, index.id(kept), "exclude")
+        elif row != kept and len(labels) == 1:
+            # Another copy in val or test is only counted twice; what is measured on is not ours to change.
+            suggestion: Suggestion = "look" if rank[row] else "exclude"
+            yield Finding(index.id(row), "duplicate", how(row, kept), index.id(kept), suggestion)
+
+
+def _near(index: ImageIndex, pair: list[int], rank: np.ndarray, likeness: float) -> Iterator[Finding]:
+    how = f"correlate by {likeness:.3f}"
+    row, kept = sorted(pair, key=lambda row: (rank[row], -row))
+    if index.labels[row] != index.labels[kept]:
+        for one, other in ((row, kept), (kept, row)):
+            detail = f"{how}, {_labelled(index, one, other)}"
+            yield Finding(index.id(one), "contradiction", detail, index.id(other))
+    if rank[row] < rank[kept]:
+        yield Finding(index.id(row), "near_leak", f"{how}, {_across(index, row, kept)}", index.id(kept), "exclude")
+    elif index.labels[row] == index.labels[kept]:
+        yield Finding(index.id(row), "near_duplicate", how, index.id(kept))
+
+
+def _across(index: ImageIndex, row: int, kept: int) -> str:
+    one, other = (index.table["split"].iloc[number] or "train" for number in (row, kept))
+    return f"in {one} and {other}"
+
+
+def _labelled(index: ImageIndex, one: int, other: int) -> str:
+    first, second = (index.classes[int(index.labels[row])] for row in (one, other))
+    return f"labelled '{first}' and '{second}'"
+
+
+# Classes and groups
+
+
+def _classes(index: ImageIndex, audit: Audit) -> Iterator[Finding]:
+    """Class names hard to tell apart, and classes with few images; images that cannot be used do not count."""
+    alike: dict[str, list[str]] = {}
+    for spelling in index.classes:
+        plain = " ".join(unicodedata.normalize("NFKC", spelling).casefold().split())
+        alike.setdefault(plain, []).append(spelling)
+    for names in alike.values():
+        if len(names) > 1:
+            detail = f"{listed(map(ascii, names))} differ by case, white space or Unicode form only"
+            yield Finding("", "class_names", detail)
+    counts = replace(index, table=index.table.drop(index=list(audit.bad)).reset_index(drop=True)).counts()
+    training = counts[[name for name in ("train", "unsplit") if name in counts]].sum(axis=1)
+    for name, count in training[training < FEW].items():
+        yield Finding("", "tiny_class", f"'{name}' has {count} to train on")
+
+
+def _groups(index: ImageIndex) -> Iterator[Finding]:
+    grouped = index.table[(index.table["group"] != "") & (index.table["split"] != "")]
+    for group, splits in grouped.groupby("group")["split"].unique().items():
+        if len(splits) > 1:
+            yield Finding("", "group_in_two_splits", f"'{group}' has images in {', '.join(sorted(splits))}")

@@ -29,7 +29,7 @@ ALLOWANCE = 100_000_000
 TAIL = 1 << 28
 """Bytes at the end of an archive that its digest is made of."""
 
-_LINKS_AND_SUCH = frozenset({stat.S_IFLNK, stat.S_IFIFO, stat.S_IFSOCK, stat.S_IFCHR, stat.S_IFBLK})
+_LINKS_AND_SUCH = (stat.S_IFLNK, stat.S_IFIFO, stat.S_IFSOCK, stat.S_IFCHR, stat.S_IFBLK)
 _DAMAGES = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, ValueError)
 
 
@@ -75,7 +75,7 @@ def unpack(archive: Path, folder: Path, inside: str = "") -> None:
             if not entries:
                 what = f"folder '{inside}'; it is not the data set that was expected" if inside else "files"
                 raise UserError(f"{name} holds no {what}.")
-            written = _write(opened, entries, folder, name, budget)
+            written = _write(opened, entries, folder, name)
     for path in written:
         if path.suffix.lower() == ".zip" and not path.name.startswith("."):
             _unpack_inner(path, f"{path.name} in {name}", budget)
@@ -89,7 +89,7 @@ def _unpack_inner(archive: Path, name: str, budget: _Budget) -> None:
             tops = {path.parts[0] for _, path in entries}
             if len(tops) == 1 and next(iter(tops)).lower() == archive.stem.lower():
                 entries = _below(next(iter(tops)), entries)
-            _write(opened, entries, archive.with_suffix(""), name, budget)
+            _write(opened, entries, archive.with_suffix(""), name)
         archive.unlink()
 
 
@@ -103,29 +103,22 @@ class _Budget:
     entries: int
 
     def admit(self, entries: Sequence[zipfile.ZipInfo]) -> None:
-        """Refuses, before anything is written, what the archive says that it will become."""
+        """Refuses what the archive says that it will become; `zipfile` reads no more of an entry than it says."""
+        declared = sum(entry.file_size for entry in entries)
         self.entries -= len(entries)
+        self.bytes -= declared
         if self.entries < 0:
             raise UserError(f"{self.archive} holds more than {MAX_ENTRIES} files, and was not unpacked.")
-        declared = sum(entry.file_size for entry in entries)
-        self._require(declared)
+        if self.bytes < 0:
+            raise UserError(
+                f"{self.archive} unpacks to more than {MAX_RATIO} times its size, as no images do, and was refused; "
+                "if you trust it, unpack it yourself and name the folder."
+            )
         free = shutil.disk_usage(self.folder).free
         if declared > free:
             raise UserError(
                 f"{self.archive} needs {declared / 1e9:.1f} GB where {self.folder.parent} has {free / 1e9:.1f} GB "
                 "free; make room there."
-            )
-
-    def spend(self, count: int) -> None:
-        """Counts what is really written: what an archive says of itself may be a lie."""
-        self._require(count)
-        self.bytes -= count
-
-    def _require(self, count: int) -> None:
-        if count > self.bytes:
-            raise UserError(
-                f"{self.archive} unpacks to more than {MAX_RATIO} times its size, as no images do, and was refused; "
-                "if you trust it, unpack it yourself and name the folder."
             )
 
 
@@ -165,19 +158,15 @@ def _below(folder: str, entries: _Entries) -> _Entries:
     return [(entry, path.relative_to(folder)) for entry, path in entries if path.is_relative_to(folder)]
 
 
-def _write(opened: zipfile.ZipFile, entries: _Entries, folder: Path, name: str, budget: _Budget) -> list[Path]:
+def _write(opened: zipfile.ZipFile, entries: _Entries, folder: Path, name: str) -> list[Path]:
     """Writes the entries below `folder` and gives the paths of the files."""
-    written, made = [], set()
+    written = []
     for entry, path in entries:
         target = folder / path
-        if target.parent not in made:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            made.add(target.parent)
+        target.parent.mkdir(parents=True, exist_ok=True)
         try:
             with opened.open(entry) as packed, target.open("xb") as file:
-                while chunk := packed.read(1 << 20):
-                    budget.spend(len(chunk))
-                    file.write(chunk)
+                shutil.copyfileobj(packed, file, 1 << 20)
         except FileExistsError as error:
             raise UserError(f"{name} has two entries for {str(path)!r}; it was refused.") from error
         written.append(target)
@@ -188,17 +177,16 @@ def _write(opened: zipfile.ZipFile, entries: _Entries, folder: Path, name: str, 
 def _in_one_sentence(name: str) -> Iterator[None]:
     try:
         yield
-    except _DAMAGES as error:
-        reason = str(error) or "it ends too early"
-        raise UserError(f"{name} is no sound zip file ({reason}); copy or download it again.") from error
     except NotImplementedError as error:
         raise UserError(f"{name} cannot be unpacked here ({error}); unpack it yourself and name the folder.") from error
-    except OSError as error:
-        if error.errno in (None, errno.EINVAL):  # so bz2 calls damaged data, and zipfile seeks before the beginning
-            raise UserError(f"{name} is no sound zip file ({error}); copy or download it again.") from error
-        raise UserError(
-            f"{name} cannot be unpacked: {error.strerror} ({error.filename or 'while writing'})."
-        ) from error
+    except (*_DAMAGES, OSError) as error:
+        # An OSError without a number, or EINVAL: so bz2 reports damaged data, and zipfile a seek before the beginning.
+        if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
+            raise UserError(
+                f"{name} cannot be unpacked: {error.strerror} ({error.filename or 'while writing'})."
+            ) from error
+        reason = str(error) or "it ends too early"
+        raise UserError(f"{name} is no sound zip file ({reason}); copy or download it again.") from error
 
 
 def _digest_of_end(archive: Path) -> str:

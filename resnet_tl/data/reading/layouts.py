@@ -13,7 +13,7 @@ from pathlib import Path, PurePath
 import pandas as pd
 
 from resnet_tl.cache import cache_root
-from resnet_tl.data.index import UNLABELLED, ImageIndex
+from resnet_tl.data.index import SPLITS, UNLABELLED, ImageIndex
 from resnet_tl.data.reading.archive import unpacked
 from resnet_tl.data.reading.tables import (
     SPLIT_OF,
@@ -24,7 +24,7 @@ from resnet_tl.data.reading.tables import (
     paths_in_csv,
     relative,
 )
-from resnet_tl.errors import UserError, nearest
+from resnet_tl.errors import UserError, listed, nearest
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
 
@@ -187,11 +187,12 @@ def _is_image(name: str) -> bool:
 
 
 def _class_in_name(stem: str) -> str:
-    """`cat` for `cat.0`, `cat_0` and `cat-0`; "" for a name that carries no class."""
-    if "." in stem:
-        return stem.split(".")[0]
-    numbered = re.fullmatch(r"(.+?)[_-]+\d+", stem)
-    return numbered[1] if numbered else ""
+    """`cat` for `cat.0`, `cat_0` and `cat-0`, `St. Bernard` for `St. Bernard.12`; "" for a name without a class.
+
+    A class stands before a number, and is no date (`2024.01.02`) or other row of numbers itself.
+    """
+    numbered = re.fullmatch(r"(.+?)[._-]+\d+", stem)
+    return numbered[1] if numbered and not re.fullmatch(r"\d+([._-]+\d+)+", numbered[1]) else ""
 
 
 def _without_wrapper(root: Path, folder: _Folder) -> tuple[Path, _Folder]:
@@ -214,43 +215,40 @@ def _has_splits(folder: _Folder) -> bool:
 
 
 def _split_folders(root: Path, folder: _Folder, learns: bool) -> ImageIndex:
-    names: dict[str, str] = {}
+    named: dict[str, str] = {}
     for name in folder.folders:
-        split = SPLIT_OF.get(name.lower())
-        if split and split in names:
-            raise UserError(f"{root} has both {names[split]}/ and {name}/; keep one of them.")
-        if split:
-            names[split] = name
+        if split := SPLIT_OF.get(name.lower()):
+            if split in named:
+                raise UserError(f"{root} has both {named[split]}/ and {name}/; keep one of them.")
+            named[split] = name
+    names = {split: named[split] for split in SPLITS if split in named}
+    first = next(iter(names.values()))
     if learns and "train" not in names:
-        raise UserError(f"{root} has {next(iter(names.values()))}/ but no train/; the folder to learn from is missing.")
+        raise UserError(f"{root} has {first}/ but no train/; the folder to learn from is missing.")
 
-    first = next(names[split] for split in ("train", "val", "test") if split in names)
     flat = not folder.folders[first].classes()
-    found: dict[str, dict[str, list[str]]] = {}
     others = sorted(folder.classes().keys() - names.values())
-    notes = [f"{', '.join(others)} left out"] if others else []
-    for split in ("train", "val", "test"):
-        if split not in names:
-            continue
-        path, part = root / names[split], folder.folders[names[split]]
+    notes = [f"{listed(others)} left out"] if others else []
+    found: dict[str, dict[str, list[str]]] = {}
+    for split, name in names.items():
+        part = folder.folders[name]
         classes = part.classes_by_name() if flat else part.classes()
         if split == "test" and not (classes.keys() & found.get("train", classes).keys()) and not part.classes():
-            notes.append(f"{names[split]}/ left out, it has no labels")
+            notes.append(f"{name}/ left out, it has no labels")
             continue
-        part.require_images(path)
+        part.require_images(root / name)
         if flat:
-            _require_names(classes, path, learns=split == "train")
+            _require_names(classes, root / name, learns=split == "train")
         elif not classes:
-            raise UserError(f"{path} has images but no class folders as {first}/ has.")
+            raise UserError(f"{root / name} has images but no class folders as {first}/ has.")
         elif part.images:
-            notes.append(f"{len(part.images)} loose images in {names[split]}/ left out")
+            notes.append(f"{len(part.images)} loose images in {name}/ left out")
         found[split] = classes
 
+    kind = "flat names" if flat else "split folders" if len(found) > 1 else "class folders"
+    shapes = ", ".join(f"{names[split]}/{'<class>.<number>' if flat else '<class>'}" for split in found)
     if found.keys() == {"train"}:
         found = {"": found["train"]}
-    shape = "<class>.<number>" if flat else "<class>"
-    shapes = ", ".join(f"{names[split or 'train']}/{shape}" for split in found)
-    kind = "flat names" if flat else "split folders" if len(found) > 1 else "class folders"
     return _from_classes(root, found, "; ".join([f"{kind}: {shapes}", *notes]), learns)
 
 

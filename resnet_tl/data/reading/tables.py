@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 
 from resnet_tl.data.index import SPLITS, UNLABELLED, ImageIndex
-from resnet_tl.errors import CONTROLS, UserError, nearest
+from resnet_tl.errors import CONTROLS, UserError, listed, nearest
 
 SPLIT_OF = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 """The names of splits as people write them, in small letters, and ours."""
@@ -26,9 +26,9 @@ def paths_in_csv(path: Path) -> list[str]:
     """The absolute paths in the column `path` of a CSV file, all of which exist."""
     frame = read_csv(path)
     require_columns(frame, ("path",), str(path))
-    listed = [_join(path.parent, listed) for listed in frame["path"]]
-    _require_files(listed, str(path))
-    return listed
+    paths = [_join(path.parent, name) for name in frame["path"]]
+    _require_files(paths, str(path))
+    return paths
 
 
 def read_csv(path: Path) -> pd.DataFrame:
@@ -44,7 +44,7 @@ def read_csv(path: Path) -> pd.DataFrame:
                 path, dtype=str, keep_default_na=False, encoding="utf-8-sig", skipinitialspace=True, index_col=False
             )
     except pd.errors.ParserWarning:
-        raise UserError(f"{path} has rows with more values than its header has columns; mend them.") from None
+        raise UserError(f"{path} has rows with more values than its header has columns; correct them.") from None
     except pd.errors.EmptyDataError:
         raise UserError(f"{path} is empty; its first line must name its columns.") from None
     except (ValueError, OSError) as error:  # pandas' parser errors and wrong encodings are ValueErrors
@@ -64,7 +64,7 @@ def from_table(frame: pd.DataFrame, root: Path, source: str, layout: str, learns
     several = [name for name in columns if re.fullmatch(r"labels?[ _.]?\d*", name, re.IGNORECASE)]
     if len(several) > 1:
         raise UserError(
-            f"{source} has several label columns ({', '.join(several)}); an image must have exactly one label."
+            f"{source} has several label columns ({listed(several)}); an image must have exactly one label."
         )
     require_columns(frame, ("path", "label"), source)
     if frame.empty:
@@ -98,7 +98,7 @@ def require_columns(frame: pd.DataFrame, needed: Iterable[str], source: str) -> 
         if len(columns) == 1 and (separator := re.search(r"[;\t|]", columns[0])):
             raise UserError(f"{source} separates its columns by {separator[0]!r}; separate them by commas.")
         close = nearest(name, columns).replace("Did you mean", "Rename").replace("?", f" to '{name}'.")
-        raise UserError(f"{source} has no column '{name}', only {', '.join(columns)}.{close}")
+        raise UserError(f"{source} has no column '{name}', only {listed(columns)}.{close}")
 
 
 def _require_files(paths: Sequence[str], source: str) -> None:
@@ -134,18 +134,17 @@ def _text(value: object) -> str:
 
 
 def _refuse_several_labels(labels: set[str], source: str) -> None:
-    """Refuses lists in the label column: `cat|dog`, or `cat dog` where other labels make up the same words."""
-    words = {label: frozenset(re.split(r"[ ,]+", label)) for label in labels}
-    parts: dict[str, set[str]] = {}
-    for label, own in words.items():
-        for word in own:
-            parts.setdefault(word, set()).add(label)
+    """Refuses lists in the label column: `cat|dog`, `cat;dog`, and `cat, dog` where cat and dog are labels as well.
+
+    Blanks separate nothing: `hot`, `dog` and `hot dog` are three classes.
+    """
     for label in sorted(labels):
-        within = [words[other] for word in words[label] for other in parts[word] if words[other] < words[label]]
-        if re.search(r"[|;]", label) or frozenset().union(*within) == words[label]:
+        parts = [part.strip() for part in label.split(",")]
+        if (found := re.search(r"[|;]", label)) or (len(parts) > 1 and labels.issuperset(parts)):
             raise UserError(
-                f"{source} has the label '{label}', which looks like several labels; "
-                "an image must have exactly one, multi-label data is not supported."
+                f"{source} has the label '{label}', which looks like several labels, and an image must have exactly "
+                f"one: if it is one class, write its name without '{found[0] if found else ','}'; multi-label data is "
+                "not supported."
             )
 
 
@@ -187,13 +186,10 @@ def make_index(
 
     This is the one gate for the names of images and classes: what is printed, drawn or written later has passed it.
     """
-    for what, names in (
-        ("the path", [str(root)]),
-        ("a file named", paths),
-        ("the class", classes),
-        ("the group", groups),
-    ):
-        _refuse_controls(str(root), what, names or ())
+    _refuse_controls(str(root), "the path", [str(root)])
+    _refuse_controls(str(root), "a file named", paths)
+    _refuse_controls(str(root), "the class", classes)
+    _refuse_controls(str(root), "the group", groups or ())
     table = pd.DataFrame({"path": paths, "label": labels, "split": splits, "group": groups or [""] * len(paths)})
     return ImageIndex(root, table.astype({"label": "int64"}), classes, layout)
 

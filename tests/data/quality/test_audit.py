@@ -11,7 +11,6 @@ from resnet_tl import cache
 from resnet_tl.data.content_hashes import content_digests
 from resnet_tl.data.quality import audit as audit_module
 from resnet_tl.data.quality.audit import ARRAYS, audit_images, decode_all, find_audit
-from resnet_tl.data.quality.file_properties import FORMATS, Trait
 from resnet_tl.data.reading.layouts import read_images
 from resnet_tl.errors import UserError
 
@@ -140,7 +139,7 @@ def test_the_audit_of_a_few_images_is_not_kept(folder: Path) -> None:
     assert cache.entries() == []
 
 
-def test_without_a_cache_folder_it_is_made_anew(many: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_cache_folder_it_is_made_again(many: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").write_text("no folder")
     monkeypatch.setenv("RESNET_TL_CACHE", str(tmp_path / "file" / "cache"))
     for _ in range(2):
@@ -160,19 +159,6 @@ def test_a_file_that_changes_meanwhile_stops_it(folder: Path) -> None:
     Image.new("RGB", (7, 5)).save(folder / "a" / "1.jpg")
     with pytest.raises(UserError, match=r"1\.jpg has changed while the images were read"):
         decode_all(index, contents)
-
-
-# What is seen on the way
-
-
-def test_the_pass_sees_formats_traits_and_thumbnails(folder: Path) -> None:
-    index = read_images(folder)
-    audit = audit_images(index)
-    number = {path: row for row, path in enumerate(index.ids())}
-    assert FORMATS[audit.formats[number["a/1.jpg"]]] == "JPEG"
-    assert FORMATS[audit.formats[number["a/3.jpg"]]] == ""
-    assert audit.traits[number["a/2.jpg"]] == Trait.ROTATED
-    assert audit.thumbnails.shape == (6, 16, 16)
 
 
 def test_the_audit_of_the_good_images_alone_is_renumbered(many: Path) -> None:

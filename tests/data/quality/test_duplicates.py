@@ -36,7 +36,7 @@ def folder(tmp_path: Path, photo: Callable[..., Image.Image]) -> Path:
     return tmp_path / "photos"
 
 
-def test_photos_that_differ_are_no_twins(folder: Path) -> None:
+def test_photos_that_differ_are_not_duplicates(folder: Path) -> None:
     assert searched(folder)[:2] == (set(), set())
 
 
@@ -82,7 +82,7 @@ def test_images_that_show_nothing_are_not_compared(folder: Path) -> None:
     assert searched(folder)[:2] == (set(), set())
 
 
-def test_strokes_of_two_hands_are_no_twins_and_the_same_stroke_is(tmp_path: Path) -> None:
+def test_strokes_of_two_hands_are_not_duplicates_and_the_same_stroke_is(tmp_path: Path) -> None:
     for name, shift in (("a/1.png", 0), ("a/2.png", 2), ("b/3.png", 0)):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         image = Image.new("L", (56, 56))
@@ -149,3 +149,13 @@ def test_the_pairs_do_not_depend_on_how_large_photos_were_decoded(tmp_path: Path
     assert len(whole.pairs) == 1
     np.testing.assert_array_equal(whole.pairs, part.pairs)
     np.testing.assert_array_equal(whole.likeness, part.likeness)
+
+
+def test_pairs_join_rows_to_the_first_of_their_cluster() -> None:
+    def clusters(pairs: list[list[int]], count: int) -> list[int]:
+        table = np.array(pairs, np.int64).reshape(-1, 2)
+        return Duplicates(table, np.ones(len(table), np.float32)).clusters(count).tolist()
+
+    assert clusters([[4, 5], [1, 4], [2, 3], [1, 5]], 7) == [0, 1, 2, 2, 1, 1, 6]
+    assert clusters([], 3) == [0, 1, 2]
+    assert set(clusters([[number, number + 1] for number in range(4999)], 5000)) == {0}

@@ -14,7 +14,6 @@ def unit(vectors: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize("cosine", [0.7, 0.9, 0.98])
 @pytest.mark.parametrize("dimensions", [8, 100])
 def test_it_finds_what_comparing_each_with_each_finds(cosine: float, dimensions: int, monkeypatch) -> None:
-    monkeypatch.setattr(neighbours, "_FEW", 300)
     monkeypatch.setattr(neighbours, "_BLOCK", 64)
     monkeypatch.setattr(neighbours, "_CHUNK", 100)
     generator = np.random.default_rng(0)
@@ -24,12 +23,6 @@ def test_it_finds_what_comparing_each_with_each_finds(cosine: float, dimensions:
     rows, columns = np.nonzero(np.triu(vectors @ vectors.T >= cosine, 1))
     assert len(rows) > 20
     np.testing.assert_array_equal(close_pairs(vectors, cosine, 10**6), np.stack([rows, columns], axis=1))
-
-
-def test_few_vectors_are_compared_as_they_are() -> None:
-    vectors = unit(np.random.default_rng(0).normal(size=(40, 8)))
-    rows, columns = np.nonzero(np.triu(vectors @ vectors.T >= 0.5, 1))
-    np.testing.assert_array_equal(close_pairs(vectors, 0.5, 10**6), np.stack([rows, columns], axis=1))
 
 
 def test_too_many_pairs_are_none() -> None:

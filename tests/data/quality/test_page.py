@@ -47,7 +47,7 @@ def hostile(tmp_path: Path, photo) -> ImageIndex:
 def test_every_name_is_escaped(hostile: ImageIndex, tmp_path: Path) -> None:
     one, other, third = hostile.ids()
     found = [Finding(one, "leak", "'<b>' & '\"'", other, "exclude"), Finding("", "class_names", "<i>a</i>")]
-    found.append(Finding(third, "grey", "one channel"))
+    found.append(Finding(third, "duplicate", "the same file"))
     page = page_of(hostile, found, tmp_path / "page.html")
     tags = Tags(page)
     assert not {"script", "b", "i"} & set(tags.names)
@@ -57,7 +57,7 @@ def test_every_name_is_escaped(hostile: ImageIndex, tmp_path: Path) -> None:
 
 
 def test_it_needs_nothing_from_outside(hostile: ImageIndex, tmp_path: Path) -> None:
-    page = page_of(hostile, [Finding(hostile.id(0), "grey", "one channel")], tmp_path / "page.html")
+    page = page_of(hostile, [Finding(hostile.id(0), "duplicate", "the same file")], tmp_path / "page.html")
     assert "http:" not in page
     assert "https:" not in page
     assert all(source.startswith("data:image/jpeg;base64,") for source in re.findall(r'<img[^>]* src="([^"]*)"', page))
@@ -66,7 +66,7 @@ def test_it_needs_nothing_from_outside(hostile: ImageIndex, tmp_path: Path) -> N
 
 def test_a_kind_shows_no_more_than_its_share(blobs: Path, tmp_path: Path) -> None:
     index = read_images(blobs)
-    found = [Finding(index.id(row % 44), "grey", "one channel") for row in range(SHOWN + 7)]
+    found = [Finding(index.id(row % 44), "duplicate", "the same file") for row in range(SHOWN + 7)]
     page = page_of(index, found, tmp_path / "page.html")
     assert Tags(page).names.count("figure") == SHOWN
     assert "The CSV file has the other 7." in page

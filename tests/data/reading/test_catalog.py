@@ -3,6 +3,7 @@ import hashlib
 import http.server
 import io
 import pickle
+import socket
 import stat
 import struct
 import subprocess
@@ -19,7 +20,7 @@ import pytest
 import torchvision
 from PIL import Image
 
-from resnet_tl.data.reading import download, sample
+from resnet_tl.data.reading import catalog
 from resnet_tl.data.reading.catalog import SOURCES, fetch, is_present, root_of
 from resnet_tl.data.reading.layouts import read_images
 from resnet_tl.errors import UserError
@@ -37,25 +38,23 @@ def make_zip(path: Path, names: list[str | zipfile.ZipInfo]) -> str:
 
 
 class Handler(http.server.SimpleHTTPRequestHandler):
-    """Serves a folder; the first answers for `broken.zip` end early, the next request for it goes on from there."""
+    """Serves a folder; the answer for `broken.zip` ends early, and for `silent.zip` there is none."""
 
     requests = 0
-    breaks = 3
+    closing = threading.Event()
 
     def do_GET(self):
         type(self).requests += 1
-        if self.path != "/broken.zip":
+        if self.path == "/silent.zip":
+            self.closing.wait(20)
+        elif self.path == "/broken.zip":
+            content = (Path(self.directory) / "ants.zip").read_bytes()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content[:300])
+        else:
             super().do_GET()
-            return
-        content = (Path(self.directory) / "ants.zip").read_bytes()
-        start = int((self.headers["Range"] or "bytes=0-")[6:-1])
-        self.send_response(206 if start else 200)
-        self.send_header("ETag", '"one"')
-        self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
-        self.send_header("Content-Length", str(len(content) - start))
-        self.end_headers()
-        type(self).breaks -= 1
-        self.wfile.write(content[start : start + 100 if self.breaks >= 0 else None])
 
     def log_message(self, *_):
         pass
@@ -66,11 +65,13 @@ def served(tmp_path):
     """A folder, and the address under which a local server offers it."""
     folder = tmp_path / "served"
     folder.mkdir()
-    Handler.requests, Handler.breaks = 0, 3
+    Handler.requests = 0
+    Handler.closing.clear()
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=folder)) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
         yield folder, f"http://127.0.0.1:{server.server_port}"
+        Handler.closing.set()
         server.shutdown()
         thread.join()
 
@@ -80,7 +81,6 @@ def ants(served, tmp_path, monkeypatch):
     """Makes `hymenoptera` come from the local server; gives a function that sets what it serves."""
     folder, address = served
     monkeypatch.setenv("RESNET_TL_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(download, "WAITS", (0, 0))
 
     def serve(file: str = "ants.zip", names=("top/train/ants/1.jpg", "top/val/ants/1.jpg"), **changes) -> str:
         digest = make_zip(folder / "ants.zip", list(names))
@@ -152,14 +152,22 @@ def test_a_wrong_digest_is_refused_and_leaves_nothing(ants, tmp_path):
     assert not is_present("hymenoptera")
 
 
-def test_a_broken_download_is_no_data_set_and_goes_on_at_the_next_call(ants, tmp_path):
+def test_a_download_that_breaks_off_leaves_nothing_and_may_be_tried_again(ants, tmp_path):
     ants("broken.zip")
-    with pytest.raises(UserError, match=r"broke off after 300 of .*same command again.*--data\.root"):
+    with pytest.raises(UserError, match=r"no sound zip file .*; copy or download it again"):
         fetch("hymenoptera")
-    assert not is_present("hymenoptera")
-    assert (tmp_path / "cache" / "data" / ".hymenoptera.zip.part").stat().st_size == 300
+    assert left_in(tmp_path / "cache") == []
+    ants()
     assert (fetch("hymenoptera") / "train/ants/1.jpg").is_file()
-    assert len(left_in(tmp_path / "cache")) == 2
+
+
+def test_a_server_that_does_not_answer_is_not_waited_for(ants, tmp_path, monkeypatch):
+    monkeypatch.setattr(catalog, "TIMEOUT", 0.2)
+    ants("silent.zip")
+    with pytest.raises(UserError, match=r"silent\.zip could not be downloaded \(timed out\); .*by hand"):
+        fetch("hymenoptera")
+    assert socket.getdefaulttimeout() is None
+    assert left_in(tmp_path / "cache") == []
 
 
 def test_a_zip_of_the_users_own_beside_the_data_set_is_left_alone(ants, tmp_path):
@@ -170,15 +178,15 @@ def test_a_zip_of_the_users_own_beside_the_data_set_is_left_alone(ants, tmp_path
     assert (tmp_path / "mine" / "hymenoptera.zip").read_text() == "my own"
 
 
-def test_those_who_come_together_download_once(ants):
-    ants()
-    threads = [threading.Thread(target=fetch, args=("hymenoptera",)) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert is_present("hymenoptera")
-    assert Handler.requests == 1
+def test_a_data_set_that_another_process_has_made_meanwhile_is_kept(tmp_path, monkeypatch):
+    def slow_unpack(archive, folder):
+        (folder / "ours.txt").touch()
+        (tmp_path / "seedlings_sample").mkdir()
+        (tmp_path / "seedlings_sample" / "theirs.txt").touch()
+
+    monkeypatch.setattr(catalog, "unpack", slow_unpack)
+    assert [path.name for path in left_in(fetch("seedlings_sample", tmp_path))] == ["theirs.txt"]
+    assert [path.name for path in tmp_path.iterdir()] == ["seedlings_sample"]
 
 
 def test_a_missing_address_says_what_to_do_by_hand(ants, tmp_path):
@@ -355,14 +363,6 @@ def test_a_data_set_behind_a_login_says_how_to_get_it(tmp_path):
     with pytest.raises(UserError, match=r"kaggle competitions download.*--data\.root"):
         fetch("plant_seedlings", tmp_path)
     assert list(tmp_path.iterdir()) == []
-
-
-def test_the_sample_is_drawn_on_fetch(tmp_path, monkeypatch):
-    monkeypatch.setattr(sample, "TRAIN_COUNTS", (1, 1, 1, 1, 1))
-    monkeypatch.setattr(sample, "VAL_COUNT", 1)
-    monkeypatch.setattr(sample, "TEST_COUNT", 1)
-    root = fetch("seedlings_sample", tmp_path)
-    assert sorted(path.name for path in root.iterdir()) == ["sample_submission.csv", "test", "train", "val"]
 
 
 def test_a_folder_that_cannot_be_made_is_one_sentence(tmp_path):

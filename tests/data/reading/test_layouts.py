@@ -67,12 +67,33 @@ def test_train_alone_is_left_to_be_split_and_a_test_folder_without_labels_is_lef
     assert index.layout == "class folders: train/<class>; test/ left out, it has no labels"
 
 
+def test_folders_that_are_left_out_are_named_up_to_ten(tmp_path: Path) -> None:
+    touch(tmp_path, "train/a/1.jpg", "train/b/2.jpg", *(f"more{number:02d}/1.jpg" for number in range(30)))
+    assert read_images(tmp_path).layout.endswith("more00, more01, more02, more03, more04, more05, more06, more07, "
+                                                 "more08, more09 and 20 more left out")  # fmt: skip
+
+
 @pytest.mark.parametrize("pattern", ["{}.{}.jpg", "{}_{}.png", "{}-{:04d}.JPEG"])
 def test_flat_names_carry_the_class_before_the_number(tmp_path: Path, pattern: str) -> None:
     touch(tmp_path, *(pattern.format(name, number) for name in ("cat", "great_dane") for number in (0, 12)))
     index = read_images(tmp_path)
     assert index.classes == ("cat", "great_dane")
     assert index.counts()["unsplit"].tolist() == [2, 2]
+
+
+@pytest.mark.parametrize(
+    ("stem", "name"),
+    [("St. Bernard.12", "St. Bernard"), ("Mt. Fuji_3", "Mt. Fuji"), ("a.b.c.7", "a.b.c"), ("v2.0-rc_1", "v2.0-rc"),
+     ("2024.01.02 cat.3", "2024.01.02 cat"), ("7_0001", "7"), ("cat__0", "cat"), ("日本.5", "日本"),
+     ("cat", None), ("cat.png", None), ("St. Bernard", None), ("2024.01.02", None), ("2024-01-02", None), ("12", None)],
+)  # fmt: skip
+def test_the_class_is_all_before_the_last_number(tmp_path: Path, stem: str, name: str | None) -> None:
+    touch(tmp_path, "owl.1.jpg", "owl.2.jpg", f"{stem}.jpg")
+    if name is None:
+        with pytest.raises(UserError, match=f"'{stem}.jpg' carries no class in its name"):
+            read_images(tmp_path)
+    else:
+        assert set(read_images(tmp_path).classes) == {"owl", name}
 
 
 def test_flat_names_are_read_below_train_beside_an_unlabelled_test(tmp_path: Path) -> None:

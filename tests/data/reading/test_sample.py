@@ -1,118 +1,100 @@
+"""The pictures that come with the package, and the program that drew them."""
+
 import csv
-import hashlib
+import importlib.util
+import zipfile
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from resnet_tl.data.reading import sample
-from resnet_tl.data.reading.sample import SPECIES, draw_sample, draw_seedling
-from resnet_tl.files import replacing_folder
+from resnet_tl.data.reading.catalog import SAMPLE, SAMPLE_ARCHIVE, fetch
+from resnet_tl.data.reading.layouts import read_images
+
+SCRIPT = Path(__file__).resolve().parents[3] / "docs" / "make_seedlings_sample.py"
 
 
-def digests(folder: Path) -> dict[str, str]:
-    files = [path for path in folder.rglob("*") if path.is_file()]
-    return {path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+@pytest.fixture(scope="module")
+def root(tmp_path_factory) -> Path:
+    return fetch(SAMPLE, tmp_path_factory.mktemp("fetched"))
 
 
-@pytest.fixture
-def few(monkeypatch):
-    """The same data set with fewer images."""
-    monkeypatch.setattr(sample, "TRAIN_COUNTS", (4, 3, 2, 3, 2))
-    monkeypatch.setattr(sample, "VAL_COUNT", 2)
-    monkeypatch.setattr(sample, "TEST_COUNT", 2)
+@pytest.fixture(scope="module")
+def script():
+    """The program as a module."""
+    spec = importlib.util.spec_from_file_location(SCRIPT.stem, SCRIPT)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
-@pytest.mark.usefixtures("few")
-def test_drawing_twice_gives_identical_bytes(tmp_path):
-    draw_sample(tmp_path / "one")
-    draw_sample(tmp_path / "two")
-    assert len(digests(tmp_path / "one")) == 14 + 10 + 10 + 1
-    assert digests(tmp_path / "one") == digests(tmp_path / "two")
+def pixels(content: bytes | Path) -> np.ndarray:
+    return np.asarray(Image.open(BytesIO(content) if isinstance(content, bytes) else content), np.float32)
 
 
-@pytest.mark.usefixtures("few")
-def test_the_layout_is_split_folders_and_an_unlabelled_test_folder(tmp_path):
-    draw_sample(tmp_path / "seedlings")
-    found = {path.relative_to(tmp_path / "seedlings").as_posix() for path in (tmp_path / "seedlings").rglob("*.*")}
-    expected = {f"test/{number:04d}.jpg" for number in range(1, 11)} | {"sample_submission.csv"}
-    for name, count in zip(SPECIES, sample.TRAIN_COUNTS, strict=True):
-        expected |= {f"train/{name}/{number:04d}.jpg" for number in range(1, count + 1)}
-        expected |= {f"val/{name}/0001.jpg", f"val/{name}/0002.jpg"}
-    assert found == expected
-    assert [path.name for path in tmp_path.iterdir()] == ["seedlings"]
+def test_the_sample_is_what_all_numbers_were_measured_on(root):
+    index = read_images(root)
+    assert index.counts().to_dict() == {
+        "train": {"clover": 72, "dandelion": 64, "grass": 68, "mayweed": 56, "violet": 60},
+        "val": dict.fromkeys(["clover", "dandelion", "grass", "mayweed", "violet"], 16),
+    }
+    assert index.fingerprint() == "a9a43d6892a92f58c60ee1227d2ecaf7f49c36a6031f9a3fc461842367c2b9a1"
 
 
-@pytest.mark.usefixtures("few")
-def test_the_sample_submission_names_every_test_file_and_tells_nothing(tmp_path):
-    draw_sample(tmp_path / "seedlings")
-    with (tmp_path / "seedlings" / "sample_submission.csv").open(newline="") as file:
+def test_test_pictures_are_without_labels_and_the_sample_submission_names_them_all(root):
+    assert sorted(path.name for path in root.iterdir()) == ["sample_submission.csv", "test", "train", "val"]
+    with (root / "sample_submission.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
-    assert [row["file"] for row in rows] == sorted(path.name for path in (tmp_path / "seedlings" / "test").iterdir())
+    assert [row["file"] for row in rows] == [f"{number:04d}.jpg" for number in range(1, 61)]
+    assert [row["file"] for row in rows] == sorted(path.name for path in (root / "test").iterdir())
     assert {row["species"] for row in rows} == {"clover"}
 
 
-def test_every_picture_is_64_pixels_rgb_and_unlike_the_others():
-    pictures = [
-        draw_seedling(split, name, number) for split in ("train", "val") for name in SPECIES for number in (1, 2)
-    ]
+def test_every_picture_is_64_pixels_rgb_and_unlike_the_others(root):
+    pictures = [Image.open(path) for path in root.rglob("*.jpg")]
     assert {(picture.size, picture.mode) for picture in pictures} == {((64, 64), "RGB")}
-    assert len({picture.tobytes() for picture in pictures}) == 20
+    assert len({picture.tobytes() for picture in pictures}) == 460
 
 
-def test_a_picture_depends_on_nothing_that_was_drawn_before():
-    alone = draw_seedling("val", "mayweed", 7).tobytes()
-    draw_seedling("train", "grass", 1)
-    assert draw_seedling("val", "mayweed", 7).tobytes() == alone
-
-
-def test_test_labels_are_even_and_shuffled():
-    labels = list(sample.test_labels().values())
-    assert len(labels) == 60
-    assert {name: labels.count(name) for name in SPECIES} == dict.fromkeys(SPECIES, 12)
-    assert labels != sorted(labels)
-
-
-@pytest.mark.usefixtures("few")
-def test_the_test_pictures_are_of_the_species_that_test_labels_says(tmp_path):
-    draw_sample(tmp_path / "seedlings")
-    for number, (file, name) in enumerate(sample.test_labels().items(), start=1):
-        saved = np.asarray(Image.open(tmp_path / "seedlings" / "test" / file), np.float32)
-        drawn = np.asarray(draw_seedling("test", name, number), np.float32)
-        assert np.abs(saved - drawn).mean() < 8  # JPEG changes pixels a little; another picture differs by far more
-
-
-def test_an_interrupted_drawing_leaves_nothing(tmp_path, monkeypatch):
-    def interrupted(split, species, number):
-        if number == 2:
-            raise KeyboardInterrupt
-        return draw_seedling(split, species, number)
-
-    monkeypatch.setattr(sample, "draw_seedling", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        draw_sample(tmp_path / "seedlings")
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_a_folder_that_another_process_finished_first_is_kept(tmp_path):
-    with replacing_folder(tmp_path / "made") as temporary:
-        (temporary / "mine.txt").write_text("second")
-        (tmp_path / "made").mkdir()
-        (tmp_path / "made" / "theirs.txt").write_text("first")
-    assert [path.name for path in tmp_path.rglob("*.txt")] == ["theirs.txt"]
+def test_the_program_draws_these_pictures(root, script):
+    """Another Pillow may encode them otherwise; another picture would differ by far more."""
+    for split, name, number in (("train", "grass", 1), ("val", "mayweed", 7), ("train", "violet", 60)):
+        drawn = np.asarray(script.draw_seedling(split, name, number), np.float32)
+        assert np.abs(pixels(root / split / name / f"{number:04d}.jpg") - drawn).mean() < 8
+    truth = script.test_labels()
+    assert {name: list(truth.values()).count(name) for name in script.SPECIES} == dict.fromkeys(script.SPECIES, 12)
+    drawn = np.asarray(script.draw_seedling("test", truth["0001.jpg"], 1), np.float32)
+    assert np.abs(pixels(root / "test" / "0001.jpg") - drawn).mean() < 8
 
 
 @pytest.mark.slow
-def test_colour_and_background_do_not_give_the_species_away():
+def test_the_program_writes_the_same_zip_again(tmp_path, script):
+    script.write_sample(tmp_path / "again.zip")
+    script.write_sample(tmp_path / "twice.zip")
+    assert (tmp_path / "again.zip").read_bytes() == (tmp_path / "twice.zip").read_bytes()
+    with zipfile.ZipFile(tmp_path / "again.zip") as again, zipfile.ZipFile(SAMPLE_ARCHIVE) as shipped:
+        assert again.namelist() == shipped.namelist()
+        for name in shipped.namelist():
+            if name.endswith(".jpg"):
+                assert np.abs(pixels(again.read(name)) - pixels(shipped.read(name))).mean() < 8
+
+
+@pytest.mark.slow
+def test_colour_and_background_do_not_give_the_species_away(script):
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
     def colours(split, count):
-        pictures = [np.asarray(draw_seedling(split, name, n)) for name in SPECIES for n in range(1, count + 1)]
+        pictures = [
+            np.asarray(script.draw_seedling(split, name, n)) for name in script.SPECIES for n in range(1, count)
+        ]
         flat = np.stack(pictures).reshape(len(pictures), -1, 3) / 255
-        return np.concatenate([flat.mean(1), flat.std(1)], axis=1), np.repeat(np.arange(5), count)
+        return np.concatenate([flat.mean(1), flat.std(1)], axis=1), np.repeat(np.arange(5), count - 1)
 
-    model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000)).fit(*colours("train", 60))
-    assert model.score(*colours("val", 40)) < 0.45  # chance is 0.2
+    model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000)).fit(*colours("train", 61))
+    assert model.score(*colours("val", 41)) < 0.45  # chance is 0.2

@@ -72,9 +72,10 @@ def test_labels_of_a_data_frame_may_be_numbers(tmp_path: Path, labels: object) -
         ("path,label\n1.jpg,a\n./1.jpg,b", "twice"),
         ("path,label\n1.jpg,a\n9.jpg,b", "does not exist, such as .*9.jpg"),
         ("path,label\n1.jpg,a\n2.jpg,", "no label for 2.jpg"),
-        ("path,label\n1.jpg,a|b\n2.jpg,a", "'a|b', which looks like several labels"),
-        ("path,label\n1.jpg,rust\n2.jpg,scab\n3.jpg,rust scab", "'rust scab', which looks like several"),
+        ("path,label\n1.jpg,a|b\n2.jpg,a", r"'a\|b', which looks like several labels.*write its name without '\|'"),
+        ("path,label\n1.jpg,a;b\n2.jpg,a", "'a;b', which looks like several labels.*write its name without ';'"),
         ('path,label\n1.jpg,rust\n2.jpg,scab\n3.jpg,"rust, scab"', "'rust, scab', which looks like several"),
+        ("id," + ",".join(f"c{n}" for n in range(1, 30)) + "\n", "only id, c1, .*, c9 and 20 more"),
         ("path,label_1,label_2\n1.jpg,a,b\n2.jpg,b,c", "several label columns"),
         ("path,label,split\n1.jpg,a,train\n2.jpg,b,trian", "split 'trian'.*Did you mean 'train'"),
         ("path,label,split\n1.jpg,a,train\n2.jpg,b,", "give all or none"),
@@ -94,10 +95,20 @@ def test_a_csv_that_makes_no_sense_is_refused_in_a_sentence(tmp_path: Path, text
         read_images(write_csv(tmp_path, text))
 
 
-def test_class_names_of_several_words_are_not_lists(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "labels", ["hot dog,dog,hot", "bell pepper,pepper,bell", "sea lion,lion,sea", "rust scab,scab,rust"]
+)
+def test_class_names_of_several_words_are_not_lists(tmp_path: Path, labels: str) -> None:
     touch(tmp_path, "1.jpg", "2.jpg", "3.jpg")
-    index = read_images(write_csv(tmp_path, "path,label\n1.jpg,hot dog\n2.jpg,dog\n3.jpg,red fox"))
-    assert index.classes == ("dog", "hot dog", "red fox")
+    rows = "\n".join(f"{number}.jpg,{label}" for number, label in enumerate(labels.split(","), start=1))
+    index = read_images(write_csv(tmp_path, f"path,label\n{rows}"))
+    assert index.classes == tuple(sorted(labels.split(",")))
+
+
+def test_a_comma_in_a_class_name_is_no_list_unless_all_parts_are_classes(tmp_path: Path) -> None:
+    touch(tmp_path, "1.jpg", "2.jpg", "3.jpg")
+    index = read_images(write_csv(tmp_path, 'path,label\n1.jpg,"fox, red"\n2.jpg,fox\n3.jpg,"a,"'))
+    assert index.classes == ("a,", "fox", "fox, red")
 
 
 def test_lists_in_a_data_frame_are_several_labels(tmp_path: Path) -> None:

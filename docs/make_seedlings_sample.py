@@ -1,7 +1,9 @@
-"""The built-in sample data set `seedlings_sample`: five species of small plants on soil, drawn by this code.
+"""Draws the sample data set `seedlings_sample`, five species of small plants on soil, into the zip that is shipped.
 
 It lets a newcomer train a first network in a minute, without a download or a licence. The species differ in the shape
 and the order of their leaves only: soil, stones, greens, light, size and place are drawn alike for all of them.
+The shipped files were drawn with Pillow 13.0; another version may write other bytes, which changes every number that
+was measured on them.
 
 A leaf is drawn in its own coordinates, as complex numbers: the real part runs along the midrib from 0 (base) to 1
 (tip), the imaginary part across it. `_bent` puts it on the picture.
@@ -11,13 +13,14 @@ from __future__ import annotations
 
 import colorsys
 from collections.abc import Callable, Sequence
+from io import BytesIO
 from pathlib import Path
+from zipfile import ZipFile, ZipInfo
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
-from resnet_tl.files import replacing_folder
-
+ARCHIVE = Path(__file__).resolve().parents[1] / "resnet_tl" / "data" / "reading" / "seedlings_sample.zip"
 SPECIES = ("clover", "dandelion", "grass", "mayweed", "violet")
 TRAIN_COUNTS = (72, 64, 68, 56, 60)
 """Training images of each species: uneven, as collections are."""
@@ -42,18 +45,26 @@ PALE: Colour = np.array([0.22, 0.26, 0.2])
 RED: Colour = np.array([0.55, 0.22, 0.2])
 
 
-def draw_sample(folder: Path) -> None:
-    """Draws the whole data set; `folder` appears complete or not at all."""
-    with replacing_folder(folder) as temporary:
-        for name, train_count in zip(SPECIES, TRAIN_COUNTS, strict=True):
-            for split, count in (("train", train_count), ("val", VAL_COUNT)):
-                for number in range(1, count + 1):
-                    _save(draw_seedling(split, name, number), temporary / split / name / f"{number:04d}.jpg")
-        truth = test_labels()
-        for number, (file, name) in enumerate(truth.items(), start=1):
-            _save(draw_seedling("test", name, number), temporary / "test" / file)
-        rows = ["file,species", *(f"{file},{SPECIES[0]}" for file in truth)]
-        (temporary / "sample_submission.csv").write_text("\n".join(rows) + "\n", encoding="utf-8", newline="\n")
+def write_sample(archive: Path) -> None:
+    """Draws the whole data set into a zip, whose bytes follow from the drawn files alone."""
+    with ZipFile(archive, "w") as packed:
+        for name, content in sorted(draw_sample().items()):
+            packed.writestr(ZipInfo(name), content)  # stored, of 1980: JPEG files hardly shrink
+
+
+def draw_sample() -> dict[str, bytes]:
+    """Every file of the data set by its path in it."""
+    files = {}
+    for name, train_count in zip(SPECIES, TRAIN_COUNTS, strict=True):
+        for split, count in (("train", train_count), ("val", VAL_COUNT)):
+            for number in range(1, count + 1):
+                files[f"{split}/{name}/{number:04d}.jpg"] = _jpeg(draw_seedling(split, name, number))
+    truth = test_labels()
+    for number, (file, name) in enumerate(truth.items(), start=1):
+        files[f"test/{file}"] = _jpeg(draw_seedling("test", name, number))
+    rows = ["file,species", *(f"{file},{SPECIES[0]}" for file in truth)]
+    files["sample_submission.csv"] = ("\n".join(rows) + "\n").encode()
+    return files
 
 
 def test_labels() -> dict[str, str]:
@@ -71,9 +82,10 @@ def draw_seedling(split: str, species: str, number: int) -> Image.Image:
     return scene.photograph()
 
 
-def _save(image: Image.Image, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    image.save(path, quality=92, subsampling=0)
+def _jpeg(image: Image.Image) -> bytes:
+    file = BytesIO()
+    image.save(file, "JPEG", quality=92, subsampling=0)
+    return file.getvalue()
 
 
 # The scene: light, soil, stones, and the camera.
@@ -365,3 +377,7 @@ def _rgb(colour: Colour) -> tuple[int, ...]:
 
 def _picture(pixels: np.ndarray) -> Image.Image:
     return Image.fromarray((np.clip(pixels, 0, 1) * 255 + 0.5).astype(np.uint8))
+
+
+if __name__ == "__main__":
+    write_sample(ARCHIVE)
