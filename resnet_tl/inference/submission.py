@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import csv
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -21,8 +21,8 @@ import numpy as np
 import pandas as pd
 
 from resnet_tl.data.reading.layouts import IMAGE_SUFFIXES
-from resnet_tl.errors import UserError, nearest
-from resnet_tl.evaluation.predictions import classes_of, probabilities
+from resnet_tl.errors import UserError, listed, nearest
+from resnet_tl.evaluation.predictions import classes_of, completed, contradiction, probabilities
 from resnet_tl.files import replacing
 
 
@@ -47,7 +47,7 @@ def build_submission(
     Raises:
         UserError: with every reason found, not only the first.
     """
-    sample = _read_csv(Path(sample_path))
+    sample, predictions = _read_csv(Path(sample_path)), completed(predictions)
     classes, reasons, notes = classes_of(predictions), list[str](), list[str]()
     id_column, rows = _match(sample, predictions["id"].tolist(), reasons, notes)
     form = None
@@ -57,7 +57,9 @@ def build_submission(
     except UserError as error:
         reasons.append(str(error))
     asked = predictions.iloc[rows]
-    _check_values(asked, classes, reasons)
+    _check_values(asked, reasons)
+    if clause := contradiction(predictions):
+        reasons.append(clause)
     if form is None or reasons:
         raise UserError(f"{sample_path}: no submission can be made of it:" + _sentence(reasons))
 
@@ -144,18 +146,18 @@ def _match(sample: _Csv, ids: Sequence[str], reasons: list[str], notes: list[str
         if len(found[value]) == 1:
             shared[found[value][0]].append(value)
     if twice:
-        reasons.append(f"{len(twice)} ids stand in it more than once ({_some(twice)})")
+        reasons.append(f"{len(twice)} ids stand in it more than once ({listed(twice, 3)})")
     if missing:
         reasons.append(
-            f"{len(missing)} of its {len(asked)} ids have no image ({_some(missing)}); "
-            f"there are {len(ids)} images ({_some(ids)})"
+            f"{len(missing)} of its {len(asked)} ids have no image ({listed(missing, 3)}); "
+            f"there are {len(ids)} images ({listed(ids, 3)})"
         )
     if ambiguous:
         example = " and ".join(ids[row] for row in found[ambiguous[0]][:2])
         reasons.append(f"{len(ambiguous)} ids fit more than one image ({ambiguous[0]!r} fits {example})")
     if same := [(ids[row], values) for row, values in shared.items() if len(values) > 1]:
         image, values = same[0]
-        reasons.append(f"{len(same)} images fit more than one id ({image} fits {_some(values)})")
+        reasons.append(f"{len(same)} images fit more than one id ({image} fits {listed(values, 3)})")
     if unasked := len(ids) - len(shared):
         notes.append(f"{unasked} of {len(ids)} images are not asked for by the sample and were left out")
     return column, rows
@@ -228,7 +230,7 @@ def _recognise(
         "classes of the model with more than one column": [name for name in classes if counts[name] > 1],
     }
     if any(problems.values()):
-        found = (f"{len(names)} {what} ({_some(names)})" for what, names in problems.items() if names)
+        found = (f"{len(names)} {what} ({listed(names, 3)})" for what, names in problems.items() if names)
         raise UserError(f"it has {' and '.join(found)}")
     notes += [f"column '{column}' is class '{name}'" for column, name in named.items() if column != name]
     return _Probabilities(named, "class columns")
@@ -284,7 +286,7 @@ def _class_meant(word: str, classes: Sequence[str]) -> str:
     name = _class_called(word, classes) or (beginning[0] if len(beginning) == 1 else None)
     if name is None:
         kind = "more than one class" if len(beginning) > 1 else "no class of the model"
-        raise UserError(f"--positive {word} is {kind}; the classes are {_some(classes)}.{nearest(word, classes)}")
+        raise UserError(f"--positive {word} is {kind}; the classes are {listed(classes)}.{nearest(word, classes)}")
     return name
 
 
@@ -301,20 +303,18 @@ def _check_clip(clip: float | None, form: _Label | _Probabilities) -> None:
         raise UserError(f"--clip is {clip:g}; it must be over 0 and under {most:.4g}")
 
 
-def _check_values(asked: pd.DataFrame, classes: Sequence[str], reasons: list[str]) -> None:
+def _check_values(asked: pd.DataFrame, reasons: list[str]) -> None:
     values = probabilities(asked)
     absent = np.isnan(values).any(axis=1)
     outside = ((values < 0) | (values > 1)).any(axis=1)
     uneven = ~absent & ~outside & (np.abs(values.sum(axis=1) - 1) > 1e-6)
-    foreign = ~asked["predicted"].isin(list(classes)).to_numpy()
     for wrong, what in (
         (absent, "predictions are not numbers (NaN)"),
         (outside, "predictions have a probability under 0 or over 1"),
         (uneven, "predictions have probabilities that do not sum to one"),
-        (foreign, "predictions name a class that the table has no probabilities for"),
     ):
         if wrong.any():
-            reasons.append(f"{wrong.sum()} {what} ({_some(asked['id'].to_numpy()[wrong])})")
+            reasons.append(f"{wrong.sum()} {what} ({listed(asked['id'].to_numpy()[wrong], 3)})")
 
 
 def _clipped(values: np.ndarray, clip: float | None, notes: list[str]) -> np.ndarray:
@@ -338,11 +338,6 @@ def _is_number(text: str) -> bool:
         return bool(np.isfinite(float(text)))
     except ValueError:
         return False
-
-
-def _some(values: Iterable[str]) -> str:
-    values = list(values)
-    return ", ".join(values[:3]) + (", …" if len(values) > 3 else "")
 
 
 def _sentence(reasons: Sequence[str]) -> str:
