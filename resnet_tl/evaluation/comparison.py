@@ -24,13 +24,20 @@ from resnet_tl.evaluation.intervals import (
     seed_resamples,
     wilson,
 )
-from resnet_tl.evaluation.metrics import compute_metrics
-from resnet_tl.evaluation.predictions import classes_of, probabilities
+from resnet_tl.evaluation.metrics import metrics_of
+from resnet_tl.evaluation.predictions import classes_of, label_numbers, probabilities
 
 if TYPE_CHECKING:
     from resnet_tl.run import Run
 
 METRICS = ("accuracy", "macro_f1", "loss")
+COSTS: dict[str, Callable[[Run], Any]] = {
+    "parameters": lambda run: run.summary["network"]["parameters"],
+    "multiply_adds": lambda run: run.summary["network"]["multiply_adds"],
+    "epochs": lambda run: len(run.history),
+    "training_seconds": lambda run: run.history["seconds"].sum(),
+    "images_per_second": lambda run: run.environment["prediction_images_per_second"],
+}
 
 
 @dataclass(frozen=True)
@@ -45,27 +52,11 @@ class Group:
     accuracies: tuple[float, ...]  # of each seed
 
     @property
-    def parameters(self) -> float | None:
-        return self._mean(lambda run: run.summary["network"]["parameters"])
-
-    @property
-    def multiply_adds(self) -> float | None:
-        return self._mean(lambda run: run.summary["network"]["multiply_adds"])
-
-    @property
-    def epochs(self) -> float | None:
-        return self._mean(lambda run: len(run.history))
-
-    @property
-    def training_seconds(self) -> float | None:
-        return self._mean(lambda run: run.history["seconds"].sum())
-
-    @property
-    def images_per_second(self) -> float | None:
-        return self._mean(lambda run: run.environment["prediction_images_per_second"])
+    def costs(self) -> dict[str, float | None]:
+        """`COSTS` as means over the runs; None where one of them, of an older version, did not record the fact."""
+        return {name: self._mean(fact) for name, fact in COSTS.items()}
 
     def _mean(self, fact: Callable[[Run], Any]) -> float | None:
-        """The mean over the runs; None when one of them, of an older version, did not record the fact."""
         try:
             return float(np.mean([fact(run) for run in self.runs]))
         except (KeyError, TypeError):
@@ -124,9 +115,9 @@ def group_runs(runs: Sequence[Run]) -> dict[str, list[Run]]:
 def compare(groups: Mapping[str, Sequence[Run]], split: str = "val") -> Comparison:
     """Compares groups of runs by their prediction tables.
 
-    Where all runs of a group are right on the same images, as a single one is, its accuracy has Wilson's interval. All
-    other intervals are a hierarchical bootstrap: a resample draws images, the same for every group, and then seeds, for
-    each group by itself. Of two or three seeds that shows less spread than further seeds would.
+    Where all runs of a group are correct on the same images, as a single one is, its accuracy has Wilson's interval.
+    All other intervals are a hierarchical bootstrap: a resample draws images, the same for every group, and then seeds,
+    for each group by itself. Of two or three seeds that shows less spread than further seeds would.
 
     McNemar's test takes runs of the same seed, or every run of one group against every run of the other where their
     seeds are not the same; the largest p counts, the cautious choice.
@@ -184,11 +175,10 @@ class _Judged:
 
     @classmethod
     def of(cls, table: pd.DataFrame, classes: Sequence[str]) -> _Judged:
-        own = pd.Index(classes_of(table))  # the same classes, but perhaps in another order
-        true = probabilities(table)[np.arange(len(table)), own.get_indexer(pd.Index(table["label"]))]
-        labels, predicted = (pd.Index(classes).get_indexer(pd.Index(table[name])) for name in ("label", "predicted"))
-        losses = -np.log(np.maximum(true, np.finfo(np.float64).tiny))
-        return cls(labels, predicted, losses, compute_metrics(table))
+        table = table[["label", *(f"prob_{name}" for name in classes)]]  # its own order of the classes may be another
+        labels, values = label_numbers(table), probabilities(table)
+        losses = -np.log(np.maximum(values[np.arange(len(labels)), labels], np.finfo(np.float64).tiny))
+        return cls(labels, values.argmax(axis=1), losses, metrics_of(labels, values))
 
     @property
     def is_right(self) -> np.ndarray:
@@ -249,12 +239,12 @@ def _check_same(first: Run, one: pd.DataFrame, other: Run, two: pd.DataFrame, sp
         raise UserError(f"{both} do not know the same classes: only one of them knows '{odd}'.")
     different = sorted(set(one["id"]) ^ set(two["id"]))
     if different:
-        mend = "compare runs of the same data."
+        fix = "compare runs of the same data."
         if _seed(first) != _seed(other):
-            mend = "their seeds may have drawn the splits: train both with the same --data.split_seed."
+            fix = "their seeds may have drawn the splits: train both with the same --data.split_seed."
         raise UserError(
             f"{both} were not judged on the same images: {len(different)} ids of the split '{split}' are in only one "
-            f"of them, such as '{different[0]}'; {mend}"
+            f"of them, such as '{different[0]}'; {fix}"
         )
     changed = np.flatnonzero(one["label"].to_numpy() != two["label"].to_numpy())
     if len(changed):
@@ -276,17 +266,14 @@ def _without_seeds(settings: Any) -> Any:
 
 
 def _names(groups: Sequence[Sequence[Run]]) -> list[str]:
-    """The shortest of three ways to name each group that tells it from all others."""
-    ways = [
-        [_common_name(runs) for runs in groups],
-        [" + ".join(run.path.name for run in runs) for runs in groups],
-        [" + ".join(str(run.path) for run in runs) for runs in groups],
-    ]
-    names = []
-    for choices in zip(*ways, strict=True):
-        unique = [name for name, way in zip(choices, ways, strict=True) if way.count(name) == 1]
-        names.append(printable(unique[0] if unique else choices[-1]))
-    return names
+    """The shortest of three ways to name the groups that tells them apart."""
+    ways: tuple[Callable[[Sequence[Run]], str], ...] = (
+        _common_name,
+        lambda runs: " + ".join(run.path.name for run in runs),
+        lambda runs: " + ".join(str(run.path) for run in runs),
+    )
+    names = [[printable(way(runs)) for runs in groups] for way in ways]
+    return next((way for way in names if len(set(way)) == len(way)), names[-1])
 
 
 def _common_name(runs: Sequence[Run]) -> str:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 INK, QUIET, FAINT = "#20262e", "#7a838f", "#d9dde2"
 TRAIN, VAL = "#9aa5b1", "#1f6fb2"
 DOTS_PER_INCH = 150
+FEW = 30
+"""Epochs up to which a curve's points are marked; a single one would not show at all."""
 
 
 def learning_curves(history: pd.DataFrame, path: str | Path, best_epoch: int | None = None) -> None:
@@ -98,7 +100,7 @@ def confusion_matrix(table: pd.DataFrame, path: str | Path) -> None:
     plain_axes(axes, grid=False)
     if len(classes) <= 60:  # more names than that cannot be read
         size = 9 if len(classes) <= 25 else 6
-        places, names = range(len(classes)), [_shorten(name, 28) for name in classes]
+        places, names = range(len(classes)), [shorten(name, 28) for name in classes]
         axes.set_xticks(places, names, fontsize=size, parse_math=False, rotation=45, ha="right", rotation_mode="anchor")
         axes.set_yticks(places, names, fontsize=size, parse_math=False)
     if len(classes) <= 25:
@@ -121,7 +123,7 @@ def contact_sheet(rows: Mapping[str, Sequence[np.ndarray]], path: str | Path, ti
 
     cell, gap, margin = 128, 8, 32
     heading, font = _font(26, bold=True), _font(18)
-    names = {name: _shorten(name, 30) for name in rows}
+    names = {name: shorten(name, 30) for name in rows}
     left = margin + int(max([font.getlength(text) for text in names.values()], default=0)) + 20
     top = margin + 52
     width = left + max([len(images) for images in rows.values()], default=0) * (cell + gap) - gap + margin
@@ -153,7 +155,7 @@ def _mark_phases(grid: Sequence[Axes], history: pd.DataFrame) -> None:
             for axes in grid:
                 axes.axvline((epochs[start - 1] + epochs[start]) / 2, color=QUIET, linewidth=0.8)
         grid[0].annotate(
-            _shorten(phases[start], 24),
+            shorten(phases[start], 24),
             xy=((epochs[start - 1] + epochs[start]) / 2 if start else epochs[0] - 0.5, 1),
             xycoords=("data", "axes fraction"),
             xytext=(4, -4),
@@ -194,8 +196,9 @@ def _font(size: int, bold: bool = False) -> ImageFont.FreeTypeFont:
     return ImageFont.truetype(str(Path(get_data_path()) / "fonts" / "ttf" / name), size)
 
 
-def _shorten(text: str, length: int) -> str:
-    return text if len(text) <= length else text[: length - 1] + "…"
+def shorten(text: str, length: int) -> str:
+    """Cut in the middle: long names often differ in their ends alone."""
+    return text if len(text) <= length else f"{text[: length // 2]}…{text[1 - length // 2 :]}"
 
 
 def save_figure(figure: Any, path: str | Path) -> None:

@@ -16,6 +16,7 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -24,6 +25,8 @@ from resnet_tl.data.reading.layouts import IMAGE_SUFFIXES
 from resnet_tl.errors import UserError, listed, nearest
 from resnet_tl.evaluation.predictions import classes_of, completed, contradiction, probabilities
 from resnet_tl.files import replacing
+
+LABEL = "label"
 
 
 @dataclass(frozen=True)
@@ -63,9 +66,9 @@ def build_submission(
     if form is None or reasons:
         raise UserError(f"{sample_path}: no submission can be made of it:" + _sentence(reasons))
 
-    frame = pd.DataFrame(sample.rows, columns=list(sample.header), dtype=object)
-    if isinstance(form, _Label):
-        frame[form.column] = asked["predicted"].to_numpy(object)
+    frame = sample.copy()
+    if form.name == LABEL:
+        frame[list(form.columns)] = asked[["predicted"]].to_numpy(object)
     else:
         values = probabilities(asked)[:, [classes.index(name) for name in form.columns.values()]]
         frame[list(form.columns)] = _clipped(values, clip, notes)
@@ -80,30 +83,16 @@ def write_submission(submission: Submission, path: str | Path) -> None:
         # spells them all the same: the scorer compares them character by character.
         frame.to_csv(temporary, index=False, na_rep="nan", lineterminator="\n", encoding="utf-8")
         written = _read_csv(temporary)
-        same = written.header == tuple(frame.columns) and len(written.rows) == len(frame)
-        for number, column in enumerate(frame.columns):
-            values = written.values(number)
-            meant = frame[column].tolist()
-            same = same and meant == ([float(value) for value in values] if frame[column].dtype == float else values)
-        if not same:
+        is_same_shape = written.columns.equals(frame.columns) and len(written) == len(frame)
+        if not (is_same_shape and (written.astype(frame.dtypes) == frame).all(axis=None)):
             raise OSError(f"{path}: what was written does not read back the same, so the file was not kept.")
 
 
 # --- the sample file -------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class _Csv:
+def _read_csv(path: Path) -> pd.DataFrame:
     """A CSV file as text: nothing is guessed, so "0001", "1" and "1.0" stay what they are."""
-
-    header: tuple[str, ...]
-    rows: list[list[str]]
-
-    def values(self, column: int) -> list[str]:
-        return [row[column] for row in self.rows]
-
-
-def _read_csv(path: Path) -> _Csv:
     if not path.is_file():
         raise UserError(f"{path}: there is no such file.")
     try:
@@ -113,28 +102,28 @@ def _read_csv(path: Path) -> _Csv:
         raise UserError(f"{path}: this is not a CSV file in UTF-8 ({error}).") from error
     if len(lines) < 2:
         raise UserError(f"{path}: a header and at least one row are needed, but there are {len(lines)} lines.")
-    header = tuple(lines[0])
+    header = lines[0]
     if len(header) < 2 or len(set(header)) < len(header):
-        raise UserError(f"{path}: two or more columns of different names are needed, but they are {list(header)}.")
+        raise UserError(f"{path}: two or more columns of different names are needed, but they are {listed(header)}.")
     for number, line in enumerate(lines[1:], start=1):
         if len(line) != len(header):
             raise UserError(f"{path}: row {number} has {len(line)} values where the header has {len(header)}.")
-    return _Csv(header, lines[1:])
+    return pd.DataFrame(lines[1:], columns=header, dtype=object)
 
 
 # --- ids -------------------------------------------------------------------------------------------------------------
 
 
-def _match(sample: _Csv, ids: Sequence[str], reasons: list[str], notes: list[str]) -> tuple[int, list[int]]:
-    """Number of the id column, and for each row of the sample that has exactly one image that image's row."""
+def _match(sample: pd.DataFrame, ids: Sequence[str], reasons: list[str], notes: list[str]) -> tuple[str, list[int]]:
+    """Name of the id column, and for each row of the sample that has exactly one image that image's row."""
     images: defaultdict[str, list[int]] = defaultdict(list)
     for row, image in enumerate(ids):
         images[_parts(image)[0]].append(row)
 
     # The id column is the one with the most different values that are images; mostly, and when in doubt, the first.
-    stems = ({_parts(value)[0] for value in set(sample.values(number))} for number in range(len(sample.header)))
-    column = int(np.argmax([len(images.keys() & names) for names in stems]))
-    asked = sample.values(column)
+    stems = ({_parts(value)[0] for value in set(sample[name])} for name in sample.columns)
+    column = sample.columns[int(np.argmax([len(images.keys() & names) for names in stems]))]
+    asked = sample[column].tolist()
     found = {value: _images_of(value, images, ids) for value in set(asked)}
     rows = [found[value][0] for value in asked if len(found[value]) == 1]
 
@@ -192,27 +181,20 @@ def _parts(name: str) -> tuple[str, str, tuple[str, ...]]:
 # --- the form --------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class _Label:
-    column: str
-    name: str = "label"
-
-
-@dataclass(frozen=True)
-class _Probabilities:
-    columns: dict[str, str]  # column of the sample -> class
+class _Form(NamedTuple):
     name: str
+    columns: dict[str, str]  # of the sample -> class whose probability it asks for, "" for a label
 
 
 def _recognise(
-    sample: _Csv, id_column: int, classes: Sequence[str], positive: str | None, notes: list[str]
-) -> _Label | _Probabilities:
-    others = [number for number in range(len(sample.header)) if number != id_column]
+    sample: pd.DataFrame, id_column: str, classes: Sequence[str], positive: str | None, notes: list[str]
+) -> _Form:
+    others = [name for name in sample.columns if name != id_column]
     if len(others) == 1:
-        column, values = sample.header[others[0]], sample.values(others[0])
+        column, values = others[0], sample[others[0]].tolist()
         # Where "0" and "1" are the classes' names, 0 is a label unless a probability is asked for.
         if set(values) <= set(classes) and positive is None:
-            return _Label(column)
+            return _Form(LABEL, {column: ""})
         if all(map(_is_number, values)):
             return _one_probability(column, values, classes, positive, notes)
         if positive is not None:
@@ -221,7 +203,7 @@ def _recognise(
         raise UserError(f"its column '{column}' holds '{odd}', which is no class of the model.{nearest(odd, classes)}")
     if positive is not None:
         raise UserError("it has a column for each class, so --positive has no meaning for it; leave it out")
-    columns = {sample.header[number]: _class_called(sample.header[number], classes) for number in others}
+    columns = {column: _class_called(column, classes) for column in others}
     named = {column: name for column, name in columns.items() if name is not None}
     counts = Counter(named.values())
     problems = {
@@ -233,12 +215,12 @@ def _recognise(
         found = (f"{len(names)} {what} ({listed(names, 3)})" for what, names in problems.items() if names)
         raise UserError(f"it has {' and '.join(found)}")
     notes += [f"column '{column}' is class '{name}'" for column, name in named.items() if column != name]
-    return _Probabilities(named, "class columns")
+    return _Form("class columns", named)
 
 
 def _one_probability(
     column: str, values: Sequence[str], classes: Sequence[str], positive: str | None, notes: list[str]
-) -> _Probabilities:
+) -> _Form:
     whole = all(float(value).is_integer() for value in values)
     called = _class_called(column, classes)
     name = called if positive is None else _class_meant(positive, classes)
@@ -266,7 +248,7 @@ def _one_probability(
             f"the sample's '{column}' holds whole numbers, the submission probabilities: "
             "look up whether the competition wants them"
         )
-    return _Probabilities({column: name}, "probability")
+    return _Form("probability", {column: name})
 
 
 def _class_called(word: str, classes: Sequence[str]) -> str | None:
@@ -293,10 +275,10 @@ def _class_meant(word: str, classes: Sequence[str]) -> str:
 # --- the values ------------------------------------------------------------------------------------------------------
 
 
-def _check_clip(clip: float | None, form: _Label | _Probabilities) -> None:
+def _check_clip(clip: float | None, form: _Form) -> None:
     if clip is None:
         return
-    if isinstance(form, _Label):
+    if form.name == LABEL:
         raise UserError("it asks for class names, so --clip has no meaning for it; leave it out")
     most = 1 / max(2, len(form.columns))
     if not 0 < clip < most:
