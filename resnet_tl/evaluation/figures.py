@@ -20,6 +20,12 @@ if TYPE_CHECKING:
 INK, QUIET, FAINT = "#20262e", "#7a838f", "#d9dde2"
 TRAIN, VAL = "#9aa5b1", "#1f6fb2"
 DOTS_PER_INCH = 150
+COLORS = {"train": TRAIN, "validation": VAL, "learning rate": INK}
+PANELS = {  # title of a panel -> name of a line -> column of the history
+    "Loss": {"train": "train_loss", "validation": "val_loss"},
+    "Accuracy": {"train": "train_accuracy", "validation": "val_accuracy"},
+    "Learning rate": {"learning rate": "learning_rate"},
+}
 FEW = 30
 """Epochs up to which a curve's points are marked; a single one would not show at all."""
 
@@ -33,17 +39,10 @@ def learning_curves(history: pd.DataFrame, path: str | Path, best_epoch: int | N
     from matplotlib.ticker import MaxNLocator
 
     history = history.dropna(axis="columns", how="all")
-    epochs = history["epoch"].to_numpy()
-    lines = {
-        "Loss": {"train": "train_loss", "validation": "val_loss"},
-        "Accuracy": {"train": "train_accuracy", "validation": "val_accuracy"},
-        "Learning rate": {"learning rate": "learning_rate"},
-    }
-    colors = {"train": TRAIN, "validation": VAL, "learning rate": INK}
     panels = {
-        title: found
-        for title, columns in lines.items()
-        if (found := {name: column for name, column in columns.items() if column in history})
+        title: {name: column for name, column in columns.items() if column in history}
+        for title, columns in PANELS.items()
+        if not history.columns.intersection(list(columns.values())).empty
     }
     if not panels:
         raise ValueError(f"there is nothing to draw among the columns {list(history.columns)}")
@@ -59,17 +58,9 @@ def learning_curves(history: pd.DataFrame, path: str | Path, best_epoch: int | N
         plain_axes(axes)
         axes.set_title(title, loc="left", fontsize=11, fontweight="bold", color=INK)
         for name, column in columns.items():
-            # Few epochs need their points marked, or a single one would not show at all.
-            known = history[column].notna().to_numpy()
-            axes.plot(
-                epochs[known],
-                history[column][known],
-                color=colors[name],
-                linewidth=1.8,
-                marker="o" if len(epochs) <= 30 else None,
-                markersize=3.5,
-                label=name,
-            )
+            line = history.set_index("epoch")[column].dropna()
+            style = {"color": COLORS[name], "linewidth": 1.8, "marker": "o" if len(history) <= FEW else None}
+            axes.plot(line.index, line, markersize=3.5, label=name, **style)
         if title == "Learning rate":
             axes.yaxis.set_major_formatter(lambda rate, _: f"{rate:g}")
         elif best_epoch is not None:
@@ -82,7 +73,7 @@ def learning_curves(history: pd.DataFrame, path: str | Path, best_epoch: int | N
     _mark_phases(list(grid), history)
     grid[-1].set_xlabel("epoch", color=QUIET)
     grid[-1].xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-    grid[-1].set_xlim(epochs.min() - 0.5, epochs.max() + 0.5)
+    grid[-1].set_xlim(history["epoch"].min() - 0.5, history["epoch"].max() + 0.5)
     save_figure(figure, path)
 
 
