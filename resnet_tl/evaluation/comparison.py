@@ -138,21 +138,21 @@ def compare(groups: Mapping[str, Sequence[Run]], split: str = "val") -> Comparis
     draws = np.random.default_rng(0)
     made: list[Group] = []
     accuracies: dict[str, np.ndarray] = {}  # name of a group -> resamples
-    right: dict[str, dict[int, np.ndarray]] = {}  # name of a group -> seed -> whether each image was judged right
+    correct: dict[str, dict[int, np.ndarray]] = {}  # name of a group -> seed -> whether each image was judged correctly
     for name in sorted(groups):  # so that the order in which the groups were given changes nothing
         places = [runs.index(run) for run in sorted(groups[name], key=_seed)]
         means = np.einsum("bkm,bk->bm", resampled[:, places], seed_resamples(len(places), draws))
         made.append(_group(name, [runs[place] for place in places], [judged[place] for place in places], means))
         accuracies[name] = means[:, 0]
-        right[name] = {_seed(runs[place]): judged[place].is_right for place in places}
+        correct[name] = {_seed(runs[place]): judged[place].is_correct for place in places}
     made.sort(key=lambda group: -round(group.accuracy.value, 12))
     both = list(combinations(made, 2))
-    p_values = [_p_value(right[first.name], right[second.name]) for first, second in both]
+    p_values = [_p_value(correct[first.name], correct[second.name]) for first, second in both]
     pairs = []
     for (first, second), p_value, adjusted in zip(both, p_values, holm(p_values), strict=True):
         difference = round(first.accuracy.value - second.accuracy.value, 12)  # 0 for means that rounding sets apart
         interval = bootstrap_interval(difference, accuracies[first.name] - accuracies[second.name])
-        discordant = np.mean([(a != b).mean() for a, b in _paired(right[first.name], right[second.name])])
+        discordant = np.mean([(a != b).mean() for a, b in _paired(correct[first.name], correct[second.name])])
         needed = images_needed(float(discordant), difference, alpha=0.05 / len(both))
         needed = needed if needed is not None and needed > images else None
         pairs.append(Pair(first.name, second.name, Estimate(difference, *interval), p_value, float(adjusted), needed))
@@ -181,7 +181,7 @@ class _Judged:
         return cls(labels, values.argmax(axis=1), losses, metrics_of(labels, values))
 
     @property
-    def is_right(self) -> np.ndarray:
+    def is_correct(self) -> np.ndarray:
         return self.labels == self.predicted
 
 
@@ -191,7 +191,7 @@ def _resampled(judged: Sequence[_Judged], classes: int) -> np.ndarray:
     for weights in image_resamples(len(judged[0].labels)):
         block = np.empty((len(weights), len(judged), len(METRICS)))
         for place, run in enumerate(judged):
-            block[:, place, 0] = weights @ run.is_right / weights.shape[1]
+            block[:, place, 0] = weights @ run.is_correct / weights.shape[1]
             block[:, place, 1] = macro_f1(weights, run.labels, run.predicted, classes)
             block[:, place, 2] = weights @ run.losses / weights.shape[1]
         blocks.append(block)
@@ -204,9 +204,9 @@ def _group(name: str, runs: Sequence[Run], judged: Sequence[_Judged], resampled:
         metric: Estimate(values[metric], *bootstrap_interval(values[metric], resampled[:, place]))
         for place, metric in enumerate(METRICS)
     }
-    is_right = judged[0].is_right
-    if all((run.is_right == is_right).all() for run in judged):
-        estimates["accuracy"] = Estimate(values["accuracy"], *wilson(int(is_right.sum()), len(is_right)))
+    is_correct = judged[0].is_correct
+    if all((run.is_correct == is_correct).all() for run in judged):
+        estimates["accuracy"] = Estimate(values["accuracy"], *wilson(int(is_correct.sum()), len(is_correct)))
     return Group(name, tuple(runs), **estimates, accuracies=tuple(run.metrics["accuracy"] for run in judged))
 
 
