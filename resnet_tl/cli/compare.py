@@ -71,21 +71,15 @@ def _parse(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
         description="Compare finished runs, or recipes, on the same images.",
         epilog=EXAMPLES,
     )
+    add = parser.add_argument
     if not has_recipes:  # a RUN could not be told from the value of an option of `fit`
-        parser.add_argument("run", nargs="*", type=Path, metavar="RUN", help="a run; two or more")
-    parser.add_argument("--recipe", action="append", metavar="RECIPE", help="a recipe to train; two or more")
-    parser.add_argument(
-        "--seeds", type=positive, metavar="N", help="train each recipe with the seeds 0 … N-1; default 1"
-    )
-    parser.add_argument("--runs", type=Path, default=Path("runs"), metavar="RUNS", help="where runs are; default runs")
-    parser.add_argument("--split", choices=("val", "test"), default="val", help="the images to compare on; default val")
-    parser.add_argument(
-        "-o",
-        "--output",
-        type=Path,
-        metavar="FOLDER",
-        help="where to write; default RUNS/comparison-1, or the next free",
-    )
+        add("run", nargs="*", type=Path, metavar="RUN", help="a run; two or more")
+    add("--recipe", action="append", metavar="RECIPE", help="a recipe to train; two or more")
+    add("--seeds", type=positive, metavar="N", help="train each recipe with the seeds 0 … N-1; default 1")
+    add("--runs", type=Path, default=Path("runs"), metavar="RUNS", help="where runs are; default runs")
+    add("--split", choices=("val", "test"), default="val", help="the images to compare on; default val")
+    where = "where to write; default RUNS/comparison-1, or the next free"
+    add("-o", "--output", type=Path, metavar="FOLDER", help=where)
     if not has_recipes:
         arguments = parser.parse_args(argv)
         if arguments.seeds:
@@ -108,11 +102,10 @@ def _parse(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
 def _given(paths: list[Path]) -> dict[str, list[Run]]:
     from resnet_tl.evaluation.comparison import group_runs
 
-    known: set[Path] = set()
-    for path in paths:
-        if path.resolve() in known:
+    folders = [path.resolve() for path in paths]
+    for path, folder in zip(paths, folders, strict=True):
+        if folders.count(folder) > 1:
             raise UserError(f"{path} is given twice; a run cannot be compared with itself.")
-        known.add(path.resolve())
     groups = group_runs([Run.open(path) for path in paths])
     if len(groups) == 1:
         raise UserError(
@@ -148,18 +141,18 @@ class _Fit:
         """The command that does what is left, none when all is done; UserError when its folder holds other work."""
         if not self.folder.exists() or (self.folder.is_dir() and not any(self.folder.iterdir())):
             return self.words
-        mend = "remove it, or train elsewhere with --runs FOLDER"
+        fix = "remove it, or train elsewhere with --runs FOLDER"
         if not (self.folder / "recipe.yaml").is_file():
-            raise UserError(f"{self.folder} holds no run; {mend}.")
+            raise UserError(f"{self.folder} holds no run; {fix}.")
         try:
             environment = json.loads((self.folder / "environment.json").read_text(encoding="utf-8"))
         except (OSError, ValueError):
             environment = {}
         words = environment.get("command", [])[1:]
         if _by_name(words) != _by_name(self.words):
-            raise UserError(f"{self.folder} was trained by another command (`{' '.join(words)}`); {mend}.")
+            raise UserError(f"{self.folder} was trained by another command (`{' '.join(words)}`); {fix}.")
         if list(environment.get("recipes", {}).values()) != [file_digest(find_recipe(self.recipe))]:
-            raise UserError(f"{self.folder} was trained by another version of the recipe {self.recipe}; {mend}.")
+            raise UserError(f"{self.folder} was trained by another version of the recipe {self.recipe}; {fix}.")
         return [] if Run(self.folder).is_complete else ["fit", "--resume", str(self.folder)]
 
 

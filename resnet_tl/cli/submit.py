@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from resnet_tl.cli.arguments import CommandParser
 from resnet_tl.cli.garbage_collection import collecting_paused
 from resnet_tl.errors import UserError, printable
+from resnet_tl.files import check_target
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -30,17 +31,15 @@ def main(argv: list[str]) -> int | None:
         description="Write a competition's submission file.",
         epilog=EPILOG,
     )
-    parser.add_argument("run", nargs="?", type=Path, metavar="RUN", help="a run directory or a model bundle")
-    parser.add_argument("--images", type=Path, metavar="DIR", help="the folder of images to predict")
-    parser.add_argument(
-        "--predictions", type=Path, metavar="FILE", help="a prediction table in place of RUN and --images"
-    )
-    parser.add_argument(
-        "--sample", type=Path, required=True, metavar="FILE", help="the competition's sample submission"
-    )
-    parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="the submission to write")
-    parser.add_argument("--positive", metavar="CLASS", help="the class whose probability a single column asks for")
-    parser.add_argument("--clip", type=float, metavar="C", help="keep probabilities within C … 1 - C, for log loss")
+    add = parser.add_argument
+    add("run", nargs="?", type=Path, metavar="RUN", help="a run directory or a model bundle")
+    add("--images", type=Path, metavar="DIR", help="the folder of images to predict")
+    columns = "a table with the columns id and prob_<class>, such as `predict` writes, in place of RUN and --images"
+    add("--predictions", type=Path, metavar="FILE", help=columns)
+    add("--sample", type=Path, required=True, metavar="FILE", help="the competition's sample submission")
+    add("-o", "--output", type=Path, required=True, metavar="FILE", help="the submission to write")
+    add("--positive", metavar="CLASS", help="the class whose probability a single column asks for")
+    add("--clip", type=float, metavar="C", help="keep probabilities within C … 1 - C, for log loss")
     arguments = parser.parse_args(argv)
     _check_paths(arguments)
 
@@ -67,8 +66,7 @@ def _check_paths(arguments: argparse.Namespace) -> None:
         raise UserError(f"{arguments.run}: there is no such run directory.")
     if arguments.images and not arguments.images.is_dir():
         raise UserError(f"--images {arguments.images}: there is no such folder.")
-    if arguments.output.is_dir():
-        raise UserError(f"--output {arguments.output} is a folder; name the file to write in it.")
+    check_target(arguments.output)
     if arguments.output.resolve() == arguments.sample.resolve():
         raise UserError(f"--output {arguments.output} is the sample file itself; choose another name.")
 

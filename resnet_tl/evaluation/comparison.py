@@ -24,13 +24,20 @@ from resnet_tl.evaluation.intervals import (
     seed_resamples,
     wilson,
 )
-from resnet_tl.evaluation.metrics import compute_metrics
-from resnet_tl.evaluation.predictions import classes_of, probabilities
+from resnet_tl.evaluation.metrics import metrics_of
+from resnet_tl.evaluation.predictions import classes_of, label_numbers, probabilities
 
 if TYPE_CHECKING:
     from resnet_tl.run import Run
 
 METRICS = ("accuracy", "macro_f1", "loss")
+COSTS: dict[str, Callable[[Run], Any]] = {
+    "parameters": lambda run: run.summary["network"]["parameters"],
+    "multiply_adds": lambda run: run.summary["network"]["multiply_adds"],
+    "epochs": lambda run: len(run.history),
+    "training_seconds": lambda run: run.history["seconds"].sum(),
+    "images_per_second": lambda run: run.environment["prediction_images_per_second"],
+}
 
 
 @dataclass(frozen=True)
@@ -45,27 +52,11 @@ class Group:
     accuracies: tuple[float, ...]  # of each seed
 
     @property
-    def parameters(self) -> float | None:
-        return self._mean(lambda run: run.summary["network"]["parameters"])
-
-    @property
-    def multiply_adds(self) -> float | None:
-        return self._mean(lambda run: run.summary["network"]["multiply_adds"])
-
-    @property
-    def epochs(self) -> float | None:
-        return self._mean(lambda run: len(run.history))
-
-    @property
-    def training_seconds(self) -> float | None:
-        return self._mean(lambda run: run.history["seconds"].sum())
-
-    @property
-    def images_per_second(self) -> float | None:
-        return self._mean(lambda run: run.environment["prediction_images_per_second"])
+    def costs(self) -> dict[str, float | None]:
+        """`COSTS` as means over the runs; None where one of them, of an older version, did not record the fact."""
+        return {name: self._mean(fact) for name, fact in COSTS.items()}
 
     def _mean(self, fact: Callable[[Run], Any]) -> float | None:
-        """The mean over the runs; None when one of them, of an older version, did not record the fact."""
         try:
             return float(np.mean([fact(run) for run in self.runs]))
         except (KeyError, TypeError):
@@ -124,9 +115,9 @@ def group_runs(runs: Sequence[Run]) -> dict[str, list[Run]]:
 def compare(groups: Mapping[str, Sequence[Run]], split: str = "val") -> Comparison:
     """Compares groups of runs by their prediction tables.
 
-    Where all runs of a group are right on the same images, as a single one is, its accuracy has Wilson's interval. All
-    other intervals are a hierarchical bootstrap: a resample draws images, the same for every group, and then seeds, for
-    each group by itself. Of two or three seeds that shows less spread than further seeds would.
+    Where all runs of a group are correct on the same images, as a single one is, its accuracy has Wilson's interval.
+    All other intervals are a hierarchical bootstrap: a resample draws images, the same for every group, and then seeds,
+    for each group by itself. Of two or three seeds that shows less spread than further seeds would.
 
     McNemar's test takes runs of the same seed, or every run of one group against every run of the other where their
     seeds are not the same; the largest p counts, the cautious choice.
@@ -147,21 +138,21 @@ def compare(groups: Mapping[str, Sequence[Run]], split: str = "val") -> Comparis
     draws = np.random.default_rng(0)
     made: list[Group] = []
     accuracies: dict[str, np.ndarray] = {}  # name of a group -> resamples
-    right: dict[str, dict[int, np.ndarray]] = {}  # name of a group -> seed -> whether each image was judged right
+    correct: dict[str, dict[int, np.ndarray]] = {}  # name of a group -> seed -> whether each image was judged correctly
     for name in sorted(groups):  # so that the order in which the groups were given changes nothing
         places = [runs.index(run) for run in sorted(groups[name], key=_seed)]
         means = np.einsum("bkm,bk->bm", resampled[:, places], seed_resamples(len(places), draws))
         made.append(_group(name, [runs[place] for place in places], [judged[place] for place in places], means))
         accuracies[name] = means[:, 0]
-        right[name] = {_seed(runs[place]): judged[place].is_right for place in places}
+        correct[name] = {_seed(runs[place]): judged[place].is_correct for place in places}
     made.sort(key=lambda group: -round(group.accuracy.value, 12))
     both = list(combinations(made, 2))
-    p_values = [_p_value(right[first.name], right[second.name]) for first, second in both]
+    p_values = [_p_value(correct[first.name], correct[second.name]) for first, second in both]
     pairs = []
     for (first, second), p_value, adjusted in zip(both, p_values, holm(p_values), strict=True):
         difference = round(first.accuracy.value - second.accuracy.value, 12)  # 0 for means that rounding sets apart
         interval = bootstrap_interval(difference, accuracies[first.name] - accuracies[second.name])
-        discordant = np.mean([(a != b).mean() for a, b in _paired(right[first.name], right[second.name])])
+        discordant = np.mean([(a != b).mean() for a, b in _paired(correct[first.name], correct[second.name])])
         needed = images_needed(float(discordant), difference, alpha=0.05 / len(both))
         needed = needed if needed is not None and needed > images else None
         pairs.append(Pair(first.name, second.name, Estimate(difference, *interval), p_value, float(adjusted), needed))
@@ -184,14 +175,13 @@ class _Judged:
 
     @classmethod
     def of(cls, table: pd.DataFrame, classes: Sequence[str]) -> _Judged:
-        own = pd.Index(classes_of(table))  # the same classes, but perhaps in another order
-        true = probabilities(table)[np.arange(len(table)), own.get_indexer(pd.Index(table["label"]))]
-        labels, predicted = (pd.Index(classes).get_indexer(pd.Index(table[name])) for name in ("label", "predicted"))
-        losses = -np.log(np.maximum(true, np.finfo(np.float64).tiny))
-        return cls(labels, predicted, losses, compute_metrics(table))
+        table = table[["label", *(f"prob_{name}" for name in classes)]]  # its own order of the classes may be another
+        labels, values = label_numbers(table), probabilities(table)
+        losses = -np.log(np.maximum(values[np.arange(len(labels)), labels], np.finfo(np.float64).tiny))
+        return cls(labels, values.argmax(axis=1), losses, metrics_of(labels, values))
 
     @property
-    def is_right(self) -> np.ndarray:
+    def is_correct(self) -> np.ndarray:
         return self.labels == self.predicted
 
 
@@ -201,7 +191,7 @@ def _resampled(judged: Sequence[_Judged], classes: int) -> np.ndarray:
     for weights in image_resamples(len(judged[0].labels)):
         block = np.empty((len(weights), len(judged), len(METRICS)))
         for place, run in enumerate(judged):
-            block[:, place, 0] = weights @ run.is_right / weights.shape[1]
+            block[:, place, 0] = weights @ run.is_correct / weights.shape[1]
             block[:, place, 1] = macro_f1(weights, run.labels, run.predicted, classes)
             block[:, place, 2] = weights @ run.losses / weights.shape[1]
         blocks.append(block)
@@ -214,9 +204,9 @@ def _group(name: str, runs: Sequence[Run], judged: Sequence[_Judged], resampled:
         metric: Estimate(values[metric], *bootstrap_interval(values[metric], resampled[:, place]))
         for place, metric in enumerate(METRICS)
     }
-    is_right = judged[0].is_right
-    if all((run.is_right == is_right).all() for run in judged):
-        estimates["accuracy"] = Estimate(values["accuracy"], *wilson(int(is_right.sum()), len(is_right)))
+    is_correct = judged[0].is_correct
+    if all((run.is_correct == is_correct).all() for run in judged):
+        estimates["accuracy"] = Estimate(values["accuracy"], *wilson(int(is_correct.sum()), len(is_correct)))
     return Group(name, tuple(runs), **estimates, accuracies=tuple(run.metrics["accuracy"] for run in judged))
 
 
@@ -249,12 +239,12 @@ def _check_same(first: Run, one: pd.DataFrame, other: Run, two: pd.DataFrame, sp
         raise UserError(f"{both} do not know the same classes: only one of them knows '{odd}'.")
     different = sorted(set(one["id"]) ^ set(two["id"]))
     if different:
-        mend = "compare runs of the same data."
+        fix = "compare runs of the same data."
         if _seed(first) != _seed(other):
-            mend = "their seeds may have drawn the splits: train both with the same --data.split_seed."
+            fix = "their seeds may have drawn the splits: train both with the same --data.split_seed."
         raise UserError(
             f"{both} were not judged on the same images: {len(different)} ids of the split '{split}' are in only one "
-            f"of them, such as '{different[0]}'; {mend}"
+            f"of them, such as '{different[0]}'; {fix}"
         )
     changed = np.flatnonzero(one["label"].to_numpy() != two["label"].to_numpy())
     if len(changed):
@@ -276,17 +266,14 @@ def _without_seeds(settings: Any) -> Any:
 
 
 def _names(groups: Sequence[Sequence[Run]]) -> list[str]:
-    """The shortest of three ways to name each group that tells it from all others."""
-    ways = [
-        [_common_name(runs) for runs in groups],
-        [" + ".join(run.path.name for run in runs) for runs in groups],
-        [" + ".join(str(run.path) for run in runs) for runs in groups],
-    ]
-    names = []
-    for choices in zip(*ways, strict=True):
-        unique = [name for name, way in zip(choices, ways, strict=True) if way.count(name) == 1]
-        names.append(printable(unique[0] if unique else choices[-1]))
-    return names
+    """The shortest of three ways to name the groups that tells them apart."""
+    ways: tuple[Callable[[Sequence[Run]], str], ...] = (
+        _common_name,
+        lambda runs: " + ".join(run.path.name for run in runs),
+        lambda runs: " + ".join(str(run.path) for run in runs),
+    )
+    names = [[printable(way(runs)) for runs in groups] for way in ways]
+    return next((way for way in names if len(set(way)) == len(way)), names[-1])
 
 
 def _common_name(runs: Sequence[Run]) -> str:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from resnet_tl.evaluation.comparison import Comparison, Group, Pair
-from resnet_tl.evaluation.figures import FAINT, INK, QUIET, plain_axes, save_figure
+from resnet_tl.evaluation.comparison_text import p_text
+from resnet_tl.evaluation.figures import FAINT, FEW, INK, QUIET, plain_axes, save_figure, shorten
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -51,7 +52,7 @@ def _accuracies(axes: Axes, comparison: Comparison, colors: dict[str, str]) -> N
             below = [row + 0.27] * len(seeds)
             axes.scatter(seeds, below, s=14, facecolors="white", edgecolors=color, linewidths=1.1, zorder=3)
         _beside(axes, row, f"{value:.1f} [{low:.1f}, {high:.1f}]")
-    _rows(axes, [_shorten(group.name) for group in comparison.groups])
+    _rows(axes, [shorten(group.name, _NAME) for group in comparison.groups])
     rings = "rings: the seeds; " if comparison.has_seeds else ""
     images = f"{comparison.images:,} {comparison.split} images"
     _title(axes, "Accuracy, %", f"{rings}95 % intervals over {images}")
@@ -66,9 +67,8 @@ def _differences(axes: Axes, pairs: Sequence[Pair]) -> None:
         fill = color if pair.is_decided else "white"
         axes.plot([low, high], [row, row], color=color, linewidth=2, solid_capstyle="round", zorder=2)
         axes.plot([value], [row], color=color, marker="o", markersize=7, markerfacecolor=fill, zorder=3)
-        p_value = "p < 0.001" if pair.adjusted_p < 0.001 else f"p = {pair.adjusted_p:.2g}"
-        _beside(axes, row, f"{value + 0.0:.1f} points, {p_value}", INK if pair.is_decided else QUIET)
-    _rows(axes, [f"{_shorten(pair.first)}\n− {_shorten(pair.second)}" for pair in pairs])
+        _beside(axes, row, f"{value + 0.0:.1f} points, {p_text(pair.adjusted_p)}", color)
+    _rows(axes, [f"{shorten(pair.first, _NAME)}\n− {shorten(pair.second, _NAME)}" for pair in pairs])
     left, right = axes.get_xlim()
     axes.set_xlim(min(left, -1), max(right, 1))  # nobody wants to see hundredths of a point
     axes.set_xlabel("points of accuracy", color=QUIET, fontsize=9)
@@ -82,11 +82,11 @@ def _curves(axes: Axes, groups: Sequence[Group], column: str, colors: dict[str, 
     factor = 100 if column == "val_accuracy" else 1
     for group in reversed(groups):  # the best on top
         lines = [run.history.set_index("epoch")[column].dropna() * factor for run in group.runs]
-        color = colors[group.name]
+        color, marker = colors[group.name], "o" if len(lines[0]) <= FEW else None
         for line in lines if len(lines) > 1 else []:
             axes.plot(line.index, line, color=color, linewidth=0.9, alpha=0.45)
         mean = pd.concat(lines, axis=1).mean(axis=1)
-        axes.plot(mean.index, mean, color=color, linewidth=2, marker=_marker(mean), markersize=3.8)
+        axes.plot(mean.index, mean, color=color, linewidth=2, marker=marker, markersize=3.8)
     plain_axes(axes)
     axes.set_xlabel("epoch", color=QUIET, fontsize=9)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
@@ -94,11 +94,6 @@ def _curves(axes: Axes, groups: Sequence[Group], column: str, colors: dict[str, 
         pick(run.history["epoch"].agg(pick.__name__) for group in groups for run in group.runs) for pick in (min, max)
     )
     axes.set_xlim(first - 0.5, last + 0.5)
-
-
-def _marker(line: pd.Series) -> str | None:
-    """Few epochs need their points marked, or a single one would not show at all."""
-    return "o" if len(line) <= 30 else None
 
 
 def _rows(axes: Axes, names: Sequence[str]) -> None:
@@ -119,8 +114,3 @@ def _beside(axes: Axes, row: int, text: str, color: str = INK) -> None:
 def _title(axes: Axes, title: str, note: str) -> None:
     axes.set_title(title, loc="left", fontsize=11, fontweight="bold", color=INK)
     axes.set_title(note, loc="right", fontsize=9, color=QUIET)
-
-
-def _shorten(name: str) -> str:
-    """Cut in the middle: long names often differ in their ends alone."""
-    return name if len(name) <= _NAME else f"{name[: _NAME // 2]}…{name[1 - _NAME // 2 :]}"

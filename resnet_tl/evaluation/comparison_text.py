@@ -15,18 +15,24 @@ from resnet_tl.files import as_cell, replacing, write_text
 
 def cells(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
     """Header and rows of the table of groups; a column of which no run knows anything is left out."""
-    columns = {
-        "group": [group.name for group in comparison.groups],
-        "accuracy, %": [_percent(group.accuracy) for group in comparison.groups],
-        "of the seeds, %": [_seeds(group) for group in comparison.groups],
-        "macro F1, %": [_percent(group.macro_f1) for group in comparison.groups],
-        "NLL": [_interval(group.loss, 1, 3) for group in comparison.groups],
-        "parameters": [_short(group.parameters) for group in comparison.groups],
-        "multiply-adds": [_short(group.multiply_adds) for group in comparison.groups],
-        "epochs": ["" if group.epochs is None else f"{group.epochs:g}" for group in comparison.groups],
-        "training": [_duration(group.training_seconds) for group in comparison.groups],
-        "images/s": [_short(group.images_per_second) for group in comparison.groups],
+    groups = comparison.groups
+    costs = {
+        "parameters": ("parameters", _short),
+        "multiply-adds": ("multiply_adds", _short),
+        "epochs": ("epochs", "{:g}".format),
+        "training": ("training_seconds", _duration),
+        "images/s": ("images_per_second", _short),
     }
+    columns = {
+        "group": [group.name for group in groups],
+        "accuracy, %": [_interval(group.accuracy, 100, 1) for group in groups],
+        "of the seeds, %": [_seeds(group) for group in groups],
+        "macro F1, %": [_interval(group.macro_f1, 100, 1) for group in groups],
+        "NLL": [_interval(group.loss, 1, 3) for group in groups],
+    }
+    for title, (name, text) in costs.items():
+        values = [group.costs[name] for group in groups]
+        columns[title] = ["" if value is None else text(value) for value in values]
     known = {name: column for name, column in columns.items() if any(column)}
     return list(known), [list(row) for row in zip(*known.values(), strict=True)]
 
@@ -87,49 +93,44 @@ def markdown(comparison: Comparison) -> str:
 
 def group_table(comparison: Comparison) -> pd.DataFrame:
     """One row for each group, plain numbers: shares from 0 to 1, nats, seconds."""
-    rows = []
-    for group in comparison.groups:
-        estimates: dict[str, float] = {}
-        for metric in METRICS:
-            estimate: Estimate = getattr(group, metric)
-            estimates |= {metric: estimate.value, f"{metric}_low": estimate.low, f"{metric}_high": estimate.high}
-        rows.append(
-            {
-                "group": group.name,
-                "runs": len(group.runs),
-                "split": comparison.split,
-                "images": comparison.images,
-                **estimates,
-                "accuracy_min": min(group.accuracies),
-                "accuracy_max": max(group.accuracies),
-                "parameters": group.parameters,
-                "multiply_adds": group.multiply_adds,
-                "epochs": group.epochs,
-                "training_seconds": group.training_seconds,
-                "images_per_second": group.images_per_second,
-            }
-        )
-    return pd.DataFrame(rows)
+    return pd.DataFrame(
+        {
+            "group": group.name,
+            "runs": len(group.runs),
+            "split": comparison.split,
+            "images": comparison.images,
+            **_columns(**{metric: getattr(group, metric) for metric in METRICS}),
+            "accuracy_min": min(group.accuracies),
+            "accuracy_max": max(group.accuracies),
+            **group.costs,
+        }
+        for group in comparison.groups
+    )
 
 
 def pair_table(comparison: Comparison) -> pd.DataFrame:
     """One row for each pair of groups; the difference is a share, first minus second."""
     return pd.DataFrame(
-        [
-            {
-                "first": pair.first,
-                "second": pair.second,
-                "difference": pair.difference.value,
-                "difference_low": pair.difference.low,
-                "difference_high": pair.difference.high,
-                "p_value": pair.p_value,
-                "adjusted_p": pair.adjusted_p,
-                "is_decided": pair.is_decided,
-                "images_needed": pair.images_needed,
-            }
-            for pair in comparison.pairs
-        ]
+        {
+            "first": pair.first,
+            "second": pair.second,
+            **_columns(difference=pair.difference),
+            "p_value": pair.p_value,
+            "adjusted_p": pair.adjusted_p,
+            "is_decided": pair.is_decided,
+            "images_needed": pair.images_needed,
+        }
+        for pair in comparison.pairs
     ).astype({"images_needed": "Int64"})
+
+
+def _columns(**estimates: Estimate) -> dict[str, float]:
+    """`accuracy`, `accuracy_low`, `accuracy_high`, and so on."""
+    return {
+        f"{name}{end}": number
+        for name, estimate in estimates.items()
+        for end, number in zip(("", "_low", "_high"), estimate, strict=True)
+    }
 
 
 def write_comparison(comparison: Comparison, folder: Path) -> None:
@@ -140,29 +141,32 @@ def write_comparison(comparison: Comparison, folder: Path) -> None:
     write_text(folder / "comparison.md", markdown(comparison))
 
 
+def p_text(p_value: float) -> str:
+    """`p = 0.031`, `p < 0.001`."""
+    return "p < 0.001" if p_value < 0.001 else f"p = {p_value:.2g}"
+
+
 def _sentence(pair: Pair, images: int) -> str:
     difference = _interval(pair.difference, 100, 1).replace(" [", " points [")
     if pair.is_decided:
         return f"{pair.first} is better than {pair.second} by {difference}."
-    p_value = "p < 0.001" if pair.adjusted_p < 0.001 else f"p = {pair.adjusted_p:.2g}"
-    told = f"{images:,} images cannot tell {pair.first} and {pair.second} apart: {difference}, {p_value}"
+    told = (
+        f"{images:,} images cannot tell {pair.first} and {pair.second} apart: {difference}, {p_text(pair.adjusted_p)}"
+    )
     if pair.images_needed is None:
         return f"{told}."
-    return f"{told}; it would take roughly {_two_digits(pair.images_needed):,} images to see a difference of this size."
+    needed = int(float(f"{pair.images_needed:.2g}"))  # 1,372 -> 1,400: the formula promises no more
+    return f"{told}; it would take roughly {needed:,} images to see a difference of this size."
 
 
 def _pair_cells(pair: Pair) -> list[str]:
-    p_values = [f"{p:.2g}" if p >= 0.001 else "< 0.001" for p in (pair.p_value, pair.adjusted_p)]
+    p_values = [p_text(p).removeprefix("p ").removeprefix("= ") for p in (pair.p_value, pair.adjusted_p)]
     return [f"{pair.first} − {pair.second}", _interval(pair.difference, 100, 1), *p_values]
 
 
 def _table(header: list[str], rows: Iterable[list[str]]) -> list[str]:
     lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
     return [f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |" for line in lines]
-
-
-def _percent(estimate: Estimate) -> str:
-    return _interval(estimate, 100, 1)
 
 
 def _interval(estimate: Estimate, factor: float, digits: int) -> str:
@@ -176,25 +180,16 @@ def _seeds(group: Group) -> str:
     return "" if len(group.runs) == 1 else f"{len(group.runs)}: {low:.1f} to {high:.1f}"
 
 
-def _short(number: float | None) -> str:
+def _short(number: float) -> str:
     """62.0 k, 11.2 M, 1.81 G: three digits are enough to compare by."""
-    if number is None:
-        return ""
     for size, letter in ((1e9, " G"), (1e6, " M"), (1e3, " k")):
         if number >= size:
             return f"{number / size:#.3g}".rstrip(".") + letter
     return f"{number:.3g}"
 
 
-def _duration(seconds: float | None) -> str:
-    if seconds is None:
-        return ""
+def _duration(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     if minutes < 60:
         return f"{minutes} min {rest:02} s" if minutes else f"{seconds:.3g} s"
     return f"{minutes // 60} h {minutes % 60:02} min"
-
-
-def _two_digits(number: int) -> int:
-    """1,372 -> 1,400: the formula promises no more."""
-    return int(float(f"{number:.2g}"))

@@ -20,6 +20,14 @@ if TYPE_CHECKING:
 INK, QUIET, FAINT = "#20262e", "#7a838f", "#d9dde2"
 TRAIN, VAL = "#9aa5b1", "#1f6fb2"
 DOTS_PER_INCH = 150
+COLORS = {"train": TRAIN, "validation": VAL, "learning rate": INK}
+PANELS = {  # title of a panel -> name of a line -> column of the history
+    "Loss": {"train": "train_loss", "validation": "val_loss"},
+    "Accuracy": {"train": "train_accuracy", "validation": "val_accuracy"},
+    "Learning rate": {"learning rate": "learning_rate"},
+}
+FEW = 30
+"""Epochs up to which a curve's points are marked; a single one would not show at all."""
 
 
 def learning_curves(history: pd.DataFrame, path: str | Path, best_epoch: int | None = None) -> None:
@@ -31,17 +39,10 @@ def learning_curves(history: pd.DataFrame, path: str | Path, best_epoch: int | N
     from matplotlib.ticker import MaxNLocator
 
     history = history.dropna(axis="columns", how="all")
-    epochs = history["epoch"].to_numpy()
-    lines = {
-        "Loss": {"train": "train_loss", "validation": "val_loss"},
-        "Accuracy": {"train": "train_accuracy", "validation": "val_accuracy"},
-        "Learning rate": {"learning rate": "learning_rate"},
-    }
-    colors = {"train": TRAIN, "validation": VAL, "learning rate": INK}
     panels = {
-        title: found
-        for title, columns in lines.items()
-        if (found := {name: column for name, column in columns.items() if column in history})
+        title: {name: column for name, column in columns.items() if column in history}
+        for title, columns in PANELS.items()
+        if not history.columns.intersection(list(columns.values())).empty
     }
     if not panels:
         raise ValueError(f"there is nothing to draw among the columns {list(history.columns)}")
@@ -57,17 +58,9 @@ def learning_curves(history: pd.DataFrame, path: str | Path, best_epoch: int | N
         plain_axes(axes)
         axes.set_title(title, loc="left", fontsize=11, fontweight="bold", color=INK)
         for name, column in columns.items():
-            # Few epochs need their points marked, or a single one would not show at all.
-            known = history[column].notna().to_numpy()
-            axes.plot(
-                epochs[known],
-                history[column][known],
-                color=colors[name],
-                linewidth=1.8,
-                marker="o" if len(epochs) <= 30 else None,
-                markersize=3.5,
-                label=name,
-            )
+            line = history.set_index("epoch")[column].dropna()
+            style = {"color": COLORS[name], "linewidth": 1.8, "marker": "o" if len(history) <= FEW else None}
+            axes.plot(line.index, line, markersize=3.5, label=name, **style)
         if title == "Learning rate":
             axes.yaxis.set_major_formatter(lambda rate, _: f"{rate:g}")
         elif best_epoch is not None:
@@ -80,7 +73,7 @@ def learning_curves(history: pd.DataFrame, path: str | Path, best_epoch: int | N
     _mark_phases(list(grid), history)
     grid[-1].set_xlabel("epoch", color=QUIET)
     grid[-1].xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-    grid[-1].set_xlim(epochs.min() - 0.5, epochs.max() + 0.5)
+    grid[-1].set_xlim(history["epoch"].min() - 0.5, history["epoch"].max() + 0.5)
     save_figure(figure, path)
 
 
@@ -98,7 +91,7 @@ def confusion_matrix(table: pd.DataFrame, path: str | Path) -> None:
     plain_axes(axes, grid=False)
     if len(classes) <= 60:  # more names than that cannot be read
         size = 9 if len(classes) <= 25 else 6
-        places, names = range(len(classes)), [_shorten(name, 28) for name in classes]
+        places, names = range(len(classes)), [shorten(name, 28) for name in classes]
         axes.set_xticks(places, names, fontsize=size, parse_math=False, rotation=45, ha="right", rotation_mode="anchor")
         axes.set_yticks(places, names, fontsize=size, parse_math=False)
     if len(classes) <= 25:
@@ -107,8 +100,8 @@ def confusion_matrix(table: pd.DataFrame, path: str | Path) -> None:
             axes.text(column, row, f"{counts[row, column]}", ha="center", va="center", fontsize=8, color=color)
     axes.set_xlabel("predicted", color=QUIET)
     axes.set_ylabel("label", color=QUIET)
-    right = np.trace(counts) / counts.sum()
-    axes.set_title(f"{right:.1%} of {counts.sum():,} images right", loc="left", fontsize=11, color=INK)
+    correct = np.trace(counts) / counts.sum()
+    axes.set_title(f"{correct:.1%} of {counts.sum():,} images correct", loc="left", fontsize=11, color=INK)
     bar = figure.colorbar(image, ax=axes, shrink=0.5, aspect=18, format=lambda share, _: f"{share:.0%}")
     bar.outline.set_visible(False)
     bar.ax.tick_params(length=0, labelsize=8, labelcolor=QUIET)
@@ -121,7 +114,7 @@ def contact_sheet(rows: Mapping[str, Sequence[np.ndarray]], path: str | Path, ti
 
     cell, gap, margin = 128, 8, 32
     heading, font = _font(26, bold=True), _font(18)
-    names = {name: _shorten(name, 30) for name in rows}
+    names = {name: shorten(name, 30) for name in rows}
     left = margin + int(max([font.getlength(text) for text in names.values()], default=0)) + 20
     top = margin + 52
     width = left + max([len(images) for images in rows.values()], default=0) * (cell + gap) - gap + margin
@@ -153,7 +146,7 @@ def _mark_phases(grid: Sequence[Axes], history: pd.DataFrame) -> None:
             for axes in grid:
                 axes.axvline((epochs[start - 1] + epochs[start]) / 2, color=QUIET, linewidth=0.8)
         grid[0].annotate(
-            _shorten(phases[start], 24),
+            shorten(phases[start], 24),
             xy=((epochs[start - 1] + epochs[start]) / 2 if start else epochs[0] - 0.5, 1),
             xycoords=("data", "axes fraction"),
             xytext=(4, -4),
@@ -194,8 +187,9 @@ def _font(size: int, bold: bool = False) -> ImageFont.FreeTypeFont:
     return ImageFont.truetype(str(Path(get_data_path()) / "fonts" / "ttf" / name), size)
 
 
-def _shorten(text: str, length: int) -> str:
-    return text if len(text) <= length else text[: length - 1] + "…"
+def shorten(text: str, length: int) -> str:
+    """Cut in the middle: long names often differ in their ends alone."""
+    return text if len(text) <= length else f"{text[: length // 2]}…{text[1 - length // 2 :]}"
 
 
 def save_figure(figure: Any, path: str | Path) -> None:

@@ -69,9 +69,9 @@ def macro_f1(weights: np.ndarray, labels: np.ndarray, predicted: np.ndarray, cla
 
     ones = np.ones(len(rows))
     images, guesses = per_class(ones, labels), per_class(ones, predicted)
-    right = per_class(labels == predicted, labels)
+    correct = per_class(labels == predicted, labels)
     is_present = images > 0
-    return np.where(is_present, 2 * right / np.maximum(images + guesses, 1), 0).sum(axis=1) / is_present.sum(axis=1)
+    return np.where(is_present, 2 * correct / np.maximum(images + guesses, 1), 0).sum(axis=1) / is_present.sum(axis=1)
 
 
 def bootstrap_interval(value: float, resampled: np.ndarray) -> tuple[float, float]:

@@ -88,12 +88,12 @@ def _confusion(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
 
 def _class_scores(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, np.ndarray]:
     counts = _confusion(labels, probabilities)
-    right, images, predicted = np.diagonal(counts), counts.sum(axis=1), counts.sum(axis=0)
+    correct, images, predicted = np.diagonal(counts), counts.sum(axis=1), counts.sum(axis=0)
     return {
         "images": images,
-        "precision": _share(right, predicted),
-        "recall": _share(right, images),
-        "f1": np.where(images > 0, _share(2 * right, images + predicted), np.nan),
+        "precision": _share(correct, predicted),
+        "recall": _share(correct, images),
+        "f1": np.where(images > 0, _share(2 * correct, images + predicted), np.nan),
         "auroc": np.array([_auroc(scores, labels == number) for number, scores in enumerate(probabilities.T)]),
     }
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from resnet_tl.errors import UserError, nearest
+from resnet_tl.errors import UserError, listed, nearest
 from resnet_tl.files import as_cell, from_cell, replacing
 
 TEXT_COLUMNS = ("id", "path", "label", "predicted")
@@ -61,6 +61,33 @@ def probabilities(table: pd.DataFrame) -> np.ndarray:
     return table[[_PREFIX + name for name in classes_of(table)]].to_numpy(np.float64)
 
 
+def completed(table: pd.DataFrame) -> pd.DataFrame:
+    """A table of `id` and `prob_<class>` with the columns it lacks: no path, no label, the most probable class."""
+    names = np.array(classes_of(table), dtype=object)
+    given = {name: table[name] for name in table.columns}
+    filled = {"path": "", "label": "", "predicted": names[probabilities(table).argmax(axis=1)]}
+    return pd.DataFrame({name: given.get(name, filled.get(name)) for name in dict.fromkeys((*TEXT_COLUMNS, *given))})
+
+
+def contradiction(table: pd.DataFrame) -> str:
+    """Where `predicted` is not the most probable class, or one of several equals, as a clause; "" where it always is.
+
+    Whoever averages tables and keeps the `predicted` of one of them would else submit that one alone.
+    """
+    classes, values, predicted = classes_of(table), probabilities(table), table["predicted"].to_numpy(object)
+    numbers = pd.Index(classes).get_indexer(pd.Index(predicted))
+    chosen = values[np.arange(len(table)), numbers]
+    wrong = np.flatnonzero((numbers < 0) | (chosen < values.max(axis=1)))
+    if not len(wrong):
+        return ""
+    first = wrong[0]
+    return (
+        f"the column predicted contradicts the probabilities in {len(wrong)} of {len(table)} rows "
+        f"('{table['id'].iloc[first]}' is '{predicted[first]}', but '{classes[values[first].argmax()]}' is the most "
+        "probable class); leave the column out, or correct it"
+    )
+
+
 def label_numbers(table: pd.DataFrame) -> np.ndarray:
     """The labels of a prediction table as numbers of its classes, (N,) int64; -1 for an unlabelled row.
 
@@ -83,21 +110,28 @@ def write_predictions(table: pd.DataFrame, path: str | Path) -> None:
 
 
 def read_predictions(path: str | Path) -> pd.DataFrame:
-    """Reads what `write_predictions` wrote, bit for bit: ids stay text ("0001"), a missing label is ""."""
+    """Reads what `write_predictions` wrote, bit for bit: ids stay text ("0001"), a missing label is "".
+
+    A table that somebody else made needs no more than the columns `id` and `prob_<class>`: it is `completed`.
+
+    Raises:
+        UserError: the file is no such table, or its `predicted` contradicts its probabilities.
+    """
     path = Path(path)
     if not path.is_file():
         raise UserError(f"{path}: there is no such prediction table.")
     try:
         header = pd.read_csv(path, nrows=0, encoding="utf-8")
         numbers = [_PREFIX + name for name in classes_of(header)]
-        if len(numbers) < 2 or set(header.columns) != {*TEXT_COLUMNS, *numbers}:
+        texts = [name for name in TEXT_COLUMNS if name in header]
+        if len(numbers) < 2 or "id" not in texts or set(header.columns) != {*texts, *numbers}:
             raise ValueError(
-                f"its columns must be {', '.join(TEXT_COLUMNS)} and {_PREFIX}<class> for two or more classes, "
-                f"but are {', '.join(header.columns[:8])}"
+                f"its columns must be id and {_PREFIX}<class> for two or more classes, and may be path, label and "
+                f"predicted, but are {listed(header.columns)}"
             )
         table = pd.read_csv(
             path,
-            dtype=dict.fromkeys(TEXT_COLUMNS, str) | dict.fromkeys(numbers, float),
+            dtype=dict.fromkeys(texts, str) | dict.fromkeys(numbers, float),
             na_values=dict.fromkeys(numbers, "nan"),  # and in no other column: a class may well be called "NA"
             keep_default_na=False,
             float_precision="round_trip",
@@ -105,4 +139,7 @@ def read_predictions(path: str | Path) -> pd.DataFrame:
         )
     except (ValueError, OverflowError) as error:  # pandas' parser errors and bytes that are no UTF-8 are among them
         raise UserError(f"{path}: this is not a prediction table ({error}).") from error
-    return table.assign(**{name: table[name].map(from_cell) for name in TEXT_COLUMNS})
+    table = completed(table.assign(**{name: table[name].map(from_cell) for name in texts}))
+    if wrong := contradiction(table):
+        raise UserError(f"{path}: {wrong}.")
+    return table

@@ -10,7 +10,7 @@ import pandas as pd
 
 from resnet_tl.data.index import UNLABELLED, ImageIndex
 from resnet_tl.data.reading.layouts import read_images
-from resnet_tl.errors import UserError, nearest
+from resnet_tl.errors import UserError, listed, nearest
 from resnet_tl.evaluation.metrics import compute_metrics
 from resnet_tl.files import from_cell
 from resnet_tl.inference.predictor import Predictor
@@ -69,7 +69,7 @@ def _in_order_of(classes: tuple[str, ...], index: ImageIndex) -> ImageIndex:
         if name not in classes:
             raise UserError(
                 f"{index.root} has the class '{name}', which the network does not know; it knows "
-                f"{', '.join(classes)}.{nearest(name, classes)}"
+                f"{listed(classes)}.{nearest(name, classes)}"
             )
     positions = np.array([*(classes.index(name) for name in index.classes), UNLABELLED])  # -1 finds the last one
     return replace(index, table=index.table.assign(label=positions[index.labels]), classes=classes)

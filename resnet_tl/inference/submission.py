@@ -13,17 +13,20 @@ from __future__ import annotations
 
 import csv
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from resnet_tl.data.reading.layouts import IMAGE_SUFFIXES
-from resnet_tl.errors import UserError, nearest
-from resnet_tl.evaluation.predictions import classes_of, probabilities
+from resnet_tl.errors import UserError, listed, nearest
+from resnet_tl.evaluation.predictions import classes_of, completed, contradiction, probabilities
 from resnet_tl.files import replacing
+
+LABEL = "label"
 
 
 @dataclass(frozen=True)
@@ -47,7 +50,7 @@ def build_submission(
     Raises:
         UserError: with every reason found, not only the first.
     """
-    sample = _read_csv(Path(sample_path))
+    sample, predictions = _read_csv(Path(sample_path)), completed(predictions)
     classes, reasons, notes = classes_of(predictions), list[str](), list[str]()
     id_column, rows = _match(sample, predictions["id"].tolist(), reasons, notes)
     form = None
@@ -57,13 +60,15 @@ def build_submission(
     except UserError as error:
         reasons.append(str(error))
     asked = predictions.iloc[rows]
-    _check_values(asked, classes, reasons)
+    _check_values(asked, reasons)
+    if clause := contradiction(predictions):
+        reasons.append(clause)
     if form is None or reasons:
         raise UserError(f"{sample_path}: no submission can be made of it:" + _sentence(reasons))
 
-    frame = pd.DataFrame(sample.rows, columns=list(sample.header), dtype=object)
-    if isinstance(form, _Label):
-        frame[form.column] = asked["predicted"].to_numpy(object)
+    frame = sample.copy()
+    if form.name == LABEL:
+        frame[list(form.columns)] = asked[["predicted"]].to_numpy(object)
     else:
         values = probabilities(asked)[:, [classes.index(name) for name in form.columns.values()]]
         frame[list(form.columns)] = _clipped(values, clip, notes)
@@ -78,30 +83,16 @@ def write_submission(submission: Submission, path: str | Path) -> None:
         # spells them all the same: the scorer compares them character by character.
         frame.to_csv(temporary, index=False, na_rep="nan", lineterminator="\n", encoding="utf-8")
         written = _read_csv(temporary)
-        same = written.header == tuple(frame.columns) and len(written.rows) == len(frame)
-        for number, column in enumerate(frame.columns):
-            values = written.values(number)
-            meant = frame[column].tolist()
-            same = same and meant == ([float(value) for value in values] if frame[column].dtype == float else values)
-        if not same:
+        is_same_shape = written.columns.equals(frame.columns) and len(written) == len(frame)
+        if not (is_same_shape and (written.astype(frame.dtypes) == frame).all(axis=None)):
             raise OSError(f"{path}: what was written does not read back the same, so the file was not kept.")
 
 
 # --- the sample file -------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class _Csv:
+def _read_csv(path: Path) -> pd.DataFrame:
     """A CSV file as text: nothing is guessed, so "0001", "1" and "1.0" stay what they are."""
-
-    header: tuple[str, ...]
-    rows: list[list[str]]
-
-    def values(self, column: int) -> list[str]:
-        return [row[column] for row in self.rows]
-
-
-def _read_csv(path: Path) -> _Csv:
     if not path.is_file():
         raise UserError(f"{path}: there is no such file.")
     try:
@@ -111,28 +102,28 @@ def _read_csv(path: Path) -> _Csv:
         raise UserError(f"{path}: this is not a CSV file in UTF-8 ({error}).") from error
     if len(lines) < 2:
         raise UserError(f"{path}: a header and at least one row are needed, but there are {len(lines)} lines.")
-    header = tuple(lines[0])
+    header = lines[0]
     if len(header) < 2 or len(set(header)) < len(header):
-        raise UserError(f"{path}: two or more columns of different names are needed, but they are {list(header)}.")
+        raise UserError(f"{path}: two or more columns of different names are needed, but they are {listed(header)}.")
     for number, line in enumerate(lines[1:], start=1):
         if len(line) != len(header):
             raise UserError(f"{path}: row {number} has {len(line)} values where the header has {len(header)}.")
-    return _Csv(header, lines[1:])
+    return pd.DataFrame(lines[1:], columns=header, dtype=object)
 
 
 # --- ids -------------------------------------------------------------------------------------------------------------
 
 
-def _match(sample: _Csv, ids: Sequence[str], reasons: list[str], notes: list[str]) -> tuple[int, list[int]]:
-    """Number of the id column, and for each row of the sample that has exactly one image that image's row."""
+def _match(sample: pd.DataFrame, ids: Sequence[str], reasons: list[str], notes: list[str]) -> tuple[str, list[int]]:
+    """Name of the id column, and for each row of the sample that has exactly one image that image's row."""
     images: defaultdict[str, list[int]] = defaultdict(list)
     for row, image in enumerate(ids):
         images[_parts(image)[0]].append(row)
 
     # The id column is the one with the most different values that are images; mostly, and when in doubt, the first.
-    stems = ({_parts(value)[0] for value in set(sample.values(number))} for number in range(len(sample.header)))
-    column = int(np.argmax([len(images.keys() & names) for names in stems]))
-    asked = sample.values(column)
+    stems = ({_parts(value)[0] for value in set(sample[name])} for name in sample.columns)
+    column = sample.columns[int(np.argmax([len(images.keys() & names) for names in stems]))]
+    asked = sample[column].tolist()
     found = {value: _images_of(value, images, ids) for value in set(asked)}
     rows = [found[value][0] for value in asked if len(found[value]) == 1]
 
@@ -144,18 +135,18 @@ def _match(sample: _Csv, ids: Sequence[str], reasons: list[str], notes: list[str
         if len(found[value]) == 1:
             shared[found[value][0]].append(value)
     if twice:
-        reasons.append(f"{len(twice)} ids stand in it more than once ({_some(twice)})")
+        reasons.append(f"{len(twice)} ids stand in it more than once ({listed(twice, 3)})")
     if missing:
         reasons.append(
-            f"{len(missing)} of its {len(asked)} ids have no image ({_some(missing)}); "
-            f"there are {len(ids)} images ({_some(ids)})"
+            f"{len(missing)} of its {len(asked)} ids have no image ({listed(missing, 3)}); "
+            f"there are {len(ids)} images ({listed(ids, 3)})"
         )
     if ambiguous:
         example = " and ".join(ids[row] for row in found[ambiguous[0]][:2])
         reasons.append(f"{len(ambiguous)} ids fit more than one image ({ambiguous[0]!r} fits {example})")
     if same := [(ids[row], values) for row, values in shared.items() if len(values) > 1]:
         image, values = same[0]
-        reasons.append(f"{len(same)} images fit more than one id ({image} fits {_some(values)})")
+        reasons.append(f"{len(same)} images fit more than one id ({image} fits {listed(values, 3)})")
     if unasked := len(ids) - len(shared):
         notes.append(f"{unasked} of {len(ids)} images are not asked for by the sample and were left out")
     return column, rows
@@ -190,27 +181,20 @@ def _parts(name: str) -> tuple[str, str, tuple[str, ...]]:
 # --- the form --------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class _Label:
-    column: str
-    name: str = "label"
-
-
-@dataclass(frozen=True)
-class _Probabilities:
-    columns: dict[str, str]  # column of the sample -> class
+class _Form(NamedTuple):
     name: str
+    columns: dict[str, str]  # of the sample -> class whose probability it asks for, "" for a label
 
 
 def _recognise(
-    sample: _Csv, id_column: int, classes: Sequence[str], positive: str | None, notes: list[str]
-) -> _Label | _Probabilities:
-    others = [number for number in range(len(sample.header)) if number != id_column]
+    sample: pd.DataFrame, id_column: str, classes: Sequence[str], positive: str | None, notes: list[str]
+) -> _Form:
+    others = [name for name in sample.columns if name != id_column]
     if len(others) == 1:
-        column, values = sample.header[others[0]], sample.values(others[0])
+        column, values = others[0], sample[others[0]].tolist()
         # Where "0" and "1" are the classes' names, 0 is a label unless a probability is asked for.
         if set(values) <= set(classes) and positive is None:
-            return _Label(column)
+            return _Form(LABEL, {column: ""})
         if all(map(_is_number, values)):
             return _one_probability(column, values, classes, positive, notes)
         if positive is not None:
@@ -219,7 +203,7 @@ def _recognise(
         raise UserError(f"its column '{column}' holds '{odd}', which is no class of the model.{nearest(odd, classes)}")
     if positive is not None:
         raise UserError("it has a column for each class, so --positive has no meaning for it; leave it out")
-    columns = {sample.header[number]: _class_called(sample.header[number], classes) for number in others}
+    columns = {column: _class_called(column, classes) for column in others}
     named = {column: name for column, name in columns.items() if name is not None}
     counts = Counter(named.values())
     problems = {
@@ -228,15 +212,15 @@ def _recognise(
         "classes of the model with more than one column": [name for name in classes if counts[name] > 1],
     }
     if any(problems.values()):
-        found = (f"{len(names)} {what} ({_some(names)})" for what, names in problems.items() if names)
+        found = (f"{len(names)} {what} ({listed(names, 3)})" for what, names in problems.items() if names)
         raise UserError(f"it has {' and '.join(found)}")
     notes += [f"column '{column}' is class '{name}'" for column, name in named.items() if column != name]
-    return _Probabilities(named, "class columns")
+    return _Form("class columns", named)
 
 
 def _one_probability(
     column: str, values: Sequence[str], classes: Sequence[str], positive: str | None, notes: list[str]
-) -> _Probabilities:
+) -> _Form:
     whole = all(float(value).is_integer() for value in values)
     called = _class_called(column, classes)
     name = called if positive is None else _class_meant(positive, classes)
@@ -264,7 +248,7 @@ def _one_probability(
             f"the sample's '{column}' holds whole numbers, the submission probabilities: "
             "look up whether the competition wants them"
         )
-    return _Probabilities({column: name}, "probability")
+    return _Form("probability", {column: name})
 
 
 def _class_called(word: str, classes: Sequence[str]) -> str | None:
@@ -284,37 +268,35 @@ def _class_meant(word: str, classes: Sequence[str]) -> str:
     name = _class_called(word, classes) or (beginning[0] if len(beginning) == 1 else None)
     if name is None:
         kind = "more than one class" if len(beginning) > 1 else "no class of the model"
-        raise UserError(f"--positive {word} is {kind}; the classes are {_some(classes)}.{nearest(word, classes)}")
+        raise UserError(f"--positive {word} is {kind}; the classes are {listed(classes)}.{nearest(word, classes)}")
     return name
 
 
 # --- the values ------------------------------------------------------------------------------------------------------
 
 
-def _check_clip(clip: float | None, form: _Label | _Probabilities) -> None:
+def _check_clip(clip: float | None, form: _Form) -> None:
     if clip is None:
         return
-    if isinstance(form, _Label):
+    if form.name == LABEL:
         raise UserError("it asks for class names, so --clip has no meaning for it; leave it out")
     most = 1 / max(2, len(form.columns))
     if not 0 < clip < most:
         raise UserError(f"--clip is {clip:g}; it must be over 0 and under {most:.4g}")
 
 
-def _check_values(asked: pd.DataFrame, classes: Sequence[str], reasons: list[str]) -> None:
+def _check_values(asked: pd.DataFrame, reasons: list[str]) -> None:
     values = probabilities(asked)
     absent = np.isnan(values).any(axis=1)
     outside = ((values < 0) | (values > 1)).any(axis=1)
     uneven = ~absent & ~outside & (np.abs(values.sum(axis=1) - 1) > 1e-6)
-    foreign = ~asked["predicted"].isin(list(classes)).to_numpy()
     for wrong, what in (
         (absent, "predictions are not numbers (NaN)"),
         (outside, "predictions have a probability under 0 or over 1"),
         (uneven, "predictions have probabilities that do not sum to one"),
-        (foreign, "predictions name a class that the table has no probabilities for"),
     ):
         if wrong.any():
-            reasons.append(f"{wrong.sum()} {what} ({_some(asked['id'].to_numpy()[wrong])})")
+            reasons.append(f"{wrong.sum()} {what} ({listed(asked['id'].to_numpy()[wrong], 3)})")
 
 
 def _clipped(values: np.ndarray, clip: float | None, notes: list[str]) -> np.ndarray:
@@ -338,11 +320,6 @@ def _is_number(text: str) -> bool:
         return bool(np.isfinite(float(text)))
     except ValueError:
         return False
-
-
-def _some(values: Iterable[str]) -> str:
-    values = list(values)
-    return ", ".join(values[:3]) + (", …" if len(values) > 3 else "")
 
 
 def _sentence(reasons: Sequence[str]) -> str:

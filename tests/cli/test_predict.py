@@ -61,15 +61,6 @@ def test_a_bundle_that_was_moved_predicts_the_same(command, tiny_run, photos, tm
     assert command("predict", "elsewhere", "photos").out == command("predict", tiny_run, "photos").out
 
 
-def test_the_batch_size_does_not_change_the_predictions(command, tiny_run, photos, tmp_path):
-    for size in (1, 3):
-        assert command("predict", tiny_run, "photos", "--batch_size", size, "-o", f"{size}.csv").code == 0
-
-    columns = ["prob_blue", "prob_green", "prob_red"]
-    one, three = (pd.read_csv(tmp_path / f"{size}.csv")[columns].to_numpy() for size in (1, 3))
-    assert one == pytest.approx(three, abs=1e-6)
-
-
 def test_bad_images_stop_or_are_skipped(command, tiny_run, photos):
     (photos / "b.png").write_bytes(b"not a picture")
 

@@ -1,8 +1,5 @@
 from __future__ import annotations
 
-import subprocess
-import sys
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -34,6 +31,21 @@ def test_a_submission_is_written_from_a_prediction_table(tmp_path, files, capsys
     assert "form: probability" in printed
     assert "column 'label' is the probability of class 'dogs'" in printed
     assert f"3 rows written to {output}" in printed
+
+
+def test_averaged_probabilities_are_submitted_and_not_the_labels_of_one_model(tmp_path, files):
+    (tmp_path / "sample.csv").write_text("id,label\n1,cats\n2,cats\n3,cats\n")
+    output = tmp_path / "submission.csv"
+    (tmp_path / "predictions.csv").write_text(
+        "id,predicted,prob_cats,prob_dogs\n1,cats,0.9,0.1\n2,cats,0,1\n3,cats,1,0\n"
+    )
+    with pytest.raises(UserError, match="predicted contradicts the probabilities in 1 of 3 rows"):
+        main([*files, "-o", str(output)])
+    assert not output.exists()
+
+    (tmp_path / "predictions.csv").write_text("id,prob_cats,prob_dogs\n1,0.9,0.1\n2,0,1\n3,1,0\n")
+    assert main([*files, "-o", str(output)]) == 0
+    assert output.read_text() == "id,label\n1,cats\n2,dogs\n3,cats\n"
 
 
 def test_nothing_is_written_when_the_class_is_not_named(tmp_path, files):
@@ -70,16 +82,3 @@ def test_a_wrong_path_or_combination_is_one_sentence(tmp_path, arguments, messag
     with pytest.raises(UserError, match=message) as caught:
         main([*given, "--sample", str(tmp_path / "sample.csv"), "-o", str(tmp_path / "submission.csv")])
     assert "\n" not in str(caught.value)
-
-
-def test_help_comes_with_examples_and_without_heavy_imports():
-    code = (
-        "import sys; from resnet_tl.cli.submit import main\n"
-        "try: main(['--help'])\n"
-        "except SystemExit: print([name for name in ('torch', 'pandas', 'numpy') if name in sys.modules])"
-    )
-
-    printed = subprocess.check_output([sys.executable, "-c", code], text=True)
-
-    assert "examples:\n  resnet-tl submit" in printed
-    assert printed.rstrip().endswith("[]")

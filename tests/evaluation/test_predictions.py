@@ -61,10 +61,34 @@ def test_a_diverged_model_shows_as_nan_also_after_reading(tmp_path):
     assert np.isnan(probabilities(read_predictions(tmp_path / "val.csv"))).all()
 
 
+def test_a_table_of_ids_and_probabilities_is_completed(tmp_path):
+    (tmp_path / "averaged.csv").write_text("prob_cats,prob_dogs,id\n0.5,0.5,01\n0.2,0.8,02\n")
+
+    table = read_predictions(tmp_path / "averaged.csv")
+
+    assert table.columns.tolist() == ["id", "path", "label", "predicted", "prob_cats", "prob_dogs"]
+    assert table["id"].tolist() == ["01", "02"]
+    assert table["predicted"].tolist() == ["cats", "dogs"]
+    assert set(table["path"]) == set(table["label"]) == {""}
+
+
+def test_predicted_classes_that_contradict_the_probabilities_are_refused(tmp_path):
+    rows = "1,dogs,0.5,0.5\n2,dogs,0.2,0.8\n3,dogs,0.7,0.3\n4,cows,0.7,0.3\n5,cats,nan,nan\n"
+    (tmp_path / "averaged.csv").write_text("id,predicted,prob_cats,prob_dogs\n" + rows)
+
+    with pytest.raises(UserError) as caught:
+        read_predictions(tmp_path / "averaged.csv")
+
+    assert str(caught.value) == (
+        f"{tmp_path}/averaged.csv: the column predicted contradicts the probabilities in 2 of 5 rows ('3' is 'dogs', "
+        "but 'cats' is the most probable class); leave the column out, or correct it."
+    )
+
+
 @pytest.mark.parametrize(
     "text",
-    ["", "id,label\n1,0.5\n", "id,path,label,predicted,prob_a,prob_b\n1,1,,a,half,half\n"],
-    ids=["empty", "other columns", "no numbers"],
+    ["", "id,label\n1,0.5\n", "id,prob_a,prob_b\n1,half,half\n", "id,prob_a,prob_b,fold\n1,1,0,2\n"],
+    ids=["empty", "no probabilities", "no numbers", "another column"],
 )
 def test_a_file_that_is_no_prediction_table_is_refused_by_name(tmp_path, text):
     (tmp_path / "other.csv").write_text(text)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 import shutil
 from pathlib import Path
 
@@ -64,12 +65,10 @@ def test_every_image_gets_its_own_prediction(predictor: Predictor, blobs: Path) 
     assert len(np.unique(by_hand.round(6), axis=0)) == len(files)
 
 
-@pytest.mark.parametrize("batch_size", [1, 3, 13, 100])
-def test_the_batch_size_changes_nothing(predictor: Predictor, blobs: Path, batch_size: int) -> None:
+def test_the_batch_size_changes_nothing(predictor: Predictor, blobs: Path) -> None:
     whole = predictor.predict(blobs / "val")
-    table = predictor.predict(blobs / "val", batch_size=batch_size)
-    assert table[["id", "predicted"]].equals(whole[["id", "predicted"]])
-    np.testing.assert_allclose(probabilities(table), probabilities(whole), atol=1e-5)
+    for batch_size in (1, 3, 13):
+        assert predictor.predict(blobs / "val", batch_size=batch_size).equals(whole)
 
 
 def test_images_are_given_as_files_folders_patterns_or_a_table(
@@ -79,7 +78,7 @@ def test_images_are_given_as_files_folders_patterns_or_a_table(
     files = sorted(red.iterdir())
     pd.DataFrame({"path": map(str, files)}).to_csv(tmp_path / "images.csv", index=False)
     given = (red, str(red), [red], files, [str(file) for file in reversed(files)], f"{red}/*.png")
-    for images in (*given, tmp_path / "images.csv"):
+    for images in (*given, np.array(list(map(str, files))), tmp_path / "images.csv"):
         table = predictor.predict(images)
         assert table["path"].tolist() == [str(file) for file in files]
     assert predictor.predict(files[0])["path"].tolist() == [str(files[0])]
@@ -109,15 +108,123 @@ def test_odd_images_are_predicted_too(predictor: Predictor, tmp_path: Path) -> N
     assert len(table) == 3
 
 
-def test_a_bad_image_stops_the_prediction_or_is_left_out_on_request(
-    predictor: Predictor, blobs: Path, tmp_path: Path
+@pytest.fixture
+def photos(blobs: Path, tmp_path: Path) -> Path:
+    """Four good images among three that cannot be used, each for another reason."""
+    folder = Path(shutil.copytree(blobs / "val" / "red", tmp_path / "photos"))
+    for name in ("0.png", "image_not_found.png"):
+        shutil.copy(blobs / "val" / "blue" / "0.png", folder / name)
+    (folder / "0.png").write_bytes(b"")
+    (folder / "page.jpg").write_bytes(b"<html>")
+    return folder
+
+
+def test_all_bad_images_are_listed_or_left_out_on_request(
+    predictor: Predictor, blobs: Path, photos: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    shutil.copytree(blobs / "val" / "red", tmp_path / "photos")
-    (tmp_path / "photos" / "0.png").write_bytes(b"")
+    said = (
+        "{}3 of 6 files{} cannot be used as images{}:\n"
+        "  0.png: is empty\n"
+        "  image_not_found.png: is a placeholder for a missing photo, by its name\n"
+        "  page.jpg: is not an image (HTML?)"
+    )
     with pytest.raises(UserError) as caught:
-        predictor.predict(tmp_path / "photos")
-    assert str(caught.value).endswith(":\n  0.png: is empty")
-    assert predictor.predict(tmp_path / "photos", on_bad_image="skip")["id"].tolist() == ["1.png", "2.png", "3.png"]
+        predictor.predict(photos, batch_size=1)
+    assert str(caught.value) == said.format("", "", "; remove them, or leave them out with --on_bad_image skip")
+
+    table = predictor.predict(photos, on_bad_image="skip")
+    good = predictor.predict([blobs / "val" / "red" / f"{number}.png" for number in (1, 2, 3)])
+    assert caplog.messages == [said.format("Left out ", ", which", "")]
+    assert table["id"].tolist() == ["1.png", "2.png", "3.png"]
+    assert (probabilities(table) == probabilities(good)).all()
+    (photos / "1.png").unlink()
+    assert len(predictor.predict([photos / "0.png"], on_bad_image="skip")) == 0
+
+
+def test_each_file_is_decoded_once(predictor: Predictor, photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened = []
+    whole = Image.open
+    monkeypatch.setattr(Image, "open", lambda *given, **options: opened.append(given) or whole(*given, **options))
+    predictor.predict(photos, on_bad_image="skip")
+    assert len(opened) == 5  # the placeholder is known by its name
+
+
+ODD = {  # what it is in the file, by the file's name
+    "turned.jpg": lambda image: (image.convert("RGB"), {"exif": _turned(), "quality": 95}),
+    "transparent.png": lambda image: (image.convert("RGBA"), {}),
+    "palette.gif": lambda image: (image.convert("P"), {}),
+    "grey.png": lambda image: (image.convert("L"), {}),
+    "print.tif": lambda image: (image.convert("CMYK"), {}),
+}
+
+
+def _turned() -> Image.Exif:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    return exif
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_file_gets_the_same_numbers_as_path_bytes_image_and_array(
+    blobs: Path, tmp_path: Path, predictor: Predictor, channels: int
+) -> None:
+    if channels == 1:
+        grey = Preprocessing(32, 36, 32, mean=(0.5,), std=(0.25,), channels=1)
+        predictor = Predictor(bundle_at(tmp_path / "grey", grey).path, device="cpu")
+    generator = np.random.default_rng(0)
+    pixels = generator.integers(0, 256, (40, 70, 4), dtype=np.uint8)
+    for name, change in ODD.items():
+        image, options = change(Image.fromarray(pixels))
+        image.save(tmp_path / name, **options)
+    Image.fromarray(generator.integers(0, 1 << 16, (40, 50), dtype=np.uint16)).save(tmp_path / "deep.png")
+
+    for name in (*ODD, "deep.png"):
+        file = tmp_path / name
+        memory: list = [file.read_bytes(), Image.open(file), Image.open(file)]
+        if name not in ("palette.gif", "deep.png", "print.tif", "turned.jpg"):
+            memory.append(np.asarray(Image.open(file)))
+        memory.append(decode(file, channels))
+        table = predictor.predict(memory, batch_size=2)
+        assert table["id"].tolist() == [str(number) for number in range(len(memory))]
+        assert set(table["path"]) == {""}
+        assert (probabilities(table) == probabilities(predictor.predict(file))).all(), name
+        assert (probabilities(predictor.predict(memory[0])) == probabilities(table)[:1]).all()
+    image = Image.open(tmp_path / "turned.jpg")
+    assert (probabilities(predictor.predict([image, image])) == probabilities(predictor.predict(image))).all()
+    assert image.size == (70, 40)
+
+
+def test_images_in_memory_that_cannot_be_used_are_said_by_number(predictor: Predictor, blobs: Path) -> None:
+    good, content = np.zeros((4, 5), np.uint8), (blobs / "val" / "red" / "0.png").read_bytes()
+    torn = Image.open(io.BytesIO(content[:900]))
+    with pytest.raises(UserError) as caught:
+        predictor.predict([good, b"", torn])
+    assert "2 of 3 images in memory cannot be used" in str(caught.value)
+    assert "\n  1: is empty\n  2: cannot be decoded: " in str(caught.value)
+    images = [b"", good, content]
+    assert predictor.predict(images, on_bad_image="skip")["id"].tolist() == ["1", "2"]
+
+
+@pytest.mark.parametrize(
+    ("image", "sentence"),
+    [
+        (np.zeros((4, 5, 3)), r"Image 0 is an array \(4, 5, 3\) of float64; an array must be .* of uint8"),
+        (np.zeros((2, 4, 5, 3), np.uint8), r"an array \(2, 4, 5, 3\) of uint8; an array must be \(H, W\) or"),
+        (np.zeros((4, 5, 2), np.uint8), r"with 1, 3 or 4 channels"),
+        (np.zeros((0, 5), np.uint8), r"an array \(0, 5\)"),
+        (
+            torch.zeros(3, 4, 5),
+            r"Image 0 is of type Tensor; images are given as paths, or in memory as PIL images, arrays or",
+        ),
+        (7, "Image 0 is of type int; images are given as paths"),
+        ([b"", "photo.jpg"], "partly paths and partly in memory; predict the two in two calls"),
+        ([], "No images were given"),
+    ],
+)
+def test_what_is_no_image_is_refused_in_one_sentence(predictor: Predictor, image: object, sentence: str) -> None:
+    with pytest.raises(UserError, match=sentence) as caught:
+        predictor.predict(image)
+    assert "\n" not in str(caught.value)
 
 
 def test_no_images_are_said_in_one_sentence(predictor: Predictor, tmp_path: Path) -> None:

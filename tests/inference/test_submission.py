@@ -226,14 +226,35 @@ def test_the_id_column_need_not_be_the_first(tmp_path):
     assert submission.frame["dogs"].tolist() == probabilities(table)[::-1, 1].tolist()
 
 
+# --- tables that somebody else made
+
+
+def test_averaged_probabilities_decide_without_any_other_column(tmp_path):
+    ids = ["1.jpg", "2.jpg", "3.jpg"]
+    both = pd.concat([table_of(ids, PLANTS, seed) for seed in (0, 1)])
+    averaged = both.groupby("id", as_index=False)[[f"prob_{name}" for name in PLANTS]].mean()
+    sample = sample_of(tmp_path, "file,species\n2,Fat Hen\n3,Fat Hen\n1,Fat Hen\n")
+
+    frame = build_submission(averaged, sample).frame
+
+    best = [PLANTS[number] for number in probabilities(averaged).argmax(axis=1)]
+    assert frame["species"].tolist() == [best[1], best[2], best[0]]
+    stale = averaged.assign(predicted=[*best[:2], PLANTS[PLANTS.index(best[2]) - 1]])
+    text = reason(stale, sample)
+    assert (
+        f"contradicts the probabilities in 1 of 3 rows ('3.jpg' is '{stale['predicted'][2]}', but '{best[2]}'" in text
+    )
+    assert "leave the column out, or correct it" in text
+
+
 # --- what must not be written
 
 
 def test_all_reasons_are_told_at_once_and_nothing_is_written(tmp_path):
     table = table_of(["1.jpg", "2.jpg", "3.jpg", "4.jpg"], PETS)
     table.loc[0, "prob_dogs"] = np.nan
-    table.loc[1, "prob_dogs"] = 1.5
-    table.loc[2, "prob_dogs"] = table.loc[2, "prob_dogs"] / 2
+    table.loc[1, ["prob_dogs", "predicted"]] = 1.5, "dogs"
+    table.loc[2, ["prob_cats", "prob_dogs"]] /= 2
     table.loc[3, "predicted"] = "wolves"
     sample = sample_of(tmp_path, "id,label\n1,0.5\n2,0.5\n3,0.5\n3,0.5\n4,0.5\n9,0.5\n")
 
@@ -246,7 +267,7 @@ def test_all_reasons_are_told_at_once_and_nothing_is_written(tmp_path):
         "1 predictions are not numbers (NaN) (1.jpg)",
         "1 predictions have a probability under 0 or over 1 (2.jpg)",
         "2 predictions have probabilities that do not sum to one (3.jpg, 3.jpg)",
-        "1 predictions name a class that the table has no probabilities for (4.jpg)",
+        "the column predicted contradicts the probabilities in 1 of 4 rows ('4.jpg' is 'wolves', but '",
     ):
         assert part in text
     assert text.count("\n- ") == 7

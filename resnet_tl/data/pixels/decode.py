@@ -119,10 +119,7 @@ def decode_with_size(
                 image.draft(image.mode, (SPARE * short_side, SPARE * short_side))  # for a JPEG; others ignore it
             is_part = image.size != whole
             with _one_at_a_time if image.width * image.height >= LARGE_PIXELS else nullcontext():
-                image.load()
-                orientation = orientation_of(image)
-                upright = image.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else image
-                pixels = np.array(_convert(upright, _MODES[channels]))
+                pixels = upright_pixels(image, channels)
             if look:
                 look(image)
     except BadImage as error:
@@ -134,10 +131,19 @@ def decode_with_size(
     ) as error:  # Pillow's readers raise whatever their parsing meets: OSError, SyntaxError, KeyError ...
         raise BadImage(_reason(content, error), path) from error
     if not is_part:
-        whole = upright.size
-    elif orientation in _TURNED:
+        whole = pixels.shape[1], pixels.shape[0]
+    elif orientation_of(image) in _TURNED:
         whole = whole[::-1]
-    return pixels.reshape(*pixels.shape[:2], channels), whole
+    return pixels, whole
+
+
+def upright_pixels(image: Image.Image, channels: int) -> np.ndarray:
+    """The pixels of an opened image as `decode` gives them, (H, W, channels) uint8; raises whatever Pillow meets."""
+    image.load()
+    orientation = orientation_of(image)
+    upright = image.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else image
+    pixels = np.array(_convert(upright, _MODES[channels]))
+    return pixels.reshape(*pixels.shape[:2], channels)
 
 
 def read_file(path: str | Path) -> bytes:
