@@ -10,7 +10,7 @@ from difflib import get_close_matches
 class UserError(Exception):
     """A mistake in what the user gave: a path, a key, an image, a combination of options.
 
-    Its text is one plain sentence that names the option or file, what was found, what is allowed and the mend.
+    Its text is one plain sentence that names the option or file, what was found, what is allowed and the way out.
     The command line prints it without a stack trace and exits with 2. What comes from a file's or class's name cannot
     steer the terminal: its control characters are written as text.
     """
@@ -38,3 +38,10 @@ def nearest(word: str, choices: Iterable[str]) -> str:
     longer = [choice for choice in by_lower if len(word) > 2 and choice.startswith(word)]
     matches = longer or get_close_matches(word, by_lower, n=1, cutoff=0.6)
     return f" Did you mean '{by_lower[matches[0]]}'?" if matches else ""
+
+
+def listed(names: Iterable[object], most: int = 10) -> str:
+    """Names as a message gives them, `a, b, c`; where there are more than `most`, the first ones `and 90 more`."""
+    texts = [str(name) for name in names]
+    rest = f" and {len(texts) - most:,} more" if len(texts) > most else ""
+    return ", ".join(texts[:most]) + rest

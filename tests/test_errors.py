@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from resnet_tl.data.pixels.decode import BadImage
-from resnet_tl.errors import UserError, nearest
+from resnet_tl.errors import UserError, listed, nearest
 
 
 def test_the_nearest_choice_is_offered() -> None:
@@ -21,3 +21,10 @@ def test_words_and_choices_need_not_be_text() -> None:
 def test_a_user_error_is_its_sentence() -> None:
     assert str(UserError("photos does not exist.")) == "photos does not exist."
     assert issubclass(BadImage, UserError)
+
+
+def test_a_long_list_of_names_is_cut_and_the_rest_counted() -> None:
+    assert listed([]) == ""
+    assert listed(range(10)) == "0, 1, 2, 3, 4, 5, 6, 7, 8, 9"
+    assert listed(range(100)) == "0, 1, 2, 3, 4, 5, 6, 7, 8, 9 and 90 more"
+    assert listed(iter("abc"), most=2) == "a, b and 1 more"
