@@ -180,7 +180,7 @@ def describe(hint: Any, many: bool = False) -> str:
         is_said = (choices and kind is not bool) or (kind is int and float in options)
         if kind in WORDS and not is_said:
             words.append(WORDS[kind][many])
-        elif is_dataclass(kind):
+        elif isinstance(kind, type) and is_dataclass(kind):
             words.append(f"{kind.__name__.lower()}s")
         elif kind is list and (items := describe(get_args(option)[0], many=True)):
             words.append(f"a list of {items}")
@@ -282,13 +282,15 @@ def _check_classes(key: str, given: Sequence[Given]) -> None:
             if isinstance(values, Mapping):
                 _check_arguments(place, kind, kind.__name__, values)
                 seen.update(values)
-    needed = [name for name, one in arguments(kind)[0].items() if one.default is one.empty] if kind else []
+    own = inspect.signature(kind).parameters.values() if kind else []
+    needed = [one.name for one in own if one.default is one.empty and one.kind is one.POSITIONAL_OR_KEYWORD]
     if kind and (missing := [name for name in needed if name not in seen]):
         words = " and ".join(f"--{key}.{name} VALUE" for name in missing)
         raise UserError(f"{place}: {kind.__name__} needs {', '.join(missing)}: add {words}.")
 
 
 def _subclasses(kind: type) -> Iterator[type]:
+    each: type
     for each in kind.__subclasses__():
         if not each.__name__.startswith("_"):
             yield each
