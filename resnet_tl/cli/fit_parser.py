@@ -67,6 +67,9 @@ class FitTrainer(Trainer):
         super().__init__(precision=precision, **settings)  # type: ignore[arg-type]
 
 
+SECTIONS = {"data": ImageDataModule, "model": ImageClassifier, "trainer": FitTrainer}
+
+
 class FitCLI(LightningCLI):
     """Parses recipes and flags, makes data module, classifier and trainer, and fits."""
 
@@ -74,7 +77,7 @@ class FitCLI(LightningCLI):
         self.resumed = resumed
         self.recipes = {str(path): load_recipe(path) for path in recipes}
         given = given_settings(self.recipes, flags)
-        check(given, {"data": ImageDataModule, "model": ImageClassifier, "trainer": FitTrainer})
+        check(given, SECTIONS)
         self.given = given
         self.forecast: Forecast | None = None
         self.resolved: dict[str, tuple[Any, str]] = {}  # setting -> what `auto` became, and why
