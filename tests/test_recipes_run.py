@@ -13,6 +13,7 @@ from resnet_tl.recipe import Recipe, list_recipes, load_recipe, recipes_folder
 
 RECIPES = list_recipes()
 every_recipe = pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: recipe.name)
+FAST = ("freeze_backbone", "lp_ft", "mnist_two_branch", "solve_head")  # one of each kind
 
 
 def test_every_recipe_is_found_and_has_a_name_of_its_own():
@@ -34,6 +35,19 @@ def test_its_header_has_a_summary_and_its_command(recipe: Recipe):
 
 
 @every_recipe
+def test_it_is_parsed_as_it_stands(recipe: Recipe, blobs: Path):
+    from resnet_tl.cli.fit_parser import FitCLI
+
+    config = FitCLI([recipe.path], ["--data.root", str(blobs)]).config
+
+    for key, value in load_recipe(recipe.path).get("model", {}).items():
+        assert key == "schedule" or config.model[key] == value
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    [pytest.param(each, marks=() if each.name in FAST else pytest.mark.slow, id=each.name) for each in RECIPES],
+)
 def test_it_runs(recipe: Recipe, blobs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
     model = load_recipe(recipe.path).get("model", {})
@@ -65,16 +79,16 @@ SCHEDULES = {
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
-@pytest.mark.parametrize("network", [recipe.name for recipe in RECIPES if recipe.name.startswith("cifar10_resnet")])
-def test_a_schedule_of_the_articles_goes_with_every_cifar_network(network: str, schedule: str, blobs: Path):
+def test_a_schedule_of_the_articles_goes_with_the_recipe_of_a_cifar_network(schedule: str, blobs: Path):
     """Given after the network's recipe, it replaces all of that one's schedule and nothing else."""
     from resnet_tl.cli.fit import split_recipes
     from resnet_tl.cli.fit_parser import FitCLI
 
-    config = FitCLI(*split_recipes(["--recipe", network, "--recipe", schedule, "--data.root", str(blobs)])).config
+    words = ["--recipe", "cifar10_resnet20", "--recipe", schedule, "--data.root", str(blobs)]
+    config = FitCLI(*split_recipes([*words, "--model.network", "resnet56v2"])).config
 
     optimizer, lr, weight_decay, scheduler, batch_size = SCHEDULES[schedule]
-    assert config.model.network == network.removeprefix("cifar10_")
+    assert config.model.network == "resnet56v2"
     assert config.model.label_smoothing == 0
     assert config.optimizer.class_path == optimizer
     assert (config.optimizer.init_args.lr, config.optimizer.init_args.weight_decay) == (lr, weight_decay)

@@ -17,6 +17,7 @@ from resnet_tl.errors import UserError
 from resnet_tl.files import check_target
 from resnet_tl.recipe import find_recipe, load_recipe
 from resnet_tl.run import Run
+from resnet_tl.user_code import import_words
 
 if TYPE_CHECKING:
     from resnet_tl.evaluation.comparison import Comparison
@@ -135,7 +136,7 @@ class _Fit:
     def words(self) -> list[str]:
         fixed = ["--recipe", self.recipe, "--seed", str(self.seed), "--run", str(self.folder)]
         # All seeds are judged on the same images, where there is no val folder.
-        return ["fit", *fixed, "--data.split_seed", "0", *self.flags]
+        return ["fit", *fixed, "--data.split_seed", "0", *self.flags, *import_words()]
 
     def left(self) -> list[str]:
         """The command that does what is left, none when all is done; UserError when its folder holds other work."""
@@ -153,7 +154,7 @@ class _Fit:
             raise UserError(f"{self.folder} was trained by another command (`{' '.join(words)}`); {fix}.")
         if list(environment.get("recipes", {}).values()) != [file_digest(find_recipe(self.recipe))]:
             raise UserError(f"{self.folder} was trained by another version of the recipe {self.recipe}; {fix}.")
-        return [] if Run(self.folder).is_complete else ["fit", "--resume", str(self.folder)]
+        return [] if Run(self.folder).is_complete else ["fit", "--resume", str(self.folder), *import_words()]
 
 
 def _by_name(words: list[str]) -> list[str]:

@@ -24,6 +24,8 @@ tables, the metrics and the resolved recipe.
   --forecast            do the start-up and a few steps, then tell how long the whole fit would take, by part, and the
                         memory it needs; makes no run folder
   --help_all            every option, with those of Lightning's Trainer, loggers, callbacks, optimizers, schedulers
+  --import MODULE       import a module of yours first, which may register networks with timm; may be given again; a
+                        resumed or repeated fit needs it too
   --debug               show the stack trace of an error
 
 examples:

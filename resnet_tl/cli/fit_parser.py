@@ -8,6 +8,7 @@ import re
 import signal
 import sys
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from shlex import quote
 from typing import Any, Literal
@@ -15,18 +16,19 @@ from typing import Any, Literal
 import yaml
 from jsonargparse import ActionConfigFile, ArgumentError
 from lightning.pytorch import Trainer
-from lightning.pytorch.callbacks import BaseFinetuning
+from lightning.pytorch.callbacks import DeviceStatsMonitor, LearningRateMonitor, ThroughputMonitor
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.plugins.io import CheckpointIO
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from rich.console import Console
+from torch.optim import AdamW
 
 from resnet_tl import failures, stopping
-from resnet_tl.cli.parse_errors import check_keys, check_nulls, explain, is_given, plain
-from resnet_tl.cli.trainer_settings import as_plain_words, check_trainer
+from resnet_tl.cli.parse_errors import Given, check, class_at, given_settings, last_given, named, plain
+from resnet_tl.cli.trainer_settings import check_trainer
 from resnet_tl.data.datamodule import ImageDataModule
-from resnet_tl.errors import UserError, nearest
+from resnet_tl.errors import UserError
 from resnet_tl.finetuning.defaults import defaults_for
 from resnet_tl.recipe import load_recipe, resolved_text
 from resnet_tl.run import Run
@@ -52,6 +54,7 @@ TRAINER_DEFAULTS = {
     "precision": "auto",
 }
 
+NEED_LOGGER = (DeviceStatsMonitor, LearningRateMonitor, ThroughputMonitor)
 
 # The weights stay float32 in all of them; null is Lightning's 32-true.
 Precision = Literal["auto", "32-true", "bf16-mixed", "16-mixed", 32, 16, "32", "16", "bf16"]
@@ -64,13 +67,18 @@ class FitTrainer(Trainer):
         super().__init__(precision=precision, **settings)  # type: ignore[arg-type]
 
 
+SECTIONS = {"data": ImageDataModule, "model": ImageClassifier, "trainer": FitTrainer}
+
+
 class FitCLI(LightningCLI):
     """Parses recipes and flags, makes data module, classifier and trainer, and fits."""
 
     def __init__(self, recipes: list[Path], flags: list[str], resumed: Run | None = None) -> None:
         self.resumed = resumed
         self.recipes = {str(path): load_recipe(path) for path in recipes}
-        self.flags = flags
+        given = given_settings(self.recipes, flags)
+        check(given, SECTIONS)
+        self.given = given
         self.forecast: Forecast | None = None
         self.resolved: dict[str, tuple[Any, str]] = {}  # setting -> what `auto` became, and why
         _quiet()
@@ -83,7 +91,7 @@ class FitCLI(LightningCLI):
             trainer_class=FitTrainer,
             trainer_defaults=TRAINER_DEFAULTS,
             parser_kwargs={"allow_abbrev": False, "exit_on_error": False, "prog": "resnet-tl fit"},
-            args=[f"--recipe={path}" for path in recipes] + flags,
+            args=[*(f"--recipe={path}" for path in recipes), *(item.word for item in given if item.is_flag)],
             run=False,
             auto_configure_optimizers=False,
             load_from_checkpoint_support=False,
@@ -109,51 +117,20 @@ class FitCLI(LightningCLI):
         parser.link_arguments("seed", "model.seed")
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
-        """Parses twice, since some defaults depend on the mode, and the mode on recipes and flags."""
-        for path, settings in self.recipes.items():
-            check_keys(parser, settings, path)
-        check_keys(parser, self.flags)
+        """Some defaults depend on the mode and the optimizer, which are read from recipes and flags beforehand."""
+        parser.set_defaults(_defaults(self.given))
         try:
-            plain = [word for word in args if not word.startswith("--print_config")]  # printed by the second pass
-            chosen = self._parse_with_defaults(parser, plain, mode="all", schedule=None)
-            mode, schedule = chosen.model.mode, chosen.model.schedule
-            self.config = self._parse_with_defaults(parser, args, mode, schedule)
-            check_nulls(parser, self.config)
-            if self.config.model.head_solver == "lbfgs":
-                self._leave_out_optimizer()
-            elif self.config.optimizer is None:
-                raise UserError("optimizer is null; it must be an optimizer of torch such as AdamW or SGD.")
-            elif self.config.optimizer.class_path != "torch.optim.AdamW":
-                # Another optimizer was named: it has its own defaults, not AdamW's.
-                parser.set_defaults({"optimizer": {"class_path": self.config.optimizer.class_path}})
-                self.config = parser.parse_args(args)
+            self.config = parser.parse_args(args)
         except ArgumentError as error:
-            raise explain(parser, str(error), self.flags, self.recipes) from error
-        except OverflowError:
-            raise UserError("A recipe or flag holds a number of hundreds of digits; give a smaller one.") from None
-
-    def _parse_with_defaults(self, parser: LightningArgumentParser, args: Any, mode: str, schedule: Any) -> Any:
-        defaults = defaults_for(mode, schedule)
-        parser.set_defaults(
-            {
-                "trainer.max_epochs": _epochs(schedule, defaults.epochs),
-                "data.augmentation": defaults.augmentation,
-                "data.views": defaults.views,
-                "optimizer": {
-                    "class_path": "torch.optim.AdamW",
-                    "init_args": {"lr": defaults.lr, "weight_decay": defaults.weight_decay},
-                },
-            }
-        )
-        return parser.parse_args(args)
-
-    def _leave_out_optimizer(self) -> None:
-        """The parser fills one in, which a head that is solved would ignore."""
-        if self.config.optimizer is not None and is_given("optimizer", self.flags, self.recipes):
-            raise UserError(
-                "model.head_solver lbfgs takes the place of an optimizer: leave that out, or give --optimizer null."
-            )
-        self.config.optimizer = None
+            raise UserError(plain(str(error))) from error
+        if self.config.model.head_solver == "lbfgs":
+            if any(item.key.startswith("optimizer") and item.loaded is not None for item in self.given):
+                raise UserError(
+                    "model.head_solver lbfgs takes the place of an optimizer: leave that out, or give --optimizer null."
+                )
+            self.config.optimizer = None  # the parser fills one in, which a head that is solved would ignore
+        elif self.config.optimizer is None:
+            raise UserError("optimizer is null; it must be an optimizer of torch such as AdamW or SGD.")
 
     def _set_seed(self) -> None:
         """Nothing draws from a global generator that was not seeded for its purpose (rule 2 of the design)."""
@@ -168,22 +145,7 @@ class FitCLI(LightningCLI):
     def before_instantiate_classes(self) -> None:
         """Refuses what Lightning would take, or would refuse in words for programmers."""
         trainer = self.config.trainer
-        if not 0 <= self.config.seed < 2**63:
-            allowed = "0 or more" if self.config.seed < 0 else "below 2**63"
-            raise UserError(f"seed is {self.config.seed}; it must be {allowed}.")
         check_trainer(trainer)
-        as_plain_words(trainer)
-        if trainer.enable_checkpointing is False or trainer.barebones:
-            setting = "barebones is true" if trainer.barebones else "enable_checkpointing is false"
-            raise UserError(f"trainer.{setting}, but a fit must keep its best weights; leave that setting out.")
-        for name in ("limit_val_batches", "limit_test_batches"):
-            if trainer[name] == 0:
-                raise UserError(
-                    f"trainer.{name} is 0, but a fit ends with the numbers of its best weights: leave it out."
-                )
-        if str(trainer.strategy).endswith(("_spawn", "_fork", "_notebook")):
-            raise UserError(f"trainer.strategy is {trainer.strategy}; use ddp, which starts processes of its own.")
-        _check_devices(trainer.accelerator, trainer.devices)
         if trainer.precision == "auto":
             trainer.precision, why = choose_precision(str(trainer.accelerator))
             self.resolved["trainer.precision"] = (trainer.precision, why)
@@ -206,14 +168,10 @@ class FitCLI(LightningCLI):
         given = self.config_init.trainer.callbacks or []
         given = given if isinstance(given, list) else [given]
         for callback in given:
-            if isinstance(callback, BaseFinetuning):
+            if isinstance(callback, NEED_LOGGER) and not self.config.trainer.logger:
                 raise UserError(
-                    f"trainer.callbacks: what {type(callback).__name__} does is set by model.mode and model.schedule."
-                )
-            if callback.state_key in {own.state_key for own in callbacks}:
-                raise UserError(
-                    "trainer.callbacks: a run keeps its best and its last weights already; "
-                    "give a further ModelCheckpoint another monitor or interval."
+                    f"trainer.callbacks: {type(callback).__name__} writes to a logger, and there is none: "
+                    "add --trainer.logger CSVLogger --trainer.logger.save_dir logs."
                 )
             if getattr(callback, "monitor", None):
                 check_monitor("trainer.callbacks.monitor", callback.monitor, callback.mode)
@@ -225,7 +183,7 @@ class FitCLI(LightningCLI):
         return super().instantiate_trainer(callbacks=[*callbacks, *given, TimeKeeper()], plugins=plugins, **kwargs)
 
     def _resolved_recipe(self, model: ImageClassifier) -> str:
-        settings = yaml.safe_load(self.parser.dump(self.config, skip_none=False))
+        settings = yaml.safe_load(self.parser.dump(self.config, skip_unset=False))
         for key in ("recipe", "run", "forecast", "checkpoint_every"):
             settings.pop(key, None)
         data, weights = settings["data"], settings["model"]["weights"]
@@ -279,26 +237,21 @@ def seconds_of(text: str) -> float:
     return float(found[1]) * {"s": 1, "m": 60, "h": 3600}[found[2]]
 
 
-def _epochs(schedule: Any, default: int) -> int:
-    epochs = [phase["epochs"] for phase in schedule or []]
-    return sum(epochs) if epochs and None not in epochs else default
-
-
-def _check_devices(accelerator: Any, devices: Any) -> None:
-    """Lightning starts as many processes on a CPU as it is told to; a hundred fill the memory."""
-    import torch
-
-    has_gpu = torch.cuda.is_available() or torch.backends.mps.is_available()
-    names = ("auto", "cpu", "gpu", "cuda", "mps", "tpu")
-    if isinstance(accelerator, str) and accelerator not in names:
-        allowed = f"one of {', '.join(names)}.{nearest(accelerator, names)}"
-        raise UserError(f"trainer.accelerator is '{accelerator}'; it must be {allowed}")
-    if accelerator in ("gpu", "cuda", "mps") and not has_gpu:
-        raise UserError(f"trainer.accelerator is {accelerator}, but torch finds no GPU here; use cpu or auto.")
-    if (accelerator == "cpu" or not has_gpu) and str(devices).lstrip("-").isdecimal():
-        cpus = os.cpu_count() or 1
-        if not 1 <= int(devices) <= cpus:
-            raise UserError(f"trainer.devices is {devices}; on this CPU it must be 1 to {cpus}, its number of cores.")
+def _defaults(given: Sequence[Given]) -> dict[str, Any]:
+    """What the parser takes for settings that are not given: it follows from the mode, the phases and the optimizer."""
+    schedule = last_given(given, "model.schedule")
+    defaults = defaults_for(last_given(given, "model.mode", "all"), schedule)
+    epochs = [phase.get("epochs") for phase in schedule or []]
+    place, name = named(given, "optimizer")
+    optimizer: dict[str, Any] = {"class_path": name}
+    if class_at("optimizer", place, name) is AdamW:  # another one has its own defaults
+        optimizer["init_args"] = {"lr": defaults.lr, "weight_decay": defaults.weight_decay}
+    return {
+        "trainer.max_epochs": sum(epochs) if epochs and None not in epochs else defaults.epochs,
+        "data.augmentation": defaults.augmentation,
+        "data.views": defaults.views,
+        "optimizer": optimizer,
+    }
 
 
 class _Lines(logging.Handler):

@@ -12,6 +12,7 @@ from resnet_tl.cli.arguments import CommandParser
 from resnet_tl.cli.keep_freed_memory import keep_freed_memory
 from resnet_tl.errors import UserError, nearest
 from resnet_tl.stopping import Stopped
+from resnet_tl.user_code import allow
 
 COMMANDS = {
     "fit": "train a network on images, by a recipe",
@@ -39,16 +40,26 @@ def main(argv: list[str] | None = None) -> int:
     """Runs one command; 0 when done, 1 when it failed, 2 when the user's input is wrong, 130 or 143 after a signal."""
     timing.begin("start-up")
     argv = sys.argv[1:] if argv is None else argv
+    anywhere = CommandParser(prog="resnet-tl", add_help=False)
+    anywhere.add_argument("--debug", action="store_true", help="show the stack trace of an error; works anywhere")
+    anywhere.add_argument(
+        "--import",
+        action="append",
+        default=[],
+        dest="modules",
+        metavar="MODULE",
+        help="import a module of yours first, so that recipes and bundles may name what is in it; may be given again, "
+        "works anywhere",
+    )
     parser = CommandParser(
         prog="resnet-tl",
         description="Fine-tune ResNets on folders of images: one recipe, one command, one run directory.",
-        usage="resnet-tl [--help] [--version] [--debug] COMMAND ...",
+        usage="resnet-tl [--help] [--version] [--debug] [--import MODULE] COMMAND ...",
         epilog="commands:\n" + "".join(f"  {name:<9} {text}\n" for name, text in COMMANDS.items()) + "\n" + EXAMPLES,
+        parents=[anywhere],
     )
     parser.add_argument("--version", action="version", version=f"resnet-tl {__version__}")
-    parser.add_argument("--debug", action="store_true", help="show the stack trace of an error; works anywhere")
-    debug = "--debug" in argv
-    argv = [word for word in argv if word != "--debug"]
+    given, argv = anywhere.parse_known_args(argv)
     if not argv:
         parser.print_help()
         return 0
@@ -61,13 +72,15 @@ def main(argv: list[str] | None = None) -> int:
     if command in COMPUTING:
         keep_freed_memory()
     try:
+        for module in given.modules:
+            allow(module)
         if command not in COMMANDS:
             raise UserError(
                 f"'{command}' is not a command; they are {', '.join(COMMANDS)}.{nearest(command, COMMANDS)}"
             )
         return import_module(f"resnet_tl.cli.{command}").main(argv[1:]) or 0
     except UserError as error:
-        if debug:
+        if given.debug:
             traceback.print_exc()
         print(f"resnet-tl: {error}", file=sys.stderr)
         return 2

@@ -1,43 +1,40 @@
-"""A mistake in a recipe or flag of `fit`, told in one sentence."""
+"""What recipes and flags of `fit` set, checked before they are parsed: a mistake ends in one sentence."""
 
 from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, is_dataclass
 from importlib import import_module
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from jsonargparse import ArgumentParser
+import yaml
+from jsonargparse import ArgumentError, ArgumentParser
 
-from resnet_tl.errors import UserError, nearest
+from resnet_tl.cli.trainer_settings import REFUSED
+from resnet_tl.errors import UserError, listed, nearest
 from resnet_tl.recipe import GROUPS
+from resnet_tl.user_code import object_at
 
-# Settings whose value is a class: what it is called, and the module that holds those with a short name.
+# Settings whose value is a class: what it is called, and the module and name of its base.
 CLASSES = {
-    "optimizer": ("optimizer of torch", "torch.optim"),
-    "lr_scheduler": ("learning-rate scheduler of torch", "torch.optim.lr_scheduler"),
-    "trainer.callbacks": ("callback of Lightning", "lightning.pytorch.callbacks"),
-    "trainer.logger": ("logger of Lightning", "lightning.pytorch.loggers"),
+    "optimizer": ("optimizer of torch", "torch.optim", "Optimizer"),
+    "lr_scheduler": ("learning-rate scheduler of torch", "torch.optim.lr_scheduler", "LRScheduler"),
+    "trainer.callbacks": ("callback of Lightning", "lightning.pytorch.callbacks", "Callback"),
+    "trainer.logger": ("logger of Lightning", "lightning.pytorch.loggers", "Logger"),
 }
-BASES = ("Optimizer", "LRScheduler", "Callback", "Logger")
-# Schedulers that are made of more than values.
-NOT_IN_RECIPES = {
-    "LambdaLR": "a function",
-    "MultiplicativeLR": "a function",
-    "SequentialLR": "other schedulers",
-    "ChainedScheduler": "other schedulers",
-}
-# Settings of our classes that have a shorter name of their own.
-LINKED = {
+QUOTE = "'"
+OWN = {"seed": int, "recipe": str, "run": str, "checkpoint_every": str}
+GIVEN_LATER = ("params", "optimizer")  # arguments of an optimizer or scheduler that no recipe holds
+WITHOUT_VALUE = ("forecast", "help", "print_config")
+# What our classes, other programs, and older versions of Lightning, call it.
+ELSEWHERE = {
     "data.seed": "seed",
     "model.seed": "seed",
     "model.optimizer": "optimizer",
     "model.lr_scheduler": "lr_scheduler",
-}
-# What other programs, and older versions of Lightning, call it.
-ELSEWHERE = {
     "config": "recipe",
     "ckpt_path": "resume",
     "epochs": "trainer.max_epochs",
@@ -56,152 +53,147 @@ WORDS: dict[Any, tuple[str, str]] = {
 }
 
 
-def check_keys(parser: ArgumentParser, given: Mapping[str, Any] | Sequence[str], recipe: str = "") -> None:
-    """Raises UserError for the first setting, of a recipe or in the words of a command line, that does not exist."""
-    known = [action.dest for action in parser._actions if action.dest not in GROUPS]
-    settings = [name for name in known if not name.endswith(".help")]
-    is_recipe = isinstance(given, Mapping)
-    place, dashes = (f"{recipe}: ", "") if is_recipe else ("", "--")
-    for key in _keys(given) if isinstance(given, Mapping) else _flags(given):
-        if key in GROUPS and not is_recipe:
-            raise UserError(f"--{key} is a group of settings; name one of them, such as --{_first(known, key)}.")
-        for linked, name in LINKED.items():
-            if key == linked or key.startswith(f"{linked}."):
-                raise UserError(f"{place}{dashes}{key} is not set by itself; use {dashes}{name}.")
-        parts = key.split(".")
-        if key in GROUPS or any(".".join(parts[:length]) in known for length in range(1, len(parts) + 1)):
-            continue
-        match = _nearest_setting(key, settings, dashes)
-        raise UserError(
-            f"{place}{'there' if is_recipe else 'There'} is no setting '{dashes}{key}'.{match} "
-            "`resnet-tl fit --help` shows the common ones, --help_all every one."
-        )
-
-
-def check_nulls(parser: ArgumentParser, config: Mapping[str, Any]) -> None:
-    """Raises UserError for a null, which the parser takes for any setting, where there must be a value."""
-    for action in parser._actions:
-        hint = getattr(action, "_typehint", None)
-        is_ours = action.dest.partition(".")[0] in GROUPS and hint is not None
-        if is_ours and hint is not Any and NoneType not in get_args(hint) and config.get(action.dest, "") is None:
-            raise UserError(f"{action.dest} is null; it must be {describe(hint)}.")
-
-
-def explain(
-    parser: ArgumentParser, message: str, flags: Sequence[str], recipes: Mapping[str, Mapping[str, Any]]
-) -> UserError:
-    """What jsonargparse reports over several lines, as one sentence that says where the mistake is.
+@dataclass(frozen=True)
+class Given:
+    """A setting as its user gave it.
 
     Args:
-        parser: knows the type of each setting.
-        message: of jsonargparse's error.
-        flags: the words of the command line.
-        recipes: the settings of each recipe by its path, in order.
+        key: such as `data.batch_size`; of a flag it may go on into the value, such as `optimizer.lr`.
+        value: of a recipe as YAML has read it, of a flag as text; None for a flag that takes none.
+        place: what a message calls it: `--data.batch_size`, `mine.yaml: data.batch_size`.
     """
-    if found := re.search(r"argument (--\S+): expected", message):
-        return UserError(f"{found[1]} has no value.")
-    if found := re.search(r"unrecognized arguments: (\S+)", message):
-        return UserError(f"'{found[1]}' is no option of fit; they look like --data.root photos.")
-    if not (found := re.search(r'Parser key "([^"]+)"', message)):
-        return UserError(plain(message))
-    key = found[1]
-    place = _place(key, flags, recipes)
-    problem = re.search(r"Problem with given class_path '([^']+)':\s+(.*)", message, flags=re.DOTALL)
-    if problem:
-        return UserError(_class_mistake(key, place, problem[1], problem[2]))
-    if key in CLASSES and (name := re.search(r"Expected a dot import path string: (.*)", message)):
-        return UserError(_no_such_class(key, place, name[1]))
-    hint = next((getattr(action, "_typehint", None) for action in parser._actions if action.dest == key), None)
-    return UserError(_wrong_value(place, _values(message)[-1], hint))
+
+    key: str
+    value: Any
+    place: str
+
+    @property
+    def is_flag(self) -> bool:
+        return self.place.startswith("--")
+
+    @property
+    def word(self) -> str:
+        """The flag as one word, which no parser can take for two."""
+        return self.place if self.value is None else f"{self.place}={self.value}"
+
+    @property
+    def loaded(self) -> Any:
+        """The value as YAML reads it; a text that is no YAML as it stands."""
+        if not self.is_flag or not self.value:
+            return self.value
+        try:
+            return yaml.safe_load(self.value)
+        except Exception:  # YAML's own, and what its readers of numbers and dates meet
+            return self.value
 
 
-def is_given(key: str, flags: Sequence[str], recipes: Mapping[str, Mapping[str, Any]]) -> bool:
-    """Whether a flag or a recipe sets something, or a part of it, so that it is not the program's own choice."""
-    if any(flag == key or flag.startswith(f"{key}.") for flag in _flags(flags)):
-        return True
-    return any(given == key for settings in recipes.values() for given in _keys(settings))
+def given_settings(recipes: Mapping[str, Mapping[str, Any]], flags: Sequence[str]) -> list[Given]:
+    """Every setting of some recipes, by their paths, and of the words of a command line, in order.
+
+    Raises:
+        UserError: a word is no flag, or a flag has no value.
+    """
+    found = [
+        Given(key, value, f"{path}: {key}") for path, settings in recipes.items() for key, value in _keys(settings)
+    ]
+    waiting = list(flags)
+    while waiting:
+        word = waiting.pop(0)
+        if not re.match(r"--[A-Za-z_][\w.]*\+?(=|$)", word):
+            raise UserError(f"'{word}' is no option of fit; they look like --data.root photos.")
+        place, has_value, value = word.partition("=")
+        key = place[2:].removesuffix("+")
+        if not has_value and key != "forecast" and waiting and not waiting[0].startswith("--"):
+            has_value, value = "=", waiting.pop(0)
+        if not has_value and key not in WITHOUT_VALUE and not key.endswith(".help"):
+            raise UserError(f"{place} has no value.")
+        found.append(Given(key, value if has_value else None, place))
+    return found
+
+
+def last_given(given: Sequence[Given], key: str, default: Any = None) -> Any:
+    """What a setting was given as the last time."""
+    return next((item.loaded for item in reversed(given) if item.key == key), default)
+
+
+def named(given: Sequence[Given], key: str) -> tuple[str, str]:
+    """Where an optimizer was named the last time, and by which name; torch's AdamW when nowhere."""
+    for item in reversed(given):
+        if item.key in (key, f"{key}.class_path"):
+            path = item.loaded.get("class_path") if isinstance(item.loaded, Mapping) else item.loaded
+            if path is not None:
+                return item.place, path
+    return key, "torch.optim.AdamW"
+
+
+def class_at(key: str, place: str, path: Any) -> type:
+    """The class that a setting of CLASSES names; UserError when there is none, or it does not go with a fit."""
+    kind, home, base = CLASSES[key]
+    top = getattr(import_module(home), base)
+    short = {each.__name__: each for each in _subclasses(top)}
+    found = object_at(path, place) if "." in str(path) else short.get(path)
+    if not (isinstance(found, type) and issubclass(found, top)):
+        raise UserError(f"{place} is '{path}', which is no {kind}.{nearest(str(path).rpartition('.')[2], short)}")
+    for name in [each.__name__ for each in inspect.getmro(found) if each.__name__ in REFUSED]:
+        raise UserError(f"{place}: {found.__name__} cannot be used in a fit: {REFUSED[name]}.")
+    return found
+
+
+def check(given: Sequence[Given], sections: Mapping[str, type]) -> None:
+    """Raises UserError for the first setting that does not exist or has a wrong value.
+
+    Args:
+        given: in their order.
+        sections: the class that each section of a recipe sets.
+    """
+    ours = {f"{section}.{name}": of for section, kind in sections.items() for name, of in arguments(kind)[0].items()}
+    ours = {key: argument for key, argument in ours.items() if key not in ELSEWHERE}
+    known = [*OWN, *ours, *WITHOUT_VALUE, *CLASSES]
+    for item in given:
+        _check_key(item, known)
+        if item.key in CLASSES or item.key not in ours | OWN:
+            continue
+        hint = OWN.get(item.key) or ours[item.key].annotation
+        phase: Any = next((each for option in _options(hint) for each in get_args(option) if is_dataclass(each)), None)
+        for values in item.loaded if phase and isinstance(item.loaded, list) else []:
+            if isinstance(values, Mapping):
+                _check_arguments(item.place, phase, f"a {phase.__name__.lower()}", values)
+        _check_value(item.place, item.value, hint, is_null_default=item.key in ours and ours[item.key].default is None)
+    for key in CLASSES:
+        _check_classes(key, [item for item in given if item.key == key or item.key.startswith(f"{key}.")])
 
 
 def plain(message: str) -> str:
-    """Another program's message on one line, without what it tells programmers."""
-    if found := re.search(r"Problem with given class_path '.*?(\w+)':\s+(.*)", message, flags=re.DOTALL):
-        message = f"{found[1]}: {found[2]}"
-    if found := re.match(r"Does not validate against any of .*?\nErrors:\n\s+- (.*)", message, flags=re.DOTALL):
-        message = found[1]  # of what a setting may be, the first kind is meant
+    """Another program's message on one line, without what it says to programmers."""
+    start, _, errors = message.partition("Errors:\n")  # of jsonargparse: one for each type that a setting may have
+    message = f"{start.splitlines()[0]} {errors.strip(' -')}" if errors else message
+    message = message.replace("Parser key", "The setting").replace("Problem with given class_path ", "")
     return " ".join(re.split(r"\n\s*- |HINT: ", message)[0].replace("`", "").split())
 
 
-def describe(annotation: Any) -> str:
-    """A type in words, without the null that an optional setting may have too."""
-    choices = _choices(annotation)
-    options = [option for option in _options(annotation) if get_origin(option) is not Literal]
-    words = [f"one of {', '.join(choices)}"] if choices else []
-    words += [WORDS[option][0] for option in options if option in WORDS and not (choices and option is not bool)]
+def describe(hint: Any, many: bool = False) -> str:
+    """A type in words, without the null that an optional setting may have too; empty where there are none for it."""
+    choices, options = _choices(hint), _options(hint)
+    words = [f"one of {listed(choices)}"] if choices else []
     for option in options:
-        if get_origin(option) is dict:
-            words.append(WORDS[dict][0])
-        if get_origin(option) is list:
-            item = get_args(option)[0]
-            name = WORDS[item][1] if item in WORDS else f"{item.__name__.lower()}s"
-            words.append(f"a list of {name}")
-        if get_origin(option) is tuple:
+        kind: Any = get_origin(option) or option
+        is_said = (choices and kind is not bool) or (kind is int and float in options)
+        if kind in WORDS and not is_said:
+            words.append(WORDS[kind][many])
+        elif isinstance(kind, type) and is_dataclass(kind):
+            words.append(f"{kind.__name__.lower()}s")
+        elif kind is list and (items := describe(get_args(option)[0], many=True)):
+            words.append(f"a list of {items}")
+        elif kind is tuple:
             words.append(f"a list of {len(get_args(option))} values")
-    return " or ".join(words) or "of another kind"
+    return " or ".join(words)
 
 
-def _options(annotation: Any) -> tuple[Any, ...]:
-    options = get_args(annotation) if get_origin(annotation) in (Union, UnionType) else (annotation,)
-    return tuple(option for option in options if option is not NoneType)
-
-
-def _choices(annotation: Any) -> list[str]:
-    choices = [
-        choice for option in _options(annotation) if get_origin(option) is Literal for choice in get_args(option)
-    ]
-    return list(dict.fromkeys(map(str, choices)))
-
-
-def _wrong_value(name: str, value: str, hint: Any) -> str:
-    shown = value if value[:1] in "[{" else f"'{value}'"
-    return f"{name} is {shown}; it must be {describe(hint)}.{nearest(value, _choices(hint))}"
-
-
-def _values(message: str) -> list[str]:
-    """The values that a message quotes, from the innermost to the whole."""
-    return re.findall(r"(?:Got|Given) value: (.*)", message) or ["something else"]
-
-
-def _class_mistake(key: str, place: str, class_path: str, problem: str) -> str:
-    """What is wrong with the arguments of a class such as SGD, StepLR, EarlyStopping or a phase."""
-    name = class_path.rpartition(".")[2]
-    if name in NOT_IN_RECIPES:
-        return f"{place}: {name} takes {NOT_IN_RECIPES[name]}, which a recipe cannot hold; choose another scheduler."
-    title = "a phase" if name == "Phase" else name
-    if found := re.match(r"Option '([^']+)' is not accepted", problem):
-        if name in BASES:
-            return f"{place}.{found[1]} was given without a name; put --{key} NAME before it."
-        settings = _arguments(class_path)
-        match = nearest(found[1], settings)
-        return f"{place}: {title} has no setting '{found[1]}'; it has {', '.join(settings)}.{match}"
-    if found := re.match(r"the following arguments are required: (.*)", problem):
-        needed = " and ".join(f"--{key}.{argument} VALUE" for argument in found[1].split(", "))
-        return f"{place}: {title} needs {found[1]}: add {needed}."
-    if found := re.match(r'Parser key "([^"]+)"', problem):
-        # The last value is that of the whole setting, the one before it that of the key.
-        value, hint = _values(problem)[-2:][0], _arguments(class_path).get(found[1])
-        return _wrong_value(f"{place}: {found[1]} of {title}", value, hint)
-    if found := re.match(r"module '([\w.]+)' has no attribute '(\w+)'", problem):
-        return f"{place}: {found[1]} has no '{found[2]}'.{nearest(found[2], vars(import_module(found[1])))}"
-    return f"{place}: {title}: {plain(problem)}"
-
-
-def _arguments(class_path: str) -> dict[str, Any]:
-    """The arguments that a user sets on a class, with their types, inherited ones included."""
-    module, _, name = class_path.rpartition(".")
-    arguments: dict[str, Any] = {}
-    for kind in inspect.getmro(getattr(import_module(module), name))[:-1]:
-        init = vars(kind).get("__init__")
-        if init is None:
+def arguments(kind: type) -> tuple[dict[str, inspect.Parameter], bool]:
+    """The arguments of a class with their types, inherited ones included, and whether these are all that it takes."""
+    found: dict[str, inspect.Parameter] = {}
+    for each in inspect.getmro(kind)[:-1]:
+        if (init := vars(each).get("__init__")) is None:
             continue
         try:
             hints = get_type_hints(init)
@@ -209,55 +201,115 @@ def _arguments(class_path: str) -> dict[str, Any]:
             hints = {}
         parameters = list(inspect.signature(init).parameters.values())[1:]
         for parameter in parameters:
-            if parameter.kind is parameter.POSITIONAL_OR_KEYWORD or parameter.kind is parameter.KEYWORD_ONLY:
-                arguments.setdefault(parameter.name, hints.get(parameter.name))
+            if parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY):
+                typed = parameter.replace(annotation=hints.get(parameter.name, Any))
+                found.setdefault(parameter.name, typed)
         if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
-            break
-    return {name: hint for name, hint in arguments.items() if name not in ("params", "optimizer")}
+            return found, True
+    return found, False
 
 
-def _no_such_class(key: str, place: str, name: str) -> str:
-    kind, home = CLASSES[key]
-    names = [known for known, value in vars(import_module(home)).items() if isinstance(value, type)]
-    return f"{place} is '{name}', which is no {kind}.{nearest(name.rpartition('.')[2], names)}"
-
-
-def _place(key: str, flags: Sequence[str], recipes: Mapping[str, Mapping[str, Any]]) -> str:
-    """The setting as its user wrote it: a flag, or a key in the last recipe that has it."""
-    if is_given(key, flags, {}):
-        return f"--{key}"
-    for path, settings in reversed(list(recipes.items())):
-        if any(given == key for given in _keys(settings)):
-            return f"{path}: {key}"
-    return key
-
-
-def _keys(settings: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
-    for key, value in settings.items():
-        name = f"{prefix}{key}"
-        if isinstance(value, Mapping) and name in GROUPS:
-            yield from _keys(value, f"{name}.")
-        else:
-            yield name
-
-
-def _flags(words: Iterable[str]) -> Iterator[str]:
-    for word in words:
-        if re.fullmatch(r"--[A-Za-z_][\w.+-]*(=.*)?", word, flags=re.DOTALL):
-            yield word[2:].split("=")[0].rstrip("+")
-
-
-def _first(known: Iterable[str], group: str) -> str:
-    return next(name for name in known if name.startswith(f"{group}."))
-
-
-def _nearest_setting(key: str, known: Sequence[str], dashes: str) -> str:
-    """By its last part alone, where that is right or the whole name like none: `batch_size` for `data.batch_size`."""
-    same = [name for name in known if name.rpartition(".")[2] == key]
-    if name := ELSEWHERE.get(key, same[0] if len(same) == 1 else None):
-        return f" Did you mean '{dashes}{name}'?"
-    if match := nearest(key, known):
-        return match.replace("'", f"'{dashes}", 1)
+def _check_key(item: Given, known: Sequence[str]) -> None:
+    parts = item.key.split(".")
+    if parts[-1] == "help" or any(".".join(parts[:length]) in known for length in range(1, len(parts) + 1)):
+        return
     last_parts = {name.rpartition(".")[2]: name for name in reversed(known)}
-    found = re.search(r"'(.*)'", nearest(key.rpartition(".")[2], last_parts))
-    return f" Did you mean '{dashes}{last_parts[found[1]]}'?" if found else ""
+    match = ELSEWHERE.get(item.key) or last_parts.get(item.key)
+    clause = f" Did you mean '{match}'?" if match else nearest(item.key, known)
+    if not clause and (clause := nearest(parts[-1], last_parts)):
+        clause = f" Did you mean '{last_parts[clause.split(QUOTE)[1]]}'?"
+    where, dashes = ("There", "--") if item.is_flag else (f"{item.place.removesuffix(item.key)}there", "")
+    raise UserError(
+        f"{where} is no setting '{dashes}{item.key}'.{clause.replace(QUOTE, QUOTE + dashes, 1)} "
+        "`resnet-tl fit --help` shows the common ones, --help_all every one."
+    )
+
+
+def _check_value(place: str, value: Any, hint: Any, is_null_default: bool = False) -> None:
+    """Raises UserError for a value of another type, unless only the parser can judge it."""
+    words = describe(hint)
+    if not words or (value is None and (is_null_default or NoneType in get_args(hint))):
+        return
+    if isinstance(value, Mapping) and not all(describe(option) for option in _options(hint)):
+        return  # it may describe a class, such as a strategy
+    if value is None:
+        raise UserError(f"{place} is null; it must be {words}.")
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_argument("--value", type=hint)
+    try:
+        parser.parse_object({"value": value})
+    except (ArgumentError, OverflowError):
+        shown = f"{value}" if len(f"{value}") < 60 else f"{f'{value}'[:60]}…"
+        quoted = shown if shown[:1] in ("[", "{") else f"'{shown}'"
+        raise UserError(f"{place} is {quoted}; it must be {words}.{nearest(shown, _choices(hint))}") from None
+
+
+def _check_arguments(place: str, kind: type, title: str, given: Mapping[str, Any]) -> None:
+    """Raises UserError for what is no argument of a class such as SGD or a phase, or of another type."""
+    known, is_all = arguments(kind)
+    settings = {name: argument for name, argument in known.items() if name not in GIVEN_LATER}
+    for name, value in given.items():
+        if name in settings:
+            argument = settings[name]
+            _check_value(f"{place}: {name} of {title}", value, argument.annotation, argument.default is None)
+        elif is_all:
+            match = nearest(name, settings)
+            raise UserError(f"{place}: {title} has no setting '{name}'; it has {listed(settings)}.{match}")
+
+
+def _check_classes(key: str, given: Sequence[Given]) -> None:
+    """Raises UserError for a class that is not there, for an argument that it does not have, or one that it lacks."""
+    kind, place, seen = None, key, set(GIVEN_LATER)
+    for item in given:
+        place = f"--{key}" if item.is_flag else item.place
+        argument = item.key.removeprefix(key).removeprefix(".").removeprefix("init_args.")
+        if argument in ("", "class_path"):
+            entries = item.loaded if isinstance(item.loaded, list) else [item.loaded]
+        else:  # of an argument's own arguments only the parser knows
+            entries = [{} if "." in argument or argument == "help" else {argument: item.value}]
+        for entry in entries:
+            spec = entry if isinstance(entry, Mapping) else {"class_path": entry}
+            if entry is None or isinstance(entry, bool):
+                kind = None
+                continue
+            if "class_path" in spec:
+                kind = class_at(key, place, spec["class_path"])
+            elif kind is None and key == "optimizer":  # which has a default, so that its name may follow
+                kind = class_at(key, *named(given, key))
+            elif kind is None:
+                raise UserError(f"{item.place} was given without a name; put --{key} NAME before it.")
+            values = spec.get("init_args", {name: value for name, value in spec.items() if name != "class_path"})
+            if isinstance(values, Mapping):
+                _check_arguments(place, kind, kind.__name__, values)
+                seen.update(values)
+    own = inspect.signature(kind).parameters.values() if kind else []
+    needed = [one.name for one in own if one.default is one.empty and one.kind is one.POSITIONAL_OR_KEYWORD]
+    if kind and (missing := [name for name in needed if name not in seen]):
+        words = " and ".join(f"--{key}.{name} VALUE" for name in missing)
+        raise UserError(f"{place}: {kind.__name__} needs {', '.join(missing)}: add {words}.")
+
+
+def _subclasses(kind: type) -> Iterator[type]:
+    each: type
+    for each in kind.__subclasses__():
+        if not each.__name__.startswith("_"):
+            yield each
+        yield from _subclasses(each)
+
+
+def _options(hint: Any) -> tuple[Any, ...]:
+    options = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
+    return tuple(option for option in options if option is not NoneType)
+
+
+def _choices(hint: Any) -> list[str]:
+    literals = [option for option in _options(hint) if get_origin(option) is Literal]
+    return list(dict.fromkeys(str(choice) for option in literals for choice in get_args(option)))
+
+
+def _keys(settings: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    for section, value in settings.items():
+        if section in GROUPS:
+            yield from ((f"{section}.{key}", inner) for key, inner in value.items())
+        else:
+            yield section, value

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import groupby
 from typing import Any
 
 import torch
@@ -18,33 +19,26 @@ Shape = tuple[int, ...]
 
 @dataclass(frozen=True)
 class Row:
-    """A layer or block, or a run of equal ones.
+    """A layer or block, or a run of equal ones; of two branches, what stands side by side in them.
 
     Args:
-        label: its type and what tells it from others of this type, such as `Conv2d 3×3, stride 2 + ReLU`.
-        input_shape, output_shape: of each in the run, for one image.
+        labels: its type and what tells it from others of this type, such as `Conv2d 3×3, stride 2 + ReLU`; one for
+            each branch.
+        input_shape, output_shape: of each in the run and in each branch, for one image.
         count: how many are in the run.
     """
 
-    label: str
+    labels: tuple[str, ...]
     input_shape: Shape
     output_shape: Shape
     count: int = 1
-
-
-@dataclass(frozen=True)
-class Columns:
-    """Two branches side by side."""
-
-    left: tuple[Row, ...]
-    right: tuple[Row, ...]
 
 
 Calls = dict[nn.Module, tuple[Any, Any]]
 """What each module was given and gave."""
 
 
-def outline(network: StagedNetwork, image_size: int) -> dict[str, list[Row | Columns]]:
+def outline(network: StagedNetwork, image_size: int) -> dict[str, list[Row]]:
     """The rows of each stage, and of the head, in order, for one square image.
 
     Raises:
@@ -57,67 +51,46 @@ def outline(network: StagedNetwork, image_size: int) -> dict[str, list[Row | Col
     with torch.no_grad(), refusing_size(network, image_size):
         twin(image)
     parts: dict[str, nn.Module] = {name: twin.stage(name) for name in twin.stage_names} | {"head": twin.head}
-    return {
-        name: list(_joined(_found(part.children() if isinstance(part, nn.Sequential) else [part], calls)))
-        for name, part in parts.items()
-    }
+    return {name: _rows(part, calls) for name, part in parts.items()}
 
 
-def _found(modules: Iterable[nn.Module], calls: Calls) -> Iterator[tuple[nn.Module | None, Row | Columns]]:
-    """The rows of modules that run one after the other, each with its module; containers are opened."""
-    for module in modules:
-        does_nothing = isinstance(module, nn.Identity) or (isinstance(module, nn.Dropout) and not module.p)
-        if does_nothing or module not in calls:
-            continue
-        if isinstance(module, Branches):
-            left, right = (tuple(_joined(_found([side], calls))) for side in (module.left, module.right))
-            yield None, Columns(left, right)  # type: ignore[arg-type]
-        elif _is_container(module, calls):
-            yield from _found(module.children(), calls)
-        else:
-            given, output = map(shape_of, calls[module])
-            yield module, Row(_label(module, given, output), given, output)
-
-
-def _joined(found: Iterable[tuple[nn.Module | None, Row | Columns]]) -> Iterator[Row | Columns]:
-    """A norm or activation goes into the row of the layer before it; equal rows become one."""
-    rows: list[Row | Columns] = []
+def _rows(part: nn.Module, calls: Calls) -> list[Row]:
+    rows: list[Row] = []
     is_open = False  # whether a norm or activation may follow in the last row
-    for module, row in found:
+    for module in _opened(part, calls):
+        if isinstance(module, Branches):
+            sides = (_rows(side, calls) for side in (module.left, module.right))
+            rows += [replace(left, labels=left.labels + right.labels) for left, right in zip(*sides, strict=True)]
+            is_open = False
+            continue
+        given, output = map(shape_of, calls[module])
+        label = _label(module, given, output)
         is_small = isinstance(module, nn.modules.batchnorm._BatchNorm | nn.LayerNorm | nn.GroupNorm)
         is_small |= type(module).__module__ == nn.ReLU.__module__
-        last = rows[-1] if rows else None
-        if is_small and is_open and isinstance(last, Row) and isinstance(row, Row):
-            rows[-1] = replace(last, label=f"{last.label} + {row.label}", output_shape=row.output_shape)
+        if is_small and is_open:
+            rows[-1] = replace(rows[-1], labels=(f"{rows[-1].labels[0]} + {label}",), output_shape=output)
         else:
-            rows.append(row)
+            rows.append(Row((label,), given, output))
             is_open = is_small or isinstance(module, nn.Conv2d | nn.Linear)
-    return _counted(rows)
+    return [replace(row, count=sum(each.count for each in run)) for row, run in groupby(rows)]
 
 
-def _counted(rows: Iterable[Row | Columns]) -> Iterator[Row | Columns]:
-    last: Row | None = None
-    for row in rows:
-        if last and isinstance(row, Row) and replace(row, count=last.count) == last:
-            last = replace(last, count=last.count + 1)
-            continue
-        if last:
-            yield last
-        last = row if isinstance(row, Row) else None
-        if isinstance(row, Columns):
-            yield row
-    if last:
-        yield last
+def _opened(module: nn.Module, calls: Calls) -> Iterator[nn.Module]:
+    """The modules that run one after the other; containers are opened, and what does nothing is left out."""
+    does_nothing = isinstance(module, nn.Identity) or (isinstance(module, nn.Dropout) and not module.p)
+    if isinstance(module, nn.Sequential) or (module in calls and _is_chain(module, calls)):
+        for child in module.children():
+            yield from _opened(child, calls)
+    elif module in calls and not does_nothing:
+        yield module
 
 
-def _is_container(module: nn.Module, calls: Calls) -> bool:
-    """Whether it only runs its children one after the other: a Sequential, or a stage of timm (ConvNeXt, RegNet)."""
+def _is_chain(module: nn.Module, calls: Calls) -> bool:
+    """Whether it only runs its children one after the other, as a stage of timm (ConvNeXt, RegNet) does."""
     children = [child for child in module.children() if child in calls]
-    if isinstance(module, nn.Sequential) or not children:
-        return isinstance(module, nn.Sequential)
     are_containers = all(isinstance(child, nn.Sequential | nn.Identity) for child in children)
     are_equal = len(children) > 1 and len({type(child) for child in children}) == 1
-    return (are_containers or are_equal) and calls[children[-1]][1] is calls[module][1]
+    return bool(children) and (are_containers or are_equal) and calls[children[-1]][1] is calls[module][1]
 
 
 def _label(module: nn.Module, given: Shape, output: Shape) -> str:
@@ -129,7 +102,7 @@ def _label(module: nn.Module, given: Shape, output: Shape) -> str:
         details += [f"dilation {module.dilation[0]}"] if module.dilation[0] > 1 else []
         details += [f"{module.groups} groups"] if module.groups > 1 else []
     elif isinstance(module, nn.MaxPool2d | nn.AvgPool2d):
-        kernel, stride = (_side(size) for size in (module.kernel_size, module.stride))
+        kernel, stride = (size if isinstance(size, int) else size[0] for size in (module.kernel_size, module.stride))
         label += f" {kernel}×{kernel}"
         details += [f"stride {stride}"] if stride != kernel else []
     elif isinstance(module, nn.Dropout):
@@ -137,7 +110,3 @@ def _label(module: nn.Module, given: Shape, output: Shape) -> str:
     elif len(given) == len(output) == 3 and 1 < output[1] < given[1] and any(True for _ in module.parameters()):
         details.append(f"stride {round(given[1] / output[1])}")
     return ", ".join([label, *details])
-
-
-def _side(size: int | tuple[int, ...]) -> int:
-    return size if isinstance(size, int) else size[0]
