@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,6 @@ import torch
 import torch.nn.functional as F
 
 from resnet_tl import ImageClassifier, ImageDataModule
-from resnet_tl.networks import create_network
 from resnet_tl.networks.cost import stage_costs
 
 WARM_UP = 3
@@ -40,16 +40,22 @@ def seconds_of(call: Callable[[], object], calls: int, device: torch.device) -> 
     return (time.perf_counter() - started) / calls
 
 
-def convolution_peak(device: torch.device, batch: int, widths: tuple[int, ...], side: int, dtype: torch.dtype) -> float:
+def convolution_peak(accelerator: str, precision: str, batch: int, widths: tuple[int, ...], side: int) -> float:
     """FLOP/s of the fastest 3x3 convolution in channels_last among some widths; cuDNN tries all its algorithms."""
-    best = 0.0
-    with torch.inference_mode(), torch.backends.cudnn.flags(enabled=True, benchmark=True, allow_tf32=True):
+    device = torch.device("cuda" if accelerator == "gpu" else "cpu")
+    dtype = {"32-true": torch.float32, "16-mixed": torch.float16, "bf16-mixed": torch.bfloat16}[precision]
+    best, before = 0.0, torch.backends.cudnn.benchmark
+    torch.backends.cudnn.benchmark = True
+    try:
         for width in widths:
-            shape = {"device": device, "dtype": dtype}
-            images = torch.randn(batch, width, side, side, **shape).contiguous(memory_format=torch.channels_last)
-            weight = torch.randn(width, width, 3, 3, **shape).contiguous(memory_format=torch.channels_last)
-            seconds = seconds_of(lambda x=images, w=weight: F.conv2d(x, w, padding=1), 20, device)  # type: ignore[misc]
-            best = max(best, 2 * batch * width**2 * 9 * side**2 / seconds)
+            images, weight = (
+                torch.randn(number, width, *sides, device=device, dtype=dtype).to(memory_format=torch.channels_last)
+                for number, sides in ((batch, (side, side)), (width, (3, 3)))
+            )
+            convolve = partial(F.conv2d, images, weight, padding=1)
+            best = max(best, 2 * batch * width**2 * 9 * side**2 / seconds_of(convolve, 20, device))
+    finally:
+        torch.backends.cudnn.benchmark = before
     return best
 
 
@@ -58,8 +64,8 @@ class Clock(L.Callback):
 
     Args:
         steps: of the step alone.
-        is_compiled: whether the network's parts are compiled first. No setting of a fit does that: `Module.compile`
-            compiles each part of a stage in its place, so that names, copies and checkpoints stay as they are.
+        is_compiled: whether the network's groups of blocks are compiled first. No setting of a fit does that, so it is
+            done here, in place: names, copies and checkpoints of the modules stay as they are.
     """
 
     def __init__(self, steps: int, is_compiled: bool) -> None:
@@ -72,7 +78,8 @@ class Clock(L.Callback):
         if self.is_compiled:
             for name in model.network.stage_names:
                 for module in model.network.stage(name):
-                    module.compile()
+                    if next(module.children(), None) is not None:
+                        module.compile()
         if model.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(model.device)
 
@@ -134,8 +141,12 @@ def training_rate(
         steps: of an epoch at most.
         peak: FLOP/s that the device can do, to say what share of it the training reaches.
     """
+    # Whole batches only: a smaller last one would be compiled once more.
+    steps = min(steps, int(0.78 * len(list(root.glob("*/*.jpg")))) // batch_size)
     clock = Clock(steps, is_compiled)
-    data = ImageDataModule(root, batch_size=batch_size, image_size=image_size, augmentation=augmentation)
+    data = ImageDataModule(
+        root, batch_size=batch_size, image_size=image_size, augmentation=augmentation, val_fraction=0.2
+    )
     model = ImageClassifier(network=network, weights="none", mode="all")
     trainer = L.Trainer(
         accelerator=accelerator,
@@ -162,7 +173,8 @@ def training_rate(
         "first step s": clock.seconds["first step"],
     }
     if peak:
-        costs = stage_costs(create_network(network, num_classes=10), image_size)
+        assert model.network is not None
+        costs = stage_costs(model.network, image_size)
         # A multiply-add is two operations, and the backward pass takes two products for each one of the forward pass.
         found["share of the peak"] = 6 * sum(cost.multiply_adds for cost in costs) * rate / peak
     if hasattr(clock, "peak_memory"):
