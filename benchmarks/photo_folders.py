@@ -1,10 +1,12 @@
-"""Gives every toolkit the same images: a folder of links with train/CLASS and val/CLASS, whatever the layout was."""
+"""Gives every toolkit the same images: a folder of links with train/CLASS and val/CLASS, or photos that are drawn."""
 
 from __future__ import annotations
 
 import os
+import time
 from collections import defaultdict
 from collections.abc import Collection
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
@@ -65,3 +67,31 @@ def _link(file: Path, link: Path) -> None:
             os.link(file, link)
         except OSError:  # another disk
             link.symlink_to(file.resolve())
+
+
+def draw_photos(root: Path, number: int, side: int, classes: int = 4, seconds: float = 20.0) -> Path:
+    """Draws JPEGs of random soft shapes, tinted by class, into ROOT/CLASS, as many as the seconds allow.
+
+    A folder that is there already is taken as it is.
+    """
+    import numpy as np
+    from PIL import Image
+
+    end = time.perf_counter() + seconds
+
+    def draw(one: int) -> None:
+        if one >= 16 * classes and time.perf_counter() > end:
+            return
+        shapes = np.random.default_rng(one).integers(20, 200, (8, 8, 3))
+        shapes[..., one % 3] += 20 * (one % classes)
+        photo = Image.fromarray(shapes.astype(np.uint8)).resize(
+            (side * 3 // 2, side * 9 // 8), Image.Resampling.BICUBIC
+        )
+        photo.save(root / f"class_{one % classes}" / f"{one}.jpg", quality=90)
+
+    if not root.is_dir():
+        for label in range(classes):
+            (root / f"class_{label}").mkdir(parents=True)
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            list(pool.map(draw, range(number)))
+    return root

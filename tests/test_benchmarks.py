@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -17,7 +21,7 @@ def test_a_benchmark_compiles(script: str) -> None:
     compile((BENCHMARKS / script).read_text(encoding="utf-8"), script, "exec")
 
 
-@pytest.mark.parametrize("script", ["speed.py", "cifar_training.py", "frozen_forward.py"])
+@pytest.mark.parametrize("script", ["speed.py", "cifar_training.py", "frozen_forward.py", "gpu.py"])
 def test_help_needs_no_torch(script: str) -> None:
     asks = f"import runpy, sys; sys.path.insert(0, {str(BENCHMARKS)!r}); sys.argv = [{script!r}, '--help']\n"
     asks += f"try: runpy.run_path({str(BENCHMARKS / script)!r}, run_name='__main__')\n"
@@ -55,3 +59,45 @@ def test_epochs_that_were_not_run_are_extrapolated_in_a_line(monkeypatch: pytest
     assert row.wall == 12 + 9 * 7
     assert row.cpu == 2 * row.wall
     assert row.is_extrapolated
+
+
+@pytest.mark.slow
+def test_the_gpu_script_tries_itself_out_without_a_gpu(tmp_path: Path):
+    command = [sys.executable, BENCHMARKS / "gpu.py", "--minutes", "4", "--output", tmp_path / "gpu"]
+    environment = os.environ | {"CUDA_VISIBLE_DEVICES": ""}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    results = json.loads((tmp_path / "gpu.json").read_text(encoding="utf-8"))["results"]
+    parts = ["tests", "fits", "kept activations", "precision", "training", "tiny images"]
+    assert list(dict.fromkeys(result["part"] for result in results)) == parts
+    left_out = {result["case"] for result in results if "left out" in result}
+    assert left_out == {"tests", "resnet18, channels_last, compiled", "resnet50, channels_last, compiled"}
+    speeds = {result["case"]: result for result in results if "ratio" in result}
+    assert set(speeds) == {"resnet18, channels_last", "resnet50, channels_last", "resnet20, 32 px"}
+    assert all(found["images/s"] > 0 and found["ratio"] > 0 for found in speeds.values())
+    table = (tmp_path / "gpu.md").read_text(encoding="utf-8")
+    assert all(f"| {result['part']} | {result['case']} |" in table for result in results)
+
+
+def test_the_gpu_script_goes_on_after_an_error_and_says_what_it_left_out(tmp_path: Path, monkeypatch, capsys):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    import gpu
+
+    signal.signal(signal.SIGALRM, gpu.time_is_up)
+    bench = gpu.Bench(tmp_path, gpu.SMALL, "cpu")
+
+    def fails() -> None:
+        raise ValueError("no such kernel")
+
+    cases = {"broken": fails, "good": lambda: {"images/s": 1234.5}, "slow": lambda: time.sleep(60), "next": fails}
+    gpu.run_part(bench, "part", lambda _: cases, end=time.perf_counter() + 0.5)
+
+    broken, good, slow, following = bench.results
+    assert broken["error"] == "ValueError: no such kernel"
+    assert "in fails" in broken["traceback"]
+    assert good["images/s"] == 1234.5
+    assert slow["left out"].startswith("the time of this part was up, ")
+    assert slow["seconds"] < 30
+    assert following["left out"] == "the time of this part was up, 0 s into this case"
+    assert "| part | good | images/s: 1,234 |" in capsys.readouterr().out

@@ -42,7 +42,7 @@ TRAINING = {
     "--trainer.max_epochs N": "epochs (default: by mode, docs/defaults.md)",
     "--trainer.accelerator NAME": "cpu, gpu, mps or auto (default: auto)",
     "--trainer.devices N": "processes, one for each device (default: auto); batch_size is for each of them",
-    "--trainer.precision NAME": "32-true, bf16-mixed, or auto: the latter where it is faster (default: auto)",
+    "--trainer.precision NAME": "32-true, bf16-mixed, 16-mixed, or auto: the fastest on this machine (default: auto)",
     "--trainer.accumulate_grad_batches N": "batches for each optimizer step (default: 1)",
     "--trainer.gradient_clip_val X": "largest norm of the gradient (default: none)",
     "--trainer.logger NAME": "TensorBoardLogger, CSVLogger, ... with --trainer.logger.save_dir (default: none)",

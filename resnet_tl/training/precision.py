@@ -1,4 +1,4 @@
-"""What `trainer.precision: auto` becomes: bf16-mixed where the machine is fast at it, else 32-true."""
+"""What `trainer.precision: auto` becomes: the fast half precision of this machine where it has one, else 32-true."""
 
 from __future__ import annotations
 
@@ -16,21 +16,23 @@ _MEASURED = "RESNET_TL_BF16_FACTOR"
 def choose_precision(accelerator: str) -> tuple[str, str]:
     """Lightning's word for the arithmetic on an accelerator (auto, cpu, gpu, cuda, mps, tpu), and why."""
     if accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available():
+        name = torch.cuda.get_device_name()
         if torch.cuda.is_bf16_supported(including_emulation=False):
-            return "bf16-mixed", f"{torch.cuda.get_device_name()} computes in bf16"
-        return "32-true", f"{torch.cuda.get_device_name()} does not compute in bf16"
+            return "bf16-mixed", f"{name} computes in bf16"
+        # Volta and Turing have tensor cores for float16 alone; on Pascal it still halves what is read and written.
+        return "16-mixed", f"{name} does not compute in bf16, but in float16, for which the loss is scaled"
     if accelerator == "cpu" or (accelerator == "auto" and not torch.backends.mps.is_available()):
         factor = bf16_factor()
         why = f"on this CPU a convolution in bf16 is {factor:.1f} times as fast as in float32"
         return ("bf16-mixed" if factor >= FASTER else "32-true"), why
-    return "32-true", f"bf16 is not tried on '{accelerator}'"
+    return "32-true", f"half precision is not tried on '{accelerator}'"
 
 
 def bf16_factor() -> float:
     """How many times as fast as in float32 a 3x3 convolution of a ResNet is in bf16 on this CPU; measured once.
 
-    Processors tell what they can do by many names, and emulate the rest: the clock is surer than a list. The best of
-    many short calls on one thread stays right beside other programs that keep all cores busy.
+    Processors name what they can do in many ways, and emulate the rest: a measurement is surer than a list. The best of
+    many short calls on one thread is correct even beside other programs that keep all cores busy.
     """
     if _MEASURED not in os.environ:
         seconds = {dtype: float("inf") for dtype in (torch.float32, torch.bfloat16)}

@@ -264,6 +264,7 @@ def test_more_processes_than_images_to_compute_do_no_harm():
     assert list(prefix.compute(None, 0)(np.array([], np.int64))) == []
 
 
+@pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
 def test_on_a_gpu_the_losses_are_those_without_the_cache_up_to_rounding(fit: Fit, precision: str):

@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -44,7 +45,7 @@ def test_it_is_made_once_also_for_processes_that_are_started_later(unmeasured):
 
 
 @pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="torch was built without oneDNN")
-def test_a_processor_without_bf16_is_told_by_the_clock(unmeasured):
+def test_a_processor_without_bf16_is_found_by_the_measurement(unmeasured):
     """oneDNN is told to use no newer instructions than AVX2."""
     code = "from resnet_tl.training.precision import choose_precision; print(choose_precision('cpu')[0])"
 
@@ -55,5 +56,28 @@ def test_a_processor_without_bf16_is_told_by_the_clock(unmeasured):
     assert done.stdout.strip() == "32-true", done.stderr
 
 
-def test_what_was_not_tried_stays_in_single_precision():
-    assert choose_precision("tpu") == ("32-true", "bf16 is not tried on 'tpu'")
+@pytest.mark.parametrize("accelerator", ["auto", "gpu", "cuda"])
+@pytest.mark.parametrize(
+    ("name", "capability", "word"),
+    [("NVIDIA H100", 9, "bf16-mixed"), ("Tesla T4", 7, "16-mixed"), ("Tesla P100", 6, "16-mixed")],
+)
+def test_a_gpu_computes_in_the_half_precision_that_it_has(monkeypatch, accelerator, name, capability, word):
+    """Emulated bf16, which torch would offer on any GPU, is slower than float32."""
+    monkeypatch.setattr(torch.version, "hip", None)
+    for function, result in {
+        "is_available": True,
+        "current_device": 0,
+        "get_device_name": name,
+        "get_device_properties": SimpleNamespace(major=capability),
+    }.items():
+        monkeypatch.setattr(torch.cuda, function, lambda *_, result=result: result)
+
+    chosen, why = choose_precision(accelerator)
+
+    assert chosen == word
+    assert why.startswith(name)
+
+
+@pytest.mark.parametrize("accelerator", ["mps", "tpu"])
+def test_what_was_not_tried_stays_in_single_precision(accelerator):
+    assert choose_precision(accelerator) == ("32-true", f"half precision is not tried on '{accelerator}'")
