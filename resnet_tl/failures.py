@@ -9,7 +9,7 @@ import threading
 import time
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from shlex import quote
 from typing import NoReturn
@@ -23,6 +23,7 @@ LAUNCHER = "RESNET_TL_LAUNCHER"
 LOOKS_EVERY = 0.2
 PATIENCE = 7.0
 """Seconds in which a process ends by itself once another one has failed: it may be writing a checkpoint."""
+GO_ON = "; go on with: resnet-tl fit --resume "
 # What gloo, NCCL and torch's store say of a connection that another process has closed.
 LOST = (
     "closed by peer",
@@ -40,7 +41,6 @@ local_rank = int(os.environ.get("LOCAL_RANK") or os.environ.get("SLURM_LOCALID")
 world = int(os.environ.get("WORLD_SIZE") or os.environ.get("SLURM_NTASKS") or 1)
 run: Path | None = None
 """The run's folder, once there is one."""
-_ending = threading.Lock()  # held for good by the thread that ends the process
 
 
 class Failed(Exception):
@@ -48,7 +48,7 @@ class Failed(Exception):
 
 
 class LostConnection(Failed):
-    """Another process is gone, and this one ends for it: what is reported if no other error is known."""
+    """Another process is gone, and this one ends for it: reported if there is no other error."""
 
 
 @contextmanager
@@ -67,18 +67,17 @@ def reported() -> Iterator[None]:
             watch.stop()
         raise
     except (Exception, Stopped) as error:
+        watch.over.set()
         if isinstance(error, Stopped) and error.together and rank:  # the first process says how all have ended
             watch.stop()
-            _exit(error.exit_code if local_rank == 0 else 0)
+            _exit(0 if local_rank else error.exit_code)
         _end_by(error)
 
 
 def is_loss(error: BaseException) -> bool:
     """Whether it surely says no more than that another process is gone."""
-    words = str(error).lower()
-    return isinstance(error, LostConnection) or (
-        isinstance(error, RuntimeError) and any(word in words for word in LOST)
-    )
+    is_closed = any(words in str(error).lower() for words in LOST)
+    return isinstance(error, LostConnection) or (isinstance(error, RuntimeError) and is_closed)
 
 
 def say(text: str) -> None:
@@ -89,59 +88,39 @@ def say(text: str) -> None:
 
 
 def _end_by(error: BaseException) -> NoReturn:
-    """Keeps the stack trace, records or prints the sentence, and ends this process.
+    """Records the error, and ends this process: what libraries do at the end may wait for those that are gone."""
+    from torch.distributed.elastic.multiprocessing.errors import get_error_handler
 
-    It does not return, since what a library does at the end of a process may wait for those that are gone.
-    """
-    if not _ending.acquire(blocking=False):
-        time.sleep(PATIENCE)  # in which the other thread ends the process
     is_plain = isinstance(error, UserError | Stopped)
     is_kept = not is_plain and _keep_trace(error)
     if "--debug" in sys.argv or not (is_plain or is_kept or is_loss(error)):
         traceback.print_exception(error)
     record = error if is_plain else (LostConnection if is_loss(error) else Failed)(_sentence(error, is_kept))
-    from torch.distributed.elastic.multiprocessing.errors import get_error_handler
-
-    is_first = _is_first_to_report(is_loss(error))
     get_error_handler().record_exception(record)
-    if is_first:
+    if _is_to_report(isinstance(record, LostConnection)):
         say(str(record))
     _exit(error.exit_code if isinstance(error, Stopped) else 2 if isinstance(error, UserError) else 1)
 
 
+def _exit(code: int) -> NoReturn:
+    sys.stdout.flush()
+    os._exit(code)
+
+
 def _sentence(error: BaseException, is_kept: bool) -> str:
-    first = next(iter(str(error).strip().splitlines()), "")
-    if isinstance(error, LostConnection):
-        text = f"process {rank} of {world} ended, since {first}"
-    elif is_loss(error):
-        text = f"process {rank} of {world} lost the connection to another one: {first}"
-    else:
-        text = f"process {rank} of {world} failed: {type(error).__name__}: {first}"
+    text = next(iter(str(error).strip().splitlines()), "")
+    if not isinstance(error, LostConnection):
+        how = "lost the connection to another one" if is_loss(error) else f"failed: {type(error).__name__}"
+        text = f"process {rank} of {world} {how}: {text}"
     if is_kept:
         text += f"; the stack traces are in {run}/errors"
     if run and (run / "checkpoints" / "last.ckpt").is_file():
-        text += f"; go on with: resnet-tl fit --resume {quote(str(run))}"
+        text += f"{GO_ON}{quote(str(run))}"
     return text
 
 
-def _is_first_to_report(is_loss: bool) -> bool:
-    """Whether this process is to print its sentence: our launcher does so itself, torchrun does so at length."""
-    if LAUNCHER in os.environ:
-        return False
-    if (folder := _folder()) is None:
-        return True
-    ends = time.monotonic() + LOOKS_EVERY * 10
-    while is_loss and time.monotonic() < ends and not list(folder.parent.glob("*/error.json")):
-        time.sleep(LOOKS_EVERY)
-    try:
-        (folder.parent / "reported").touch(exist_ok=False)
-    except OSError:
-        return False
-    return True
-
-
 def _keep_trace(error: BaseException) -> bool:
-    """Writes into the run where all threads stood; False where there is no run or it cannot be written."""
+    """Writes into the run where all threads stand; False where there is no run or it cannot be written."""
     if run is None:
         return False
     try:
@@ -155,11 +134,17 @@ def _keep_trace(error: BaseException) -> bool:
     return True
 
 
-def _exit(code: int) -> NoReturn:
-    for stream in (sys.stdout, sys.stderr):
-        with suppress(Exception):
-            stream.flush()
-    os._exit(code)
+def _is_to_report(is_loss: bool) -> bool:
+    """Whether this process prints its sentence: the first of its machine does so, unless our launcher will."""
+    folder = _folder()
+    if LAUNCHER in os.environ or folder is None:
+        return LAUNCHER not in os.environ
+    time.sleep(2.0 if is_loss else 0.0)  # in which the one that failed reports it
+    try:
+        (folder.parent / "reported").touch(exist_ok=False)
+    except OSError:
+        return False
+    return True
 
 
 def _folder() -> Path | None:
@@ -169,13 +154,13 @@ def _folder() -> Path | None:
 
 
 class _Watch(threading.Thread):
-    """Ends this process when its launcher is gone or another one fails, and takes the signals of the launcher."""
+    """Ends this process when its launcher or another process is gone, and takes the signals of the launcher."""
 
     def __init__(self) -> None:
         super().__init__(name="watch-processes", daemon=True)
         parent, _, signals = os.environ.get(LAUNCHER, "").partition(" ")
         self.parent = int(parent or os.getppid())
-        self.signals = Path(signals) if signals else None
+        self.signals = Path(signals or os.devnull)
         self.taken = 0
         self.folder = _folder()
         self.over = threading.Event()
@@ -193,21 +178,17 @@ class _Watch(threading.Thread):
             self._take_signals()
             if os.getppid() != self.parent:
                 os.environ.pop(LAUNCHER, None)  # which reports nothing any more
-                _end_by(LostConnection("the process that started it is gone"))
-            if self._another_failed() and not self.over.wait(PATIENCE):
-                _end_by(LostConnection("another one has failed"))
+                _end_by(LostConnection(f"process {rank} of {world} ended, since what had started it is gone"))
+            others = self.folder.parent.glob("*/pid") if self.folder and os.name == "posix" else []
+            if any(map(_is_dead, others)) and not self.over.wait(PATIENCE):
+                _end_by(LostConnection(f"process {rank} of {world} ended, since another one has failed"))
 
     def _take_signals(self) -> None:
-        if self.signals and self.signals.is_file():
-            numbers = self.signals.read_text().split()
-            for number in numbers[self.taken :]:
-                if self.taken or stopping.requested() is None:  # the first one may have reached all processes
-                    os.kill(os.getpid(), int(number))
-                self.taken += 1
-
-    def _another_failed(self) -> bool:
-        others = [folder for folder in self.folder.parent.glob("*/") if folder != self.folder] if self.folder else []
-        return any((other / "error.json").exists() or _is_dead(other / "pid") for other in others)
+        numbers = self.signals.read_text().split() if self.signals.exists() else []
+        for number in numbers[self.taken :]:
+            if self.taken or stopping.requested() is None:  # the first one may have reached all processes
+                os.kill(os.getpid(), int(number))
+            self.taken += 1
 
 
 def _is_dead(pid: Path) -> bool:

@@ -39,6 +39,7 @@ from resnet_tl.training.console.time_spent import TimeKeeper
 from resnet_tl.training.fit import best_checkpoint, fit, train
 from resnet_tl.training.launching import check_input, launch, leave_signals, starts_processes
 from resnet_tl.training.precision import choose_precision
+from resnet_tl.training.processes import check_processes
 from resnet_tl.training.recorder import RunRecorder
 from resnet_tl.training.resuming.deferred_checkpoints import DeferredCheckpointIO
 from resnet_tl.training.resuming.resume_points import ResumePoints, requeue
@@ -242,6 +243,7 @@ class FitCLI(LightningCLI):
     def run(self) -> Run | None:
         """The run; None after a forecast, which it prints, and where other processes have done the work."""
         try:
+            check_processes(self.trainer, self.config.trainer.sync_batchnorm)
             if starts_processes(self.trainer):
                 if not self.resumed:
                     check_input(self.trainer, self.model, self.datamodule)

@@ -104,20 +104,24 @@ def explain(failed: dict[int, ProcessFailure], processes: int) -> tuple[str, int
         failed: by rank, in the order in which torch has noticed them.
         processes: how many there were.
     """
-    rank, first = min(failed.items(), key=lambda item: _weight(item[1]))
-    name, text = _recorded(first)
-    if name:
-        return text, first.exitcode
-    if _is_stopped(first):
-        number = abs(first.exitcode) % 128
-        # One that waits in vain for others has said so itself; torch's import is left to the signal.
-        return (f"{stopping.Stopped(number)} before the training began" if first.exitcode < 0 else ""), 128 + number
-    if first.exitcode < 0:
-        text = f"process {rank} of {processes} was killed by {first.signal_name()}"
-    else:
-        text = f"process {rank} of {processes} ended with code {first.exitcode}"
-    advice = [said.partition("; go on with: ")[2] for _, said in map(_recorded, failed.values())]
-    return "; go on with: ".join([text, *sorted(filter(None, advice))[:1]]), max(1, first.exitcode)
+    ends = []
+    for rank, failure in failed.items():
+        code, said = failure.exitcode, failure.message
+        if isinstance(said, dict):
+            name, _, text = said["message"].partition(": ")
+            ends.append(({"LostConnection": 2, "Stopped": 1}.get(name, 0), text, code))
+        elif code > 128:
+            ends.append((1, "", code))  # it was stopped while it waited in vain, and has said so
+        elif -code in (signal.SIGINT, signal.SIGTERM):
+            ends.append((1, f"{stopping.Stopped(-code)} before the training began", 128 - code))
+        else:
+            how = f"was killed by {failure.signal_name()}" if code < 0 else f"ended with code {code}"
+            ends.append((0, f"process {rank} of {processes} {how}", max(1, code)))
+    _, text, code = min(ends, key=lambda end: end[0])
+    known = [said.partition(failures.GO_ON)[2] for _, said, _ in ends]
+    if text.startswith("process ") and failures.GO_ON not in text and any(known):
+        text += failures.GO_ON + max(known)
+    return text, code
 
 
 def leave_signals(trainer: L.Trainer) -> None:
@@ -127,21 +131,3 @@ def leave_signals(trainer: L.Trainer) -> None:
     Lightning 2.6 has no public way to leave it out.
     """
     trainer._signal_connector.register_signal_handlers = lambda: None  # type: ignore[method-assign]
-
-
-def _recorded(failure: ProcessFailure) -> tuple[str, str]:
-    """The name and the words of the error that a process has left; both empty where there is none."""
-    if not isinstance(failure.message, dict):
-        return "", ""
-    name, _, text = failure.message["message"].partition(": ")
-    return name, text
-
-
-def _is_stopped(failure: ProcessFailure) -> bool:
-    return -failure.exitcode in (signal.SIGINT, signal.SIGTERM) or failure.exitcode > 128
-
-
-def _weight(failure: ProcessFailure) -> int:
-    if _recorded(failure)[0] == failures.LostConnection.__name__:
-        return 2
-    return 1 if _is_stopped(failure) else 0

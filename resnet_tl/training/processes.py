@@ -15,6 +15,15 @@ from resnet_tl.networks.stages import StagedNetwork
 log = logging.getLogger(__name__)
 
 
+def check_processes(trainer: L.Trainer, sync_batchnorm: bool) -> None:
+    """Raises UserError for BatchNorm statistics that are to be shared where torch cannot do so."""
+    if sync_batchnorm and trainer.world_size > 1 and trainer.strategy.root_device.type == "cpu":
+        raise UserError(
+            "trainer.sync_batchnorm is true, but torch shares BatchNorm statistics on GPUs only: leave it out; where "
+            "BatchNorm is frozen, as in the mode head, there is nothing to share."
+        )
+
+
 def tell_of_processes(
     trainer: L.Trainer, batch_size: int, network: StagedNetwork, schedule: Schedule, draws: bool
 ) -> None:
@@ -26,23 +35,14 @@ def tell_of_processes(
         network: what trains, as the strategy has set it up.
         schedule: when.
         draws: whether dropout, mixup or CutMix are drawn in each step.
-
-    Raises:
-        UserError: BatchNorm statistics are to be shared where torch cannot do so.
     """
     world = trainer.world_size
     if world == 1:
         return
     line = f"{world} processes of batch {batch_size}: a step sees {world * batch_size} images"
     differs = []
-    shares = any(isinstance(module, nn.SyncBatchNorm) for module in network.modules())
-    if shares and trainer.strategy.root_device.type == "cpu":
-        raise UserError(
-            "trainer.sync_batchnorm is true, but torch shares BatchNorm statistics on GPUs only: leave it out; where "
-            "BatchNorm is frozen, as in the mode head, there is nothing to share."
-        )
     if any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in _trained(network, schedule)):
-        if shares:
+        if any(isinstance(module, nn.SyncBatchNorm) for module in network.modules()):
             line += "; BatchNorm statistics are those of all of them (trainer.sync_batchnorm)"
         else:
             differs.append("BatchNorm statistics are each process's own (on GPUs trainer.sync_batchnorm shares them)")

@@ -131,15 +131,24 @@ def test_under_torchrun_one_process_says_what_happened(blobs: Path, tmp_path: Pa
     assert time.time() - float((tmp_path / "broken_at").read_text()) < 15
 
 
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (("--data.root", "nowhere"), ".*nowhere.*"),
+        (("--trainer.num_nodes", "2"), "trainer.num_nodes is 2: .*torchrun.*"),
+        (("--trainer.sync_batchnorm", "true"), "trainer.sync_batchnorm is true, but torch shares .* on GPUs only.*"),
+    ],
+)
 def test_a_users_mistake_is_reported_before_other_processes_start(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    blobs: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    flags: tuple[str, str],
+    said: str,
 ):
     monkeypatch.chdir(tmp_path)
-    words = ["fit", "--recipe", "freeze_backbone", "--data.root", "nowhere", "--trainer.accelerator", "cpu"]
-    two = ["--trainer.strategy", "ddp", *TWO]
     monkeypatch.setattr(os, "cpu_count", lambda: 2)
 
-    assert main([*words, *two]) == 2
-    assert re.fullmatch(r"resnet-tl: .*nowhere.*\n", capfd.readouterr().err)
-    assert main([*words, *two, "--trainer.num_nodes", "2"]) == 2
-    assert re.fullmatch(r"resnet-tl: trainer.num_nodes is 2: .*torchrun.*\n", capfd.readouterr().err)
+    assert main(["fit", "--recipe", "freeze_backbone", "--data.root", str(blobs), *FLAGS, *TWO, *flags]) == 2
+    assert re.fullmatch(f"resnet-tl: {said}\n", capfd.readouterr().err)
