@@ -209,14 +209,14 @@ class Run:
 
 
 def interrupted_run(folder: str | Path | None, recipes: Sequence[Path]) -> Run | None:
-    """The run that a batch system or torchrun has begun to run again; None for a job that runs the first time.
+    """The run that a job of SLURM has begun which is run again; None for a job that runs the first time.
 
     Args:
         folder: the run's own folder, where it was given; else the newest one in `runs` is looked for that was begun in
             the same job by the same command.
         recipes: of the command, which must be what they were.
     """
-    if not restarts():
+    if not int(os.environ.get("SLURM_RESTART_COUNT") or 0):
         return None
     runs = [Run(folder)] if folder else [Run(file.parent) for file in Path("runs").glob("*/environment.json")]
     same = identity(recipes)
@@ -225,26 +225,9 @@ def interrupted_run(folder: str | Path | None, recipes: Sequence[Path]) -> Run |
 
 
 def identity(recipes: Sequence[Path]) -> dict[str, Any]:
-    """What a command that is given again shares with the run that it has begun."""
+    """What a command that is given again shares with the run that it has begun; its job is None outside of SLURM."""
     digests = {path.stem: hashlib.sha256(path.read_bytes()).hexdigest() for path in recipes}
-    return {"job": job(), "command": [Path(sys.argv[0]).name, *sys.argv[1:]], "recipes": digests}
-
-
-def restarts() -> int:
-    """How often this job was started before, by SLURM or torchrun."""
-    return int(os.environ.get("SLURM_RESTART_COUNT") or os.environ.get("TORCHELASTIC_RESTART_COUNT") or 0)
-
-
-def job() -> str | None:
-    """The name by which all starts of one job are known; None outside of SLURM and torchrun."""
-    environment = os.environ
-    if number := environment.get("SLURM_JOB_ID"):
-        return f"slurm {number}"
-    if name := environment.get("TORCHELASTIC_RUN_ID"):
-        # Without an id of its own its address tells it apart, which another start may change where there is one.
-        place = f" {environment.get('MASTER_ADDR')}:{environment.get('MASTER_PORT')}" if name == "none" else ""
-        return f"torchrun {name}{place}"
-    return None
+    return {"job": os.environ.get("SLURM_JOB_ID"), "command": ["resnet-tl", *sys.argv[1:]], "recipes": digests}
 
 
 def check_root(root: str | Path) -> None:

@@ -9,11 +9,11 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType
 
 AT_ONCE = 1.0
 """Seconds after which a second Ctrl-C means: now. One that comes sooner is the same one, passed on by a launcher."""
-
 PATIENCE = 10.0
 """Seconds after which another SIGTERM means: the first one was in vain. One that comes sooner ends nothing twice."""
 UNHEARD = 60.0
@@ -23,6 +23,7 @@ _requested: tuple[signal.Signals, float] | None = None  # the first signal, and 
 _waiting = False
 _handles = False
 _heard = 0.0  # when a signal last reached Python
+_passed_to: Path | None = None
 
 
 class Stopped(BaseException):
@@ -84,6 +85,17 @@ def untouched() -> Iterator[None]:
         install()
 
 
+@contextmanager
+def passed_on(file: Path) -> Iterator[None]:
+    """Writes the numbers of signals into a file, for the processes that do the work, and nothing else."""
+    global _passed_to
+    _passed_to = file
+    try:
+        yield
+    finally:
+        _passed_to = None
+
+
 def wait(begins: bool) -> None:
     """Whether from now on a signal is only noted; otherwise it raises Stopped where it comes."""
     global _waiting
@@ -101,21 +113,6 @@ def check() -> None:
         raise Stopped(number)
 
 
-def request(number: int) -> None:
-    """Asks for a stop as a signal does."""
-    global _requested
-    now = time.monotonic()
-    if _requested is None:
-        _requested = signal.Signals(number), now
-        if _waiting:
-            return
-    elif (number != signal.SIGINT and _waiting) or now - _requested[1] < (
-        AT_ONCE if number == signal.SIGINT else PATIENCE
-    ):
-        return
-    raise Stopped(_requested[0])
-
-
 def forget() -> None:
     """After a fit that broke off outside of the command: the next one of this process is not to stop as well."""
     global _requested
@@ -124,9 +121,17 @@ def forget() -> None:
 
 
 def _on_signal(number: int, frame: FrameType | None) -> None:
-    global _heard
-    _heard = time.monotonic()
-    request(number)
+    global _heard, _requested
+    _heard = now = time.monotonic()
+    if _passed_to:
+        with _passed_to.open("a") as file:
+            file.write(f"{int(number)}\n")
+        return
+    if is_first := _requested is None:
+        _requested = signal.Signals(number), now
+    is_same = not is_first and now - _requested[1] < (AT_ONCE if number == signal.SIGINT else PATIENCE)
+    if not is_same and not (_waiting and (is_first or number != signal.SIGINT)):
+        raise Stopped(_requested[0])
 
 
 @contextmanager
@@ -160,7 +165,7 @@ def _guard(reader: int) -> None:
 
 
 def _in_forked_child() -> None:
-    """A process that loads images is ended by the one that forked it, and tells that one's guard nothing."""
+    """A process that loads images is ended by the one that forked it, and writes nothing into that one's guard."""
     if signal.getsignal(signal.SIGTERM) is _on_signal:
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)

@@ -10,7 +10,7 @@ import pytest
 
 from resnet_tl.errors import UserError
 from resnet_tl.evaluation.predictions import prediction_table, write_predictions
-from resnet_tl.run import Run, check_root, job
+from resnet_tl.run import Run, check_root
 
 
 @pytest.fixture
@@ -116,19 +116,3 @@ def test_a_root_without_permission_is_said_before_training(tmp_path: Path) -> No
     (tmp_path / "locked").mkdir(mode=0o555)
     with pytest.raises(UserError, match="permission denied; choose another --run"):
         check_root(tmp_path / "locked")
-
-
-def test_a_job_keeps_its_name_through_its_starts(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("SLURM_JOB_ID", "TORCHELASTIC_RUN_ID"):
-        monkeypatch.delenv(name, raising=False)
-    assert job() is None
-
-    names = []
-    for run_id, port in (("a", "1"), ("a", "2"), ("none", "1"), ("none", "2")):
-        monkeypatch.setenv("TORCHELASTIC_RUN_ID", run_id)
-        monkeypatch.setenv("MASTER_ADDR", "10.0.0.1")
-        monkeypatch.setenv("MASTER_PORT", port)
-        names.append(job())
-    assert names == ["torchrun a", "torchrun a", "torchrun none 10.0.0.1:1", "torchrun none 10.0.0.1:2"]
-    monkeypatch.setenv("SLURM_JOB_ID", "7")
-    assert job() == "slurm 7"

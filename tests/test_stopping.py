@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -75,6 +76,17 @@ def test_the_warning_of_a_batch_system_counts_in_a_job_alone(monkeypatch: pytest
     with stopping.handled(), pytest.raises(stopping.Stopped, match="SIGUSR1"):
         signal.raise_signal(signal.SIGUSR1)
     assert signal.getsignal(signal.SIGUSR1) is before
+
+
+def test_signals_that_are_passed_on_stop_nothing_here(tmp_path: Path):
+    with stopping.passed_on(tmp_path / "signals"):
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGTERM)
+
+    assert (tmp_path / "signals").read_text().split() == ["2", "15"]
+    assert stopping.requested() is None
+    with pytest.raises(stopping.Stopped, match="Ctrl-C"):
+        signal.raise_signal(signal.SIGINT)
 
 
 def test_nothing_is_left_behind():

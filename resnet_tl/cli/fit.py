@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from resnet_tl import failures, stopping
@@ -36,11 +35,7 @@ def main(argv: list[str]) -> None:
 
         print_help()
         return
-    with stopping.handled(), failures.told_once():
-        if "TORCHELASTIC_RUN_ID" in os.environ:
-            with stopping.untouched():
-                from resnet_tl.training.rendezvous import meet_by_torchrun
-            meet_by_torchrun()
+    with stopping.handled(), failures.reported():
         recipes, flags, resumed = split_recipes(argv)
         if "--help_all" in argv:
             flags = ["--help"]

@@ -38,9 +38,10 @@ from resnet_tl.training.console.progress import FitProgress
 from resnet_tl.training.console.summary import shortest
 from resnet_tl.training.console.time_spent import TimeKeeper
 from resnet_tl.training.fit import best_checkpoint, fit, train
-from resnet_tl.training.launching import watch_processes
+from resnet_tl.training.launching import check_input, launch, leave_signals, starts_processes
 from resnet_tl.training.monitor import check_monitor
 from resnet_tl.training.precision import choose_precision
+from resnet_tl.training.processes import check_processes
 from resnet_tl.training.recorder import RunRecorder
 from resnet_tl.training.resuming.deferred_checkpoints import DeferredCheckpointIO
 from resnet_tl.training.resuming.resume_points import ResumePoints, requeue
@@ -198,9 +199,17 @@ class FitCLI(LightningCLI):
         return resolved_text(settings, self.resolved | model.resolved, f"Resolved by {command}")
 
     def run(self) -> Run | None:
-        """The run; None after a forecast, which it prints."""
+        """The run; None after a forecast, which it prints, and where other processes have done the work."""
         try:
-            watch_processes(self.trainer, self.model, self.datamodule)
+            check_processes(self.trainer, self.config.trainer.sync_batchnorm)
+            if starts_processes(self.trainer):
+                if not self.resumed:
+                    check_input(self.trainer, self.model, self.datamodule)
+                launch(self.trainer.num_devices)
+                return None
+            if failures.LAUNCHER in os.environ and not self.resumed:  # which has said what there is to say
+                logging.getLogger("resnet_tl.data").setLevel(logging.ERROR)
+            leave_signals(self.trainer)
             if self.forecast:
                 train(self.model, self.datamodule, self.trainer)
                 if self.trainer.is_global_zero:
@@ -210,8 +219,6 @@ class FitCLI(LightningCLI):
             resume = last if last and last.is_file() else None
             return fit(self.model, self.datamodule, self.trainer, self.recorder, resume)
         except stopping.Stopped as stop:
-            if stop.together and self.trainer.global_rank:  # the first process tells how all have ended
-                raise SystemExit(0 if failures.has_parent() else stop.exit_code) from None
             if stop.signal == signal.SIGUSR1 and not self.trainer.global_rank:
                 requeue()
             raise stopping.Stopped(stop.signal, self._how_to_go_on(), stop.together) from None

@@ -154,7 +154,3 @@ def _choose_size(short_side: int, origin: WeightsOrigin) -> tuple[int, str]:
         why = "the images' short side, but 1 to 1.5 times the weights' size"
         return min(max(short_side, origin.image_size), origin.image_size * 3 // 2), why
     return origin.image_size, "the size that the weights were trained at"
-
-
-def describe_network(network: Any) -> Any:
-    return network if isinstance(network, str | dict) else {"object": type(network).__qualname__}

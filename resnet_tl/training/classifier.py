@@ -33,12 +33,13 @@ from resnet_tl.finetuning.loss import classification_loss
 from resnet_tl.finetuning.modes import Mode, Phase, Schedule
 from resnet_tl.finetuning.optimization import make_optimizer, make_scheduler, make_warmup_cosine
 from resnet_tl.finetuning.prefix import FrozenPrefix
+from resnet_tl.networks import describe_network
 from resnet_tl.networks.frozen import FrozenStages, compute_type, head_logits
 from resnet_tl.networks.stages import StagedNetwork
 from resnet_tl.networks.weights import WeightsOrigin
 from resnet_tl.timing import measure
 from resnet_tl.training import metrics as torchmetrics
-from resnet_tl.training.building import BuiltNetwork, build, describe_network, rebuild
+from resnet_tl.training.building import BuiltNetwork, build, rebuild
 from resnet_tl.training.epoch_totals import EpochTotals
 from resnet_tl.training.monitor import monitor_mode
 from resnet_tl.training.predictions import Predictions, RowLogits

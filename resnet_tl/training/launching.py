@@ -1,49 +1,40 @@
-"""Starting the processes of a fit: the images are checked before there are others, and none outlives the others."""
+"""Starting the processes of a fit by torchrun: the images are read before, and one sentence says how all have ended."""
 
 from __future__ import annotations
 
+import logging
 import os
-import subprocess
+import signal
 import sys
-import threading
-import time
-import traceback
-from collections.abc import Callable
-from signal import Signals
-from typing import Any
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import lightning as L
-from lightning.fabric.utilities.distributed import _set_num_threads_if_needed
-from lightning.pytorch.strategies import DDPStrategy
-from lightning.pytorch.strategies.launchers.subprocess_script import _SubprocessScriptLauncher
+from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
+from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-from resnet_tl import failures
+from resnet_tl import failures, stopping
 from resnet_tl.data.datamodule import ImageDataModule
+from resnet_tl.errors import UserError
 from resnet_tl.training.classifier import ImageClassifier
-from resnet_tl.training.processes import check_processes
-from resnet_tl.training.rendezvous import connect
-
-LOOKS_EVERY = 0.3
-"""Seconds between two looks at the other processes."""
 
 
-def watch_processes(trainer: L.Trainer, model: ImageClassifier, data: ImageDataModule) -> None:
-    """Lets a trainer that has not started its processes start and watch them as this file says."""
-    # At SIGTERM Lightning's handler, set anew by each evaluation, broadcasts among processes that do something else.
-    trainer._signal_connector.register_signal_handlers = lambda: None  # type: ignore[method-assign]
-    failures.rank = trainer.global_rank
-    strategy = trainer.strategy
-    if isinstance(strategy, DDPStrategy) and isinstance(strategy.launcher, _SubprocessScriptLauncher):
-        assert strategy.cluster_environment is not None
-        check = lambda: check_input(trainer, model, data)  # noqa: E731
-        strategy._launcher = Launcher(check, strategy.cluster_environment, strategy.num_processes, strategy.num_nodes)
-        lightnings = strategy.setup_distributed  # which makes a process group unless there is one
+def starts_processes(trainer: L.Trainer) -> bool:
+    """Whether the trainer needs more processes than this one, which neither torchrun nor SLURM has started.
 
-        def setup_distributed() -> None:
-            connect(strategy)
-            lightnings()
-
-        strategy.setup_distributed = setup_distributed  # type: ignore[method-assign]
+    Raises:
+        UserError: they are to run on several machines.
+    """
+    cluster = getattr(trainer.strategy, "cluster_environment", None)
+    if trainer.world_size == 1 or cluster is None or cluster.creates_processes_externally:
+        return False
+    if trainer.num_nodes > 1:
+        raise UserError(
+            f"trainer.num_nodes is {trainer.num_nodes}: start the command on each machine by torchrun --nnodes "
+            f"{trainer.num_nodes} or by srun (docs/several_processes.md)."
+        )
+    return True
 
 
 def check_input(trainer: L.Trainer, model: ImageClassifier, data: ImageDataModule) -> None:
@@ -53,80 +44,90 @@ def check_input(trainer: L.Trainer, model: ImageClassifier, data: ImageDataModul
         UserError: what the user gave does not work.
     """
     data.trainer = trainer
+    trainer.strategy.connect(model)  # as `trainer.fit` does before it reads the data
     data.prepare_data()
     data.setup("fit")
     model.build(data)
-    check_processes(trainer)
     data.train_dataloader()  # which refuses more processes than there are images for
     data.teardown("fit")
 
 
-class Launcher(_SubprocessScriptLauncher):
-    """Lightning's, which runs the same command again for each further process; with another way to watch them.
+def launch(processes: int) -> None:
+    """Runs this command once more in each of the processes, and waits for their end.
 
-    Lightning looks every 5 seconds, kills all at the first error with no word about it, and lets the others live when
-    the first process is killed.
+    Signals are passed on by us, not by torch, which would send them to the processes that load images as well, kill
+    what has not ended after some seconds, and end a job of `nohup` when its terminal is closed.
 
     Args:
-        check: is called before others are started.
-        settings: Lightning's.
+        processes: on this machine.
+
+    Raises:
+        SystemExit: one of them failed or was stopped; the user has read of it.
     """
-
-    def __init__(self, check: Callable[[], None], *settings: Any) -> None:
-        super().__init__(*settings)
-        self.check = check
-
-    def launch(self, function: Callable, *args: Any, trainer: L.Trainer | None = None, **kwargs: Any) -> Any:
-        assert trainer is not None
-        self.cluster_environment.validate_settings(num_devices=self.num_processes, num_nodes=self.num_nodes)
-        if not self.cluster_environment.creates_processes_externally:
-            self.check()
-            os.environ[failures.FIRST] = str(os.getpid())
-            failures.forget()
-            self._call_children_scripts()
-            failures.world = self.num_processes * self.num_nodes
-            _Watch(lambda: self._fault(self.procs), self.procs).start()
-        elif failures.has_parent() and not self.procs:
-            _Watch(self._lost_parent, []).start()
-        _set_num_threads_if_needed(num_processes=self.num_processes)
-        return function(*args, **kwargs)
-
-    def _fault(self, children: list[subprocess.Popen]) -> int | None:
-        """The code to end with, once a child has failed."""
-        for local_rank, child in enumerate(children, start=1):
-            code = child.poll()
-            if code:
-                how = f"was killed by {Signals(-code).name}" if code < 0 else f"ended with code {code}"
-                # One that was stopped before it could tell so ends as a shell reports it.
-                return failures.tell(how, code if code > 128 else 1, of=failures.rank + local_rank)
-        return None
-
-    def _lost_parent(self) -> int | None:
-        if os.getppid() == int(os.environ[failures.FIRST]):
-            return None
-        local_rank = int(os.environ["LOCAL_RANK"])
-        return failures.tell("was killed", 1, of=failures.rank - local_rank)
+    words = [word.replace("$", "$$") for word in sys.argv[1:]]  # torch fills in templates
+    with TemporaryDirectory(prefix="resnet-tl-") as folder:
+        signals = Path(folder, "signals")
+        config = LaunchConfig(
+            min_nodes=1,
+            max_nodes=1,
+            nproc_per_node=processes,
+            run_id="resnet-tl",
+            rdzv_backend="c10d",
+            rdzv_endpoint="127.0.0.1:0",
+            local_addr="127.0.0.1",
+            max_restarts=0,
+            logs_specs=DefaultLogsSpecs(log_dir=folder),
+            signals_to_handle="SIGQUIT",
+        )
+        os.environ[failures.LAUNCHER] = f"{os.getpid()} {signals}"
+        logging.disable()  # of what torch logs while it ends the processes
+        try:
+            with stopping.passed_on(signals):
+                elastic_launch(config, sys.executable)("-u", "-m", "resnet_tl", *words)
+        except ChildFailedError as error:
+            text, code = explain(error.failures, processes)
+            if text:
+                failures.say(text)
+            raise SystemExit(code) from None
+        finally:
+            logging.disable(logging.NOTSET)
+            del os.environ[failures.LAUNCHER]
 
 
-class _Watch(threading.Thread):
-    """Ends this process and its children when one of them, or its parent, is gone."""
+def explain(failed: dict[int, ProcessFailure], processes: int) -> tuple[str, int]:
+    """The sentence and the exit code of what made all processes end.
 
-    def __init__(self, fault: Callable[[], int | None], children: list[subprocess.Popen]) -> None:
-        super().__init__(name="watch-processes", daemon=True)
-        self.fault = fault
-        self.children = children
-        self.main = threading.main_thread()
+    An error or the death of a process comes before a signal that has stopped it, since the others get one then; and
+    that before a lost connection.
 
-    def run(self) -> None:
-        while (code := self.fault()) is None:
-            time.sleep(LOOKS_EVERY)
-        # By themselves: a process that waits for another has noticed by now, and writes down where it stood.
-        ends = time.monotonic() + failures.PATIENCE
-        while time.monotonic() < ends:
-            time.sleep(0.05)
-        for child in self.children:
-            if child.poll() is None:
-                child.kill()
-        frame = sys._current_frames().get(self.main.ident or 0)
-        failures.keep_trace("".join(traceback.format_stack(frame)))
-        failures.end(code)
+    Args:
+        failed: by rank, in the order in which torch has noticed them.
+        processes: how many there were.
+    """
+    ends = []
+    for rank, failure in failed.items():
+        code, said = failure.exitcode, failure.message
+        if isinstance(said, dict):
+            name, _, text = said["message"].partition(": ")
+            ends.append(({"LostConnection": 2, "Stopped": 1}.get(name, 0), text, code))
+        elif code > 128:
+            ends.append((1, "", code))  # it was stopped while it waited in vain, and has said so
+        elif -code in (signal.SIGINT, signal.SIGTERM):
+            ends.append((1, f"{stopping.Stopped(-code)} before the training began", 128 - code))
+        else:
+            how = f"was killed by {failure.signal_name()}" if code < 0 else f"ended with code {code}"
+            ends.append((0, f"process {rank} of {processes} {how}", max(1, code)))
+    _, text, code = min(ends, key=lambda end: end[0])
+    known = [said.partition(failures.GO_ON)[2] for _, said, _ in ends]
+    if text.startswith("process ") and failures.GO_ON not in text and any(known):
+        text += failures.GO_ON + max(known)
+    return text, code
+
+
+def leave_signals(trainer: L.Trainer) -> None:
+    """Keeps Lightning from handling signals.
+
+    At SIGTERM its handler, set again by each fit and evaluation, broadcasts among processes that do something else.
+    Lightning 2.6 has no public way to leave it out.
+    """
+    trainer._signal_connector.register_signal_handlers = lambda: None  # type: ignore[method-assign]

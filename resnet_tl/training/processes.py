@@ -15,18 +15,13 @@ from resnet_tl.networks.stages import StagedNetwork
 log = logging.getLogger(__name__)
 
 
-def check_processes(trainer: L.Trainer) -> None:
+def check_processes(trainer: L.Trainer, sync_batchnorm: bool) -> None:
     """Raises UserError for BatchNorm statistics that are to be shared where torch cannot do so."""
-    if shares_statistics(trainer) and trainer.strategy.root_device.type == "cpu":
+    if sync_batchnorm and trainer.world_size > 1 and trainer.strategy.root_device.type == "cpu":
         raise UserError(
             "trainer.sync_batchnorm is true, but torch shares BatchNorm statistics on GPUs only: leave it out; where "
             "BatchNorm is frozen, as in the mode head, there is nothing to share."
         )
-
-
-def shares_statistics(trainer: L.Trainer) -> bool:
-    """Whether BatchNorm is to take the mean over all processes."""
-    return trainer.world_size > 1 and getattr(trainer.strategy, "_layer_sync", None) is not None
 
 
 def tell_of_processes(
@@ -37,7 +32,7 @@ def tell_of_processes(
     Args:
         trainer: gives the processes.
         batch_size: of each of them.
-        network: what trains.
+        network: what trains, as the strategy has set it up.
         schedule: when.
         draws: whether dropout, mixup or CutMix are drawn in each step.
     """
@@ -47,7 +42,7 @@ def tell_of_processes(
     line = f"{world} processes of batch {batch_size}: a step sees {world * batch_size} images"
     differs = []
     if any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in _trained(network, schedule)):
-        if shares_statistics(trainer):
+        if any(isinstance(module, nn.SyncBatchNorm) for module in network.modules()):
             line += "; BatchNorm statistics are those of all of them (trainer.sync_batchnorm)"
         else:
             differs.append("BatchNorm statistics are each process's own (on GPUs trainer.sync_batchnorm shares them)")

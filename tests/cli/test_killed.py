@@ -98,7 +98,9 @@ def test_a_run_that_is_killed_goes_on(run: Path, blobs: Path, whole, kills: int,
     for _ in range(kills):
         wait_for(process, run / "checkpoints" / "last.ckpt")
         time.sleep(moments.uniform(0, 2))
-        os.killpg(process.pid, signal.SIGKILL)
+        victims = [process.pid, *ranks_of(process).values()]  # each of the latter in a session of its own
+        for victim in victims:
+            os.kill(victim, signal.SIGKILL)
         process.wait()
         process = start("--resume", run, "--checkpoint_every", "0s")
     assert process.wait(timeout=300) == 0, Path("log.txt").read_text()[-3000:]
@@ -108,66 +110,54 @@ def test_a_run_that_is_killed_goes_on(run: Path, blobs: Path, whole, kills: int,
 
 @pytest.mark.slow
 @needs_two_cores
-@pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 143)])
-@pytest.mark.parametrize("whom", ["the first", "the second", "all"])
-def test_two_processes_stop_at_the_same_step(run: Path, blobs: Path, whole, name: str, code: int, whom: str):
-    process = start(*FLAGS, *TWO, "--data.root", blobs, "--run", run)
+@pytest.mark.parametrize(
+    ("whom", "name", "code", "flags"),
+    [
+        ("launcher", "SIGTERM", 143, ("--data.workers", "1")),
+        ("launcher", "SIGINT", 130, ()),
+        ("the first", "SIGTERM", 143, ()),
+        ("the second", "SIGINT", 130, ()),
+        ("all", "SIGINT", 130, ()),
+    ],
+)
+def test_two_processes_stop_at_the_same_step(
+    run: Path, blobs: Path, whole, whom: str, name: str, code: int, flags: tuple[str, ...]
+):
+    process = start(*FLAGS, *TWO, *flags, "--data.root", blobs, "--run", run)
     wait_for(process, run / "checkpoints" / "last.ckpt")
-    ranks = processes_of(run)
-    assert len(ranks) == 2
-    for rank in {"the first": ranks[:1], "the second": ranks[1:], "all": ranks}[whom]:
-        os.kill(rank, signal.Signals[name])
+    ranks = ranks_of(process)
+    assert sorted(ranks) == [0, 1]
+    victims = {"launcher": [process.pid], "the first": [ranks[0]], "the second": [ranks[1]]}
+    for victim in victims.get(whom, [process.pid, *ranks.values()]):
+        os.kill(victim, signal.Signals[name])
 
-    assert process.wait(timeout=60) == code
-    ends = time.monotonic() + 20
-    while processes_of(run) and time.monotonic() < ends:
-        time.sleep(0.1)
+    assert process.wait(timeout=60) == code, Path("log.txt").read_text()[-3000:]
     assert processes_of(run) == []
-    assert Path("log.txt").read_text().count("go on with: resnet-tl fit --resume") == 1
+    said = [line for line in Path("log.txt").read_text().splitlines() if line.startswith("resnet-tl: ")]
+    cause = "Ctrl-C" if name == "SIGINT" else name
+    assert said == [f"resnet-tl: stopped by {cause}; go on with: resnet-tl fit --resume {run.name}"]
     finish("--resume", run)
     assert remains(run) == whole(*TWO)
 
 
-@pytest.mark.slow
 @needs_two_cores
-def test_torchrun_starts_it_again(run: Path, blobs: Path, whole):
-    flags = (*FLAGS, *TWO, "--data.root", blobs, "--run", run, "--checkpoint_every", "0s")
-    launcher = (
-        "-m",
-        "torch.distributed.run",
-        "--standalone",
-        "--nproc-per-node",
-        "2",
-        "--max-restarts",
-        "2",
-        "-m",
-        "--",
-    )
-    with Path("log.txt").open("w") as log:
-        command = [sys.executable, *launcher, "resnet_tl", "fit", *map(str, flags)]
-        process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
-    last = run / "checkpoints" / "last.ckpt"
-    for victim in (1, 0):
-        wait_for(process, last)
-        before = last.stat().st_mtime_ns
-        while last.stat().st_mtime_ns == before:  # until it trains, also after the second start
-            assert process.poll() is None, Path("log.txt").read_text()[-3000:]
-            time.sleep(0.01)
-        ranks = ranks_of(process)
-        os.kill(ranks[victim], signal.SIGKILL)
-        while set(ranks.values()) & set(ranks_of(process).values()):
-            time.sleep(0.1)
+def test_a_launcher_that_is_stopped_while_its_processes_start_ends_them(run: Path, blobs: Path):
+    process = start(*FLAGS, *TWO, "--data.root", blobs, "--run", run)
+    while len(ranks_of(process)) < 2:
+        assert process.poll() is None, Path("log.txt").read_text()[-3000:]
+        time.sleep(0.01)
+    process.terminate()
 
-    assert process.wait(timeout=300) == 0, Path("log.txt").read_text()[-3000:]
-    assert Path("log.txt").read_text().count("Going on in epoch") == 2
-    assert remains(run) == whole(*TWO)
+    assert process.wait(timeout=60) == 143
+    assert processes_of(run) == []
+    assert Path("log.txt").read_text().endswith("resnet-tl: stopped by SIGTERM before the training began\n")
 
 
 def ranks_of(launcher: subprocess.Popen) -> dict[int, int]:
-    """Rank -> process number of those that torchrun has started."""
+    """Rank -> process number of those that the launcher has started."""
     found: dict[int, int] = {}
-    for child in Path(f"/proc/{launcher.pid}/task/{launcher.pid}/children").read_text().split():
-        with suppress(OSError):  # it has just ended
+    with suppress(OSError):  # it has just ended
+        for child in Path(f"/proc/{launcher.pid}/task/{launcher.pid}/children").read_text().split():
             settings = Path(f"/proc/{child}/environ").read_bytes().split(b"\0")
             found |= {int(word.removeprefix(b"RANK=")): int(child) for word in settings if word.startswith(b"RANK=")}
     return found

@@ -373,19 +373,6 @@ def test_a_job_that_slurm_starts_again_goes_on_by_itself(command, blobs, whole, 
     assert remains(Path("runs/train_everything-1")) == whole
 
 
-def test_a_job_that_torchrun_starts_again_goes_on_in_the_folder_that_it_was_given(
-    command, blobs, whole, interrupt, monkeypatch
-):
-    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "job")
-    interrupt("training_step", 6, signal.SIGTERM)
-    flags = (*FLAGS, "--data.root", blobs, "--run", "run")
-    assert command("fit", *flags).code == 143
-
-    monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
-    assert command("fit", *flags).code == 0
-    assert remains(Path("run")) == whole
-
-
 def test_another_job_begins_a_run_of_its_own(command, blobs, interrupt, monkeypatch):
     monkeypatch.setenv("SLURM_JOB_ID", "1")
     interrupt("training_step", 6, signal.SIGTERM)

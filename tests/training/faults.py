@@ -14,16 +14,24 @@ from resnet_tl.errors import UserError
 from resnet_tl.networks.frozen import FrozenStages
 
 Moment = Literal["setup", "filling", "training", "validation", "evaluation", "testing"]
-Kind = Literal["error", "user", "memory", "kill", "stop", "busy"]
+Kind = Literal["error", "user", "memory", "kill", "stop"]
 
 
 class Fault(L.Callback):
-    """Breaks process `rank` by an exception, an error of the user, `kill -9`, SIGTERM, or by never coming back."""
+    """Breaks process `rank` by an exception, an error of the user, `kill -9` or SIGTERM.
 
-    def __init__(self, rank: int, moment: Moment, kind: Kind) -> None:
+    Args:
+        rank: is broken.
+        moment: when.
+        kind: how.
+        asleep: whether the others never come back from that moment, and so do not notice.
+    """
+
+    def __init__(self, rank: int, moment: Moment, kind: Kind, asleep: bool = False) -> None:
         self.rank = rank
         self.moment = moment
         self.kind = kind
+        self.asleep = asleep
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         self.happens(trainer, "setup")
@@ -52,7 +60,10 @@ class Fault(L.Callback):
         self.happens(trainer, "testing")
 
     def happens(self, trainer: L.Trainer, moment: Moment) -> None:
-        if moment != self.moment or trainer.global_rank != self.rank:
+        if moment != self.moment:
+            return
+        if trainer.global_rank != self.rank:
+            time.sleep(1000 if self.asleep else 0)
             return
         Path("broken_at").write_text(str(time.time()))
         if self.kind == "kill":
@@ -60,6 +71,4 @@ class Fault(L.Callback):
         if self.kind == "stop":
             os.kill(os.getpid(), signal.SIGTERM)
             return
-        if self.kind == "busy":
-            time.sleep(1000)
         raise {"error": ValueError, "user": UserError, "memory": MemoryError}[self.kind]("a cosmic ray came by")

@@ -1,4 +1,4 @@
-"""One of two processes fails: all end within seconds, with one message, and each one's stack trace in a file."""
+"""One of two processes fails, or their launcher: all end within seconds, with one sentence."""
 
 from __future__ import annotations
 
@@ -11,81 +11,144 @@ from pathlib import Path
 
 import pytest
 
-FLAGS = (
-    "--trainer.max_epochs",
-    "3",
-    "--data.batch_size",
-    "4",
-    "--trainer.accelerator",
-    "cpu",
-    "--trainer.devices",
-    "2",
-)
+from resnet_tl.cli.main import main
+
+FLAGS = ("--trainer.max_epochs", "3", "--data.batch_size", "4", "--trainer.accelerator", "cpu")
+TWO = ("--trainer.devices", "2")
 HERE = Path(__file__).parent
+FAILED = "process {rank} of 2 failed: ValueError: a cosmic ray came by; the stack traces are in {run}/errors"
+KILLED = "process {rank} of 2 was killed by SIGKILL"
+USER = "a cosmic ray came by"
+MEMORY = "The memory is too small for batches of 4 images: try --data.batch_size 2"
+STOPPED = "stopped by SIGTERM"
 CASES = [
-    # moment, rank, kind, exit code
-    ("training", 1, "error", 1),
-    ("training", 0, "error", 1),
-    ("training", 1, "kill", 1),
-    ("training", 0, "kill", -9),
-    ("training", 1, "user", 2),
-    ("training", 1, "memory", 2),
-    ("setup", 1, "error", 1),
-    ("filling", 1, "error", 1),
-    ("filling", 0, "kill", -9),
-    ("validation", 0, "error", 1),
-    ("validation", 1, "kill", 1),
-    ("testing", 1, "error", 1),
-    ("setup", 1, "stop", 143),
-    ("setup", 0, "stop", 143),
-    ("filling", 1, "stop", 143),
-    ("filling", 0, "stop", 143),
-    ("evaluation", 1, "stop", 143),
-    ("evaluation", 0, "stop", 143),
+    # moment, rank, kind, the others are asleep, exit code, what is said
+    ("training", 1, "error", True, 1, FAILED),
+    ("training", 0, "error", False, 1, FAILED),
+    ("training", 1, "kill", True, 1, KILLED),
+    ("training", 0, "kill", False, 1, KILLED),
+    ("training", 1, "user", False, 2, USER),
+    ("training", 0, "memory", False, 2, MEMORY),
+    ("setup", 1, "error", False, 1, FAILED),
+    ("filling", 1, "error", False, 1, FAILED),
+    ("filling", 0, "kill", False, 1, KILLED),
+    ("validation", 0, "error", True, 1, FAILED),
+    ("validation", 1, "kill", False, 1, KILLED),
+    ("testing", 1, "error", False, 1, FAILED),
+    ("setup", 1, "stop", False, 143, STOPPED),
+    ("filling", 0, "stop", False, 143, STOPPED),
+    ("evaluation", 1, "stop", False, 143, STOPPED),
+    ("evaluation", 0, "stop", False, 143, STOPPED),
 ]
 
-pytestmark = pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="a process for each core is the most")
+needs_two_cores = pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="a process for each core is the most")
+
+
+def start(blobs: Path, folder: Path, *words: object, by: tuple[str, ...] = ()) -> subprocess.Popen:
+    """The command in a folder of its own, which its errors are written to."""
+    environment = os.environ | {
+        "RESNET_TL_CACHE": str(folder / "cache"),
+        "PYTHONPATH": f"{HERE}{os.pathsep}{os.environ.get('PYTHONPATH', '')}",
+    }
+    command = [sys.executable, "-m", *by, "resnet_tl", "fit", "--data.root", str(blobs), "--run", "run", *FLAGS, *TWO]
+    with (folder / "err").open("w") as err:
+        return subprocess.Popen(
+            [*command, *map(str, words)], cwd=folder, env=environment, stdout=subprocess.DEVNULL, stderr=err
+        )
+
+
+def fault(moment: str, rank: int, kind: str, asleep: bool) -> list[str]:
+    words = ["--trainer.callbacks", "faults.Fault"]
+    settings = {"rank": rank, "moment": moment, "kind": kind, "asleep": str(asleep).lower()}
+    return words + [f"--trainer.callbacks.{name}={value}" for name, value in settings.items()]
+
+
+def processes_of(images: Path) -> bytes:
+    return subprocess.run(["pgrep", "-f", f"{images}.*--run"], capture_output=True, check=False).stdout
+
+
+@needs_two_cores
+@pytest.mark.parametrize(
+    ("moment", "rank", "kind", "asleep", "code", "said"),
+    [
+        pytest.param(*case, marks=[] if number == 0 else pytest.mark.slow, id="-".join(map(str, case[:3])))
+        for number, case in enumerate(CASES)
+    ],
+)
+def test_one_process_fails_and_all_end(
+    blobs: Path, tmp_path: Path, moment: str, rank: int, kind: str, asleep: bool, code: int, said: str
+):
+    recipe = "freeze_backbone" if moment == "filling" else "train_everything"
+    words = ("--recipe", recipe, "--model.activation_cache", "on" if moment == "filling" else "auto")
+    process = start(blobs, tmp_path, *words, *fault(moment, rank, kind, asleep))
+    returned = process.wait(timeout=200)
+    ended = time.time()
+
+    text = (tmp_path / "err").read_text()
+    assert returned == code, text
+    assert ended - float((tmp_path / "broken_at").read_text()) < 15
+    assert re.fullmatch(r"resnet-tl: .*\n", text), text
+    assert text.startswith(f"resnet-tl: {said.format(rank=rank, run=tmp_path / 'run')}")
+    has_checkpoint = (tmp_path / "run" / "checkpoints" / "last.ckpt").exists()
+    assert ("go on with: resnet-tl fit --resume" in text) == (has_checkpoint and kind in ("error", "kill", "stop"))
+    traces = sorted(file.name for file in (tmp_path / "run").glob("errors/*.txt"))
+    assert kind != "error" or f"rank-{rank}.txt" in traces
+    assert not processes_of(blobs)
+
+
+@needs_two_cores
+def test_the_launcher_is_killed_and_its_processes_end(blobs: Path, tmp_path: Path):
+    flags = ("--recipe", "train_everything", "--trainer.max_epochs", 1000)
+    process = start(blobs, tmp_path, *flags)
+    while not (tmp_path / "run" / "checkpoints" / "last.ckpt").exists():
+        assert process.poll() is None, (tmp_path / "err").read_text()
+        time.sleep(0.1)
+    process.kill()
+    process.wait()
+    ends = time.monotonic() + 10
+    while processes_of(blobs) and time.monotonic() < ends:
+        time.sleep(0.1)
+
+    assert not processes_of(blobs)
+    text = (tmp_path / "err").read_text()
+    said = r"resnet-tl: process \d of 2 ended, since the process that started it is gone; .*--resume \S+run\n"
+    assert re.fullmatch(said, text), text
+
+
+@pytest.mark.slow
+@needs_two_cores
+@pytest.mark.parametrize(("kind", "code"), [("error", 1), ("user", 2)])
+def test_under_torchrun_one_process_says_what_happened(blobs: Path, tmp_path: Path, kind: str, code: int):
+    by = ("torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "--")
+    process = start(blobs, tmp_path, "--recipe", "train_everything", *fault("training", 1, kind, True), by=by)
+
+    assert process.wait(timeout=200) != 0
+    text = (tmp_path / "err").read_text()
+    said = "resnet-tl: a cosmic ray came by\n" if kind == "user" else "resnet-tl: process 1 of 2 failed: ValueError: a"
+    assert text.count("resnet-tl: ") == 1
+    assert said in text
+    assert f"exitcode  : {code} " in text
+    assert time.time() - float((tmp_path / "broken_at").read_text()) < 15
 
 
 @pytest.mark.parametrize(
-    ("moment", "rank", "kind", "code"),
-    [pytest.param(*case, marks=[] if number == 0 else pytest.mark.slow) for number, case in enumerate(CASES)],
+    ("flags", "said"),
+    [
+        (("--data.root", "nowhere"), ".*nowhere.*"),
+        (("--trainer.num_nodes", "2"), "trainer.num_nodes is 2: .*torchrun.*"),
+        (("--trainer.sync_batchnorm", "true"), "trainer.sync_batchnorm is true, but torch shares .* on GPUs only.*"),
+    ],
 )
-def test_one_process_fails_and_all_end(
-    blobs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str, rank: int, kind: str, code: int
+def test_a_users_mistake_is_reported_before_other_processes_start(
+    blobs: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    flags: tuple[str, str],
+    said: str,
 ):
-    monkeypatch.setenv("RESNET_TL_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setenv("PYTHONPATH", f"{HERE}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
-    recipe = "freeze_backbone" if moment == "filling" else "train_everything"
-    callback = ("--trainer.callbacks", "faults.Fault", f"--trainer.callbacks.rank={rank}")
-    callback += (f"--trainer.callbacks.moment={moment}", f"--trainer.callbacks.kind={kind}")
-    words = ("fit", "--recipe", recipe, "--data.root", blobs, "--run", "run", *FLAGS, *callback)
-    if moment == "filling":
-        words += ("--model.activation_cache", "on")
-    with Path(tmp_path, "err").open("w") as err:
-        command = [sys.executable, "-m", "resnet_tl", *map(str, words)]
-        done = subprocess.run(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=err, timeout=200, check=False)
-    ended = time.time()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
 
-    text = Path(tmp_path, "err").read_text()
-    assert done.returncode == code, text
-    assert ended - float(Path(tmp_path, "broken_at").read_text()) < 15
-    if code != -9:
-        assert re.fullmatch(r"resnet-tl: .*\n", text), text
-    assert "Traceback" not in text
-    traces = sorted(file.name for file in (tmp_path / "run").glob("errors/*.txt"))
-    assert kind in ("kill", "stop") or f"rank-{rank}.txt" in traces
-    assert (kind == "stop") == ("stopped by SIGTERM" in text)
-    time.sleep(1.0)
-    assert not subprocess.run(["pgrep", "-f", f"{blobs}.*--run"], capture_output=True, check=False).stdout
-
-
-def test_a_users_mistake_is_told_once_before_other_processes_start(tmp_path: Path):
-    words = ("fit", "--recipe", "freeze_backbone", "--data.root", "nowhere", *FLAGS)
-    done = subprocess.run(
-        [sys.executable, "-m", "resnet_tl", *words], cwd=tmp_path, capture_output=True, text=True, check=False
-    )
-
-    assert done.returncode == 2
-    assert done.stderr.count("resnet-tl:") == 1
-    assert done.stderr.count("\n") == 1
+    assert main(["fit", "--recipe", "freeze_backbone", "--data.root", str(blobs), *FLAGS, *TWO, *flags]) == 2
+    assert re.fullmatch(f"resnet-tl: {said}\n", capfd.readouterr().err)

@@ -1,5 +1,5 @@
 # Two machines as two network namespaces with a cable between: unshare -rnm bash two_nodes.sh PYTHON IMAGES
-# A fit on both; the second is killed; the first ends by itself; both go on. Each step says what came of it.
+# A fit on both, by torchrun; the second is killed; the first ends by itself; both go on. Each step says what came of it.
 mount -t tmpfs none /run && mkdir /run/netns
 for node in 0 1; do ip netns add n$node; done
 ip link add v0 type veth peer name v1
@@ -13,8 +13,8 @@ done
 start() { # NODE WORD...
     local node=$1
     shift
-    ip netns exec n$node env MASTER_ADDR=10.9.0.10 MASTER_PORT=29511 NODE_RANK=$node GLOO_SOCKET_IFNAME=v$node \
-        "$python" -m resnet_tl fit "$@" >>log.$node 2>&1 &
+    ip netns exec n$node env GLOO_SOCKET_IFNAME=v$node "$python" -m torch.distributed.run --nnodes 2 --node-rank $node \
+        --nproc-per-node 1 --master-addr 10.9.0.10 --master-port 29511 -m -- resnet_tl fit "$@" >>log.$node 2>&1 &
     pids[node]=$!
 }
 
