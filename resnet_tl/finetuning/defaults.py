@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 
@@ -40,11 +41,16 @@ def defaults_for(mode: str, schedule: object = None) -> ModeDefaults:
     return DEFAULTS["all"] if schedule else DEFAULTS.get(mode, DEFAULTS["all"])
 
 
-def choose_backbone_lr_factor(defaults: ModeDefaults, source: str) -> tuple[float, str]:
+def choose_backbone_lr_factor(
+    defaults: ModeDefaults, source: str, description: Mapping[str, object]
+) -> tuple[float, str]:
     """How fast the backbone learns beside the head, and why.
 
     Args:
         defaults: of the mode.
         source: of the weights that training begins with.
+        description: of the network.
     """
-    return (1.0, "trained from scratch") if source == "none" else (defaults.backbone_lr_factor, "pretrained")
+    if source == "none" or (source == "as given" and "import" in description):
+        return 1.0, "trained from scratch"
+    return defaults.backbone_lr_factor, "an object may be pretrained" if source == "as given" else "pretrained"

@@ -6,7 +6,6 @@ import logging
 import time
 from collections.abc import Callable, Iterator
 from importlib.metadata import version
-from typing import Any
 
 import lightning as L
 import numpy as np
@@ -45,7 +44,6 @@ class FrozenPrefix:
     Args:
         stages: the frozen ones.
         digest: of their weights.
-        architecture: the name of their network and whatever shaped its stages.
         preprocessing: of the network.
         images: makes the network's input (N, C, H, W) of a batch.
         data: gives the images.
@@ -60,7 +58,6 @@ class FrozenPrefix:
         self,
         stages: FrozenStages,
         digest: str,
-        architecture: dict[str, Any],
         preprocessing: Preprocessing,
         images: Callable[[Batch], Tensor],
         data: ImageDataModule,
@@ -71,7 +68,6 @@ class FrozenPrefix:
     ) -> None:
         self.stages = stages
         self.digest = digest
-        self.architecture = architecture
         self.preprocessing = preprocessing
         self.images = images
         self.data = data
@@ -135,6 +131,8 @@ class FrozenPrefix:
     def _decided(self, loader: ImageLoader, is_augmented: bool) -> ActivationPlan:
         if self.mode == "off":
             return ActivationPlan(False, "computed in each pass, as asked for")
+        if self.stages.code is None:
+            return ActivationPlan(False, "computed in each pass, since the network's own code has no source file")
         if self.trainer.num_nodes > 1:
             return ActivationPlan(False, "computed in each pass, since several machines do not share a cache")
         if is_augmented and self.data.view_facts(0) is None:
@@ -196,7 +194,8 @@ class FrozenPrefix:
         device = self.stages.device
         facts: dict[str, object] = {
             "weights": self.digest,
-            "network": self.architecture,
+            "network": {key: value for key, value in self.stages.description.items() if not key.startswith("head_")},
+            "code": self.stages.code,
             "stages": self.stages.names,
             "dtype": str(self.stages.dtype),
             "preprocessing": self.preprocessing.to_dict(),

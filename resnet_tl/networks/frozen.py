@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import copy
+import hashlib
+import inspect
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
+from pathlib import Path
 from typing import TypeAlias
 
 import torch
@@ -22,6 +25,8 @@ WHOLE_VECTORS = 64
 """Elements that a loop of vector instructions takes at once divide this; those that are left round otherwise."""
 SHARED_OUT = 32768
 """Elements from which on torch shares an elementwise function out to one more thread."""
+VERSIONED = ("torch", "torchvision", "timm", "resnet_tl")
+"""Packages of networks whose versions tell what they compute."""
 WITH_EXPONENTIAL = ("CELU", "ELU", "GELU", "GELUTanh", "Mish", "QuickGELU", "SELU", "Sigmoid", "SiLU", "Swish", "Tanh")
 
 
@@ -59,6 +64,8 @@ class FrozenStages:
         self, network: StagedNetwork, start: int = 0, stop: int | None = None, dtype: torch.dtype = torch.float32
     ) -> None:
         self.names = network.stage_names[start:stop]
+        self.description = network.description
+        self.code = code_digest(network.body)
         self.dtype = dtype
         self.device = next(network.parameters()).device
         self.memory_format = network.memory_format
@@ -100,6 +107,23 @@ class FrozenStages:
         # A tensor that was made in inference mode can take no part in a backward pass; a copy of it can.
         copies = tuple(part[: 1 if is_alone else None].clone() for part in ((y,) if isinstance(y, Tensor) else y))
         return copies[0] if isinstance(y, Tensor) else copies
+
+
+def code_digest(body: nn.Module) -> str | None:
+    """One digest of the source files of a network's own classes; those of torch, torchvision, timm and ours are empty.
+
+    What is kept of its outputs must not outlive a change of its code. None where a class has no source file, as one
+    that was typed into a terminal.
+    """
+    total = hashlib.sha256()
+    kinds = {kind for module in body.modules() for kind in type(module).__mro__ if issubclass(kind, nn.Module)}
+    own = {kind for kind in kinds if kind.__module__.partition(".")[0] not in VERSIONED}
+    try:
+        for file in sorted({inspect.getsourcefile(kind) or "" for kind in own}):
+            total.update(Path(file).read_bytes())
+    except (OSError, TypeError):
+        return None
+    return total.hexdigest() if own else ""
 
 
 def head_logits(head: nn.Module, features: Tensor) -> Tensor:

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
-from torch import nn
 
 from resnet_tl.data.datamodule import ImageDataModule
 from resnet_tl.data.pixels.decode import DECODER
 from resnet_tl.data.pixels.preprocessing import Preprocessing, plan_preprocessing
-from resnet_tl.networks import create_network
+from resnet_tl.networks import Network, create_network, rebuild_network
 from resnet_tl.networks.cost import StageCost, stage_costs
 from resnet_tl.networks.stages import StagedNetwork
 from resnet_tl.networks.weights import WeightsOrigin, load_weights
 
 SMALL = 64  # pixels: up to this short side the built-in network for small images is the suitable one
-
-Network = str | dict[str, Any] | nn.Module | Callable[..., nn.Module]
 
 
 @dataclass(frozen=True)
@@ -27,8 +25,7 @@ class BuiltNetwork:
     """A network and what must be known to use it.
 
     Args:
-        network: on the CPU, channels last.
-        architecture: the arguments of `create_network` in plain values, for checkpoints and bundles.
+        network: on the CPU; its `description` says how it is built again.
         classes: class names in the order of the outputs.
         preprocessing: of the images that it is given.
         origin: of the weights that it began with.
@@ -37,7 +34,6 @@ class BuiltNetwork:
     """
 
     network: StagedNetwork
-    architecture: dict[str, Any]
     classes: tuple[str, ...]
     preprocessing: Preprocessing
     origin: WeightsOrigin
@@ -47,66 +43,63 @@ class BuiltNetwork:
     def to_dict(self) -> dict[str, Any]:
         """Plain values from which `rebuild` makes a network of the same shape."""
         return {
-            "network": self.architecture,
+            "network": self.network.description,
             "classes": list(self.classes),
             "preprocessing": self.preprocessing.to_dict(),
             "weights": asdict(self.origin),
         }
 
 
-def build(settings: Mapping[str, Any], data: ImageDataModule, own: nn.Module | Callable | None = None) -> BuiltNetwork:
+def build(network: Network, settings: Mapping[str, Any], data: ImageDataModule) -> BuiltNetwork:
     """The network for the classes and sizes of a data set, with its pretrained weights.
 
     Args:
+        network: as ImageClassifier was given it.
         settings: the arguments of ImageClassifier.
         data: has read its files.
-        own: a network or factory of the user's own.
 
     Raises:
         UserError: there is no such network, or its weights are not at hand; or the images are too small for it.
     """
-    name, why = choose_network(settings["network"], data.short_side)
-    resolved = {"model.network": (name, why)} if settings["network"] == "auto" else {}
-    architecture = {
-        "name": name,
-        "in_chans": data.channels,
-        "head_hidden": list(settings["head_hidden"] or []),
-        "head_dropout": settings["head_dropout"],
-        "network_args": dict(settings["network_args"] or {}),
-    }
-    network = _create(architecture, data.classes, settings["seed"], own)
-    with torch.device("cpu"):
-        origin = load_weights(network, settings["weights"], classes=data.classes)
-        preprocessing, choices = choose_preprocessing(data, origin)
-        costs = stage_costs(network, preprocessing.size)
-    return BuiltNetwork(network, architecture, data.classes, preprocessing, origin, costs, resolved | choices)
+    chosen, why = choose_network(network, data.short_side)
+    resolved = {"model.network": (chosen, why)} if network == "auto" else {}
+    with _drawing(settings["seed"]):
+        made = create_network(
+            chosen,
+            len(data.classes),
+            data.channels,
+            settings["head_hidden"] or (),
+            settings["head_dropout"],
+            settings["network_args"],
+            new_head=settings["mode"] == "head",
+        )
+        origin = load_weights(made, settings["weights"], classes=data.classes)
+    preprocessing, choices = choose_preprocessing(data, origin)
+    costs = stage_costs(made, preprocessing.size)
+    return BuiltNetwork(made, data.classes, preprocessing, origin, costs, resolved | choices)
 
 
-def rebuild(saved: Mapping[str, Any], seed: int, own: nn.Module | Callable | None = None) -> BuiltNetwork:
+def rebuild(saved: Mapping[str, Any], seed: int, own: Network | None = None) -> BuiltNetwork:
     """The network that a checkpoint describes: neither the data nor a weights file are needed.
 
     Args:
         saved: what `BuiltNetwork.to_dict` gave.
         seed: of the new head; the checkpoint's weights take its place.
-        own: as for `build`.
+        own: a network of the user's own, which the checkpoint only names.
     """
-    preprocessing = Preprocessing.from_dict(saved["preprocessing"])
-    network = _create(saved["network"], tuple(saved["classes"]), seed, own)
-    with torch.device("cpu"):
-        costs = stage_costs(network, preprocessing.size)
-    return BuiltNetwork(
-        network, saved["network"], tuple(saved["classes"]), preprocessing, WeightsOrigin(**saved["weights"]), costs
-    )
+    classes, preprocessing = tuple(saved["classes"]), Preprocessing.from_dict(saved["preprocessing"])
+    with _drawing(seed):
+        made = rebuild_network(saved["network"], len(classes), own, "The checkpoint")
+    costs = stage_costs(made, preprocessing.size)
+    return BuiltNetwork(made, classes, preprocessing, WeightsOrigin(**saved["weights"]), costs)
 
 
-def _create(
-    architecture: Mapping[str, Any], classes: tuple[str, ...], seed: int, own: nn.Module | Callable | None
-) -> StagedNetwork:
-    """Lightning configures a model under the device that trains: the weights are drawn on the CPU all the same."""
+@contextmanager
+def _drawing(seed: int) -> Iterator[None]:
+    """Lightning configures a model under the device that trains; weights are drawn on the CPU all the same."""
     with torch.device("cpu"), torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
-        network = create_network(**{**architecture, "name": own or architecture["name"]}, num_classes=len(classes))
-        return network.to(memory_format=torch.channels_last)
+        yield
 
 
 def choose_network(name: Any, short_side: int) -> tuple[Any, str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 import torch
 from lightning.pytorch.trainer.states import TrainerFn
-from torch import Tensor, nn
+from torch import Tensor
 from torchvision.transforms import v2
 
 from resnet_tl.bundle import Bundle, write_bundle
@@ -33,7 +33,7 @@ from resnet_tl.finetuning.loss import classification_loss
 from resnet_tl.finetuning.modes import Mode, Phase, Schedule
 from resnet_tl.finetuning.optimization import make_optimizer, make_scheduler, make_warmup_cosine
 from resnet_tl.finetuning.prefix import FrozenPrefix
-from resnet_tl.networks import describe_network
+from resnet_tl.networks import Network
 from resnet_tl.networks.frozen import FrozenStages, compute_type, head_logits
 from resnet_tl.networks.stages import StagedNetwork
 from resnet_tl.networks.weights import WeightsOrigin
@@ -95,7 +95,8 @@ class ImageClassifier(L.LightningModule):
 
     def __init__(
         self,
-        network: str | dict[str, Any] | nn.Module | Callable[..., nn.Module] = "auto",
+        # What a recipe can hold; in Python objects will do for network, loss and metrics, which no parser should make.
+        network: str | dict[str, Any] = "auto",
         network_args: dict[str, Any] | None = None,
         weights: str = "default",
         mode: Mode = "all",
@@ -107,7 +108,7 @@ class ImageClassifier(L.LightningModule):
         backbone_lr_factor: float | None = None,
         layer_decay: float = 1.0,
         warmup: float = 0.05,
-        loss: str | dict[str, Any] | Callable[[Tensor, Tensor], Tensor] | None = None,
+        loss: str | dict[str, Any] | None = None,
         label_smoothing: float = 0.0,
         focal_gamma: float = 0.0,
         mixup: float = 0.0,
@@ -125,14 +126,14 @@ class ImageClassifier(L.LightningModule):
             activation_cache = "on" if activation_cache else "off"
         phases = [Phase(**phase) if isinstance(phase, dict) else phase for phase in schedule or []]
         self.schedule = Schedule(tuple(phases) if phases else (Phase(mode, None, trainable_stages),))
-        self.own_network = None if isinstance(network, str | dict) else network
+        self.given_network: Network = network
         self.own_metrics: Any = metrics
         self.criterion: Any = made(loss, "model.loss") if isinstance(loss, str | dict) else loss
         self.lr_scheduler = lr_scheduler  # Lightning drops what cannot be pickled, such as a lambda, from hparams
         # A checkpoint is read without unpickling classes, so that hparams, which Lightning takes from the local
         # variables, hold plain values and names.
         schedule = [asdict(phase) for phase in phases] or None  # type: ignore[misc]
-        network, loss, metrics = describe_network(network), plain_values(loss), plain_values(metrics)
+        network, loss, metrics = plain_values(network), plain_values(loss), plain_values(metrics)
         del phases
         self.save_hyperparameters()
         check_settings(self.hparams, self.schedule, self.lr_scheduler, self.own_metrics, self.criterion)
@@ -207,7 +208,7 @@ class ImageClassifier(L.LightningModule):
         """
         with torch.device("cpu"):
             if self.built is None:
-                self._take(build(self.hparams, data, self.own_network))
+                self._take(build(self.given_network, self.hparams, data))
             self._check_classes(data.classes, "the images")
             assert self.built is not None
             data.use(self.built.preprocessing)
@@ -258,7 +259,7 @@ class ImageClassifier(L.LightningModule):
         defaults = defaults_for(self.hparams["mode"], self.hparams["schedule"])
         factor = self.hparams["backbone_lr_factor"]
         if factor is None:
-            factor, why = choose_backbone_lr_factor(defaults, self.built.origin.source)
+            factor, why = choose_backbone_lr_factor(defaults, self.built.origin.source, self.network.description)
             self.resolved["model.backbone_lr_factor"] = (factor, why)
         optimizer, lr = make_optimizer(
             self.hparams["optimizer"],
@@ -317,7 +318,6 @@ class ImageClassifier(L.LightningModule):
             self.prefix = FrozenPrefix(
                 FrozenStages(self.network, stop=len(self.network.frozen), dtype=self._compute_type),
                 frozen_digest,
-                {key: value for key, value in self.built.architecture.items() if not key.startswith("head_")},
                 self.built.preprocessing,
                 self._images,
                 self.data,
@@ -475,10 +475,22 @@ class ImageClassifier(L.LightningModule):
         checkpoint["resnet_tl"] = checkpoint.get("resnet_tl", {}) | self.built.to_dict()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """A checkpoint describes its network: neither the data nor a weights file are needed."""
-        saved = checkpoint["resnet_tl"]
+        """A checkpoint describes its network: neither the data nor a weights file are needed.
+
+        The code of a stranger, which it may name, is not run: a network of the user's own must be given as an object.
+        """
+        own = self.given_network
+        self.restore(checkpoint["resnet_tl"], None if isinstance(own, str | Mapping) else own)
+
+    def restore(self, saved: dict[str, Any], own: Network | None = None) -> None:
+        """Builds the network that a checkpoint describes, unless it is built.
+
+        Args:
+            saved: `checkpoint["resnet_tl"]`.
+            own: the network of the user's own that it names.
+        """
         if self.built is None:
-            self._take(rebuild(saved, self.hparams["seed"], self.own_network))
+            self._take(rebuild(saved, self.hparams["seed"], own))
         self._check_classes(tuple(saved["classes"]), "the checkpoint")
 
     def save(self, folder: str | Path, **facts: Any) -> Bundle:
@@ -487,7 +499,7 @@ class ImageClassifier(L.LightningModule):
             raise RuntimeError("There is nothing to save before the model was fitted or loaded.")
         bundle = Bundle(
             path=Path(folder),
-            network=self.built.architecture,
+            network=self.network.description,
             classes=self.classes,
             preprocessing=self.built.preprocessing,
             weights=asdict(self.built.origin),

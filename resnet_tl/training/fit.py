@@ -73,7 +73,7 @@ def _is_trained(model: ImageClassifier, resume: Path) -> bool:
     best = str(Path(saved["callbacks"]["ResumePoints"]["folder"], "best.ckpt"))  # before the run was moved
     if any(state.get("best_model_path") == best for state in saved["callbacks"].values()):
         read_checkpoint(resume.parent / "best.ckpt")
-    model.on_load_checkpoint(saved)  # which describes the network: a weights file is not needed any more
+    model.restore(saved["resnet_tl"], model.given_network)  # it describes the network: no weights file is needed
     model.resuming.read(saved["resnet_tl"])
     return saved["resnet_tl"]["position"]["ends"]
 
