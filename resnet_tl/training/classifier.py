@@ -285,7 +285,6 @@ class ImageClassifier(L.LightningModule):
 
     def on_fit_start(self) -> None:
         data = self.data
-        self.prefix = None
         draws = bool(self.hparams["head_dropout"] or self.hparams["mixup"] or self.hparams["cutmix"])
         tell_of_processes(self.trainer, data.batch_size, self.network, self.schedule, draws)
         data.serve(self._activations)
@@ -297,6 +296,9 @@ class ImageClassifier(L.LightningModule):
             index = self.data.index
             counts = np.bincount(index.labels[index.rows("train")], minlength=len(self.classes))
             self._class_weights = torch.from_numpy(counts.sum() / (len(counts) * counts)).float().to(self.device)
+
+    def on_train_start(self) -> None:
+        self.prefix = None  # that of a sanity check did not know how long it would be frozen
 
     def on_train_epoch_start(self) -> None:
         """The callback has frozen what this epoch freezes."""

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 
@@ -53,8 +52,8 @@ def both(fit: Fit, epochs: int = 4, data: dict | None = None, trainer: dict | No
 def assert_same(kept: ImageClassifier, computed: ImageClassifier) -> None:
     for key, tensor in computed.network.state_dict().items():
         assert torch.equal(kept.network.state_dict()[key], tensor), key
-    pd.testing.assert_frame_equal(kept.predictions["val"], computed.predictions["val"], check_exact=True)
-    assert kept.metrics == computed.metrics
+    assert np.array_equal(kept.predictions["val"].logits, computed.predictions["val"].logits)
+    assert kept.numbers == computed.numbers
 
 
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
@@ -188,7 +187,7 @@ def test_mixup_sees_images_and_validation_uses_what_is_kept(fit: Fit):
     ("settings", "sentence"),
     [
         ({"activation_cache": "maybe", **HEAD}, "model.activation_cache is 'maybe'; it must be one of auto, on, off"),
-        ({"activation_cache": "on", "mixup": 0.2, **HEAD}, "mixup and cutmix mix images anew in each step"),
+        ({"activation_cache": "on", "mixup": 0.2, **HEAD}, "mixup and cutmix mix the images of each step"),
         ({"activation_cache": "on", "mode": "all"}, "no stage is ever frozen"),
     ],
 )

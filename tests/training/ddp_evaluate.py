@@ -27,7 +27,8 @@ def main(images: str, out: str, processes: str, network: str, mode: str, batch_s
     trainer.validate(model, datamodule=data, verbose=False)
     folder = Path(out)
     folder.mkdir(exist_ok=True)
-    write_predictions(model.prediction_table("val"), folder / f"{trainer.global_rank}.csv")
+    if trainer.is_global_zero:
+        write_predictions(model.prediction_table("val"), folder / "val.csv")
     splits = data.index.table["split"].tolist()
     (folder / f"{trainer.global_rank}.json").write_text(json.dumps({"metrics": model.numbers["val"], "splits": splits}))
 

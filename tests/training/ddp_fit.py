@@ -17,6 +17,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from resnet_tl import ImageClassifier, ImageDataModule
 from resnet_tl.evaluation.predictions import write_predictions
+from resnet_tl.finetuning import freezing
 
 
 class Gradients(L.Callback):
@@ -57,16 +58,16 @@ def fit(images: str, processes: int, **settings) -> tuple[ImageClassifier, Gradi
 def main(images: str, out: str, processes: int, without_wrapping: bool) -> None:
     torch.set_num_threads(1)
     if without_wrapping:
-        ImageClassifier._wrap_again = lambda self: None  # type: ignore[method-assign]
+        freezing._wrap_again = lambda *_: None
     schedule = [{"mode": "head", "epochs": 1}, {"mode": "all", "lr": 0.01}]
     model, gradients = fit(images, processes, schedule=schedule)
     rank = model.trainer.global_rank
     state = {key: tensor.contiguous() for key, tensor in model.network.state_dict().items()}
     save_file(state, f"{out}/{rank}.safetensors")
-    write_predictions(model.prediction_table("val"), f"{out}/{rank}.csv")
     facts = {"metrics": model.numbers["val"]}
     facts |= {name: getattr(gradients, name) for name in ("steps", "rows", "wrappers")}
     if rank == 0:
+        write_predictions(model.prediction_table("val"), f"{out}/val.csv")
         model.save(f"{out}/bundle")
     if not without_wrapping:
         # Frozen again with no validation between: nothing but the new wrapper makes the ranks' statistics equal.

@@ -336,7 +336,7 @@ def test_an_interrupted_evaluation_leaves_nothing_behind(fit: Fit, blobs: Path):
 def test_a_sanity_check_before_training_is_no_result(fit: Fit):
     model = fit(2, trainer={"num_sanity_val_steps": 2, "check_val_every_n_epoch": 3})
 
-    assert model.metrics == {}
+    assert model.numbers == {}
     assert model.predictions == {}
 
 

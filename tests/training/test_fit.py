@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 
 from resnet_tl import ImageClassifier, ImageDataModule, Predictor, Run
 from resnet_tl.errors import UserError
-from resnet_tl.evaluation.metrics import compute_metrics
+from resnet_tl.evaluation.metrics import compute_metrics, metrics_of
 from resnet_tl.training.fit import best_checkpoint, fit
 from resnet_tl.training.recorder import RunRecorder
 from resnet_tl.training.resuming.resume_points import ResumePoints
@@ -141,7 +141,7 @@ def test_epochs_without_validation_have_no_numbers(blobs: Path, tmp_path: Path):
 
 def test_a_metric_that_is_not_defined_is_left_out_of_the_summary(blobs: Path, tmp_path: Path, monkeypatch):
     monkeypatch.setattr(
-        "resnet_tl.training.classifier.compute_metrics", lambda table: compute_metrics(table) | {"auroc": float("nan")}
+        "resnet_tl.training.classifier.metrics_of", lambda *found: metrics_of(*found) | {"auroc": float("nan")}
     )
 
     run = whole_fit(blobs, tmp_path / "run", 1, mode="head")

@@ -141,4 +141,4 @@ def test_the_best_epoch_is_the_first_of_the_best(monitor: str, values: list[floa
     column = "val_loss" if monitor == "val_macro_f1" else monitor
     history = pd.DataFrame({"epoch": [1, 2, 3], column: pd.Series(values, dtype=float)})
 
-    assert best_epoch(history, monitor) == best
+    assert best_epoch(history, monitor, "min" if monitor == "val_loss" else "max") == best

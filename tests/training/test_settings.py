@@ -28,7 +28,7 @@ ONE_CYCLE = {"class_path": "torch.optim.lr_scheduler.OneCycleLR", "init_args": {
         ({"backbone_lr_factor": -1.0}, r"model.backbone_lr_factor is -1.0; it must be above 0"),
         ({"layer_decay": 0.0}, r"model.layer_decay is 0.0; it must be above 0"),
         ({"head_hidden": [16, 0]}, r"model.head_hidden is \[16, 0\]; each width must be 1 or more"),
-        ({"seed": 2**63}, r"model.seed is \d+; it must be 0 or more and below 2\*\*63"),
+        ({"seed": 2**63}, r"model.seed is \d+; it must be at least 0 and below 2\*\*63"),
         ({"monitor": "val_los"}, r"Did you mean 'val_loss'\?"),
         ({"mode": "head", "trainable_stages": 2}, r"trainable_stages is 2, but the mode is head"),
         ({"schedule": [{"mode": "all", "trainable_stages": 3}]}, r"trainable_stages is 3, but the mode is all"),

@@ -41,7 +41,7 @@ class Position:
             trainer: is fitting.
             validated: where the latest validation began.
         """
-        loop = trainer.fit_loop
+        loop, fetcher = trainer.fit_loop, trainer.fit_loop._data_fetcher
         epochs: Any = loop.epoch_progress.current
         batches: Any = loop.epoch_loop.batch_progress.current
         epoch = epochs.completed
@@ -56,7 +56,7 @@ class Position:
         if not done:
             return cls(epoch)
         is_last = done == trainer.num_training_batches
-        if is_last or (done == batches.ready and loop.epoch_loop._should_check_val_fx(loop._data_fetcher)):
+        if is_last or (fetcher and done == batches.ready and loop.epoch_loop._should_check_val_fx(fetcher)):
             return cls(epoch, done, validates=True)
         return cls(epoch, done - done % trainer.accumulate_grad_batches)
 

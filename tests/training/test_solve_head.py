@@ -1,0 +1,84 @@
+"""`model.head_solver: lbfgs` solves the head of a run, through the ordinary run directory."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from resnet_tl import ImageClassifier, ImageDataModule, Predictor, Run
+from resnet_tl.errors import UserError
+from resnet_tl.training.fit import fit
+from resnet_tl.training.recorder import RunRecorder
+
+Solve = Callable[..., Run]
+
+
+@pytest.fixture
+def solve(blobs: Path, tmp_path: Path) -> Solve:
+    """`solve("name", epochs, data={...}, trainer={...}, **settings)` gives the run."""
+
+    def run(name: str, epochs: int = 5, data: dict | None = None, trainer: dict | None = None, **settings: Any) -> Run:
+        images = ImageDataModule(blobs, **{"augmentation": "none", "image_size": 16, "workers": 0, **(data or {})})
+        model = ImageClassifier(
+            **{"network": "resnet20", "weights": "none", "mode": "head", "head_solver": "lbfgs", **settings}
+        )
+        recorder = RunRecorder(name, str(tmp_path / name), lambda model: "seed: 0\n")
+        quiet = {"logger": False, "enable_progress_bar": False, "accelerator": "cpu", "devices": 1}
+        made = L.Trainer(max_epochs=epochs, callbacks=[recorder], **quiet | (trainer or {}))
+        return fit(model, images, made, recorder)
+
+    return run
+
+
+def test_each_epoch_solves_with_a_weaker_penalty_and_the_best_is_kept(solve: Solve, blobs: Path):
+    run = solve("run")
+
+    history = run.history
+    assert history["epoch"].tolist() == [1, 2, 3, 4, 5]
+    assert history["train_loss"].is_monotonic_decreasing
+    assert history["train_loss"].iloc[-1] < 0.1
+    assert run.summary["best_epoch"] == history["epoch"][history["val_loss"].argmin()]
+    assert run.summary["metrics"]["val"]["loss"] == pytest.approx(history["val_loss"].min(), rel=1e-5)
+    assert run.summary["metrics"]["val"]["accuracy"] > 0.9
+    assert json.loads((run.path / "freezing.json").read_text())[0]["mode"] == "head"
+    predicted = Predictor(run.path, device="cpu").predict(blobs / "val")
+    assert predicted["predicted"].tolist() == run.predictions("val")["predicted"].tolist()
+
+
+def test_it_is_the_same_twice(solve: Solve):
+    one, two = (load_file(solve(name, 3).path / "model" / "weights.safetensors") for name in ("one", "two"))
+
+    assert all(torch.equal(one[key], two[key]) for key in one)
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"mode": "all"}, "give model.mode head"),
+        ({"head_dropout": 0.1}, "leave out model.head_dropout"),
+        ({"mixup": 0.1}, "leave out model.mixup"),
+        ({"activation_cache": "off"}, "leave out model.activation_cache"),
+        ({"head_solver": "sgd"}, "model.head_solver is 'sgd'; it must be one of optimizer, lbfgs"),
+        ({"data": {"augmentation": "light"}}, "give data.augmentation none"),
+        ({"trainer": {"gradient_clip_val": 1.0}}, "leave out trainer.gradient_clip_val"),
+        ({"epochs": -1}, "give trainer.max_epochs"),
+    ],
+)
+def test_what_does_not_go_with_it_is_refused(solve: Solve, settings: dict, sentence: str):
+    with pytest.raises(UserError, match=sentence):
+        solve("run", **settings)
+
+
+def test_a_plain_trainer_says_that_it_cannot_solve(blobs: Path):
+    model = ImageClassifier("resnet20", weights="none", mode="head", head_solver="lbfgs")
+    trainer = L.Trainer(max_epochs=1, logger=False, enable_checkpointing=False, accelerator="cpu", devices=1)
+
+    with pytest.raises(UserError, match="use `resnet-tl fit`"):
+        trainer.fit(model, datamodule=ImageDataModule(blobs, image_size=16, workers=0))
