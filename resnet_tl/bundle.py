@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -12,10 +12,13 @@ from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 from resnet_tl.data.pixels.preprocessing import Preprocessing
-from resnet_tl.errors import CONTROLS, UserError
+from resnet_tl.errors import CONTROLS, UserError, listed
 from resnet_tl.files import replacing, write_text
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
+    from resnet_tl.networks import Network
     from resnet_tl.networks.stages import StagedNetwork
 
 FORMAT = 1
@@ -31,13 +34,13 @@ class Bundle:
 
     Args:
         path: the folder with `model.json` and `weights.safetensors`.
-        network: name and head of the network: the arguments of `create_network`.
+        network: which network it is and its head: `StagedNetwork.description`.
         classes: class names in the order of the network's outputs.
         preprocessing: from decoded pixels to the network's input.
         weights: source, digest and licence of the weights that training began with.
         precision: Lightning's word for the arithmetic of the evaluation, such as `32-true` or `bf16-mixed`.
         metrics: on each evaluated split.
-        data: fingerprint, layout and counts of the training data.
+        data: fingerprint, layout and counts of the training data; nothing of where they lie.
         digest: SHA-256 of `weights.safetensors`.
         made_by: name and version of the program.
     """
@@ -92,12 +95,21 @@ class Bundle:
     def weights_file(self) -> Path:
         return self.path / "weights.safetensors"
 
-    def load_network(self) -> StagedNetwork:
-        """The trained network in eval mode; UserError when the weights are missing or not those of `model.json`."""
+    def load_network(self, network: Network | None = None) -> StagedNetwork:
+        """The trained network in eval mode, on the CPU.
+
+        Args:
+            network: the user's own network, where the bundle holds one: the module, or the class or function that makes
+                it. Without it a bundle's code is imported only where `--import` has allowed that.
+
+        Raises:
+            UserError: the weights are missing, or not those of `model.json` or of this network.
+        """
+        import torch
         from safetensors import SafetensorError
         from safetensors.torch import load
 
-        from resnet_tl.networks import create_network
+        from resnet_tl.networks import rebuild_network
 
         if not self.weights_file.is_file():
             raise UserError(f"{self.path} has no weights.safetensors.")
@@ -105,18 +117,20 @@ class Bundle:
         if hashlib.sha256(content).hexdigest() != self.digest:
             raise UserError(f"{self.weights_file} is damaged: it is not the file that model.json was written with.")
         try:
-            weights = load(content)
-            held = sum(tensor.numel() for tensor in weights.values())
-            _check_size(held, len(self.classes), **self.network)
-            network = create_network(**self.network, num_classes=len(self.classes))
-            network.load_state_dict(weights)
+            with torch.device("cpu"):
+                weights = load(content)
+            _check_size(sum(tensor.numel() for tensor in weights.values()), len(self.classes), **self.network)
+            built = rebuild_network(self.network, len(self.classes), network, whose=str(self.path))
+            if built.is_users:
+                _check_fit(built, weights, self.path)
+            built.load_state_dict(weights)
         except SafetensorError as error:
             raise UserError(f"{self.weights_file} is not a safetensors file: {error}.") from error
         except (RuntimeError, TypeError, ValueError, AttributeError) as error:
             raise UserError(
                 f"{self.path / 'model.json'} was changed: its network or classes do not fit its weights."
             ) from error
-        return network.eval()
+        return built.eval()
 
 
 def _class_names(values: Any) -> tuple[str, ...]:
@@ -132,7 +146,7 @@ def _class_names(values: Any) -> tuple[str, ...]:
 def _check_size(
     held: int,
     classes: int,
-    name: str,
+    name: str = "",
     in_chans: int = 3,
     head_hidden: Sequence[int] = (),
     network_args: Any = None,
@@ -146,11 +160,26 @@ def _check_size(
     if any(isinstance(value, int) and value > MAX_WIDTH for value in _leaves([in_chans, head_hidden, network_args])):
         raise ValueError(f"a number is above {MAX_WIDTH}")
     widths = [*head_hidden, classes]
-    with torch.device("meta"):
-        state = create_body(name, widths[0], in_chans, network_args).state_dict()
-    needed = sum(tensor.numel() for tensor in state.values()) + sum(a * b for a, b in pairwise(widths))
+    needed = sum(a * b for a, b in pairwise(widths))
+    if name:  # the size of the user's own network is known when it is made
+        with torch.device("meta"):
+            needed += sum(
+                tensor.numel() for tensor in create_body(name, widths[0], in_chans, network_args).state_dict().values()
+            )
     if needed > held:
         raise ValueError(f"the network has {needed} numbers, the weights {held}")
+
+
+def _check_fit(network: StagedNetwork, weights: Mapping[str, Tensor], path: Path) -> None:
+    """Raises UserError unless the weights have the names and shapes of those of a user's own network."""
+    own = network.state_dict()
+    wrong = sorted(own.keys() ^ weights.keys())
+    wrong += [key for key in own if key in weights and own[key].shape != weights[key].shape]
+    if wrong:
+        raise UserError(
+            f"The network {network.name} is not the one that {path} was made with: {len(wrong)} of its weights are "
+            f"missing, unexpected or of another shape ({listed(wrong, most=3)})."
+        )
 
 
 def _leaves(value: Any) -> Iterator[Any]:
@@ -162,7 +191,10 @@ def _leaves(value: Any) -> Iterator[Any]:
 
 
 def write_bundle(bundle: Bundle, network: StagedNetwork) -> Bundle:
-    """Writes the weights, then `model.json`, so that a folder with `model.json` is whole."""
+    """Writes the weights, then `model.json`, so that a folder with `model.json` is whole.
+
+    A bundle is given to others: of paths in what it says of data and weights only the last part is kept.
+    """
     from safetensors import SafetensorError
     from safetensors.torch import save_file
 
@@ -177,6 +209,8 @@ def write_bundle(bundle: Bundle, network: StagedNetwork) -> Bundle:
             raise UserError(f"{bundle.weights_file} cannot be written: {error}.") from error
     values = {
         **asdict(bundle),
+        "weights": _without_folders(bundle.weights),
+        "data": _without_folders(bundle.data),
         "format": FORMAT,
         "digest": file_digest(bundle.weights_file),
         "made_by": f"resnet-tl {__version__}",
@@ -184,6 +218,19 @@ def write_bundle(bundle: Bundle, network: StagedNetwork) -> Bundle:
     del values["path"]
     write_text(bundle.path / "model.json", json.dumps(values, indent=2, ensure_ascii=False) + "\n")
     return Bundle.open(bundle.path)
+
+
+def _without_folders(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Facts with the name alone of each file or folder of this machine."""
+
+    def shortened(key: str, value: Any) -> Any:
+        if not isinstance(value, str) or not value:
+            return value
+        path = Path(value)
+        is_path = path.is_absolute() or value.startswith("~") or key == "root" or (key == "source" and path.exists())
+        return path.resolve().name if is_path else value
+
+    return {key: shortened(key, value) for key, value in facts.items()}
 
 
 def file_digest(path: Path) -> str:

@@ -85,7 +85,7 @@ def create_network(
         "head_hidden": list(head_hidden),
         "head_dropout": head_dropout,
     }
-    return staged.to(memory_format=staged.memory_format)
+    return staged
 
 
 def describe_network(network: Network, network_args: Mapping[str, Any] | None = None) -> dict[str, Any]:

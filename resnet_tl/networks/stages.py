@@ -49,7 +49,7 @@ class StagedNetwork(nn.Module):
         self.body = body
         self.detached_head: nn.Module | None = None  # of a body that is a single stage
         self.description: dict[str, Any] = {"name": name, "in_chans": in_chans}  # how to build it again
-        self.memory_format = torch.channels_last
+        self.memory_format = torch.channels_last  # in which it runs: fastest, unless its forward cannot
         self.frozen: frozenset[str] = frozenset()
         self.convolutions_with_norm: tuple[tuple[str, str], ...] = ()
         facts = getattr(body, "pretrained_cfg", None)

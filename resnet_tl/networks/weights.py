@@ -7,6 +7,7 @@ import json
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -305,18 +306,19 @@ def _adapt_first_convolution(network: StagedNetwork, body: dict[str, Tensor]) ->
 
 def _looks_like(tensors: Mapping[str, Tensor], in_chans: int) -> str:
     """The known network whose names and shapes are these, or nothing."""
+    found = _shapes(tensors)
+    return next((name for name in network_names() if _shapes_of(name, in_chans) == found), "")
 
-    def shapes(state: Mapping[str, Tensor]) -> dict[str, torch.Size]:
-        kept = {key: tensor.shape for key, tensor in state.items() if not key.startswith("fc.")}
-        return {key: shape for key, shape in kept.items() if not key.endswith("num_batches_tracked")}
 
-    found = shapes(tensors)
-    for name in network_names():
-        with torch.device("meta"):
-            body = create_body(name, num_classes=1, in_chans=in_chans)
-        if shapes(body.state_dict()) == found:
-            return name
-    return ""
+@cache
+def _shapes_of(name: str, in_chans: int) -> dict[str, torch.Size]:
+    with torch.device("meta"):
+        return _shapes(create_body(name, num_classes=1, in_chans=in_chans).state_dict())
+
+
+def _shapes(state: Mapping[str, Tensor]) -> dict[str, torch.Size]:
+    kept = {key: tensor.shape for key, tensor in state.items() if not key.startswith("fc.")}
+    return {key: shape for key, shape in kept.items() if not key.endswith("num_batches_tracked")}
 
 
 def _facts_in(metadata: Mapping[str, str], source: str) -> dict[str, Any]:
