@@ -8,7 +8,7 @@ from typing import Any, get_type_hints
 
 from resnet_tl import ImageClassifier
 from resnet_tl.cli.fit_help import TRAINING, described_arguments
-from resnet_tl.cli.parse_errors import describe
+from resnet_tl.cli.signatures import describe
 from resnet_tl.data.options import DataOptions
 from resnet_tl.finetuning.learning_rate import PiecewiseConstantLR
 from resnet_tl.finetuning.modes import Phase

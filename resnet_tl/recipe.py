@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from resnet_tl.errors import UserError, nearest
+from resnet_tl.errors import UserError, listed, nearest
 
 GROUPS = ("data", "model", "trainer")  # sections that hold settings of their own
 SECTIONS = (*GROUPS, "optimizer", "lr_scheduler", "seed")
@@ -50,9 +50,7 @@ def find_recipe(name: str) -> Path:
         if recipe.name == wanted:
             return recipe.path
     names = [recipe.name for recipe in recipes]
-    raise UserError(
-        f"There is no recipe '{name}': neither a file nor one of {', '.join(names)}.{nearest(wanted, names)}"
-    )
+    raise UserError(f"There is no recipe '{name}': neither a file nor one of {listed(names)}.{nearest(wanted, names)}")
 
 
 def load_recipe(path: Path) -> dict[str, Any]:

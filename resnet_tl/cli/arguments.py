@@ -6,7 +6,7 @@ import argparse
 import re
 from typing import Any, NoReturn
 
-from resnet_tl.errors import nearest, printable
+from resnet_tl.errors import listed, nearest, printable
 
 
 def positive(text: str) -> int:
@@ -31,7 +31,7 @@ class CommandParser(argparse.ArgumentParser):
         if found := re.match(r"invalid choice: '(.*?)' \(choose from (.*)\)", problem):
             choices = re.findall(r"[^\s',]+", found[2])
             start = f"{option} is '{found[1]}'; it must be" if option.startswith("-") else f"'{found[1]}' is not"
-            return f"{start} one of {', '.join(choices)}.{nearest(found[1], choices)}"
+            return f"{start} one of {listed(choices)}.{nearest(found[1], choices)}"
         if found := re.match(r"invalid (int|float) value: '(.*)'", problem):
             kind = {"int": "a whole number", "float": "a number"}[found[1]]
             return f"{option} is '{found[2]}'; it must be {kind}."

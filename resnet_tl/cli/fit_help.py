@@ -21,8 +21,8 @@ tables, the metrics and the resolved recipe.
   --resume RUN          go on with an interrupted run, to the numbers that it would have had
   --checkpoint_every T  in a long epoch: 30s, 10m, 2h (default: 10m); each epoch's start is kept anyway
   --seed N              of the split, the order, the augmentation, the head, dropout and mixup (default: 0)
-  --forecast            do the start-up and a few steps, then tell how long the whole fit would take, by part, and the
-                        memory it needs; makes no run folder
+  --forecast            do the start-up and a few steps, then report how long the whole fit would take, by part,
+                        and the memory it needs; makes no run folder
   --help_all            every option, with those of Lightning's Trainer, loggers, callbacks, optimizers, schedulers
   --import MODULE       import a module of yours first, which may register networks with timm; may be given again; a
                         resumed or repeated fit needs it too

@@ -105,7 +105,7 @@ class FitCLI(LightningCLI):
 
     def add_default_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.add_argument("--seed", type=int, default=0, help="of everything that is random")
-        parser.add_argument("--forecast", action="store_true", help="tell how long the fit would take, and end")
+        parser.add_argument("--forecast", action="store_true", help="estimate how long the fit would take, and end")
         parser.add_argument(
             "--checkpoint_every", type=str, default="10m", help="of a long epoch: 30s, 10m or 2h; what a crash costs"
         )

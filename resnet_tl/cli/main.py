@@ -10,7 +10,7 @@ from importlib import import_module
 from resnet_tl import __version__, timing
 from resnet_tl.cli.arguments import CommandParser
 from resnet_tl.cli.keep_freed_memory import keep_freed_memory
-from resnet_tl.errors import UserError, nearest
+from resnet_tl.errors import UserError, listed, nearest
 from resnet_tl.stopping import Stopped
 from resnet_tl.user_code import allow
 
@@ -75,9 +75,7 @@ def main(argv: list[str] | None = None) -> int:
         for module in given.modules:
             allow(module)
         if command not in COMMANDS:
-            raise UserError(
-                f"'{command}' is not a command; they are {', '.join(COMMANDS)}.{nearest(command, COMMANDS)}"
-            )
+            raise UserError(f"'{command}' is not a command; they are {listed(COMMANDS)}.{nearest(command, COMMANDS)}")
         return import_module(f"resnet_tl.cli.{command}").main(argv[1:]) or 0
     except UserError as error:
         if given.debug:

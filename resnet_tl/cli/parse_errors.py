@@ -7,12 +7,12 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, is_dataclass
 from importlib import import_module
-from types import NoneType, UnionType
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from types import NoneType
+from typing import Any, get_args
 
 import yaml
-from jsonargparse import ArgumentError, ArgumentParser
 
+from resnet_tl.cli.signatures import arguments, choices, describe, fits, options
 from resnet_tl.cli.trainer_settings import REFUSED
 from resnet_tl.errors import UserError, listed, nearest
 from resnet_tl.recipe import GROUPS
@@ -39,17 +39,9 @@ ELSEWHERE = {
     "ckpt_path": "resume",
     "epochs": "trainer.max_epochs",
     "gpus": "trainer.devices",
-    "trainer.gpus": "trainer.devices",
     "lr": "optimizer.lr",
     "learning_rate": "optimizer.lr",
     "trainer.resume_from_checkpoint": "resume",
-}
-WORDS: dict[Any, tuple[str, str]] = {
-    int: ("a whole number", "whole numbers"),
-    float: ("a number", "numbers"),
-    bool: ("true or false", "values true or false"),
-    str: ("a text", "texts"),
-    dict: ("a mapping", "mappings"),
 }
 
 
@@ -129,11 +121,12 @@ def named(given: Sequence[Given], key: str) -> tuple[str, str]:
 def class_at(key: str, place: str, path: Any) -> type:
     """The class that a setting of CLASSES names; UserError when there is none, or it does not go with a fit."""
     kind, home, base = CLASSES[key]
+    path = str(path)
     top = getattr(import_module(home), base)
     short = {each.__name__: each for each in _subclasses(top)}
-    found = object_at(path, place) if "." in str(path) else short.get(path)
+    found = object_at(path, place) if "." in path else short.get(path)
     if not (isinstance(found, type) and issubclass(found, top)):
-        raise UserError(f"{place} is '{path}', which is no {kind}.{nearest(str(path).rpartition('.')[2], short)}")
+        raise UserError(f"{place} is '{path}', which is no {kind}.{nearest(path.rpartition('.')[2], short)}")
     for name in [each.__name__ for each in inspect.getmro(found) if each.__name__ in REFUSED]:
         raise UserError(f"{place}: {found.__name__} cannot be used in a fit: {REFUSED[name]}.")
     return found
@@ -154,7 +147,7 @@ def check(given: Sequence[Given], sections: Mapping[str, type]) -> None:
         if item.key in CLASSES or item.key not in ours | OWN:
             continue
         hint = OWN.get(item.key) or ours[item.key].annotation
-        phase: Any = next((each for option in _options(hint) for each in get_args(option) if is_dataclass(each)), None)
+        phase: Any = next((each for option in options(hint) for each in get_args(option) if is_dataclass(each)), None)
         for values in item.loaded if phase and isinstance(item.loaded, list) else []:
             if isinstance(values, Mapping):
                 _check_arguments(item.place, phase, f"a {phase.__name__.lower()}", values)
@@ -169,44 +162,6 @@ def plain(message: str) -> str:
     message = f"{start.splitlines()[0]} {errors.strip(' -')}" if errors else message
     message = message.replace("Parser key", "The setting").replace("Problem with given class_path ", "")
     return " ".join(re.split(r"\n\s*- |HINT: ", message)[0].replace("`", "").split())
-
-
-def describe(hint: Any, many: bool = False) -> str:
-    """A type in words, without the null that an optional setting may have too; empty where there are none for it."""
-    choices, options = _choices(hint), _options(hint)
-    words = [f"one of {listed(choices)}"] if choices else []
-    for option in options:
-        kind: Any = get_origin(option) or option
-        is_said = (choices and kind is not bool) or (kind is int and float in options)
-        if kind in WORDS and not is_said:
-            words.append(WORDS[kind][many])
-        elif isinstance(kind, type) and is_dataclass(kind):
-            words.append(f"{kind.__name__.lower()}s")
-        elif kind is list and (items := describe(get_args(option)[0], many=True)):
-            words.append(f"a list of {items}")
-        elif kind is tuple:
-            words.append(f"a list of {len(get_args(option))} values")
-    return " or ".join(words)
-
-
-def arguments(kind: type) -> tuple[dict[str, inspect.Parameter], bool]:
-    """The arguments of a class with their types, inherited ones included, and whether these are all that it takes."""
-    found: dict[str, inspect.Parameter] = {}
-    for each in inspect.getmro(kind)[:-1]:
-        if (init := vars(each).get("__init__")) is None:
-            continue
-        try:
-            hints = get_type_hints(init)
-        except NameError:
-            hints = {}
-        parameters = list(inspect.signature(init).parameters.values())[1:]
-        for parameter in parameters:
-            if parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY):
-                typed = parameter.replace(annotation=hints.get(parameter.name, Any))
-                found.setdefault(parameter.name, typed)
-        if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
-            return found, True
-    return found, False
 
 
 def _check_key(item: Given, known: Sequence[str]) -> None:
@@ -230,18 +185,15 @@ def _check_value(place: str, value: Any, hint: Any, is_null_default: bool = Fals
     words = describe(hint)
     if not words or (value is None and (is_null_default or NoneType in get_args(hint))):
         return
-    if isinstance(value, Mapping) and not all(describe(option) for option in _options(hint)):
+    if isinstance(value, Mapping) and not all(describe(option) for option in options(hint)):
         return  # it may describe a class, such as a strategy
     if value is None:
         raise UserError(f"{place} is null; it must be {words}.")
-    parser = ArgumentParser(exit_on_error=False)
-    parser.add_argument("--value", type=hint)
-    try:
-        parser.parse_object({"value": value})
-    except (ArgumentError, OverflowError):
-        shown = f"{value}" if len(f"{value}") < 60 else f"{f'{value}'[:60]}…"
+    if not fits(value, hint):
+        text = str(value)
+        shown = text if len(text) < 60 else f"{text[:60]}…"
         quoted = shown if shown[:1] in ("[", "{") else f"'{shown}'"
-        raise UserError(f"{place} is {quoted}; it must be {words}.{nearest(shown, _choices(hint))}") from None
+        raise UserError(f"{place} is {quoted}; it must be {words}.{nearest(shown, choices(hint))}")
 
 
 def _check_arguments(place: str, kind: type, title: str, given: Mapping[str, Any]) -> None:
@@ -295,16 +247,6 @@ def _subclasses(kind: type) -> Iterator[type]:
         if not each.__name__.startswith("_"):
             yield each
         yield from _subclasses(each)
-
-
-def _options(hint: Any) -> tuple[Any, ...]:
-    options = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
-    return tuple(option for option in options if option is not NoneType)
-
-
-def _choices(hint: Any) -> list[str]:
-    literals = [option for option in _options(hint) if get_origin(option) is Literal]
-    return list(dict.fromkeys(str(choice) for option in literals for choice in get_args(option)))
 
 
 def _keys(settings: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:

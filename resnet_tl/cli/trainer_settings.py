@@ -1,4 +1,4 @@
-"""Settings of Lightning's Trainer that it would ignore, or come to grief with later: refused before any work."""
+"""Settings of Lightning's Trainer that it would ignore, or that would fail later: refused before any work."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def _check_length(trainer: Any) -> None:
 
 
 def _check_processes(trainer: Any) -> None:
-    """Lightning starts as many processes on a CPU as it is told to; a hundred fill the memory."""
+    """Lightning starts as many processes on a CPU as it is asked for; a hundred fill the memory."""
     import torch
 
     strategy, accelerator, devices = trainer.strategy, trainer.accelerator, trainer.devices

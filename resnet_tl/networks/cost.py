@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,8 +47,8 @@ def stage_costs(network: StagedNetwork, image_size: int) -> list[StageCost]:
         >>> costs[0]
         StageCost(name='stem', output_shape=(16, 32, 32), parameters=464, multiply_adds=442368)
     """
-    twin, x = on_meta(network, image_size)
-    parts: dict[str, nn.Module] = {name: twin.stage(name) for name in twin.stage_names} | {"head": twin.head}
+    copy, x = on_meta(network, image_size)
+    parts: dict[str, nn.Module] = {name: copy.stage(name) for name in copy.stage_names} | {"head": copy.head}
     costs = []
     for name, part in parts.items():
         with refusing_size(network, image_size), torch.no_grad(), FlopCounterMode(display=False) as counter:
@@ -62,7 +62,7 @@ def stage_costs(network: StagedNetwork, image_size: int) -> list[StageCost]:
 def on_meta(network: StagedNetwork, image_size: int) -> tuple[StagedNetwork, Any]:
     """A copy of the network without data, in eval mode, and one such image for it."""
     image = torch.empty(1, network.in_chans, image_size, image_size, device="meta")
-    return copy.deepcopy(network).to("meta", torch.float32).eval(), image
+    return deepcopy(network).to("meta", torch.float32).eval(), image
 
 
 @contextmanager

@@ -22,7 +22,7 @@ class Row:
     """A layer or block, or a run of equal ones; of two branches, what stands side by side in them.
 
     Args:
-        labels: its type and what tells it from others of this type, such as `Conv2d 3×3, stride 2 + ReLU`; one for
+        labels: its type and what sets it apart from others of this type, such as `Conv2d 3×3, stride 2 + ReLU`; one for
             each branch.
         input_shape, output_shape: of each in the run and in each branch, for one image.
         count: how many are in the run.
@@ -44,13 +44,13 @@ def outline(network: StagedNetwork, image_size: int) -> dict[str, list[Row]]:
     Raises:
         UserError: the network does not take images of this size.
     """
-    twin, image = on_meta(network, image_size)
+    copy, image = on_meta(network, image_size)
     calls: Calls = {}
-    for module in twin.modules():
+    for module in copy.modules():
         module.register_forward_hook(lambda module, args, output: calls.setdefault(module, (args[0], output)) and None)
     with torch.no_grad(), refusing_size(network, image_size):
-        twin(image)
-    parts: dict[str, nn.Module] = {name: twin.stage(name) for name in twin.stage_names} | {"head": twin.head}
+        copy(image)
+    parts: dict[str, nn.Module] = {name: copy.stage(name) for name in copy.stage_names} | {"head": copy.head}
     return {name: _rows(part, calls) for name, part in parts.items()}
 
 

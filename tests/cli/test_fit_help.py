@@ -48,7 +48,8 @@ def test_help_fits_120_columns_and_says_how_recipes_combine(command):
 def test_every_example_and_named_option_exists(command):
     from resnet_tl.cli.fit import split_recipes
     from resnet_tl.cli.fit_parser import SECTIONS
-    from resnet_tl.cli.parse_errors import arguments, check, given_settings
+    from resnet_tl.cli.parse_errors import check, given_settings
+    from resnet_tl.cli.signatures import arguments
 
     _, out, _ = command("fit", "--help")
     examples = [line.split()[2:] for line in out.splitlines() if line.startswith("  resnet-tl fit")]

@@ -3,10 +3,11 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
-from resnet_tl import __version__
+from resnet_tl import __version__, user_code
 from resnet_tl.cli import main as main_module
 from resnet_tl.cli.main import COMMANDS
 
@@ -26,6 +27,7 @@ LIGHT = [
     ["compare", "--help"],
     ["networks", "--help"],
     ["networks", "list"],
+    ["networks", "list", "--import", "json"],
     ["cache", "--help"],
     ["cache", "list"],
 ]
@@ -104,6 +106,55 @@ def test_debug_shows_the_stack_trace_wherever_it_stands(command, words):
     assert code == 2
     assert "Traceback (most recent call last)" in err
     assert err.splitlines()[-1].startswith("resnet-tl: There is no recipe 'nowhere'")
+
+
+MY_NETWORKS = """
+from timm.models import register_model
+from timm.models.resnet import BasicBlock, ResNet
+
+@register_model
+def narrow_resnet(pretrained=False, num_classes=1000, in_chans=3, **options):
+    return ResNet(BasicBlock, [1, 1, 1, 1], num_classes, in_chans, channels=(8, 8, 8, 8))
+"""
+
+
+@pytest.fixture
+def nothing_imported(monkeypatch):
+    """What other tests have imported is forgotten, and this test's afterwards."""
+    monkeypatch.setattr(user_code, "_allowed", {})
+
+
+def test_a_network_that_an_imported_module_registers_is_trained_and_trained_again(
+    command, blobs, tmp_path, nothing_imported
+):
+    (tmp_path / "my_networks.py").write_text(MY_NETWORKS)
+    network = ["--model.network", "narrow_resnet", "--model.weights", "none", "--data.image_size", 32]
+
+    done = command("fit", "--data.root", blobs, *network, "--trainer.max_epochs", 1, "--import", "my_networks")
+    again = command("--import=my_networks", "fit", "--recipe", "runs/fit-1/recipe.yaml", "--run", "again")
+
+    assert (done.code, done.err) == (again.code, again.err) == (0, "")
+    assert "--import my_networks" in (tmp_path / "runs" / "fit-1" / "recipe.yaml").read_text().splitlines()[0]
+    weights = [(run / "model" / "weights.safetensors").read_bytes() for run in (tmp_path / "runs/fit-1", Path("again"))]
+    assert weights[0] == weights[1]
+
+
+def test_what_was_imported_is_passed_on_to_the_fits_of_a_comparison(command, nothing_imported):
+    from resnet_tl.cli.compare import _Fit
+
+    assert command("recipes", "list", "--import", "json", "--import", "csv").code == 0
+    assert _Fit("last_stages", 0, Path("runs"), []).words[-4:] == ["--import", "json", "--import", "csv"]
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["recipes", "--import", "my_modul", "list"], "--import: there is no module 'my_modul', here or installed.\n"),
+        (["recipes", "list", "--import"], "--import has no value.\n"),
+    ],
+)
+def test_a_module_that_cannot_be_imported_is_one_sentence(command, words, sentence):
+    assert command(*words)[::2] == (2, f"resnet-tl: {sentence}")
 
 
 def test_a_mistake_shows_no_stack_trace_without_debug(command):

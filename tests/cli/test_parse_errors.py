@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 import torch
 
-from resnet_tl.cli.parse_errors import describe, plain
+from resnet_tl.cli.parse_errors import plain
+from resnet_tl.cli.signatures import describe
 from resnet_tl.finetuning.modes import Mode, Phase
 
 JARGON = (

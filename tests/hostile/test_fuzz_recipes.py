@@ -96,9 +96,9 @@ def test_parsing_mutated_recipes(count: int, seed: int, tmp_path: Path, monkeypa
     for number in range(count):
         text = mutate(shipped[number % len(shipped)], chance)
         write(tmp_path / "a.yaml", text)
-        told = io.StringIO()
+        printed = io.StringIO()
         try:
-            with contextlib.redirect_stderr(told), contextlib.redirect_stdout(told):
+            with contextlib.redirect_stderr(printed), contextlib.redirect_stdout(printed):
                 FitCLI(*split_recipes(["--recipe", str(tmp_path / "a.yaml")])[:2])
         except Parsed:
             parsed += 1
@@ -108,7 +108,7 @@ def test_parsing_mutated_recipes(count: int, seed: int, tmp_path: Path, monkeypa
             assert end.code == 2, text
         except Exception as error:
             raise AssertionError(f"{type(error).__name__}: {error}\n--- of this recipe:\n{text}") from error
-        assert "Traceback" not in told.getvalue(), text
+        assert "Traceback" not in printed.getvalue(), text
     print(f"{count} recipes, {parsed} of them parsed")
     assert parsed >= count // 20
 

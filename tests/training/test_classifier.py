@@ -233,8 +233,8 @@ def test_a_checkpoint_needs_neither_data_nor_weights_file(
     saved: tuple[ImageClassifier, Path], monkeypatch: pytest.MonkeyPatch
 ):
     model, file = saved
-    for name in ("load_weights", "ImageDataModule"):
-        monkeypatch.delattr(f"resnet_tl.training.classifier.{name}")
+    for name in ("building.load_weights", "classifier.ImageDataModule"):
+        monkeypatch.delattr(f"resnet_tl.training.{name}")
 
     loaded = ImageClassifier.load_from_checkpoint(file, weights_only=True)
 
