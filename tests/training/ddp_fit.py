@@ -1,6 +1,6 @@
 """A script for several gloo processes: two fits with a phase change, and what each rank holds in the end.
 
-`python ddp_fit.py IMAGES OUT PROCESSES [without_wrapping]`
+`python ddp_fit.py IMAGES OUT PROCESSES`
 """
 
 from __future__ import annotations
@@ -54,10 +54,8 @@ def fit(images: str, processes: int, **settings) -> tuple[ImageClassifier, Gradi
     return model, gradients
 
 
-def main(images: str, out: str, processes: int, without_wrapping: bool) -> None:
+def main(images: str, out: str, processes: int) -> None:
     torch.set_num_threads(1)
-    if without_wrapping:
-        ImageClassifier._wrap_again = lambda self: None  # type: ignore[method-assign]
     schedule = [{"mode": "head", "epochs": 1}, {"mode": "all", "lr": 0.01}]
     model, gradients = fit(images, processes, schedule=schedule)
     rank = model.trainer.global_rank
@@ -68,14 +66,11 @@ def main(images: str, out: str, processes: int, without_wrapping: bool) -> None:
     facts |= {name: getattr(gradients, name) for name in ("steps", "rows", "wrappers")}
     if rank == 0:
         model.save(f"{out}/bundle")
-    if not without_wrapping:
-        # Frozen again with no validation between: nothing but the new wrapper makes the ranks' statistics equal.
-        again, _ = fit(
-            images, processes, schedule=[{"mode": "all", "epochs": 1}, {"mode": "head"}], limit_val_batches=0
-        )
-        facts["frozen again"] = sorted(again.network.frozen)
+    # Frozen again with no validation between: nothing but the new wrapper makes the ranks' statistics equal.
+    again, _ = fit(images, processes, schedule=[{"mode": "all", "epochs": 1}, {"mode": "head"}], limit_val_batches=0)
+    facts["frozen again"] = sorted(again.network.frozen)
     Path(f"{out}/{rank}.json").write_text(json.dumps(facts))
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2], int(sys.argv[3]), "without_wrapping" in sys.argv)
+    main(sys.argv[1], sys.argv[2], int(sys.argv[3]))
