@@ -67,6 +67,7 @@ def reported() -> Iterator[None]:
             watch.stop()
         raise
     except (Exception, Stopped) as error:
+        stopping.wait(True)  # torchrun's SIGTERM, which follows the first failure, is to break into nothing
         watch.over.set()
         if isinstance(error, Stopped) and error.together and rank:  # the first process says how all have ended
             watch.stop()

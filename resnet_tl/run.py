@@ -118,7 +118,10 @@ class Run:
                 f"{self.path} is being trained by another process; wait for its end, or stop it (where you know that "
                 f"there is none, remove {self.path / '.lock'})."
             ) from None
-        except (OSError, NotImplementedError):  # a file system without locks; what cannot be written is told elsewhere
+        except (
+            OSError,
+            NotImplementedError,
+        ):  # a file system without locks; what cannot be written is reported elsewhere
             pass
         return lock
 
@@ -175,12 +178,12 @@ class Run:
 
         file = self.predictions_file(split)
         if not file.is_file():
-            mend = (
+            advice = (
                 "; give data.test_fraction, or labelled images in ROOT/test, when it is trained"
                 if split == "test"
                 else ""
             )
-            raise UserError(f"{self.path} has no predictions for the split '{split}'{mend}.")
+            raise UserError(f"{self.path} has no predictions for the split '{split}'{advice}.")
         return read_predictions(file)
 
     @cached_property

@@ -10,6 +10,7 @@ import shutil
 import signal
 import stat
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -43,22 +44,25 @@ def whole(blobs: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, ob
     return remains(run)
 
 
+def signal_in(
+    monkeypatch: pytest.MonkeyPatch, name: str, after: int, number: int, owner: type = ImageClassifier
+) -> None:
+    """The call of a method that follows `after` others gets a real signal, once."""
+    real, calls = getattr(owner, name), []
+
+    def method(self, *arguments, **options):
+        calls.append(1)
+        if len(calls) == after + 1:
+            signal.raise_signal(number)
+        return real(self, *arguments, **options)
+
+    monkeypatch.setattr(owner, name, method)
+
+
 @pytest.fixture
 def interrupt(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """`interrupt("training_step", 5, signal.SIGTERM)`: the sixth call of that method gets a real signal, once."""
-
-    def prepare(name: str, after: int, number: int, owner: type = ImageClassifier) -> None:
-        real, calls = getattr(owner, name), []
-
-        def method(self, *arguments, **options):
-            calls.append(1)
-            if len(calls) == after + 1:
-                signal.raise_signal(number)
-            return real(self, *arguments, **options)
-
-        monkeypatch.setattr(owner, name, method)
-
-    return prepare
+    return partial(signal_in, monkeypatch)
 
 
 def resumed(command, err: str) -> Path:
@@ -71,10 +75,10 @@ def resumed(command, err: str) -> Path:
 @pytest.mark.parametrize(
     ("method", "after", "number", "code", "name"),
     [
-        ("training_step", 0, signal.SIGINT, 130, "Ctrl-C"),
+        pytest.param("training_step", 0, signal.SIGINT, 130, "Ctrl-C", marks=pytest.mark.slow),
         ("training_step", 5, signal.SIGTERM, 143, "SIGTERM"),
-        ("training_step", 11, signal.SIGINT, 130, "Ctrl-C"),
-        ("validation_step", 1, signal.SIGTERM, 143, "SIGTERM"),
+        pytest.param("training_step", 11, signal.SIGINT, 130, "Ctrl-C", marks=pytest.mark.slow),
+        pytest.param("validation_step", 1, signal.SIGTERM, 143, "SIGTERM", marks=pytest.mark.slow),
         ("validation_step", 8, signal.SIGINT, 130, "Ctrl-C"),
     ],
 )
@@ -92,6 +96,7 @@ def test_a_signal_ends_the_fit_with_the_command_that_goes_on(
     assert remains(resumed(command, outcome.err)) == whole
 
 
+@pytest.mark.slow
 def test_a_run_may_be_stopped_many_times(command, blobs, whole, interrupt):
     interrupt("training_step", 3, signal.SIGTERM)
     err = command("fit", *FLAGS, "--data.root", blobs).err
@@ -115,12 +120,13 @@ def test_a_run_that_was_killed_while_it_wrote_its_results_writes_them_again(comm
     command("fit", *FLAGS, "--data.root", blobs)
     run = Path("runs/train_everything-1")
     (run / "summary.json").unlink()
-    shutil.rmtree(run / "model")
+    (run / "model/weights.safetensors").rename(run / "model/.abcd_123.part.safetensors")
 
     code, out, _ = command("fit", "--resume", run)
 
     assert (code, "epoch" in out.split("Best")[0]) == (0, False)  # nothing is trained again
     assert remains(run) == whole
+    assert sorted(file.name for file in (run / "model").iterdir()) == ["model.json", "weights.safetensors"]
 
 
 def test_a_second_ctrl_c_means_now(command, blobs, interrupt, monkeypatch):
@@ -163,7 +169,7 @@ def test_a_signal_while_features_are_computed_is_not_kept_waiting(command, blobs
     assert resumed(command, err).name == "freeze_backbone-1"
 
 
-def test_a_run_that_has_no_checkpoint_yet_begins_anew_in_its_folder(command, blobs, whole):
+def test_a_run_that_has_no_checkpoint_yet_begins_again_in_its_folder(command, blobs, whole):
     command("fit", *FLAGS, "--data.root", blobs)
     run = Path("runs/train_everything-1")
     shutil.rmtree(run / "checkpoints")
@@ -184,20 +190,37 @@ def test_a_complete_run_is_left_alone(command, tiny_run):
 
 def test_a_moved_run_goes_on_in_its_new_place(command, blobs, whole, interrupt):
     interrupt("training_step", 9, signal.SIGTERM)
-    command("fit", *FLAGS, "--data.root", blobs)
-    shutil.move("runs/train_everything-1", "moved")
+    err = command("fit", *FLAGS, "--data.root", blobs, "--run", "my run").err
+    assert err.endswith("resnet-tl fit --resume 'my run'\n")  # which can be pasted
+    shutil.move("my run", "moved")
 
     assert command("fit", "--resume", "moved").code == 0
     assert remains(Path("moved")) == whole
-    assert not Path("runs/train_everything-1").exists()
+    assert not Path("my run").exists()
+
+
+@pytest.fixture(scope="module")
+def stopped(blobs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with images and a run on them that was stopped in its second epoch; and `copy` of it."""
+    from resnet_tl.cli.main import main
+
+    folder = tmp_path_factory.mktemp("stopped") / "work"
+    shutil.copytree(blobs, folder / "images")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        signal_in(patch, "training_step", 5, signal.SIGTERM)
+        words = ("fit", *FLAGS, "--data.root", "images", "--run", "run")
+        assert main([str(word) for word in words]) == 143
+    shutil.copytree(folder, folder.with_name("copy"))
+    return folder
 
 
 @pytest.fixture
-def interrupted(command, blobs, interrupt, tmp_path) -> Path:
-    """A run on images of its own that was stopped in its second epoch."""
-    shutil.copytree(blobs, tmp_path / "images")
-    interrupt("training_step", 5, signal.SIGTERM)
-    assert command("fit", *FLAGS, "--data.root", "images", "--run", "run").code == 143
+def interrupted(command, stopped: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """That run in its folder, as if no other test had touched it."""
+    shutil.rmtree(stopped)
+    shutil.copytree(stopped.with_name("copy"), stopped)
+    monkeypatch.chdir(stopped)
     return Path("run")
 
 
@@ -240,7 +263,7 @@ def another_label(images: Path) -> None:
 
 
 @pytest.mark.parametrize("change", [another_training_image, one_validation_image_less, another_label])
-@pytest.mark.parametrize("trains", [True, False])
+@pytest.mark.parametrize("trains", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_other_images_are_refused(command, interrupted, change, trains):
     if not trains:  # what remains are the tables and the bundle
         assert command("fit", "--resume", interrupted).code == 0
@@ -288,23 +311,6 @@ def test_a_run_that_another_process_trains_is_left_alone(command, interrupted, m
     assert not (interrupted / ".lock").exists()
 
 
-def test_a_name_with_a_blank_can_be_pasted(command, blobs, whole, interrupt):
-    interrupt("training_step", 5, signal.SIGTERM)
-    err = command("fit", *FLAGS, "--data.root", blobs, "--run", "my run").err
-
-    assert err.endswith("resnet-tl fit --resume 'my run'\n")
-    assert remains(resumed(command, err)) == whole
-
-
-def test_what_was_being_written_is_not_shipped(command, blobs):
-    command("fit", *FLAGS, "--data.root", blobs, "--run", "run")
-    Path("run/summary.json").unlink()
-    Path("run/model/.abcd_123.part.safetensors").touch()
-
-    assert command("fit", "--resume", "run").code == 0
-    assert sorted(file.name for file in Path("run/model").iterdir()) == ["model.json", "weights.safetensors"]
-
-
 def test_a_folder_that_is_no_run_is_refused(command, tmp_path):
     assert command("fit", "--resume", "runz") == (2, "", "resnet-tl: runz is not a run: there is no such folder.\n")
 
@@ -323,9 +329,9 @@ def flipped(file: Path) -> None:
 
 @pytest.mark.parametrize("name", ["last", "best"])
 @pytest.mark.parametrize("damage", [truncated, flipped, Path.unlink])
-def test_a_broken_checkpoint_is_told_in_one_sentence(command, interrupted, name, damage):
+def test_a_broken_checkpoint_is_reported_in_one_sentence(command, interrupted, name, damage):
     if (name, damage) == ("last", Path.unlink):
-        pytest.skip("such a run begins anew")
+        pytest.skip("such a run begins again")
     damage(interrupted / "checkpoints" / f"{name}.ckpt")
 
     code, out, err = command("fit", "--resume", interrupted)
@@ -384,8 +390,8 @@ def test_another_job_begins_a_run_of_its_own(command, blobs, interrupt, monkeypa
     assert sorted(run.name for run in Path("runs").iterdir()) == ["train_everything-1", "train_everything-2"]
 
 
-@pytest.mark.parametrize("other", [("--seed", 1), ("--optimizer.lr", 0.1)])
-def test_another_command_of_the_same_job_begins_a_run_of_its_own(command, blobs, whole, interrupt, monkeypatch, other):
+def test_another_command_of_the_same_job_begins_a_run_of_its_own(command, blobs, whole, interrupt, monkeypatch):
+    other = ("--seed", 1)
     monkeypatch.setenv("SLURM_JOB_ID", "4711")
     flags = (*FLAGS, "--data.root", blobs)
     interrupt("training_step", 6, signal.SIGTERM)
@@ -414,6 +420,7 @@ def test_a_recipe_that_has_changed_begins_a_run_of_its_own(command, blobs, inter
     assert sorted(run.name for run in Path("runs").iterdir()) == ["mine-1", "mine-2"]
 
 
+@pytest.mark.slow
 def test_a_job_may_be_killed_in_its_first_moments_again_and_again(command, blobs, whole, interrupt, monkeypatch):
     monkeypatch.setenv("SLURM_JOB_ID", "4711")
     flags = (*FLAGS, "--data.root", blobs, "--run", "run")
@@ -428,8 +435,11 @@ def test_a_job_may_be_killed_in_its_first_moments_again_and_again(command, blobs
     assert remains(Path("run")) == whole
 
 
-@pytest.mark.parametrize("written", [[], [".abcd_123.part.json"], ["environment.json"]])
-def test_a_job_that_was_killed_in_its_first_moments_begins_anew_in_its_folder(
+@pytest.mark.parametrize(
+    "written",
+    [["environment.json"], *[pytest.param(left, marks=pytest.mark.slow) for left in ([], [".abcd_123.part.json"])]],
+)
+def test_a_job_that_was_killed_in_its_first_moments_begins_again_in_its_folder(
     command, blobs, whole, monkeypatch, written
 ):
     monkeypatch.setenv("SLURM_JOB_ID", "4711")

@@ -1,4 +1,4 @@
-"""A script for several gloo processes: evaluates the weights of a seed, and writes each rank's table and numbers.
+"""A script for several gloo processes: evaluates the weights of a seed, and writes the table and the numbers of each rank.
 
 `python ddp_evaluate.py IMAGES OUT PROCESSES NETWORK MODE BATCH_SIZE THREADS`
 """

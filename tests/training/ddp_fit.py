@@ -1,6 +1,6 @@
 """A script for several gloo processes: two fits with a phase change, and what each rank holds in the end.
 
-`python ddp_fit.py IMAGES OUT PROCESSES [without_wrapping]`
+`python ddp_fit.py IMAGES OUT PROCESSES`
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ from torch.nn.parallel import DistributedDataParallel
 
 from resnet_tl import ImageClassifier, ImageDataModule
 from resnet_tl.evaluation.predictions import write_predictions
-from resnet_tl.finetuning import freezing
 
 
 class Gradients(L.Callback):
@@ -55,10 +54,8 @@ def fit(images: str, processes: int, **settings) -> tuple[ImageClassifier, Gradi
     return model, gradients
 
 
-def main(images: str, out: str, processes: int, without_wrapping: bool) -> None:
+def main(images: str, out: str, processes: int) -> None:
     torch.set_num_threads(1)
-    if without_wrapping:
-        freezing._wrap_again = lambda *_: None
     schedule = [{"mode": "head", "epochs": 1}, {"mode": "all", "lr": 0.01}]
     model, gradients = fit(images, processes, schedule=schedule)
     rank = model.trainer.global_rank
@@ -69,14 +66,11 @@ def main(images: str, out: str, processes: int, without_wrapping: bool) -> None:
     if rank == 0:
         write_predictions(model.prediction_table("val"), f"{out}/val.csv")
         model.save(f"{out}/bundle")
-    if not without_wrapping:
-        # Frozen again with no validation between: nothing but the new wrapper makes the ranks' statistics equal.
-        again, _ = fit(
-            images, processes, schedule=[{"mode": "all", "epochs": 1}, {"mode": "head"}], limit_val_batches=0
-        )
-        facts["frozen again"] = sorted(again.network.frozen)
+    # Frozen again with no validation between: nothing but the new wrapper makes the ranks' statistics equal.
+    again, _ = fit(images, processes, schedule=[{"mode": "all", "epochs": 1}, {"mode": "head"}], limit_val_batches=0)
+    facts["frozen again"] = sorted(again.network.frozen)
     Path(f"{out}/{rank}.json").write_text(json.dumps(facts))
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2], int(sys.argv[3]), "without_wrapping" in sys.argv)
+    main(sys.argv[1], sys.argv[2], int(sys.argv[3]))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import socket
 import subprocess
 import sys
 import time
@@ -44,16 +45,16 @@ CASES = [
 needs_two_cores = pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="a process for each core is the most")
 
 
-def start(blobs: Path, folder: Path, *words: object, by: tuple[str, ...] = ()) -> subprocess.Popen:
+def start(blobs: Path, folder: Path, *words: object, by: tuple[str, ...] = (), err: str = "err") -> subprocess.Popen:
     """The command in a folder of its own, which its errors are written to."""
     environment = os.environ | {
         "RESNET_TL_CACHE": str(folder / "cache"),
         "PYTHONPATH": f"{HERE}{os.pathsep}{os.environ.get('PYTHONPATH', '')}",
     }
     command = [sys.executable, "-m", *by, "resnet_tl", "fit", "--data.root", str(blobs), "--run", "run", *FLAGS, *TWO]
-    with (folder / "err").open("w") as err:
+    with (folder / err).open("w") as file:
         return subprocess.Popen(
-            [*command, *map(str, words)], cwd=folder, env=environment, stdout=subprocess.DEVNULL, stderr=err
+            [*command, *map(str, words)], cwd=folder, env=environment, stdout=subprocess.DEVNULL, stderr=file
         )
 
 
@@ -89,8 +90,9 @@ def test_one_process_fails_and_all_end(
     assert ended - float((tmp_path / "broken_at").read_text()) < 15
     assert re.fullmatch(r"resnet-tl: .*\n", text), text
     assert text.startswith(f"resnet-tl: {said.format(rank=rank, run=tmp_path / 'run')}")
-    has_checkpoint = (tmp_path / "run" / "checkpoints" / "last.ckpt").exists()
-    assert ("go on with: resnet-tl fit --resume" in text) == (has_checkpoint and kind in ("error", "kill", "stop"))
+    file = "recipe.yaml" if kind == "stop" else "checkpoints/last.ckpt"
+    goes_on = kind in ("error", "kill", "stop") and (tmp_path / "run" / file).exists()
+    assert ("go on with: resnet-tl fit --resume" in text) == goes_on
     traces = sorted(file.name for file in (tmp_path / "run").glob("errors/*.txt"))
     assert kind != "error" or f"rank-{rank}.txt" in traces
     assert not processes_of(blobs)
@@ -129,6 +131,26 @@ def test_under_torchrun_one_process_says_what_happened(blobs: Path, tmp_path: Pa
     assert said in text
     assert f"exitcode  : {code} " in text
     assert time.time() - float((tmp_path / "broken_at").read_text()) < 15
+
+
+@pytest.mark.slow
+@needs_two_cores
+def test_under_srun_the_others_say_how_they_noticed(blobs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        job = {"JOB_ID": "4711", "JOB_NAME": "fit", "NTASKS": "2", "NODELIST": "127.0.0.1", "NODEID": "0"}
+        monkeypatch.setenv("MASTER_PORT", str(server.getsockname()[1]))
+    processes = []
+    for rank in ("0", "1"):
+        for name, value in (job | {"PROCID": rank, "LOCALID": rank}).items():
+            monkeypatch.setenv(f"SLURM_{name}", value)
+        words = ("--recipe", "train_everything", *fault("training", 1, "error", False))
+        processes.append(start(blobs, tmp_path, *words, err=f"err.{rank}"))
+
+    assert [process.wait(timeout=200) for process in processes] == [1, 1]
+    lines = [(tmp_path / f"err.{rank}").read_text() for rank in range(2)]
+    assert lines[1].startswith("resnet-tl: process 1 of 2 failed: ValueError: a cosmic ray came by; ")
+    lost = "resnet-tl: process 0 of 2 lost the connection to another one: .*(closed|reset) by peer.*; go on with: .*\n"
+    assert re.fullmatch(lost, lines[0]), lines[0]
 
 
 @pytest.mark.parametrize(
