@@ -128,9 +128,6 @@ def call(command: list[str], cache: Path, log: Path, is_shown: bool = False) -> 
     return text
 
 
-# The parts: each gives its cases by name; a case returns what it has found.
-
-
 def device_tests(bench: Bench) -> Cases:
     """The suite's tests with the marker `gpu`."""
 
@@ -180,8 +177,7 @@ def kept_activations(bench: Bench) -> Cases:
             _, folder = bench.fit(f"kept-{cache}", "cache-last_stages", *flags, "--model.activation_cache", cache)
             tables.append(pd.read_csv(folder / "predictions" / "val.csv").sort_values("path"))
         kept, computed = tables
-        names = [name for name in kept if name.startswith("prob_")]
-        difference = float(abs(kept[names].to_numpy() - computed[names].to_numpy()).max())
+        difference = float(abs(kept.filter(like="prob_").to_numpy() - computed.filter(like="prob_").to_numpy()).max())
         same = float((kept["predicted"].to_numpy() == computed["predicted"].to_numpy()).mean())
         found: Result = {"largest difference of a probability": difference, "same class": same, "tolerance": TOLERANCE}
         return found | ({} if difference <= TOLERANCE else {"error": "the difference is above the tolerance"})
@@ -242,7 +238,7 @@ PARTS: dict[str, tuple[Callable[[Bench], Cases], float]] = {
     "training": (training, 0.35),
     "tiny images": (tiny_images, 0.06),
 }
-"""Each with its share of the minutes; what a part leaves goes to the next ones."""
+"""Each gives its cases by name, and has a share of the minutes; what it leaves goes to the next ones."""
 
 
 def run_part(bench: Bench, name: str, part: Callable[[Bench], Cases], end: float) -> None:
@@ -308,8 +304,7 @@ def main() -> int:
     sys.path.insert(0, str(ROOT))
     facts = device_facts()
     print(json.dumps(facts), flush=True)
-    for name in ("lightning.pytorch", "lightning.fabric"):
-        logging.getLogger(name).setLevel(logging.ERROR)
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     warnings.simplefilter("ignore")
     signal.signal(signal.SIGALRM, time_is_up)
     scale = SMALL if not facts["gpu"] else Scale() if facts["gpu memory, GiB"] > 39 else Scale(batch_size=64)
@@ -323,8 +318,8 @@ def main() -> int:
             output.with_name(f"{output.name}.json").write_text(text, encoding="utf-8")
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-    head = "; ".join(f"{name} {value}" for name, value in facts.items())
-    markdown = f"{head}\n\n| part | case | found |\n|---|---|---|\n{table(bench.results)}\n"
+    markdown = "; ".join(f"{name} {value}" for name, value in facts.items())
+    markdown += f"\n\n| part | case | found |\n|---|---|---|\n{table(bench.results)}\n"
     output.with_name(f"{output.name}.md").write_text(markdown, encoding="utf-8")
     print(f"\n{text}\n\n{markdown}", flush=True)
     return int(any("error" in result for result in bench.results))

@@ -63,7 +63,7 @@ def test_epochs_that_were_not_run_are_extrapolated_in_a_line(monkeypatch: pytest
 
 @pytest.mark.slow
 def test_the_gpu_script_tries_itself_out_without_a_gpu(tmp_path: Path):
-    command = [sys.executable, BENCHMARKS / "gpu.py", "--minutes", "4", "--output", tmp_path / "gpu"]
+    command = [sys.executable, BENCHMARKS / "gpu.py", "--minutes", "12", "--output", tmp_path / "gpu"]
     environment = os.environ | {"CUDA_VISIBLE_DEVICES": ""}
     done = subprocess.run(command, capture_output=True, text=True, env=environment)
 
