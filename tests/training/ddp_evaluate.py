@@ -1,4 +1,4 @@
-"""A script for several gloo processes: evaluates the weights of a seed, and writes the table and the numbers of each rank.
+"""A script for several gloo processes: evaluates the weights of a seed, and writes its table and each rank's numbers.
 
 `python ddp_evaluate.py IMAGES OUT PROCESSES NETWORK MODE BATCH_SIZE THREADS`
 """

@@ -104,9 +104,7 @@ def test_metrics_are_equal_on_all_ranks_and_those_of_the_table(ranks: list[Rank]
         assert rank.facts["metrics"] == compute_metrics(table)
 
 
-def test_one_process_gives_the_same_numbers_with_the_same_weights(
-    ranks: list[Rank], table: pd.DataFrame, blobs: Path
-):
+def test_one_process_gives_the_same_numbers_with_the_same_weights(ranks: list[Rank], table: pd.DataFrame, blobs: Path):
     alone = Predictor(ranks[0].facts["folder"] / "bundle", device="cpu").predict(blobs / "val")
 
     columns = [column for column in table if column.startswith("prob_")]
