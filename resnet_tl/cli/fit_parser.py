@@ -149,10 +149,13 @@ class FitCLI(LightningCLI):
         check_trainer(trainer)
         if trainer.precision == "auto":
             trainer.precision, why = choose_precision(str(trainer.accelerator))
+            if trainer.precision == "16-mixed" and self.config.model.head_solver == "lbfgs":
+                trainer.precision, why = "32-true", "a head that is solved needs more digits than 16-mixed has"
             self.resolved["trainer.precision"] = (trainer.precision, why)
         scheduler = (self.config.lr_scheduler or {}).get("init_args", {})
         if "monitor" in scheduler:
-            check_monitor("lr_scheduler.monitor", scheduler["monitor"], scheduler["mode"])
+            own = self.config.model.metrics
+            check_monitor("lr_scheduler.monitor", scheduler["monitor"], scheduler["mode"], own)
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         if self.config.forecast:
@@ -175,7 +178,7 @@ class FitCLI(LightningCLI):
                     "add --trainer.logger CSVLogger --trainer.logger.save_dir logs."
                 )
             if getattr(callback, "monitor", None):
-                check_monitor("trainer.callbacks.monitor", callback.monitor, callback.mode)
+                check_monitor("trainer.callbacks.monitor", callback.monitor, callback.mode, self.model.own_metrics)
         plugins = self.config_init.trainer.plugins or []
         plugins = plugins if isinstance(plugins, list) else [plugins]
         if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):

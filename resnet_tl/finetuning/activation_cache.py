@@ -20,7 +20,7 @@ from resnet_tl.networks.frozen import Activation
 
 ActivationCacheMode = Literal["auto", "on", "off"]
 ON_DEVICE = 256 << 20
-"""A table up to this many bytes is held by the device that trains."""
+"""A table up to this many bytes is held in memory; on a GPU, up to a quarter of what is free there."""
 SPECS = "specs.json"
 Compute: TypeAlias = Callable[[np.ndarray], Iterable[tuple[np.ndarray, Activation]]]
 
@@ -65,7 +65,7 @@ class ActivationTable:
         return cls(rows, tuple(_channels_last(part).contiguous() for part in parts))
 
     def __getitem__(self, rows: np.ndarray) -> Activation:
-        positions = torch.from_numpy(np.searchsorted(self.rows, rows)).to(self.tensors[0].device)
+        positions = torch.from_numpy(np.searchsorted(self.rows, rows)).to(self.tensors[0].device, non_blocking=True)
         parts = tuple(_channels_first(tensor[positions]) for tensor in self.tensors)
         return parts[0] if len(parts) == 1 else parts
 
@@ -78,7 +78,8 @@ class ActivationTable:
 
     def to(self, device: torch.device) -> ActivationTable:
         """The table on the device, where it is small enough to be held there; else itself."""
-        if sum(tensor.nbytes for tensor in self.tensors) > ON_DEVICE:
+        room = torch.cuda.mem_get_info(device)[0] // 4 if device.type == "cuda" else ON_DEVICE
+        if sum(tensor.nbytes for tensor in self.tensors) > room:
             return self
         # Out of the memory map: it would be read again page by page.
         return ActivationTable(self.rows, tuple(tensor.clone().to(device) for tensor in self.tensors))

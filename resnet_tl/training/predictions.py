@@ -53,13 +53,13 @@ class RowLogits:
     """
 
     def __init__(self, classes: int) -> None:
-        self.rows = [np.empty(0, np.int64)]
-        self.logits = [np.empty((0, classes), np.float32)]
+        self.rows = [torch.empty(0, dtype=torch.int64)]
+        self.logits = [torch.empty(0, classes)]
 
     def add(self, rows: Tensor, logits: Tensor) -> None:
-        """Those of a batch: (N,) int64 and (N, classes) float32."""
-        self.rows.append(rows.cpu().numpy())
-        self.logits.append(logits.float().cpu().numpy())
+        """Those of a batch: (N,) int64 and (N, classes); they stay on a GPU, which is not waited for in each batch."""
+        self.rows.append(rows)
+        self.logits.append(logits.float())
 
     def gathered(self, labels: np.ndarray, processes: int = 1) -> Predictions | None:
         """What all processes have found, on the first of them; None on the others. A collective.
@@ -68,7 +68,7 @@ class RowLogits:
             labels: of all rows of the index.
             processes: how many there are.
         """
-        own = np.concatenate(self.rows), np.concatenate(self.logits)
+        own = tuple(torch.cat([part.cpu() for part in parts]).numpy() for parts in (self.rows, self.logits))
         parts: list[Any] = [own]
         if processes > 1:
             parts = [None] * processes

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 if TYPE_CHECKING:
@@ -102,10 +103,7 @@ class Preprocessing:
         import torch
 
         number, channels, height, width = images.shape
-        scale = torch.tensor([1 / (255 * std) for std in self.std], device=images.device)
-        shift = torch.tensor([-mean / std for mean, std in zip(self.mean, self.std, strict=True)], device=images.device)
-        # Whole rows of width x channels numbers: loops over the channels of each pixel take several times as long.
-        scale, shift = scale.repeat(width), shift.repeat(width)
+        scale, shift = _scale_and_shift(self.mean, self.std, width, images.device)
         rows = images.permute(0, 2, 3, 1).reshape(number, height, width * channels)
         normalised = torch.empty(rows.shape, device=images.device)
         # On a CPU image by image, so that the second step finds in its cache what the first one wrote.
@@ -123,6 +121,23 @@ class Preprocessing:
         # A batch of one with the strides of a batch: torch's fast way for pixels in (h, w, C) order asks for them.
         batch = image.permute(1, 2, 0)[None].permute(0, 3, 1, 2)
         return interpolate(batch, size=(height, width), mode=self.interpolation, antialias=True)[0]
+
+
+@lru_cache(maxsize=16)
+def _scale_and_shift(
+    mean: tuple[float, ...], std: tuple[float, ...], width: int, device: torch.device
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """What pixels are multiplied by, and what is added, for whole rows of width x channels numbers.
+
+    Loops over the channels of each pixel take several times as long; and to make these again in each step would let a
+    GPU wait.
+    """
+    import torch
+
+    with torch.inference_mode(False):  # or no training step could use what an evaluation has made
+        scale = torch.tensor([1 / (255 * one) for one in std], device=device)
+        shift = torch.tensor([-centre / one for centre, one in zip(mean, std, strict=True)], device=device)
+        return scale.repeat(width), shift.repeat(width)
 
 
 def _middle(image: torch.Tensor, height: int, width: int) -> torch.Tensor:
