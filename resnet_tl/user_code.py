@@ -85,6 +85,16 @@ def split(spec: str | dict[str, Any], setting: str) -> tuple[str, dict[str, Any]
     return spec["class_path"], dict(arguments)
 
 
+def plain_values(given: Any) -> Any:
+    """Objects of the user's own by their names, for hyperparameters that are saved; what is plain stays."""
+    if isinstance(given, list | tuple):
+        return [plain_values(one) for one in given]
+    if given is None or isinstance(given, str | dict):
+        return given
+    kind = given if hasattr(given, "__qualname__") else type(given)
+    return f"{kind.__module__}.{kind.__qualname__}"
+
+
 def _import(name: str, where: str) -> Any:
     here = str(Path.cwd())
     if here not in sys.path and "" not in sys.path:

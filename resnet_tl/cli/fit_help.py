@@ -57,7 +57,7 @@ def print_help() -> None:
     print(INTRODUCTION)
     for title, prefix, file, name in (
         ("images", "data", "data/options.py", "DataOptions"),
-        ("network and fine-tuning", "model", "training/classifier.py", "ImageClassifier"),
+        ("network and fine-tuning", "model", "training/options.py", "ClassifierOptions"),
     ):
         print(f"{title}:")
         for option, default, text in options(PACKAGE / file, name):

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
+
+import lightning as L
 
 from resnet_tl.errors import UserError, nearest
 
@@ -86,6 +89,16 @@ class Schedule:
         """How many epochs all phases take together; None when the last one is open."""
         last = self.phases[-1].epochs
         return None if last is None else self.starts()[-1] + last
+
+    def epochs_left(self, trainer: L.Trainer) -> int:
+        """How many epochs the present phase of a fit still lasts."""
+        epoch = trainer.current_epoch
+        ends = [start for start in self.starts() if start > epoch]
+        end = ends[0] if ends else trainer.max_epochs or -1
+        if end < 0:  # the fit counts steps
+            steps = max(1, trainer.max_steps) * trainer.accumulate_grad_batches
+            end = epoch + math.ceil(steps / trainer.num_training_batches)
+        return end - epoch
 
     def ever_trained(self, stage_names: Sequence[str]) -> tuple[str, ...]:
         """The stages that train in some phase."""

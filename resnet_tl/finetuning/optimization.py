@@ -7,7 +7,7 @@ import inspect
 import logging
 import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import lightning as L
@@ -15,7 +15,7 @@ import torch
 from torch.optim import Optimizer
 
 from resnet_tl.errors import UserError
-from resnet_tl.finetuning.defaults import ModeDefaults
+from resnet_tl.finetuning.defaults import ModeDefaults, choose_backbone_lr_factor, defaults_for
 from resnet_tl.finetuning.learning_rate import PiecewiseConstantLR, WarmupCosine, warmup_cosine
 from resnet_tl.finetuning.modes import Schedule
 from resnet_tl.finetuning.parameter_groups import parameter_groups
@@ -24,6 +24,45 @@ from resnet_tl.networks.stages import StagedNetwork
 log = logging.getLogger(__name__)
 
 STEPPED_EVERY_BATCH = ("OneCycleLR", "CyclicLR")
+
+
+def configure(
+    settings: Mapping[str, Any],
+    network: StagedNetwork,
+    schedule: Schedule,
+    source: str,
+    trainer: L.Trainer,
+    lr_scheduler: dict[str, Any] | None,
+    mode_of: Callable[[str], str],
+) -> tuple[dict[str, Any], dict[str, tuple[Any, str]]]:
+    """What `configure_optimizers` returns, and what was chosen for it, with the reason.
+
+    Args:
+        settings: the arguments of ImageClassifier.
+        network: gives the stages.
+        schedule: which of them ever train.
+        source: of the weights that training begins with.
+        trainer: is about to fit.
+        lr_scheduler: {class_path, init_args}; None for warm-up and cosine.
+        mode_of: gives min or max for a monitor.
+
+    Raises:
+        UserError: optimizer or scheduler refuse their arguments, or the fit has no end.
+    """
+    defaults = defaults_for(settings["mode"], settings["schedule"])
+    factor, chosen = settings["backbone_lr_factor"], {}
+    if factor is None:
+        factor, why = choose_backbone_lr_factor(defaults, source, network.description)
+        chosen["model.backbone_lr_factor"] = (factor, why)
+    clips = bool(trainer.gradient_clip_val)
+    optimizer, lr = make_optimizer(
+        settings["optimizer"], defaults, network, schedule, factor, settings["layer_decay"], clips
+    )
+    if lr_scheduler:
+        scheduler = make_scheduler(lr_scheduler, optimizer, lr, settings["monitor"], trainer, mode_of)
+    else:
+        scheduler = make_warmup_cosine(optimizer, lr, schedule, settings["warmup"], trainer)
+    return {"optimizer": optimizer, "lr_scheduler": scheduler}, chosen
 
 
 def make_optimizer(

@@ -128,16 +128,6 @@ def check_with_data(
     _check_steps(schedule, trainer)
 
 
-def plain_values(given: Any) -> Any:
-    """Objects of the user's own by their names, for hyperparameters that are saved; what is plain stays."""
-    if isinstance(given, list | tuple):
-        return [plain_values(one) for one in given]
-    if given is None or isinstance(given, str | dict):
-        return given
-    kind = given if hasattr(given, "__qualname__") else type(given)
-    return f"{kind.__module__}.{kind.__qualname__}"
-
-
 def trained_modules(network: StagedNetwork, schedule: Schedule) -> list[nn.Module]:
     """All modules in the head and in stages that some phase trains."""
     stages = [network.stage(name) for name in schedule.ever_trained(network.stage_names)]

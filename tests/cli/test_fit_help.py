@@ -6,7 +6,7 @@ import pytest
 
 from resnet_tl.cli.fit_help import PACKAGE, TRAINING, options
 
-OURS = {"data": ("data/options.py", "DataOptions"), "model": ("training/classifier.py", "ImageClassifier")}
+OURS = {"data": ("data/options.py", "DataOptions"), "model": ("training/options.py", "ClassifierOptions")}
 
 
 def described(group):
