@@ -54,8 +54,8 @@ class ImageClassifier(ClassifierOptions):
 
     network: StagedNetwork  # once it is built
 
-    def __init__(self, *arguments: Any, **options: Any) -> None:
-        super().__init__(*arguments, **options)
+    def begin(self) -> None:
+        """What a classifier holds beside its options; they are set."""
         self.freezing = Freezing(self.schedule)
         self.resuming = ExactResume()
         self.built: BuiltNetwork | None = None

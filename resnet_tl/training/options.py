@@ -101,3 +101,7 @@ class ClassifierOptions(L.LightningModule):
         del phases
         self.save_hyperparameters()
         check_settings(self.hparams, self.schedule, self.lr_scheduler, self.own_metrics, self.criterion)
+        self.begin()
+
+    def begin(self) -> None:
+        """Called once the options are set; so that a subclass needs no `__init__`, which would hide them."""
