@@ -3,16 +3,19 @@ from __future__ import annotations
 import dataclasses
 import json
 import pickletools
+import sys
 import zipfile
 from pathlib import Path
 
 import pytest
 import torch
 
+from resnet_tl import user_code
 from resnet_tl.bundle import Bundle, file_digest, write_bundle
 from resnet_tl.data.pixels.preprocessing import Preprocessing
 from resnet_tl.errors import UserError
 from resnet_tl.networks import create_network
+from resnet_tl.networks.weights import load_weights
 
 CLASSES = ("zebra", "ant", "Übung")
 
@@ -91,6 +94,84 @@ def edit(bundle: Bundle, **changes: object) -> None:
     file = bundle.path / "model.json"
     values = json.loads(file.read_text(encoding="utf-8"))
     file.write_text(json.dumps({key: value for key, value in {**values, **changes}.items() if value is not ...}))
+
+
+class Net(torch.nn.Sequential):
+    """The user's own."""
+
+    def __init__(self, num_classes: int, width: int = 4) -> None:
+        layers = [torch.nn.Conv2d(1, width, 3), torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten()]
+        super().__init__(*layers, torch.nn.Linear(width, num_classes))
+
+
+def own_bundle(folder: Path, network: object) -> Bundle:
+    built = create_network(network, 3, in_chans=1)
+    unwritten = Bundle(
+        folder, built.description, CLASSES, Preprocessing(32, 32, 32, mean=(0.1,), std=(0.3,), channels=1)
+    )
+    return write_bundle(unwritten, built)
+
+
+def test_a_network_of_the_users_own_is_given_again(tmp_path: Path) -> None:
+    made = Net(3)
+    bundle = own_bundle(tmp_path, made)
+    assert bundle.network["object"].endswith(".Net")
+    with pytest.raises(
+        UserError, match=f"{tmp_path} has a network of its maker's own, the object .*Net, which only Py"
+    ):
+        bundle.load_network()
+    for network in (Net(3), Net(9), Net, lambda num_classes: Net(num_classes)):
+        loaded = bundle.load_network(network)
+        assert torch.equal(loaded.body[0].weight, made[0].weight)
+        assert not loaded.training
+    with pytest.raises(UserError, match=r"Net is not the one that .*: 3 of its weights .*\(body\.0\.weight, .*\)\."):
+        bundle.load_network(Net(3, width=5))
+    other = create_network(Net(3), 3, in_chans=1)
+    load_weights(other, str(tmp_path), classes=CLASSES)
+    assert torch.equal(other.head.weight, made[3].weight)
+    with pytest.raises(UserError, match="is not the one that"):
+        bundle.load_network(torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(32 * 32, 3)))
+
+
+def test_a_bundles_code_is_imported_where_that_is_allowed_alone(tmp_path: Path, monkeypatch) -> None:
+    (tmp_path / "tigers.py").write_text(
+        "import pathlib, torch\npathlib.Path('imported').touch()\n"
+        "class Net(torch.nn.Sequential):\n"
+        "    def __init__(self, num_classes, width=4):\n"
+        "        super().__init__(torch.nn.Conv2d(1, width, 3), torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(),"
+        " torch.nn.Linear(width, num_classes))\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.setattr(user_code, "_allowed", set())
+    bundle = own_bundle(tmp_path / "model", {"class_path": "tigers.Net", "init_args": {"width": 6}})
+    assert bundle.network["init_args"] == {"width": 6}
+    sys.modules.pop("tigers")
+    (tmp_path / "imported").unlink()
+    with pytest.raises(UserError, match=r"the network tigers\.Net, code that is not run .* --import tigers"):
+        bundle.load_network()
+    edit(bundle, network={"name": "tigers.Net", "in_chans": 1})
+    with pytest.raises(UserError):
+        Bundle.open(bundle.path).load_network()
+    assert not (tmp_path / "imported").exists()
+    user_code.allow("tigers")
+    assert bundle.load_network().body[0].out_channels == 6
+    assert bundle.load_network(Net).body[0].out_channels == 6
+    sys.modules.pop("tigers")
+
+
+def test_model_json_holds_no_path_of_the_machine(bundle: Bundle, network, tmp_path: Path) -> None:
+    weights = tmp_path / "someone" / "mine.safetensors"
+    for source in (str(weights), "timm/resnet18.tv_in1k"):
+        facts = dataclasses.replace(
+            bundle,
+            weights={"source": source, "licence": "MIT"},
+            data={"root": str(tmp_path / "someone" / "pets"), "layout": "folders", "skipped": 0},
+        )
+        written = write_bundle(facts, network)
+        assert written.data == {"root": "pets", "layout": "folders", "skipped": 0}
+        assert written.weights["source"] == ("mine.safetensors" if source == str(weights) else source)
+        assert "someone" not in (written.path / "model.json").read_text()
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"{}", b"null", b'"text"', b"\xff\xfe", b"<html>"])

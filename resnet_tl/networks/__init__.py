@@ -64,6 +64,12 @@ def create_network(
     from resnet_tl.networks import body, user_network
     from resnet_tl.networks.stages import StagedNetwork
 
+    description = {
+        **user_network.describe(network, network_args),
+        "in_chans": in_chans,
+        "head_hidden": list(head_hidden),
+        "head_dropout": head_dropout,
+    }
     with torch.device("cpu"):  # Lightning builds networks under the device that trains; drawing there is another
         if isinstance(network, str) and not user_network.is_users_own(network):
             module = body.create_body(network, num_classes, in_chans, network_args)
@@ -79,12 +85,7 @@ def create_network(
                 needs_head = True
         if needs_head:
             staged.replace_head(num_classes, head_hidden, head_dropout)
-    staged.description = {
-        **user_network.describe(network, network_args),
-        "in_chans": in_chans,
-        "head_hidden": list(head_hidden),
-        "head_dropout": head_dropout,
-    }
+    staged.description = description
     return staged
 
 

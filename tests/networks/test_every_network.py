@@ -8,12 +8,14 @@ from sklearn.datasets import load_digits
 
 from resnet_tl.networks import CIFAR_RESNETS, CIFAR_RESNETS_V2, DIGITS, create_network
 
-OWN = [*DIGITS, *CIFAR_RESNETS, *(name for name in CIFAR_RESNETS_V2 if name != "resnet1001v2")]
-LARGE = ["resnet18", "resnext50_32x4d", "wide_resnet50_2"]
+QUICK = [*DIGITS, "resnet20", "resnet20v2"]
+DEEP = [name for name in (*CIFAR_RESNETS, *CIFAR_RESNETS_V2) if name not in (*QUICK, "resnet1001v2")]
+LARGE = ["resnext50_32x4d", "wide_resnet50_2"]
+OWN = [*QUICK, *(pytest.param(name, marks=pytest.mark.slow) for name in DEEP)]
 
 
 def images(network):
-    size = 64 if network.name in LARGE else network.image_size
+    size = 64 if network.image_size == 224 else network.image_size
     return torch.randn(2, network.in_chans, size, size, generator=torch.Generator().manual_seed(1))
 
 
@@ -31,7 +33,7 @@ def test_stages_one_after_the_other_are_the_network(name):
 
 
 @pytest.mark.parametrize("mode", ["all", "last_stages", "head"])
-@pytest.mark.parametrize("name", [*OWN, *LARGE])
+@pytest.mark.parametrize("name", [*OWN, "resnet18", *(pytest.param(name, marks=pytest.mark.slow) for name in LARGE)])
 def test_each_mode_trains_exactly_what_is_not_frozen(name, mode):
     torch.manual_seed(0)
     network = create_network(name, num_classes=3)
@@ -64,7 +66,13 @@ def digits():
 
 # The smallest sizes at which each is itself, since the digits have 8 x 8 pixels and a test takes seconds.
 @pytest.mark.parametrize(
-    ("name", "size"), [("lenet5", 32), ("mnist_cnn", 18), ("mnist_two_branch", 16), ("resnet20v2", 12)]
+    ("name", "size"),
+    [
+        ("lenet5", 32),
+        ("mnist_cnn", 18),
+        pytest.param("mnist_two_branch", 16, marks=pytest.mark.slow),
+        pytest.param("resnet20v2", 12, marks=pytest.mark.slow),
+    ],
 )
 def test_it_learns_handwritten_digits_in_a_few_dozen_steps(name, size, digits):
     torch.manual_seed(0)

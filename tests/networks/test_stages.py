@@ -2,6 +2,7 @@ import copy
 import math
 
 import pytest
+import timm
 import torch
 from torch import nn
 
@@ -54,11 +55,28 @@ def test_a_resnet_has_a_stem_four_stages_and_a_pool_in_the_last(name):
     assert sizes == [16, 16, 8, 4]
 
 
-@pytest.mark.parametrize("name", ["vit_tiny_patch16_224", "hrnet_w18_small"])
-def test_a_network_that_is_no_chain_is_refused_in_one_sentence(name):
-    with pytest.raises(UserError, match=f"'{name}' cannot be cut into stages, since .*; choose one") as caught:
-        create_network(name, num_classes=5)
-    assert "\n" not in str(caught.value)
+@pytest.mark.parametrize("name", ["vit_tiny_patch16_224", pytest.param("hrnet_w18_small", marks=pytest.mark.slow)])
+@torch.no_grad()
+def test_a_network_that_is_no_chain_is_one_stage_under_its_own_keys(name):
+    network = create_network(name, num_classes=5).eval()
+    theirs = timm.create_model(name, num_classes=5).eval()
+    assert network.state_dict().keys() == {f"body.{key}" for key in theirs.state_dict()}
+    network.load_state_dict({f"body.{key}": tensor for key, tensor in theirs.state_dict().items()})
+    x = images(network)
+    features = network.forward_stages(x)
+    assert (network.stage_names, network.is_chain) == (("backbone",), False)
+    assert features.shape == (2, network.num_features)
+    torch.testing.assert_close(network.head(features), theirs(x))
+    # A copy keeps its keys, and its head is its own.
+    twin = copy.deepcopy(network)
+    twin.replace_head(7)
+    assert twin(x).shape == (2, 7)
+    assert network(x).shape == (2, 5)
+    assert twin.state_dict().keys() == network.state_dict().keys()
+    network.freeze(network.stage_names)
+    assert {key for key, tensor in network.named_parameters() if tensor.requires_grad} == {
+        f"detached_head.{key}" for key, _ in network.head.named_parameters()
+    }
 
 
 class Skipping(nn.Module):
@@ -76,27 +94,33 @@ class Skipping(nn.Module):
 
 
 def test_a_skip_around_stages_is_found_even_when_the_head_is_zero():
-    with pytest.raises(UserError, match="do not give its output"):
-        StagedNetwork("skipping", Skipping(), check_size=64)
+    assert not StagedNetwork("skipping", Skipping(), check_size=64).is_chain
 
 
-def test_weights_outside_all_stages_are_found():
-    body = nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2))
-    body.register_parameter("position", nn.Parameter(torch.zeros(1)))
-    with pytest.raises(UserError, match="some of its weights lie in no stage"):
-        StagedNetwork("positioned", body)
+class Positioned(nn.Sequential):
+    """A weight that is its own, in no child."""
+
+    def __init__(self):
+        super().__init__(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2))
+        self.position = nn.Parameter(torch.zeros(1))
 
 
-def test_a_module_used_in_two_stages_is_refused():
-    shared = nn.Conv2d(3, 3, 1)
-    body = nn.Sequential(nn.Sequential(shared), nn.Sequential(shared), nn.Flatten(), nn.Linear(3 * 64 * 64, 2))
-    with pytest.raises(UserError, match="in no stage or in several"):
-        StagedNetwork("shared", body)
+def shared():
+    conv = nn.Conv2d(3, 3, 1)
+    return nn.Sequential(nn.Sequential(conv), nn.Sequential(conv), nn.Flatten(), nn.Linear(3 * 64 * 64, 2))
 
 
-def test_a_network_without_a_linear_layer_at_its_end_is_refused():
-    with pytest.raises(UserError, match="does not end in a linear layer"):
-        StagedNetwork("convolutional", nn.Sequential(nn.Linear(64, 8), nn.Conv2d(3, 4, 3)))
+@pytest.mark.parametrize("make", [Positioned, shared])
+def test_weights_outside_all_stages_or_in_two_make_it_one_stage(make):
+    network = StagedNetwork("odd", make(), check_size=64)
+    assert network.stage_names == ("backbone",)
+    assert len(list(network.stage("backbone").parameters())) == len(list(network.body.parameters()))
+
+
+def test_what_has_no_linear_layer_is_refused():
+    layers = [nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten()]
+    with pytest.raises(UserError, match="it has no linear layer that could be its head"):
+        StagedNetwork("convolutional", nn.Sequential(*layers))
 
 
 def test_without_feature_info_each_child_with_weights_is_a_stage():
@@ -258,6 +282,7 @@ def test_building_a_network_draws_nothing_for_its_check(network):
     assert torch.equal(torch.get_rng_state(), state)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["resnet1202", "resnet1001v2"])
 def test_a_network_of_a_thousand_layers_is_checked_too_and_stays_in_single_precision(name: str):
     network = create_network(name, num_classes=2)
@@ -267,6 +292,7 @@ def test_a_network_of_a_thousand_layers_is_checked_too_and_stays_in_single_preci
     assert network(torch.randn(2, 3, 8, 8)).isfinite().all()
 
 
+@pytest.mark.slow
 def test_a_network_whose_outputs_overflow_is_refused():
     with pytest.raises(UserError, match="'resnet6002' has too many layers"):
         create_network("resnet6002", num_classes=2)
