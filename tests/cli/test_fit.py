@@ -454,3 +454,27 @@ def test_the_first_command_of_the_readme_gets_most_of_the_sample_right(tmp_path,
 
     summary = json.loads((tmp_path / "runs" / "freeze_backbone-1" / "summary.json").read_text())
     assert summary["metrics"]["val"]["accuracy"] > 0.75
+
+
+# Code of the user's own.
+
+
+def test_the_parser_makes_nothing_of_code_that_a_recipe_names(configure, tmp_path):
+    """What is the user's own stays words, which the resolved recipe repeats, until the classes are known."""
+    (tmp_path / "mine.py").write_text("raise ImportError('too early')\n")
+    own = {"class_path": "mine.Own", "init_args": {"width": 3}}
+    turn = {"class_path": "torchvision.transforms.v2.RandomRotation", "init_args": {"degrees": 10}}
+    (tmp_path / "own.yaml").write_text(
+        yaml.safe_dump({"model": {"network": own, "metrics": ["mine.Metric", own]}, "data": {"transform": turn}})
+    )
+    cli = configure("--recipe", "own.yaml", "--model.loss", "torch.nn.MultiMarginLoss", "--data.predict_root", "new")
+
+    printed = yaml.safe_load(cli.parser.dump(cli.config, skip_unset=False))
+
+    assert cli.config.model.network == own
+    assert cli.config.model.metrics == ["mine.Metric", own]
+    for name in ("network", "metrics", "loss"):
+        assert printed["model"][name] == cli.config.model[name]
+    assert printed["data"]["transform"] == cli.config.data.transform == turn
+    assert configure("--model.metrics", "mine.Metric").config.model.metrics == "mine.Metric"
+    assert configure("--model.metrics", "[mine.A, mine.B]").config.model.metrics == ["mine.A", "mine.B"]
