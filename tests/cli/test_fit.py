@@ -211,6 +211,7 @@ def test_csv_and_tensorboard_loggers_write_where_they_are_told(fitted, tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["board", "logs", "runs"]
 
 
+@pytest.mark.slow
 def test_mlflow_keeps_settings_and_metrics_in_its_local_store(fitted, tmp_path):
     mlflow = pytest.importorskip("mlflow")
     run = fitted("--trainer.logger", "MLFlowLogger", "--trainer.logger.save_dir", "mlruns")
@@ -274,22 +275,32 @@ def test_settings_at_which_nothing_is_learned_are_refused(command, blobs, words,
     assert not Path("runs").exists() or not list(Path("runs").iterdir())
 
 
-def test_run_names_count_up_and_carry_the_last_recipes_name(fitted, tmp_path):
+def test_runs_count_up_carry_the_last_recipes_name_and_follow_the_seed(fitted, command, blobs, tmp_path):
     (tmp_path / "mine.yaml").write_text("data: {batch_size: 8}\n")
 
-    names = [fitted().name, fitted().name, fitted("--recipe", "mine.yaml").name, fitted("--run", "here/it").name]
+    runs = [fitted("--seed", 1), fitted("--seed", 2), fitted("--recipe", "mine.yaml")]
 
-    assert names == ["freeze_backbone-1", "freeze_backbone-2", "mine-1", "it"]
+    assert [run.relative_to(tmp_path).as_posix() for run in runs] == [
+        "runs/freeze_backbone-1",
+        "runs/freeze_backbone-2",
+        "runs/mine-1",
+    ]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["mine.yaml", "runs"]
+    assert (runs[0] / "predictions/val.csv").read_bytes() != (runs[1] / "predictions/val.csv").read_bytes()
+    text = (runs[0] / "recipe.yaml").read_text()
+    settings = yaml.safe_load(text)
+    assert settings["model"]["network"] == "resnet20"
+    assert "# model.network was left to the program, which chose resnet20: the images' short side is 32 px" in text
+    assert settings["data"]["root"] == str(blobs)
+    assert "run" not in settings
+    used = command("fit", "--recipe", "freeze_backbone", "--data.root", blobs, "--run", runs[0])
+    assert used.code == 2
+    assert f"{runs[0].name} is not empty" in used.err
+    assert "epoch" not in used.out
+    assert (runs[0] / "recipe.yaml").read_text() == text
 
 
-def test_nothing_is_made_beside_the_run(fitted, tmp_path):
-    run = fitted()
-
-    assert [path.name for path in tmp_path.iterdir()] == ["runs"]
-    assert run.parent == tmp_path / "runs"
-
-
-def test_a_forecast_tells_the_parts_of_a_fit_and_makes_no_run(command, blobs, tmp_path):
+def test_a_forecast_has_the_parts_of_a_fit_and_makes_no_run(command, blobs, tmp_path):
     flags = ["--data.root", blobs, "--model.schedule", "[{mode: head, epochs: 3}, {mode: all}]"]
     code, out, err = command("fit", "--recipe", "freeze_backbone", *flags, "--forecast")
 
@@ -297,18 +308,6 @@ def test_a_forecast_tells_the_parts_of_a_fit_and_makes_no_run(command, blobs, tm
     for part in ("an estimate", "start-up", "forward, backward, step", "Memory at its peak"):
         assert part in out
     assert not list(tmp_path.iterdir())
-
-
-def test_a_used_folder_is_refused_before_training(fitted, command, blobs):
-    run = fitted("--run", "mine")
-    before = (run / "recipe.yaml").read_bytes()
-
-    code, out, err = command("fit", "--recipe", "freeze_backbone", "--data.root", blobs, "--run", "mine")
-
-    assert code == 2
-    assert "mine is not empty" in err
-    assert "epoch" not in out
-    assert (run / "recipe.yaml").read_bytes() == before
 
 
 def test_the_resolved_recipe_repeats_the_run_to_the_last_bit(fitted, command, tmp_path):
@@ -328,22 +327,6 @@ def test_the_resolved_recipe_repeats_the_run_to_the_last_bit(fitted, command, tm
     )
     recipes = [yaml.safe_load((run / "recipe.yaml").read_text()) for run in (first, again)]
     assert recipes[0] == recipes[1]
-
-
-def test_another_seed_is_another_run(fitted):
-    one, two = (fitted("--seed", seed, "--data.batch_size", 8) for seed in (1, 2))
-
-    assert (one / "predictions/val.csv").read_bytes() != (two / "predictions/val.csv").read_bytes()
-
-
-def test_the_recipe_says_what_was_left_to_the_program(fitted, blobs):
-    text = (fitted() / "recipe.yaml").read_text()
-    settings = yaml.safe_load(text)
-
-    assert settings["model"]["network"] == "resnet20"
-    assert "# model.network was left to the program, which chose resnet20: the images' short side is 32 px" in text
-    assert settings["data"]["root"] == str(blobs)
-    assert "run" not in settings
 
 
 def test_a_phase_schedule_from_the_command_line_trains_each_phase(fitted):
@@ -471,3 +454,27 @@ def test_the_first_command_of_the_readme_gets_most_of_the_sample_right(tmp_path,
 
     summary = json.loads((tmp_path / "runs" / "freeze_backbone-1" / "summary.json").read_text())
     assert summary["metrics"]["val"]["accuracy"] > 0.75
+
+
+# Code of the user's own.
+
+
+def test_the_parser_makes_nothing_of_code_that_a_recipe_names(configure, tmp_path):
+    """What is the user's own stays words, which the resolved recipe repeats, until the classes are known."""
+    (tmp_path / "mine.py").write_text("raise ImportError('too early')\n")
+    own = {"class_path": "mine.Own", "init_args": {"width": 3}}
+    turn = {"class_path": "torchvision.transforms.v2.RandomRotation", "init_args": {"degrees": 10}}
+    (tmp_path / "own.yaml").write_text(
+        yaml.safe_dump({"model": {"network": own, "metrics": ["mine.Metric", own]}, "data": {"transform": turn}})
+    )
+    cli = configure("--recipe", "own.yaml", "--model.loss", "torch.nn.MultiMarginLoss", "--data.predict_root", "new")
+
+    printed = yaml.safe_load(cli.parser.dump(cli.config, skip_unset=False))
+
+    assert cli.config.model.network == own
+    assert cli.config.model.metrics == ["mine.Metric", own]
+    for name in ("network", "metrics", "loss"):
+        assert printed["model"][name] == cli.config.model[name]
+    assert printed["data"]["transform"] == cli.config.data.transform == turn
+    assert configure("--model.metrics", "mine.Metric").config.model.metrics == "mine.Metric"
+    assert configure("--model.metrics", "[mine.A, mine.B]").config.model.metrics == ["mine.A", "mine.B"]
