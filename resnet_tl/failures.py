@@ -179,7 +179,7 @@ class _Watch(threading.Thread):
             self._take_signals()
             if os.getppid() != self.parent:
                 os.environ.pop(LAUNCHER, None)  # which reports nothing any more
-                _end_by(LostConnection(f"process {rank} of {world} ended, since what had started it is gone"))
+                _end_by(LostConnection(f"process {rank} of {world} ended, since its launcher is gone"))
             others = self.folder.parent.glob("*/pid") if self.folder and os.name == "posix" else []
             if any(map(_is_dead, others)) and not self.over.wait(PATIENCE):
                 _end_by(LostConnection(f"process {rank} of {world} ended, since another one has failed"))

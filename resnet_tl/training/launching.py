@@ -8,16 +8,17 @@ import signal
 import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
 
 import lightning as L
-from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs
-from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
-from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from resnet_tl import failures, stopping
 from resnet_tl.data.datamodule import ImageDataModule
 from resnet_tl.errors import UserError
 from resnet_tl.training.classifier import ImageClassifier
+
+if TYPE_CHECKING:
+    from torch.distributed.elastic.multiprocessing.errors import ProcessFailure
 
 
 def starts_processes(trainer: L.Trainer) -> bool:
@@ -64,6 +65,10 @@ def launch(processes: int) -> None:
     Raises:
         SystemExit: one of them failed or was stopped; the user has read of it.
     """
+    from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs  # which a fit by one process does without
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
     words = [word.replace("$", "$$") for word in sys.argv[1:]]  # torch fills in templates
     with TemporaryDirectory(prefix="resnet-tl-") as folder:
         signals = Path(folder, "signals")

@@ -113,7 +113,7 @@ def test_the_launcher_is_killed_and_its_processes_end(blobs: Path, tmp_path: Pat
 
     assert not processes_of(blobs)
     text = (tmp_path / "err").read_text()
-    said = r"resnet-tl: process \d of 2 ended, since the process that started it is gone; .*--resume \S+run\n"
+    said = r"resnet-tl: process \d of 2 ended, since its launcher is gone; .*--resume \S+run\n"
     assert re.fullmatch(said, text), text
 
 
