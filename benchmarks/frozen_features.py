@@ -37,7 +37,7 @@ def main() -> None:
     print("| weights | logistic regression | 5 nearest neighbours |\n|---|---|---|")
     for weights in arguments.weights:
         network = create_network(name, len(data.classes)).eval()
-        data.preprocessing, _ = choose_preprocessing(data, load_weights(network, weights))
+        data.use(choose_preprocessing(data, load_weights(network, weights))[0])
         train, val = ([part.numpy() for part in features(network, data, split)] for split in ("train", "val"))
         regression = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=300)).fit(*train)
         neighbours = KNeighborsClassifier(5).fit(*train)

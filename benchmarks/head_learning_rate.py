@@ -29,7 +29,6 @@ EPOCHS = (10, 20)
 @torch.inference_mode()
 def features(network: StagedNetwork, data: ImageDataModule, split: str) -> tuple[Tensor, Tensor]:
     """Features (N, F) and labels (N,) of a split."""
-    assert data.preprocessing is not None
     parts = [
         (network.forward_stages(data.preprocessing.normalise(batch["image"])), batch["label"])
         for batch in data.loader(split)
@@ -77,7 +76,7 @@ def main() -> None:
     data.setup()
     name, _ = choose_network(arguments.network, data.short_side)
     network = create_network(name, len(data.classes)).eval()
-    data.preprocessing, _ = choose_preprocessing(data, load_weights(network, arguments.weights))
+    data.use(choose_preprocessing(data, load_weights(network, arguments.weights))[0])
     splits = {split: features(network, data, split) for split in ("train", "val")}
     print(f"{name}, {len(splits['train'][0])} + {len(splits['val'][0])} images, {arguments.seeds} seeds")
     print("| epochs | learning rate | validation loss | accuracy (range) |\n|---|---|---|---|")
