@@ -41,7 +41,6 @@ def scale_residual_stream(body: CifarResNet, factor: float) -> None:
 
 def features(network: StagedNetwork, data: ImageDataModule, split: str) -> torch.Tensor:
     """Features (N, F) of a split."""
-    assert data.preprocessing is not None
     return torch.cat(
         [network.forward_stages(data.preprocessing.normalise(batch["image"])) for batch in data.loader(split)]
     )
@@ -88,8 +87,7 @@ def main() -> None:
     network = run.bundle.load_network()
     assert isinstance(network.body, CifarResNet)
     data = ImageDataModule(**run.recipe["data"])
-    data.preprocessing = run.bundle.preprocessing
-    data.setup()
+    data.use(run.bundle.preprocessing)
     before = network.head(features(network, data, "val"))
     scale_residual_stream(network.body, arguments.scale)
     difference = (network.head(features(network, data, "val")) - before).abs().max().item()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -41,24 +42,24 @@ def hashes_and_sizes(index: ImageIndex) -> tuple[np.ndarray, np.ndarray]:
 
     They are kept by the path, size and times of each file, so that files that nobody has touched are not read again.
     """
-    found: list[tuple[np.ndarray, np.ndarray]] = []
+    found: list[np.ndarray] = []
 
-    def write(folder: Path) -> None:
-        found.append((content_digests(index), _header_sizes(index)))
-        for name, array in zip(("hashes", "sizes"), found[0], strict=True):
-            np.save(folder / f"{name}.npy", array, allow_pickle=False)
+    def read(folder: Path | None = None) -> None:
+        found.extend((content_digests(index), _header_sizes(index)))
+        for name, array in zip(("hashes", "sizes"), found, strict=True):
+            if folder:
+                np.save(folder / f"{name}.npy", array, allow_pickle=False)
 
-    key = _state(index) if len(index) >= WORTH_KEEPING else None
-    if key:
+    if len(index) >= WORTH_KEEPING and (key := _state(index)):
         about = f"content hashes of {len(index)} images in {index.root}"
-        folder = cache.entry("audits", key, 40 * len(index) + 1024, about, write)
+        folder = cache.entry("audits", key, 40 * len(index) + 1024, about, read)
         if folder and not found:
-            try:
-                hashes, sizes = (np.load(folder / f"{name}.npy", allow_pickle=False) for name in ("hashes", "sizes"))
-                return hashes, sizes
-            except (OSError, ValueError):  # just removed by another process, or damaged
-                pass
-    return found[0] if found else (content_digests(index), _header_sizes(index))
+            with suppress(OSError, ValueError, EOFError):  # just removed by another process, or damaged
+                found = [np.load(folder / f"{name}.npy", allow_pickle=False) for name in ("hashes", "sizes")]
+    if not found:
+        read()
+    hashes, sizes = found
+    return hashes, sizes
 
 
 def digest_of(content: bytes) -> bytes:

@@ -185,7 +185,7 @@ def open_pixels(dataset: Dataset, preprocessing: Preprocessing, mode: PixelCache
         if folder:
             try:
                 return PixelCache(folder, dataset.hashes, preprocessing.channels)
-            except (OSError, ValueError):  # just removed by another run, or damaged: the images are decoded
+            except (OSError, ValueError, EOFError):  # just removed by another run, or damaged: the images are decoded
                 return None
     gibibytes = stored_bytes(dataset.sizes, preprocessing) / 2**30
     found = f"{gibibytes:.1f} GiB of decoded images cannot be kept in {cache.cache_root()}"

@@ -73,7 +73,7 @@ class ImageLoader:
         if workers:
             self.processes = DataLoader(
                 samples,
-                sampler=self.requests,  # a list: one that held this loader would keep the processes alive
+                sampler=self.requests,
                 batch_size=None,
                 num_workers=workers,
                 persistent_workers=True,
@@ -99,8 +99,13 @@ class ImageLoader:
         return self._from_processes(self.processes, batches, view)
 
     def close(self) -> None:
-        """Ends the worker processes; left to the garbage collector, each would take seconds to end."""
-        if self.processes is not None:
+        """Ends the worker processes; left to the garbage collector, each would take seconds to end.
+
+        torch (2.14) has no public call for it, and whoever holds the iterator, such as an error's traceback, must not
+        keep them.
+        """
+        if self.processes is not None and self.processes._iterator is not None:
+            self.processes._iterator._shutdown_workers()  # type: ignore[attr-defined]
             self.processes._iterator = None
 
     def _rows_of(self, table: RowTable, batches: Sequence[np.ndarray]) -> Iterator[Batch]:
@@ -109,8 +114,9 @@ class ImageLoader:
 
     def _from_processes(self, processes: DataLoader, batches: Sequence[np.ndarray], view: int) -> Iterator[Batch]:
         self.requests[:] = [(rows, view) for rows in batches]
-        # No variable holds the iterator: that of an error's traceback would keep the processes alive.
-        for batch in _begun(processes):
+        with torch.device("cpu"):  # DataLoader draws a number there, and the processes inherit it
+            made = iter(processes)
+        for batch in made:
             if isinstance(batch, UserError):
                 raise batch
             yield batch
@@ -140,11 +146,6 @@ class ImageLoader:
                     yield self.samples.complete(images, rows, view)
             finally:
                 pool.shutdown(cancel_futures=True)
-
-
-def _begun(processes: DataLoader) -> Iterator:
-    with torch.device("cpu"):  # DataLoader draws a number there, and the processes inherit it
-        return iter(processes)
 
 
 @cache

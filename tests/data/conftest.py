@@ -1,4 +1,4 @@
-"""Small pictures that look like photos: soft shapes, each seed its own."""
+"""Small pictures that look like photos, and an end for worker processes."""
 
 from __future__ import annotations
 
@@ -7,6 +7,24 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 from PIL import Image
+
+
+@pytest.fixture(autouse=True)
+def _no_process_is_left(monkeypatch: pytest.MonkeyPatch):
+    """Ends the worker processes of all loaders: one that is left to the garbage collector holds up another test."""
+    from resnet_tl.data.loader import ImageLoader
+
+    made: list[ImageLoader] = []
+    begin = ImageLoader.__init__
+
+    def noted(self, *arguments, **options) -> None:
+        begin(self, *arguments, **options)
+        made.append(self)
+
+    monkeypatch.setattr(ImageLoader, "__init__", noted)
+    yield
+    for loader in made:
+        loader.close()
 
 
 @pytest.fixture(scope="session")

@@ -257,6 +257,8 @@ def test_activations_stand_in_for_images_once_they_are_set(blobs: Path) -> None:
         assert "image" not in batch
         assert torch.equal(batch["activation"], batch["row"] * 10)
     assert asked == [(loader, 0)]
+    data.serve(None)
+    assert "image" in next(iter(loader))
 
 
 @pytest.mark.parametrize(
@@ -294,11 +296,82 @@ def test_ranks_share_training_and_evaluation_without_overlap(blobs: Path, world:
         assert sorted(rows) == data.index.rows(split).tolist()
 
 
+def test_another_preprocessing_changes_the_pixels_and_not_the_split(blobs: Path) -> None:
+    data = ready(ImageDataModule(blobs / "train"))
+    before = data.dataset
+    data.use(SMALL)
+    assert data.dataset is before
+    data.use(Preprocessing(size=24, storage_size=28, crop_size=24))
+    assert data.index is before.index
+    assert next(iter(data.val_dataloader()))["image"].shape[-1] == 24
+
+
+def test_it_is_the_same_under_any_default_device(blobs: Path, own_cache: Path) -> None:
+    with torch.device("meta"):
+        data = ready(ImageDataModule(blobs, augmentation="standard"))
+        found = next(iter(data.train_dataloader()))
+    expected = next(iter(ready(ImageDataModule(blobs, augmentation="standard", pixel_cache="off")).train_dataloader()))
+    assert all(torch.equal(found[key], expected[key]) for key in expected)
+
+
 def test_more_processes_than_images_are_refused(blobs: Path) -> None:
     data = ready(ImageDataModule(blobs))
     data._rank_and_world = lambda: (3, 13)
     with pytest.raises(UserError, match=r"24 training images are too few for 13 processes; lower trainer\.devices\."):
         data.train_dataloader()
+
+
+# Somebody else's module, and images without labels
+
+
+class Plain(Watching):
+    """Knows nothing of our data module."""
+
+    def setup(self, stage):
+        pass
+
+    def predict_step(self, batch, batch_index):
+        return batch
+
+
+def test_somebody_elses_module_trains_once_it_is_said_what_it_sees(blobs: Path, trainer) -> None:
+    data, model = ImageDataModule(blobs), Plain()
+    with pytest.raises(UserError, match=r"call data\.use\(Preprocessing\(\.\.\.\)\) before the fit"):
+        trainer(max_epochs=1).fit(model, data)
+    data.use(SMALL)
+    trainer(max_epochs=1, num_sanity_val_steps=0).fit(model, data)
+    assert len(model.seen[0]) == 24
+
+
+def test_images_without_labels_are_predicted_in_the_order_of_their_rows(blobs: Path, tmp_path: Path, trainer) -> None:
+    for number in (10, 2, 1):
+        save(tmp_path / "new" / f"{number}.png")
+    for options in ({}, {"root": blobs}):
+        data = ImageDataModule(**options, predict_root=str(tmp_path / "new"), batch_size=2)
+        data.use(SMALL)
+        batches = trainer().predict(Plain(), datamodule=data)
+        assert data.predict_index.ids() == ["1.png", "2.png", "10.png"]
+        assert [batch["row"].tolist() for batch in batches] == [[0, 1], [2]]
+        assert torch.cat([batch["label"] for batch in batches]).tolist() == [-1, -1, -1]
+        assert (batches[0]["image"].shape, batches[0]["image"][0, :, 0, 0].tolist()) == ((2, 3, 16, 16), [255, 0, 0])
+
+
+def test_bad_images_to_predict_stop_or_are_left_out(blobs: Path, tmp_path: Path) -> None:
+    save(tmp_path / "new" / "a.png")
+    (tmp_path / "new" / "b.png").write_bytes(b"")
+    for action in ("stop", "skip"):
+        data = ImageDataModule(predict_root=[str(tmp_path / "new")], on_bad_image=action)
+        data.use(SMALL)
+        if action == "stop":
+            with pytest.raises(UserError, match=r"1 of 2 files in .* cannot be used as images.*\n  b\.png: is empty"):
+                data.predict_dataloader()
+        else:
+            assert rows_of(data.predict_dataloader()) == [0]
+            assert data.predict_index.ids() == ["a.png"]
+    with pytest.raises(UserError, match=r"give data\.predict_root files, folders or a CSV file"):
+        ready(ImageDataModule(blobs)).predict_dataloader()
+    with pytest.raises(UserError, match="No images were named"):
+        ImageDataModule(predict_root=str(tmp_path / "new")).setup("fit")
 
 
 # What is kept for later runs
@@ -412,6 +485,20 @@ def test_bad_images_do_not_move_the_short_side_between_runs(tmp_path: Path) -> N
         data.use(SMALL)
         assert before == data.short_side == 40
         assert len(data.index) == 24
+
+
+@pytest.mark.usefixtures("own_cache")
+def test_without_room_large_photos_are_checked_at_a_fraction_of_their_size(tmp_path: Path, monkeypatch) -> None:
+    for name in ("a", "b"):
+        for number in range(10):
+            save(tmp_path / "large" / name / f"{number}.jpg", size=(800, 600))
+    monkeypatch.setenv("RESNET_TL_CACHE_LIMIT", "0")
+    sides = []
+    thumbnail = audit_module.thumbnail
+    monkeypatch.setattr(audit_module, "thumbnail", lambda pixels: sides.append(pixels.shape[0]) or thumbnail(pixels))
+    for mode in ("auto", "off"):
+        ready(ImageDataModule(tmp_path / "large", pixel_cache=mode))
+    assert sides == [75] * 40
 
 
 @pytest.mark.usefixtures("own_cache")

@@ -43,10 +43,7 @@ class UserTransform:
         self.seed = seed
         self.transform: Any = transform
         if self.spec:
-            path, arguments = self.spec
-            function = object_at(path, SETTING)
-            is_transform = inspect.isfunction(function) and not _takes(function, arguments)
-            self.transform = partial(function, **arguments) if is_transform else made(transform, SETTING)  # type: ignore[arg-type]
+            self.transform = _function_of(*self.spec) or made(transform, SETTING)  # type: ignore[arg-type]
         self.name = self.spec[0] if self.spec else getattr(transform, "__name__", type(transform).__name__)
         if not callable(self.transform) or inspect.isclass(self.transform):
             raise UserError(f"{SETTING} is {self.transform!r}; it must be something that is called with an image.")
@@ -94,29 +91,26 @@ class UserTransform:
             reason = " ".join(str(error).split()).rstrip(".")
             raise UserError(f"{SETTING}: {self.name} fails: {type(error).__name__}: {reason}.") from error
         if not _is_image(made, len(image)):
+            facts = f" {tuple(made.shape)} {made.dtype}" if hasattr(made, "shape") else ""
             raise UserError(
-                f"{SETTING}: {self.name} gave {_described(made)}; it must give a tensor ({len(image)}, height, width) "
-                "uint8."
+                f"{SETTING}: {self.name} gave {type(made).__name__}{facts}; it must give a tensor "
+                f"({len(image)}, height, width) torch.uint8 on the CPU."
             )
         return made.as_subclass(torch.Tensor)
 
 
-def _takes(function: Callable[..., Any], arguments: dict[str, Any]) -> bool:
-    """Whether these are all the arguments that a function needs."""
+def _function_of(path: str, arguments: dict[str, Any]) -> Callable[[torch.Tensor], torch.Tensor] | None:
+    """The function of this name where it needs an image beside these arguments; None for what makes a transform."""
+    function = object_at(path, SETTING)
+    if not inspect.isfunction(function):
+        return None
     try:
         inspect.signature(function).bind(**arguments)
     except TypeError:
-        return False
-    return True
+        return partial(function, **arguments)
+    return None
 
 
 def _is_image(value: Any, channels: int) -> bool:
     is_bytes = isinstance(value, torch.Tensor) and value.dtype == torch.uint8 and value.device.type == "cpu"
     return is_bytes and value.ndim == 3 and len(value) == channels and value.numel() > 0
-
-
-def _described(value: Any) -> str:
-    if isinstance(value, torch.Tensor | np.ndarray):
-        kind = "a tensor" if isinstance(value, torch.Tensor) else "an array"
-        return f"{kind} {tuple(value.shape)} {str(value.dtype).removeprefix('torch.')}"
-    return type(value).__name__

@@ -257,7 +257,7 @@ def test_a_small_rotation_is_that_of_torchvision() -> None:
         assert (corner == 0).all()
 
 
-def test_standard_draws_colours_from_row_and_view_and_those_of_other_channels_stay() -> None:
+def test_standard_draws_colours_from_row_and_view() -> None:
     augment = Augmentation("standard", preprocessing(), 0)
     factors = augment.colour(np.arange(2000), 0)
     assert factors is not None
@@ -268,8 +268,18 @@ def test_standard_draws_colours_from_row_and_view_and_those_of_other_channels_st
     again = augment.colour(np.array([7]), 0)
     assert again is not None
     assert torch.equal(again[0], factors[7])
-    assert Augmentation("standard", preprocessing(4), 0).colour(np.arange(3), 0) is None
     assert Augmentation("light", preprocessing(), 0).colour(np.arange(3), 0) is None
+
+
+@pytest.mark.parametrize("channels", [1, 4])
+def test_other_channels_are_augmented_as_well(channels: int) -> None:
+    """Both policies changed less than they said on grey, and `trivial_augment` no more than `light` on RGBA."""
+    colours = Augmentation("standard", preprocessing(), 0).colour(np.arange(3), 0)
+    assert torch.equal(Augmentation("standard", preprocessing(channels), 0).colour(np.arange(3), 0), colours)
+    light, trivial = (Augmentation(policy, preprocessing(channels), 0) for policy in ("light", "trivial_augment"))
+    image = picture(channels=channels)
+    changed = [not torch.equal(one(light, image, 0, row), one(trivial, image, 0, row)) for row in range(40)]
+    assert sum(changed) > 28  # all operations but identity and, on grey, saturation; some at no strength
 
 
 @pytest.mark.parametrize("policy", POLICIES)

@@ -54,6 +54,16 @@ def test_an_image_does_not_depend_on_the_rest_of_its_batch() -> None:
         assert torch.equal(alone[0], adjusted[row])
 
 
+def test_grey_has_no_saturation_and_transparency_stays() -> None:
+    images = pictures()
+    grey = adjust_colour(images[:, :1], FACTORS)
+    assert torch.equal(grey, adjust_colour(images[:, :1].expand(-1, 3, -1, -1), FACTORS)[:, :1])
+    rgba = adjust_colour(torch.cat([images, images[:, :1]], dim=1), FACTORS)
+    assert torch.equal(rgba[:, :3], adjust_colour(images, FACTORS))
+    assert torch.equal(rgba[:, 3:], images[:, :1])
+    assert rgba.is_contiguous(memory_format=torch.channels_last)
+
+
 def test_no_images_are_no_images() -> None:
     assert adjust_colour(pictures(0), torch.empty(0, 3)).shape == (0, 3, 20, 24)
 

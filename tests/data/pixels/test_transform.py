@@ -44,18 +44,7 @@ def training(blobs: Path, transform, epoch: int = 0, **options) -> ImageLoader:
     data.use(STORED)
     loader = data.train_dataloader()
     loader.epoch = lambda: epoch
-    OPENED.append(loader)
     return loader
-
-
-OPENED: list[ImageLoader] = []
-
-
-@pytest.fixture(autouse=True)
-def _closed():
-    yield
-    while OPENED:
-        OPENED.pop().close()
 
 
 def by_row(loader: ImageLoader) -> dict[int, bytes]:
@@ -178,20 +167,20 @@ def test_only_what_a_recipe_names_is_named_by_its_facts(blobs: Path) -> None:
     [
         (
             v2.ToDtype(torch.float32, scale=True),
-            "ToDtype gave a tensor (3, 20, 20) float32; it must give a tensor (3, height, width) uint8.",
+            "ToDtype gave Tensor (3, 20, 20) torch.float32; it must give a tensor (3, height, width) torch.uint8",
         ),
         (
             v2.Grayscale(),
-            "Grayscale gave a tensor (1, 20, 20) uint8; it must give a tensor (3, height, width) uint8.",
+            "Grayscale gave Tensor (1, 20, 20) torch.uint8; it must give a tensor (3, height, width) torch.uint8",
         ),
         (
             lambda image: image.permute(1, 2, 0).numpy(),
-            "<lambda> gave an array (20, 20, 3) uint8; it must give a tensor (3, height, width) uint8.",
+            "<lambda> gave ndarray (20, 20, 3) uint8; it must give a tensor (3, height, width) torch.uint8",
         ),
-        (lambda image: None, "<lambda> gave NoneType; it must give a tensor (3, height, width) uint8."),
+        (lambda image: None, "<lambda> gave NoneType; it must give a tensor (3, height, width) torch.uint8"),
         (
             lambda image: image[:, :0],
-            "<lambda> gave a tensor (3, 0, 20) uint8; it must give a tensor (3, height, width)",
+            "<lambda> gave Tensor (3, 0, 20) torch.uint8; it must give a tensor",
         ),
         (lambda image: image.sizes, "<lambda> fails: AttributeError: 'Tensor' object has no attribute 'sizes'."),
     ],

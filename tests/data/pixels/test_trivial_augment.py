@@ -7,7 +7,7 @@ import pytest
 import torch
 from torchvision.transforms.v2 import InterpolationMode, TrivialAugmentWide
 
-from resnet_tl.data.pixels.trivial_augment import BINS, OPERATIONS, trivial_augment
+from resnet_tl.data.pixels.trivial_augment import BINS, MOVES, OPERATIONS, trivial_augment
 
 THEIRS = TrivialAugmentWide()
 
@@ -32,7 +32,16 @@ def test_each_operation_is_torchvisions(number: int, name: str, sign: float) -> 
         assert (ours.int() - expected.int()).abs().max() <= 1
 
 
-@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("number", range(len(OPERATIONS)))
+def test_transparency_moves_with_the_pixels_and_has_no_colour(number: int) -> None:
+    image = picture(4)
+    changed = trivial_augment(image, (number + 0.5) / len(OPERATIONS), 0.8, 0.7)
+    assert torch.equal(changed[:3], trivial_augment(image[:3], (number + 0.5) / len(OPERATIONS), 0.8, 0.7))
+    alone = trivial_augment(image[3:], (number + 0.5) / len(OPERATIONS), 0.8, 0.7)
+    assert torch.equal(changed[3:], alone if OPERATIONS[number] in MOVES else image[3:])
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4])
 def test_every_number_from_zero_to_one_is_taken_and_the_global_generator_left_alone(channels: int) -> None:
     before, image = torch.get_rng_state(), picture(channels)
     for which in np.linspace(0, 1, 40, endpoint=False):
