@@ -52,7 +52,7 @@ def _list() -> None:
             print(f"  {name:<{width}}  {summary}")
         print()
     print("Other depths work as well, resnetN with N = 6n + 2 and resnetNv2 with N = 9n + 2, and so does")
-    print("every network of timm that is a chain of stages, such as convnext_tiny.")
+    print("every network of timm, such as convnext_tiny; one that is no chain of stages trains as one stage.")
 
 
 def _show(name: str, image_size: int | None, num_classes: int | None, output: Path | None) -> None:
