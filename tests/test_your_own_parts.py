@@ -20,7 +20,7 @@ def blocks(page: str) -> list[tuple[str, str, str]]:
     parts = re.split(r"^```(\w*)\n", page, flags=re.MULTILINE)  # prose, language, text, "", prose, ...
     found, heading = [], ""
     for prose, language, text in zip(parts[0::4], parts[1::4], parts[2::4], strict=False):
-        heading = ([heading] + re.findall(r"^##+ (.+)$", prose, flags=re.MULTILINE))[-1]
+        heading = [heading, *re.findall(r"^##+ (.+)$", prose, flags=re.MULTILINE)][-1]
         found.append((heading, language, text))
     return found
 
@@ -39,7 +39,7 @@ def here(blobs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.delitem(sys.modules, "my_parts", raising=False)
-    monkeypatch.setattr("resnet_tl.user_code._allowed", set())
+    monkeypatch.setattr("resnet_tl.user_code._allowed", {})
     return tmp_path
 
 

@@ -193,7 +193,8 @@ class ImageDataModule(DataOptions, L.LightningDataModule):
 
     def predict_dataloader(self) -> ImageLoader:
         """Batches of `predict_root`, in the order of the rows of `predict_index`."""
-        self._predict, _ = usable(self._to_predict, self.preprocessing, self)
+        dataset = self._to_predict
+        self._predict = dataset if dataset.skipped else usable(dataset, self.preprocessing, self)[0]
         pixels = open_pixels(self._predict, self.preprocessing, self.pixel_cache)
         return self._evaluation_loader(self._predict, np.arange(len(self._predict.index)), pixels)
 

@@ -238,7 +238,9 @@ class ImageClassifier(ClassifierOptions):
         return compute_type(str(self.trainer.precision), self.device.type)
 
     def _activations(self, loader: ImageLoader, view: int) -> ActivationTable | None:
-        return self.prefix.table(loader, view) if self.prefix else None
+        if self.prefix is None or self.trainer.predicting:  # other images than those of the data set
+            return None
+        return self.prefix.table(loader, view)
 
     # A step.
 
