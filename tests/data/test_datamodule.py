@@ -757,6 +757,7 @@ def test_a_group_in_two_splits_stops_unless_it_is_allowed(blobs: Path) -> None:
     assert data.findings["finding"].tolist()[0] == "group_in_two_splits"
 
 
+@pytest.mark.slow
 def test_plants_photographed_twice_stay_on_one_side(shared_data: Path) -> None:
     data = ready(ImageDataModule(shared_data / "plant_seedlings"))
     numbers = data.findings["finding"].value_counts()

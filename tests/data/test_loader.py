@@ -327,32 +327,3 @@ def test_activations_may_be_computed_from_the_loaders_own_images(make, workers: 
     assert same(batches, list(make(epoch=1)))
     whole = make(epoch=1).samples.batch(np.arange(6), 1)
     assert torch.equal(torch.cat([batch["image"] for batch in seen]), whole["image"])
-
-
-def test_an_evaluation_loader_asks_for_view_zero(index: ImageIndex) -> None:
-    views: list[int] = []
-    batches = evaluation_batches(index.rows("val"), 4)
-    loader = ImageLoader(
-        ImageSamples(index, PREPROCESSING),
-        lambda epoch: batches,
-        source=lambda loader, view: views.append(view),
-    )
-    assert len(list(loader)) == len(batches)
-    assert views == [0]
-
-
-def test_every_real_photo_comes_once_whatever_the_number_of_processes(shared_data: Path) -> None:
-    index = read_images(shared_data / "hymenoptera")
-    rows = index.rows("val")[:15]
-    preprocessing = Preprocessing(size=64, storage_size=72, crop_size=64)
-    images: dict[int, torch.Tensor] = {}
-    for rank in range(4):
-        batches = evaluation_batches(rows, 2, rank, 4)
-        for batch in ImageLoader(ImageSamples(index, preprocessing), lambda epoch, batches=batches: batches):
-            for row, image in zip(batch["row"].tolist(), batch["image"], strict=True):
-                assert row not in images
-                images[row] = image
-    assert sorted(images) == rows.tolist()
-    whole = ImageLoader(ImageSamples(index, preprocessing), lambda epoch: [rows])
-    (batch,) = list(whole)
-    assert torch.equal(batch["image"], torch.stack([images[row] for row in rows]))
