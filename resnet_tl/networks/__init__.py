@@ -77,11 +77,11 @@ def create_network(
                 staged = StagedNetwork(network, module, in_chans)
             needs_head = True
         else:
-            module, is_told = user_network.build(network, num_classes, in_chans, network_args)
+            module, is_called_with_it = user_network.build(network, num_classes, in_chans, network_args)
             staged = StagedNetwork(user_network.name_of(network), module, in_chans, is_users=True)
             needs_head = bool(head_hidden) or head_dropout > 0
             if not needs_head and staged.num_outputs != num_classes:
-                _check_outputs(staged, num_classes, is_told, new_head)
+                _check_outputs(staged, num_classes, is_called_with_it, new_head)
                 needs_head = True
         if needs_head:
             staged.replace_head(num_classes, head_hidden, head_dropout)
@@ -142,10 +142,10 @@ def _rebuild_given(network: Network, num_classes: int, options: dict[str, Any]) 
     return create_network(network, num_classes, **options, new_head=True)
 
 
-def _check_outputs(network: StagedNetwork, num_classes: int, is_told: bool, new_head: bool) -> None:
+def _check_outputs(network: StagedNetwork, num_classes: int, is_called_with_it: bool, new_head: bool) -> None:
     """Raises UserError unless a network of the user's own with other outputs may be given a fresh head."""
     found = f"model.network: {network.name} has {network.num_outputs} outputs for {num_classes} classes"
-    if is_told:
+    if is_called_with_it:
         raise UserError(f"{found}, though it was called with num_classes={num_classes}; use that for its last layer.")
     declared = getattr(network.body, "head", None) is not None
     if not declared and not new_head:

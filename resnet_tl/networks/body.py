@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -11,6 +10,7 @@ from torch import nn
 
 from resnet_tl.errors import UserError, nearest
 from resnet_tl.networks.catalog import DIGITS, find_own
+from resnet_tl.networks.tracing import reason_of
 
 NOT_TO_BE_GIVEN = {
     **dict.fromkeys(("pretrained", "checkpoint_path", "pretrained_cfg", "pretrained_cfg_overlay"), "use model.weights"),
@@ -74,12 +74,8 @@ def naming_arguments(name: str, network_args: Mapping[str, Any] | None) -> Itera
         if not network_args:
             raise
         given = ", ".join(f"{key}: {value}" for key, value in network_args.items())
-        reason = str(error).strip().partition("\n")[0] or type(error).__name__
-        if found := re.search(r"unexpected keyword argument '(\w+)'", reason):
-            reason = f"it has no argument '{found[1]}'"
-        elif found := re.search(r"multiple values for (?:keyword )?argument '(\w+)'", reason):
-            reason = f"'{found[1]}' is given by other options"
-        end = "" if reason.endswith((".", "?")) else "."
+        reason = reason_of(error)
+        end = "" if reason.endswith("?") else "."
         raise UserError(
             f"The network '{name}' cannot be built with model.network_args {{{given}}}: {reason}{end}"
         ) from error

@@ -50,7 +50,7 @@ class FrozenStages:
 
     BatchNorm in eval mode is a multiplication and an addition for each channel: folded into the convolution in front
     of it, it costs nothing. Convolutions and linear layers are kept in the type that they compute in, so that nothing
-    is cast anew in each call. The results are those of the stages in eval mode up to rounding. On a CPU they do not
+    is cast in each call. The results are those of the stages in eval mode up to rounding. On a CPU they do not
     depend on which or how many images share a batch, to the bit, nor on the number of threads.
 
     Args:

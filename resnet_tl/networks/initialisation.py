@@ -6,7 +6,7 @@ from torch import nn
 
 
 def initialise_he(network: nn.Module) -> None:
-    """Draws all convolutions and linear layers anew so that ReLU layers keep the size of the signal; biases are zero.
+    """Draws all convolutions and linear layers so that ReLU layers keep the size of the signal; biases are zero.
 
     He et al. 2015, Delving Deep into Rectifiers, arXiv 1502.01852.
     """

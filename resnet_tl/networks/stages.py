@@ -268,8 +268,8 @@ class StagedNetwork(nn.Module):
         """The same in training mode, in which a forward may do more: drop out by a function, give further outputs."""
         if not self.is_users:
             return ""
-        twin = copy.deepcopy(self).train()
-        features = _seeded(lambda: twin.forward_stages(x.clone()))
+        trial = copy.deepcopy(self).train()
+        features = _seeded(lambda: trial.forward_stages(x.clone()))
         if kind_of(features) != f"a tensor of shape {(len(x), self.num_features)}":
             return f"in training its head is given {kind_of(features)}, not features (N, F)"
         if whole is not None:
@@ -286,12 +286,12 @@ def _seeded(run: Callable[[], Any]) -> Any:
 
 def _runs_in_channels_last(network: StagedNetwork, x: Tensor) -> bool:
     """Not where a forward calls `view` on feature maps, which have another order in memory then."""
-    twin = copy.deepcopy(network).eval()
+    trial = copy.deepcopy(network).eval()
     try:
-        logits = twin.to(memory_format=torch.channels_last)(x.contiguous(memory_format=torch.channels_last))
+        logits = trial.to(memory_format=torch.channels_last)(x.contiguous(memory_format=torch.channels_last))
     except Exception:  # of any kind: the module may be anyone's
         return False
-    return is_same(twin.to(memory_format=torch.contiguous_format)(x), logits)
+    return is_same(trial.to(memory_format=torch.contiguous_format)(x), logits)
 
 
 def _head_into_body(network: nn.Module, state: MutableMapping[str, Any], prefix: str, _: Any) -> None:

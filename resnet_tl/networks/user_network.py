@@ -29,7 +29,7 @@ def is_users_own(network: Network) -> bool:
 
 
 def name_of(network: Network) -> str:
-    """What messages call it, and what tells it from others: the dotted name of it, of its class or of its factory."""
+    """What messages call it, and what distinguishes it: the dotted name of it, of its class or of its factory."""
     if isinstance(network, str | Mapping):
         return user_code.split(network, SETTING)[0]  # type: ignore[arg-type]
     while isinstance(network, partial):
@@ -70,7 +70,7 @@ def describe(network: Network, network_args: Mapping[str, Any] | None = None) ->
 def build(
     network: Network, num_classes: int, in_chans: int, network_args: Mapping[str, Any] | None = None
 ) -> tuple[nn.Module, bool]:
-    """A module that nobody else holds, on the CPU, and whether it was told how many outputs it shall have.
+    """A module that nobody else holds, on the CPU, and whether it was called with the number of outputs.
 
     Args:
         network: a module, which is copied; or what makes one, which is called with `num_classes` and `in_chans` as far

@@ -22,6 +22,7 @@ from resnet_tl.networks.stages import StagedNetwork
 
 BUILT_IN = Path(__file__).parent / "pretrained"
 SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
+IN_REPOSITORIES = ("model.safetensors", "pytorch_model.bin")
 MAX_SIDE = 10_000
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -145,7 +146,8 @@ def _in_timm(name: str, tag: str) -> _Found:
     assert cfg is not None
     if not cfg.hf_hub_id:
         raise UserError(f"timm keeps {name}.{tag} at {cfg.url} only; fetch it and use --model.weights PATH.")
-    return _Found(_fetch_weights(cfg.hf_hub_id, cfg.hf_hub_filename), cfg.hf_hub_id, cfg.to_dict())
+    names = [cfg.hf_hub_filename] if cfg.hf_hub_filename else IN_REPOSITORIES
+    return _Found(_fetch(cfg.hf_hub_id, *names), cfg.hf_hub_id, cfg.to_dict())
 
 
 def _on_hub(name: str, repository: str) -> _Found:
@@ -153,7 +155,7 @@ def _on_hub(name: str, repository: str) -> _Found:
     architecture = config.get("architecture")
     if architecture != name:
         raise UserError(f"hf-hub:{repository} holds weights of '{architecture}', but model.network is '{name}'.")
-    return _Found(_fetch_weights(repository), f"hf-hub:{repository}", config.get("pretrained_cfg", config))
+    return _Found(_fetch(repository, *IN_REPOSITORIES), f"hf-hub:{repository}", config.get("pretrained_cfg", config))
 
 
 def _in_bundle(name: str, path: Path, weights: str) -> _Found:
@@ -178,36 +180,25 @@ def _in_bundle(name: str, path: Path, weights: str) -> _Found:
     return _Found(bundle.weights_file, weights, facts, bundle.classes, arguments)
 
 
-def _fetch_weights(repository: str, filename: str | None = None) -> Path:
-    from huggingface_hub.errors import EntryNotFoundError
-
-    if filename:
-        return _fetch(repository, filename)
-    try:
-        return _fetch(repository, "model.safetensors")
-    except EntryNotFoundError:
-        return _fetch(repository, "pytorch_model.bin")
-
-
-def _fetch(repository: str, filename: str) -> Path:
-    """A file of the Hugging Face hub, from its cache where it is there."""
+def _fetch(repository: str, *filenames: str) -> Path:
+    """The first of these files that a repository of the Hugging Face hub has, from its cache where it is there."""
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
     repository, _, revision = repository.partition("@")
-    try:
-        return Path(hf_hub_download(repository, filename, revision=revision or None))
-    except Exception as error:  # the hub's own errors, those of its HTTP client, of the proxy and of the disk
-        if isinstance(error, EntryNotFoundError) and not isinstance(error, LocalEntryNotFoundError):
-            if filename == "model.safetensors":
-                raise  # `_fetch_weights` tries another name
-            raise UserError(f"The repository {repository} on the Hugging Face hub has no {filename}.") from error
-        raise UserError(
-            f"The weights {repository} could not be fetched from the Hugging Face hub ({type(error).__name__}): "
-            "fetch them on another machine and use --model.weights PATH, start from random weights with "
-            "--model.weights none, or take the network whose weights are built in (for small images), "
-            "--model.network resnet20."
-        ) from error
+    for filename in filenames:
+        try:
+            return Path(hf_hub_download(repository, filename, revision=revision or None))
+        except Exception as error:  # the hub's own errors, those of its HTTP client, of the proxy and of the disk
+            if isinstance(error, EntryNotFoundError) and not isinstance(error, LocalEntryNotFoundError):
+                continue
+            raise UserError(
+                f"The weights {repository} could not be fetched from the Hugging Face hub ({type(error).__name__}): "
+                "fetch them on another machine and use --model.weights PATH, start from random weights with "
+                "--model.weights none, or take the network whose weights are built in (for small images), "
+                "--model.network resnet20."
+            ) from error
+    raise UserError(f"The repository {repository} on the Hugging Face hub has no {' or '.join(filenames)}.")
 
 
 def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:

@@ -185,7 +185,7 @@ def test_a_model_file_with_any_one_thing_changed(bundle: Path) -> None:
 
 @pytest.mark.parametrize(
     ("name", "arguments"),
-    [("resnet50", {}), ("resnet9998", {}), ("wide_resnet101_2", {}), ("resnet18", {"base_width": 9_999}),
+    [("resnet50", {}), pytest.param("resnet9998", {}, marks=pytest.mark.slow), ("wide_resnet101_2", {}), ("resnet18", {"base_width": 9_999}),
      ("resnet50", {"layers": [10**6, 1, 1, 1]}), ("vit_base_patch16_224", {}), ("resnet18", {"cardinality": 10**12})],
 )  # fmt: skip
 def test_a_network_larger_than_its_weights_is_not_built(bundle: Path, name: str, arguments: dict) -> None:

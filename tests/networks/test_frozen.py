@@ -10,7 +10,7 @@ from resnet_tl.networks.stages import StagedNetwork
 
 
 def with_lively_norms(network: StagedNetwork) -> StagedNetwork:
-    """BatchNorm that does nothing, as in a new network, would be folded rightly by any mistake."""
+    """BatchNorm that does nothing, as in a new network, would be folded correctly by any mistake."""
     generator = torch.Generator().manual_seed(0)
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):

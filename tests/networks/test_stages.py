@@ -68,11 +68,11 @@ def test_a_network_that_is_no_chain_is_one_stage_under_its_own_keys(name):
     assert features.shape == (2, network.num_features)
     torch.testing.assert_close(network.head(features), theirs(x))
     # A copy keeps its keys, and its head is its own.
-    twin = copy.deepcopy(network)
-    twin.replace_head(7)
-    assert twin(x).shape == (2, 7)
+    other = copy.deepcopy(network)
+    other.replace_head(7)
+    assert other(x).shape == (2, 7)
     assert network(x).shape == (2, 5)
-    assert twin.state_dict().keys() == network.state_dict().keys()
+    assert other.state_dict().keys() == network.state_dict().keys()
     network.freeze(network.stage_names)
     assert {key for key, tensor in network.named_parameters() if tensor.requires_grad} == {
         f"detached_head.{key}" for key, _ in network.head.named_parameters()
@@ -200,12 +200,12 @@ def test_a_training_step_moves_all_but_the_frozen_stages_and_their_statistics(ne
 
 def test_a_copy_is_independent_and_keeps_its_frozen_stages(network):
     network.freeze({"stem"})
-    twin = copy.deepcopy(network)
-    nn.init.zeros_(twin.body.conv1.weight)
+    other = copy.deepcopy(network)
+    nn.init.zeros_(other.body.conv1.weight)
     assert network.body.conv1.weight.any()
-    assert not twin.stage("stem")[0].weight.any()
-    assert twin.frozen == {"stem"}
-    assert not twin.train().stage("stem")[1].training
+    assert not other.stage("stem")[0].weight.any()
+    assert other.frozen == {"stem"}
+    assert not other.train().stage("stem")[1].training
 
 
 @torch.no_grad()
