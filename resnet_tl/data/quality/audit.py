@@ -29,8 +29,8 @@ CONTENT = 3
 """Raised whenever an audit comes to hold something else."""
 WORTH_KEEPING = 16
 """Images from which on an audit is kept: whoever classifies one photo after another should not fill the cache."""
-SHORT_SIDE = 64
-"""Pixels that a thumbnail needs: where nobody wants the pixels, large JPEGs are decoded at a fraction of their size."""
+SHORT_SIDE = 256
+"""As fits at 224 pixels store their images: with them, or where nobody wants the pixels, thumbnails are the same."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,7 +10,7 @@ from PIL import Image
 from resnet_tl import cache
 from resnet_tl.data.content_hashes import content_digests
 from resnet_tl.data.quality import audit as audit_module
-from resnet_tl.data.quality.audit import ARRAYS, SHORT_SIDE, audit_images, decode_all, find_audit
+from resnet_tl.data.quality.audit import ARRAYS, audit_images, decode_all, find_audit
 from resnet_tl.data.reading.layouts import read_images
 from resnet_tl.errors import UserError
 
@@ -153,16 +153,16 @@ def test_the_pixels_of_good_images_are_given_out_on_the_way(folder: Path) -> Non
     assert shapes == {row: (*size[::-1], 1) for row, size in enumerate(audit.sizes.tolist()) if row not in audit.bad}
 
 
-def test_a_large_photo_is_decoded_at_a_fraction_and_measured_whole(folder: Path, photo) -> None:
-    photo(1, 1200).resize((1200, 900)).save(folder / "a" / "1.jpg")
+def test_a_large_photo_is_read_at_a_fraction_of_its_size_and_measured_whole(folder: Path, photo) -> None:
+    photo(1, 1600).resize((2000, 1600)).save(folder / "a" / "1.jpg")
     index = read_images(folder)
     contents, row = content_digests(index), index.ids().index("a/1.jpg")
     shapes: dict[int, tuple[int, ...]] = {}
-    decode_all(index, contents, 3, SHORT_SIDE, lambda row, pixels: shapes.update({row: pixels.shape}))
-    assert shapes[row] == (225, 300, 3)
-    audit, whole = audit_images(index, contents), decode_all(index, contents)
-    assert audit.sizes[row].tolist() == [1200, 900]
-    assert np.abs(audit.thumbnails[row].astype(int) - whole.thumbnails[row]).mean() < 2
+    stored = decode_all(index, contents, 3, 256, lambda row, pixels: shapes.update({row: pixels.shape}))
+    assert shapes[row] == (800, 1000, 3)
+    audit = audit_images(index, contents)
+    assert audit.sizes[row].tolist() == [2000, 1600]
+    np.testing.assert_array_equal(audit.thumbnails, stored.thumbnails)
 
 
 def test_a_file_that_changes_meanwhile_stops_it(folder: Path) -> None:
