@@ -22,7 +22,7 @@ from safetensors.torch import save_file
 from resnet_tl import ImageDataModule, Run
 from resnet_tl.data.pixels.preprocessing import Preprocessing
 from resnet_tl.files import replacing
-from resnet_tl.networks.cifar_resnet import BasicBlock, CifarResNet
+from resnet_tl.networks.articles.cifar_resnet import BasicBlock, CifarResNet
 from resnet_tl.networks.stages import StagedNetwork
 from resnet_tl.networks.weights import BUILT_IN
 

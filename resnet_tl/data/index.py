@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -95,18 +93,6 @@ class ImageIndex:
                 "fix its files or remove the class."
             )
         return replace(self, table=kept)
-
-    def fingerprint(self) -> str:
-        """SHA-256 over (path, size in bytes, class name, split) of the rows in order; the same on any machine."""
-        digest = hashlib.sha256()
-        for row, (label, split) in enumerate(zip(self.labels, self.table["split"], strict=True)):
-            try:
-                size = self.path(row).stat().st_size
-            except OSError as error:
-                raise UserError(f"{self.path(row)} cannot be read: {error.strerror}.") from error
-            name = None if label == UNLABELLED else self.classes[label]
-            digest.update(json.dumps([self._ids[row], size, name, split]).encode() + b"\n")
-        return digest.hexdigest()
 
     @cached_property
     def _ids(self) -> list[str]:

@@ -37,6 +37,11 @@ class Phase:
             return ()
         if self.mode == "head":
             return tuple(stage_names)
+        if len(stage_names) == 1:
+            raise UserError(
+                "model.mode is last_stages, but this network is no chain of stages that could be divided: use the mode "
+                "head, or all."
+            )
         if not 1 <= self.trainable_stages < len(stage_names):
             raise UserError(
                 f"model.trainable_stages is {self.trainable_stages}; this network has the stages "

@@ -20,7 +20,7 @@ class OwnNetwork:
     """A network that is written here; its module is imported when it is built.
 
     Args:
-        module: of `resnet_tl.networks`.
+        module: of `resnet_tl.networks.articles`.
         class_name: of the network in that module.
         summary: one line for people.
         fixed: arguments of the class that the name implies.
@@ -33,7 +33,7 @@ class OwnNetwork:
 
     def build(self, num_classes: int, in_chans: int = 3, network_args: Mapping[str, Any] | None = None) -> nn.Module:
         """The network with random weights; UserError when it does not take one of `network_args`."""
-        make = getattr(import_module(f"resnet_tl.networks.{self.module}"), self.class_name)
+        make = getattr(import_module(f"resnet_tl.networks.articles.{self.module}"), self.class_name)
         given = {"num_classes": num_classes, "in_chans": in_chans, **self.fixed}
         choices = [name for name in inspect.signature(make).parameters if name not in given]
         for name in network_args or {}:

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from resnet_tl.networks.articles.mnist import Branches
 from resnet_tl.networks.cost import on_meta, refusing_size, shape_of
-from resnet_tl.networks.mnist import Branches
 from resnet_tl.networks.stages import StagedNetwork
 
 Shape = tuple[int, ...]

@@ -31,7 +31,7 @@ from resnet_tl.finetuning.loss import classification_loss
 from resnet_tl.finetuning.optimization import configure
 from resnet_tl.finetuning.prefix import FrozenPrefix
 from resnet_tl.networks import Network
-from resnet_tl.networks.frozen import FrozenStages, compute_type, head_logits
+from resnet_tl.networks.frozen import FrozenStages, autocast, compute_type, head_logits
 from resnet_tl.networks.stages import StagedNetwork
 from resnet_tl.networks.weights import WeightsOrigin
 from resnet_tl.timing import measure
@@ -261,7 +261,7 @@ class ImageClassifier(ClassifierOptions):
         else:
             x = self.prefix(batch)
         features = self.network.forward_stages(x, start=len(self.network.frozen))
-        with torch.autocast(features.device.type, enabled=False):  # float32, whatever the stages compute in
+        with autocast(features.device.type):  # float32, whatever the stages compute in
             logits = self.network.head(features.float())
         loss = self.loss(logits, target)
         assert self.totals is not None

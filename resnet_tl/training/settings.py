@@ -117,6 +117,11 @@ def check_with_data(
             "model.activation_cache is on, but each epoch has a new view of each image; "
             "give data.views a number, or data.augmentation none."
         )
+    if settings["activation_cache"] == "on" and data.augments and data.view_facts(0) is None:
+        raise UserError(
+            "model.activation_cache is on, but nothing names what data.transform does, by which it could be known "
+            "again: name it as module.Name of an installed package, or leave model.activation_cache out."
+        )
     if data.batch_size == 1 and any(
         isinstance(module, nn.modules.batchnorm._BatchNorm) for module in trained_modules(network, schedule)
     ):

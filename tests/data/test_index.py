@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -58,29 +57,6 @@ def test_removing_rows_renumbers_and_keeps_the_labels(tmp_path: Path) -> None:
 def test_a_class_that_loses_its_last_training_image_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no usable training image of class 'a'"):
         make(tmp_path).without([0])
-
-
-def test_the_fingerprint_does_not_depend_on_where_the_data_lie(tmp_path: Path) -> None:
-    index = make(tmp_path / "here")
-    shutil.copytree(tmp_path / "here", tmp_path / "there")
-    assert ImageIndex(tmp_path / "there", index.table, index.classes, "").fingerprint() == index.fingerprint()
-
-
-@pytest.mark.parametrize("change", ["size", "label", "split", "path"])
-def test_the_fingerprint_changes_with_the_data(tmp_path: Path, change: str) -> None:
-    index = make(tmp_path)
-    before, rows = index.fingerprint(), [list(row) for row in ROWS]
-    match change:
-        case "size":
-            index.path(0).write_bytes(b"a longer file")
-        case "label":
-            rows[2][1] = 0
-        case "split":
-            rows[2][2] = "test"
-        case "path":
-            rows[0][0] = "val/b/4.jpg"
-    table = pd.DataFrame(rows, columns=["path", "label", "split"]).assign(group="")
-    assert ImageIndex(tmp_path, table, index.classes, "").fingerprint() != before
 
 
 @pytest.mark.parametrize(("column", "value"), [("label", 2), ("label", -2), ("split", "valid")])

@@ -4,12 +4,12 @@ from torch import nn
 
 from resnet_tl.errors import UserError
 from resnet_tl.networks import DIGITS, create_network, network_names
+from resnet_tl.networks.articles.cifar_resnet import CifarResNet
+from resnet_tl.networks.articles.cifar_resnet_v2 import CifarResNetV2
+from resnet_tl.networks.articles.lenet import LeNet5
+from resnet_tl.networks.articles.mnist import MnistCnn, MnistTwoBranch
 from resnet_tl.networks.body import create_body
 from resnet_tl.networks.catalog import find_own
-from resnet_tl.networks.cifar_resnet import CifarResNet
-from resnet_tl.networks.cifar_resnet_v2 import CifarResNetV2
-from resnet_tl.networks.lenet import LeNet5
-from resnet_tl.networks.mnist import MnistCnn, MnistTwoBranch
 
 
 def kind_of(name):

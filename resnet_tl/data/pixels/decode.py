@@ -7,7 +7,6 @@ import os
 import re
 import stat
 import warnings
-from collections.abc import Callable
 from contextlib import nullcontext
 from io import BytesIO
 from pathlib import Path
@@ -101,12 +100,8 @@ def decode_with_size(
     source: str | Path | bytes,
     channels: int = 3,
     short_side: int | None = None,
-    look: Callable[[Image.Image], None] | None = None,
 ) -> tuple[np.ndarray, tuple[int, int]]:
-    """As `decode`, with the width and height of the whole upright image, which the pixels may be a fraction of.
-
-    `look` is given the image as it is in the file: neither turned nor converted.
-    """
+    """As `decode`, with the width and height of the whole upright image, which the pixels may be a fraction of."""
     if channels not in _MODES:
         raise ValueError(f"channels is {channels}; it must be 1, 3 or 4.")
     path = None if isinstance(source, bytes) else Path(source)
@@ -120,8 +115,6 @@ def decode_with_size(
             is_part = image.size != whole
             with _one_at_a_time if image.width * image.height >= LARGE_PIXELS else nullcontext():
                 pixels = upright_pixels(image, channels)
-            if look:
-                look(image)
     except BadImage as error:
         raise BadImage(error.reason, path) from None
     except MemoryError:

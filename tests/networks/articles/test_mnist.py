@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from resnet_tl.networks.mnist import Branches, MnistCnn, MnistTwoBranch
+from resnet_tl.networks.articles.mnist import Branches, MnistCnn, MnistTwoBranch
 from resnet_tl.networks.stages import StagedNetwork
 
 

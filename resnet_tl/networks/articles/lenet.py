@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from torch import nn
 
-from resnet_tl.networks.initialisation import initialise_he
+from resnet_tl.networks.articles.initialisation import initialise_he
 
 
 class LeNet5(nn.Sequential):

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from resnet_tl.errors import UserError
-from resnet_tl.networks.cifar_resnet import CifarResNet
+from resnet_tl.networks.articles.cifar_resnet import CifarResNet
 
 
 def parameters(module):

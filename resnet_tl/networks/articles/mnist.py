@@ -8,7 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from resnet_tl.networks.initialisation import initialise_he
+from resnet_tl.networks.articles.initialisation import initialise_he
 
 Pair = tuple[Tensor, Tensor]
 

@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from resnet_tl.errors import UserError
-from resnet_tl.networks.cifar_resnet_v2 import CifarResNetV2, PreActivationBottleneck
+from resnet_tl.networks.articles.cifar_resnet_v2 import CifarResNetV2, PreActivationBottleneck
 
 
 def on_meta(depth):

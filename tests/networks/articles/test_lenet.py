@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from resnet_tl.networks.lenet import LeNet5
+from resnet_tl.networks.articles.lenet import LeNet5
 from resnet_tl.networks.stages import StagedNetwork
 
 

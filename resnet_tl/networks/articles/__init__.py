@@ -1,0 +1,1 @@
+"""The networks of articles and courses, each written to be read."""
