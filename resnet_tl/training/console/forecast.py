@@ -10,79 +10,80 @@ from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
 import lightning as L
-import numpy as np
 import torch
 from rich.console import Console
 
 from resnet_tl import timing
-from resnet_tl.data.datamodule import ImageDataModule
 from resnet_tl.data.loader import ImageLoader
 from resnet_tl.errors import UserError
 from resnet_tl.finetuning.modes import Schedule
-from resnet_tl.finetuning.prefix import FrozenPrefix
 from resnet_tl.timing import Part
 from resnet_tl.training.classifier import ImageClassifier
 from resnet_tl.training.console.time_spent import time_table
 from resnet_tl.training.settings import check_length
 
-STEPS, VALIDATION_STEPS = 8, 4
-"""Batches of a measured epoch and of its validation."""
 EPOCHS = 2
 """Of each phase: one to warm up (kernels, worker processes), one to measure."""
+SHORT: dict[str, Any] = {
+    "limit_train_batches": 8,
+    "limit_val_batches": 4,
+    "check_val_every_n_epoch": 1,
+    "num_sanity_val_steps": 0,
+    "overfit_batches": 0.0,
+    "max_steps": -1,
+    **dict.fromkeys(("min_epochs", "min_steps", "max_time", "val_check_interval", "profiler")),
+    **dict.fromkeys(("logger", "enable_checkpointing", "enable_progress_bar"), False),
+}
+"""Settings of the trainer that measures."""
+ONCE = ("input", "activations")
+"""The parts of a pass over images that a fit does once where it keeps what the frozen stages give."""
 Seconds: TypeAlias = dict[Part, float]
 
 
 @dataclass
 class Pace:
-    """How one pass over images goes: seconds so far by part, before the first batch, after each one, and at the end."""
+    """How fast a pass over images is: seconds by part after each batch, of so many images each."""
 
     marks: list[tuple[int, Seconds]] = field(default_factory=list)
 
     def mark(self, device: torch.device, images: int = 0) -> None:
-        """Notes the time: after a batch of so many images; 0 at the start and the end of the pass."""
+        """Notes the time after a batch, or, without images, at the start of the pass."""
         if device.type == "cuda":
             torch.cuda.synchronize(device)  # what was only asked for is not done yet
         self.marks.append((images, defaultdict(float, timing.seconds())))
 
     def seconds(self, images: int) -> Seconds:
-        """Of a pass over so many images: what comes once in a pass, and what each image adds."""
-        batches = [number for number, (size, _) in enumerate(self.marks) if size]
-        if not batches:
+        """Of so many images; the first batch, which has to be waited for longer than the others, does not count."""
+        if len(self.marks) < 2:
             return {}
-        # The first batch has to be waited for longer than the others.
-        first = batches[0] if len(batches) > 1 else 0
-        seen = sum(size for size, _ in self.marks)
-        steady = seen - self.marks[first][0]
-        start, after_first, after_last, end = (self.marks[number][1] for number in (0, first, batches[-1], -1))
-        return {
-            part: max(0.0, end[part] - start[part] + (images - seen) / steady * (after_last[part] - after_first[part]))
-            for part in end
-        }
+        first = 1 if len(self.marks) > 2 else 0
+        (_, start), (_, end) = self.marks[first], self.marks[-1]
+        seen = sum(count for count, _ in self.marks[first + 1 :])
+        return {part: images / seen * (spent - start[part]) for part, spent in end.items()}
 
 
 @dataclass
 class PhasePace:
-    """What is measured of a phase of the schedule.
+    """What is measured of a phase that has so many epochs in the whole fit.
 
     Args:
-        start: its first epoch in the whole fit.
-        epochs: how many it has there.
-        missing: whether images are augmented -> how many of them, once for each view, the frozen stages must still
-            compute; nothing where they compute all of them in each pass.
+        start: its first epoch there.
+        epochs: how many.
+        kept: split -> images, once for each view, of which the frozen stages must still compute what is kept; a split
+            of which nothing is kept is missing.
     """
 
     start: int
     epochs: int
     training: Pace = field(default_factory=Pace)
     validation: Pace = field(default_factory=Pace)
-    missing: dict[bool, int] = field(default_factory=dict)
+    kept: dict[str, int] = field(default_factory=dict)
 
 
 class Forecast(L.Callback):
-    """Measures a short epoch of each phase of a fit, then reckons up the whole; the last of the callbacks.
+    """Measures a short epoch of each phase of a fit, then estimates the whole; the last of the callbacks.
 
-    Nothing is written but the decoded images and what was found out about them. The frozen stages compute each batch;
-    where the fit would keep what they give, their time counts once for each image and view.
+    Nothing is written but the decoded images and what was found out about them.
 
     Args:
         phases: how many the schedule has.
@@ -98,61 +99,48 @@ class Forecast(L.Callback):
         if settings["max_epochs"] in (None, -1) and settings["max_steps"] == -1:
             raise UserError("A fit without an end has no forecast: give trainer.max_epochs or trainer.max_steps.")
         self.settings = settings
-        self.trainer_settings: dict[str, Any] = {
-            "max_epochs": EPOCHS * phases,
-            "limit_train_batches": STEPS,
-            "limit_val_batches": VALIDATION_STEPS,
-            "min_epochs": None,
-            "min_steps": None,
-            "max_steps": -1,
-            "max_time": None,
-            "check_val_every_n_epoch": 1,
-            "val_check_interval": None,
-            "overfit_batches": 0.0,
-            "num_sanity_val_steps": 0,
-            "logger": False,
-            "profiler": None,
-            "enable_checkpointing": False,
-            "enable_progress_bar": False,
-        }
-        self.starts: list[int] = []
+        self.trainer_settings = {**SHORT, "max_epochs": EPOCHS * phases}
         self.phases: list[PhasePace] = []
         self.start_up: Seconds = {}
         self.images: dict[str, int] = {}  # split -> how many a pass of this process sees
-
-    # What is measured.
+        self.batches = 0  # of an epoch
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Gives each phase its short epochs."""
         assert isinstance(pl_module, ImageClassifier)
-        check_length(pl_module.schedule, self.settings["max_epochs"])
-        self.starts = pl_module.schedule.starts()
-        pl_module.schedule = Schedule(tuple(replace(phase, epochs=EPOCHS) for phase in pl_module.schedule.phases))
+        if pl_module.hparams["head_solver"] == "lbfgs":
+            raise UserError("A head that is solved takes seconds, of which there is no forecast: leave out --forecast.")
+        schedule = pl_module.schedule
+        check_length(schedule, self.settings["max_epochs"])
+        self.phases = [
+            PhasePace(start, phase.epochs or -1)
+            for start, phase in zip(schedule.starts(), schedule.phases, strict=True)
+        ]
+        pl_module.schedule = Schedule(tuple(replace(phase, epochs=EPOCHS) for phase in schedule.phases))
         pl_module.freezing.schedule = pl_module.schedule
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Counts the images and epochs of the whole fit."""
         assert isinstance(pl_module, ImageClassifier)
-        data = pl_module.data
-        loaders: dict[str, ImageLoader] = {"train": data.train_dataloader()}
-        loaders |= {split: data.loader(split) for split in ("val", "test")}
-        batches = {
-            split: _limited(loader, self.settings[f"limit_{split}_batches"]) for split, loader in loaders.items()
-        }
-        self.images = {split: sum(map(len, rows)) for split, rows in batches.items()}
-        self.steps = math.ceil(len(batches["train"]) / self.settings["accumulate_grad_batches"])
-        self.batches = len(batches["train"])
-        ends = [self.settings["max_epochs"] or -1, math.ceil(self.settings["max_steps"] / self.steps)]
-        epochs = min(end for end in ends if end >= 0)
-        ends = [min(end, epochs) for end in (*self.starts[1:], epochs)]
-        self.phases = [PhasePace(start, max(0, end - start)) for start, end in zip(self.starts, ends, strict=True)]
+        for split in ("train", "val", "test"):
+            batches = _loader(pl_module, split).batches(0)
+            limit = self.settings[f"limit_{split}_batches"]
+            batches = batches[: int(limit * len(batches)) if isinstance(limit, float) else limit]
+            self.images[split] = sum(map(len, batches))
+            self.batches = self.batches or len(batches)
+        steps = math.ceil(self.batches / self.settings["accumulate_grad_batches"])
+        limits = (self.settings["max_epochs"] or -1, self.settings["max_steps"] / steps)
+        end = min(math.ceil(limit) for limit in limits if limit >= 0)
+        for phase in self.phases:
+            left = max(0, end - phase.start)
+            phase.epochs = left if phase is self.phases[-1] else min(phase.epochs, left)
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         assert isinstance(pl_module, ImageClassifier)
         self.start_up = self.start_up or timing.seconds()
         self.phase = self.phases[trainer.current_epoch // EPOCHS]
         self.phase.training, self.phase.validation = Pace(), Pace()  # those of the last epoch remain
-        pl_module.data.serve(None)
+        pl_module.data.serve(None)  # the frozen stages compute each batch
         self.phase.training.mark(pl_module.device)
 
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
@@ -167,45 +155,38 @@ class Forecast(L.Callback):
         self.phase.validation.mark(pl_module.device, len(batch["row"]))
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Asks what the frozen stages would keep in this phase of the whole fit."""
         assert isinstance(pl_module, ImageClassifier)
-        self.phase.validation.mark(pl_module.device)
-        if pl_module.prefix and not self.phase.missing:
-            self._plan(pl_module.prefix, pl_module.data)
-
-    def _plan(self, prefix: FrozenPrefix, data: ImageDataModule) -> None:
-        """What the frozen stages would compute once in this phase of the whole fit."""
-        phase = self.phase
+        prefix, phase, data = pl_module.prefix, self.phase, pl_module.data
+        if prefix is None or phase.kept:
+            return
         prefix.epochs = phase.epochs
-        epochs = range(phase.start, phase.start + phase.epochs)
-        for loader in (data.train_dataloader(), data.loader("val")):
-            is_augmented = prefix.is_augmented(loader)
+        for split in ("train", "val"):
+            loader = _loader(pl_module, split)
+            views = {0}
+            if prefix.is_augmented(loader):
+                views = {epoch % data.views if data.views else epoch for epoch in range(phase.epochs)}
             if not prefix.takes_images(loader) and prefix.plan(loader, 0).is_kept:
-                views = {epoch % data.views if data.views else epoch for epoch in epochs} if is_augmented else {0}
-                phase.missing[is_augmented] = sum(len(prefix.missing(loader, view)) for view in views)
-
-    # What follows from it.
+                phase.kept[split] = sum(len(prefix.missing(loader, view)) for view in views)
+        if not data.augments and "train" in phase.kept:
+            phase.kept["val"] = 0  # they share a table, which is filled once
 
     def seconds(self) -> Seconds:
         """Of the whole fit by part, without decoding, which is done now, and without what is written to the run."""
         total = defaultdict(float, self.start_up | {"pixels": 0.0})
+
+        def add(pace: Pace, split: str, passes: float, kept: int | None) -> None:
+            for part, spent in pace.seconds(self.images[split]).items():
+                times = passes if kept is None or part not in ONCE else kept / max(1, self.images[split])
+                total[part] += spent * times
+
         for phase in self.phases:
             passes = self._validations(phase.start + phase.epochs) - self._validations(phase.start)
-            augments = True in phase.missing or False not in phase.missing
-            self._add(total, phase.training, self.images["train"], phase.epochs, phase.missing.get(augments))
-            missing = phase.missing.get(False)
-            # Where training images are not augmented, one table serves both, and is filled once.
-            self._add(total, phase.validation, self.images["val"], passes, 0 if missing and not augments else missing)
+            add(phase.training, "train", phase.epochs, phase.kept.get("train"))
+            add(phase.validation, "val", passes, phase.kept.get("val"))
         for split in ("val", "test"):  # of the best weights, in the end
-            if self.images[split]:
-                last = self.phases[-1]
-                self._add(total, last.validation, self.images[split], 1, 0 if False in last.missing else None)
+            add(self.phases[-1].validation, split, 1, 0 if "val" in self.phases[-1].kept else None)
         return dict(total)
-
-    def _add(self, total: Seconds, pace: Pace, images: int, passes: float, missing: int | None) -> None:
-        """Some passes over so many images; what `missing` images take to load and compute once, where it is kept."""
-        for part, spent in pace.seconds(images).items():
-            is_once = missing is not None and part in ("input", "activations")
-            total[part] += spent * (missing or 0) / max(1, images) if is_once else spent * passes
 
     def _validations(self, epochs: int) -> float:
         """How often the first epochs validate."""
@@ -214,34 +195,27 @@ class Forecast(L.Callback):
         return epochs // (self.settings["check_val_every_n_epoch"] or 1) * in_each
 
 
-def _limited(loader: ImageLoader, limit: float | None) -> list[np.ndarray]:
-    """The batches of an epoch as Lightning's `limit_train_batches` leaves them: so many, or such a share."""
-    batches = loader.batches(0)
-    return batches[: int(limit * len(batches)) if isinstance(limit, float) else limit]
+def _loader(model: ImageClassifier, split: str) -> ImageLoader:
+    return model.data.train_dataloader() if split == "train" else model.data.loader(split)
 
 
-def print_forecast(forecast: Forecast, console: Console | None = None) -> None:
+def print_forecast(forecast: Forecast) -> None:
     """Prints the time of the whole fit by part, and the memory at its peak so far."""
-    console = console or Console(width=None if sys.stdout.isatty() else 200)
-
-    def say(text: str) -> None:
-        console.print(text, highlight=False, soft_wrap=True)
-
+    console = Console(width=None if sys.stdout.isatty() else 200, highlight=False, soft_wrap=True)
     seconds = forecast.seconds()
-    epochs = sum(phase.epochs for phase in forecast.phases)
-    say(f"Forecast: this fit would take about {_duration(sum(seconds.values()))}, an estimate from a few steps.")
+    epochs, total = sum(phase.epochs for phase in forecast.phases), sum(seconds.values())
+    duration = next(
+        (f"{total / size:.1f} {unit}" for size, unit in ((3600, "hours"), (60, "minutes")) if total >= 2 * size),
+        f"{total:.0f} seconds",
+    )
+    console.print(f"Forecast: this fit would take about {duration}, an estimate from a few steps.")
     console.print(time_table(seconds))
-    say(f"It counts all {epochs} epochs, but not what is written to the run (checkpoints, tables, figures).")
+    console.print(f"It counts all {epochs} epochs, but not what is written to the run (checkpoints, tables, figures).")
     if (decoding := forecast.start_up.get("pixels", 0.0)) >= 0.1:
-        say(f"Images were read and decoded for {decoding:.1f} s; that is kept, and the fit will not do it again.")
-    say(f"Memory at its peak: {', '.join(_memory())}.")
-
-
-def _duration(seconds: float) -> str:
-    for size, unit in ((3600, "hours"), (60, "minutes")):
-        if seconds >= 2 * size:
-            return f"{seconds / size:.1f} {unit}"
-    return f"{seconds:.0f} seconds"
+        console.print(
+            f"Images were read and decoded for {decoding:.1f} s; that is kept, and the fit will not do it again."
+        )
+    console.print(f"Memory at its peak: {', '.join(_memory())}.")
 
 
 def _memory() -> list[str]:
