@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -10,7 +9,6 @@ from typing import Any
 
 import lightning as L
 import numpy as np
-import pandas as pd
 import torch
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
@@ -19,54 +17,36 @@ from torchvision.transforms import v2
 from resnet_tl.bundle import Bundle, write_bundle
 from resnet_tl.data.datamodule import ImageDataModule
 from resnet_tl.data.draws import step_seed
-from resnet_tl.data.loader import ImageLoader
-from resnet_tl.data.pixels.colour import adjust_colour
-from resnet_tl.data.pixels.preprocessing import Preprocessing
 from resnet_tl.data.samples import Batch
 from resnet_tl.errors import UserError, listed
-from resnet_tl.evaluation.metrics import metrics_of
-from resnet_tl.finetuning.activation_cache import ActivationTable
-from resnet_tl.finetuning.freezing import Freezing, digest
+from resnet_tl.finetuning.freezing import Freezing
 from resnet_tl.finetuning.loss import classification_loss
 from resnet_tl.finetuning.optimization import configure
-from resnet_tl.finetuning.prefix import FrozenPrefix
 from resnet_tl.networks import Network
-from resnet_tl.networks.frozen import FrozenStages, autocast, compute_type, head_logits
-from resnet_tl.networks.stages import StagedNetwork
-from resnet_tl.networks.weights import WeightsOrigin
+from resnet_tl.networks.frozen import autocast
 from resnet_tl.timing import measure
-from resnet_tl.training import metrics as torchmetrics
 from resnet_tl.training.building import BuiltNetwork, build, rebuild
 from resnet_tl.training.epoch_totals import EpochTotals
+from resnet_tl.training.exact_evaluation import ExactEvaluation, diverged
 from resnet_tl.training.monitor import monitor_mode
-from resnet_tl.training.options import ClassifierOptions
-from resnet_tl.training.predictions import Predictions, RowLogits
 from resnet_tl.training.processes import share_of, tell_of_processes
 from resnet_tl.training.resuming.exact_resume import ExactResume
 from resnet_tl.training.settings import check_length, check_with_data
 
 
-class ImageClassifier(ClassifierOptions):
+class ImageClassifier(ExactEvaluation):
     """A pretrained network that is fine-tuned to new classes; `ClassifierOptions` describes the arguments.
 
     Subclasses may override `loss(logits, target)` and `metrics(predictions)`.
     """
 
-    network: StagedNetwork  # once it is built
-
     def begin(self) -> None:
         """What a classifier holds beside its options; they are set."""
+        super().begin()
         self.freezing = Freezing(self.schedule)
         self.resuming = ExactResume()
-        self.built: BuiltNetwork | None = None
         self.resolved: dict[str, tuple[Any, str]] = {}  # setting -> what `auto` became, and why
-        self.predictions: dict[str, Predictions] = {}  # split -> the newest ones, on the first process
-        self.numbers: dict[str, dict[str, float]] = {}  # split -> what was computed from them, on all processes
-        self.images_per_second: dict[str, float] = {}  # split -> from file to logits, over all processes
         self.totals: EpochTotals | None = None
-        self.prefix: FrozenPrefix | None = None  # the frozen stages; plain attributes, so that no checkpoint holds them
-        self._suffix: FrozenStages | None = None  # the stages behind it as they are evaluated
-        self._outputs = RowLogits(0)
         self._class_weights: Tensor | None = None
         self._mix: v2.Transform | None = None
 
@@ -80,32 +60,6 @@ class ImageClassifier(ClassifierOptions):
         return monitor_mode(self.hparams["monitor"], self.own_metrics)
 
     # The network.
-
-    @property
-    def data(self) -> ImageDataModule:
-        """The data module of the trainer.
-
-        Raises:
-            UserError: it has another one, or none.
-        """
-        data = getattr(self.trainer, "datamodule", None)
-        if not isinstance(data, ImageDataModule):
-            raise UserError("ImageClassifier needs an ImageDataModule: trainer.fit(model, datamodule=data).")
-        return data
-
-    @property
-    def classes(self) -> tuple[str, ...]:
-        """The class names in the order of the outputs; none before the network is built."""
-        return self.built.classes if self.built else ()
-
-    @property
-    def preprocessing(self) -> Preprocessing | None:
-        return self.built.preprocessing if self.built else None
-
-    @property
-    def origin(self) -> WeightsOrigin | None:
-        """Of the weights that training began with."""
-        return self.built.origin if self.built else None
 
     def configure_model(self) -> None:
         """Builds the network for the data module's classes; Lightning calls this after the data are set up."""
@@ -152,19 +106,6 @@ class ImageClassifier(ClassifierOptions):
                 "make a new ImageClassifier whose `weights` are this model's bundle."
             )
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Images (N, C, H, W) uint8 to logits (N, classes)."""
-        assert self.built is not None
-        return self.network(self.built.preprocessing.normalise(images))
-
-    def _images(self, batch: Batch) -> Tensor:
-        """The network's input (N, C, H, W)."""
-        images = batch["image"]
-        if "colour" in batch:
-            images = adjust_colour(images, batch["colour"])
-        assert self.built is not None
-        return self.built.preprocessing.normalise(images)
-
     # What trains.
 
     def configure_optimizers(self) -> Any:
@@ -191,7 +132,7 @@ class ImageClassifier(ClassifierOptions):
         data = self.data
         draws = bool(self.hparams["head_dropout"] or self.hparams["mixup"] or self.hparams["cutmix"])
         tell_of_processes(self.trainer, data.batch_size, self.network, self.schedule, draws)
-        data.serve(self._activations)
+        data.serve(self.activations)
         self.weigh_classes()
 
     def weigh_classes(self) -> None:
@@ -216,32 +157,6 @@ class ImageClassifier(ClassifierOptions):
             if resumed.batch == self.trainer.num_training_batches:
                 self._log_means()
 
-    def make_prefix(self, frozen_digest: str) -> None:
-        """What is frozen now, as it computes; none where all trains."""
-        self.prefix = None
-        if self.network.frozen:
-            assert self.built is not None
-            self.prefix = FrozenPrefix(
-                FrozenStages(self.network, stop=len(self.network.frozen), dtype=self._compute_type),
-                frozen_digest,
-                self.built.preprocessing,
-                self._images,
-                self.data,
-                self.trainer,
-                mode="on" if self.hparams["head_solver"] == "lbfgs" else self.hparams["activation_cache"],
-                epochs=self.schedule.epochs_left(self.trainer) if self.trainer.training else 0,
-                is_mixed=self._mix is not None,
-            )
-
-    @property
-    def _compute_type(self) -> torch.dtype:
-        return compute_type(str(self.trainer.precision), self.device.type)
-
-    def _activations(self, loader: ImageLoader, view: int) -> ActivationTable | None:
-        if self.prefix is None or self.trainer.predicting:  # other images than those of the data set
-            return None
-        return self.prefix.table(loader, view)
-
     # A step.
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
@@ -252,7 +167,7 @@ class ImageClassifier(ClassifierOptions):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         target = batch["label"]
         if self.prefix is None or self._mix is not None:
-            x: Any = self._images(batch)
+            x: Any = self.images(batch)
             if self._mix is not None:
                 x, target = self._mix(x, target)
             if self.prefix is not None:
@@ -296,76 +211,8 @@ class ImageClassifier(ClassifierOptions):
         assert self.totals is not None
         loss, accuracy = self.totals.means(self.trainer)
         if not loss.isfinite():
-            raise _diverged(self.current_epoch)
+            raise diverged(self.current_epoch)
         self.log_dict({"train_loss": loss, "train_accuracy": accuracy}, on_step=False, on_epoch=True, batch_size=1)
-
-    # Evaluation: exact, on the gathered predictions.
-
-    def on_validation_epoch_start(self) -> None:
-        if self.prefix is None or self.trainer.state.fn != TrainerFn.FITTING:
-            self.data.serve(self._activations)
-            self.make_prefix(digest(self.network, self.network.frozen))
-        if self.trainer.world_size > 1:  # each rank's BatchNorm has seen its own images; the bundle has those of rank 0
-            for buffer in self.network.buffers():
-                torch.distributed.broadcast(buffer, 0)
-        # The stages that train as the bundle will compute them.
-        self._suffix = FrozenStages(self.network, len(self.network.frozen), dtype=self._compute_type)
-        self._outputs = RowLogits(len(self.classes))  # an interrupted evaluation may have left some
-        self._evaluation_started = time.perf_counter()
-
-    def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        if len(batch["row"]):
-            self._outputs.add(batch["row"], self._logits(batch))
-
-    def _logits(self, batch: Batch) -> Tensor:
-        """As the bundle will compute them, (N, classes) float32."""
-        assert self._suffix is not None
-        features = self._suffix(self._images(batch) if self.prefix is None else self.prefix(batch))
-        assert isinstance(features, Tensor)
-        return head_logits(self.network.head, features)
-
-    def on_validation_epoch_end(self) -> None:
-        self._finish_evaluation("val")
-
-    on_test_epoch_start = on_validation_epoch_start
-    on_predict_epoch_start = on_validation_epoch_start
-
-    def test_step(self, batch: Batch, batch_idx: int) -> None:
-        self.validation_step(batch, batch_idx)
-
-    def on_test_epoch_end(self) -> None:
-        self._finish_evaluation("test")
-
-    def predict_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
-        """`row` (N,) of the data module's `predict_index`, and `probabilities` (N, classes) float32."""
-        return {"row": batch["row"].cpu(), "probabilities": self._logits(batch).softmax(dim=1).cpu()}
-
-    def _finish_evaluation(self, split: str) -> None:
-        found = self._outputs.gathered(self.data.index.labels, self.trainer.world_size)
-        if self.trainer.sanity_checking:
-            return
-        numbers: dict[str, float] = {}
-        if found is not None:
-            self.images_per_second[split] = len(found.rows) / (time.perf_counter() - self._evaluation_started)
-            self.predictions[split] = found
-            if np.isfinite(found.logits).all():
-                numbers = metrics_of(found.labels, found.probabilities) | self.metrics(found)
-        numbers = self.trainer.strategy.broadcast(numbers)
-        if not numbers:
-            raise _diverged(self.current_epoch)
-        self.numbers[split] = numbers
-        self.log_dict({f"{split}_{name}": value for name, value in numbers.items()}, sync_dist=False)
-
-    def metrics(self, predictions: Predictions) -> dict[str, float]:
-        """Further numbers by name, from all predictions of a split; a subclass may compute others.
-
-        Runs on the first process alone; the others are given the result.
-        """
-        return torchmetrics.compute(self.own_metrics, predictions)
-
-    def prediction_table(self, split: str = "val") -> pd.DataFrame:
-        """The newest predictions of a split, on the first process: `id, path, label, predicted, prob_<class>...`."""
-        return self.predictions[split].table(self.data.index, self.classes)
 
     # Keeping it.
 
@@ -410,10 +257,3 @@ class ImageClassifier(ClassifierOptions):
         """The data module gives images again, and the memory of tables and copies is free."""
         self.data.serve(None)
         self.prefix = self._suffix = None
-
-
-def _diverged(epoch: int) -> UserError:
-    return UserError(
-        f"The training has diverged in epoch {epoch + 1}: loss or outputs are no finite numbers; take a smaller "
-        "learning rate, such as a tenth of this one (--optimizer.lr), or --trainer.gradient_clip_val 1."
-    )
