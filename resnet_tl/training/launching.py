@@ -45,7 +45,6 @@ def check_input(trainer: L.Trainer, model: ImageClassifier, data: ImageDataModul
         UserError: what the user gave does not work.
     """
     data.trainer = trainer
-    trainer.strategy.connect(model)  # as `trainer.fit` does before it reads the data
     data.prepare_data()
     data.setup("fit")
     model.build(data)
