@@ -137,7 +137,8 @@ def test_under_torchrun_one_process_says_what_happened(blobs: Path, tmp_path: Pa
 @needs_two_cores
 def test_under_srun_the_others_say_how_they_noticed(blobs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     with socket.create_server(("127.0.0.1", 0)) as server:
-        job = {"JOB_ID": "4711", "JOB_NAME": "fit", "NTASKS": "2", "NODELIST": "127.0.0.1", "NODEID": "0"}
+        job = {"JOB_ID": "4711", "JOB_NAME": "fit", "NTASKS": "2", "NTASKS_PER_NODE": "2"}
+        job |= {"NODELIST": "127.0.0.1", "NODEID": "0"}
         monkeypatch.setenv("MASTER_PORT", str(server.getsockname()[1]))
     processes = []
     for rank in ("0", "1"):
