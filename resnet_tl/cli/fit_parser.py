@@ -194,8 +194,9 @@ class FitCLI(LightningCLI):
         if data["root"] is not None:
             data["root"] = str(Path(data["root"]).resolve())
             data["source"] = None
-        if data["exclude"]:
-            data["exclude"] = str(Path(data["exclude"]).expanduser().resolve())
+        for name in ("exclude", "predict_root"):
+            if isinstance(data[name], str):
+                data[name] = str(Path(data[name]).expanduser().resolve())
         if weights not in ("default", "none") and Path(weights).exists():
             settings["model"]["weights"] = str(Path(weights).resolve())
         command = " ".join(["resnet-tl", *sys.argv[1:]])

@@ -45,16 +45,16 @@ def plan_activations(
     saved = (passes * asked - computed * images) * seconds
     spent = size / WRITING + passes * asked * nbytes / READING
 
-    def anew(why: str) -> ActivationPlan:
-        return ActivationPlan(False, f"{name}: computed anew in each pass, since {why}")
+    def again(why: str) -> ActivationPlan:
+        return ActivationPlan(False, f"{name}: computed again in each pass, since {why}")
 
     if computed == passes:
         many = views is None or views > 1
-        return anew("each epoch has a new view of each image" if many else "they are asked for once")
+        return again("each epoch has a new view of each image" if many else "they are asked for once")
     if not has_room:
-        return anew(f"{_bytes(size)} do not fit in the cache")
+        return again(f"{_bytes(size)} do not fit in the cache")
     if spent >= saved:
-        return anew(f"to keep {_bytes(size)} would save {max(0.0, saved):.1f} s and take about {spent:.1f} s")
+        return again(f"to keep {_bytes(size)} would save {max(0.0, saved):.1f} s and take about {spent:.1f} s")
     return ActivationPlan(
         True,
         f"{name}: computed {_times(computed)} for {images} images instead of {_times(passes)}; "

@@ -1,4 +1,4 @@
-"""Learning-rate schedules that torch lacks: warm-up and cosine anew in each phase, and steps to given rates."""
+"""Learning-rate schedules that torch lacks: warm-up and cosine for each phase, and steps to given rates."""
 
 from __future__ import annotations
 

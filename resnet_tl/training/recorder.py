@@ -111,11 +111,11 @@ class RunRecorder(L.Callback):
         assert self.run is not None
         data = model.data
         # First, since a job that is run again finds its run by it.
-        known = self.run.environment if self.run.environment_file.is_file() else {}  # of one that begins anew
+        known = self.run.environment if self.run.environment_file.is_file() else {}  # of one that begins again
         own = identity(self.recipes)
         facts = environment(trainer) | own | {name: known[name] for name in own if name in known}
         write_text(self.run.environment_file, json.dumps(facts, indent=2) + "\n")
-        if not self.run.recipe_file.is_file():  # there is one where a run begins anew that had come to no checkpoint
+        if not self.run.recipe_file.is_file():  # there is one where a run begins again that had come to no checkpoint
             write_text(self.run.recipe_file, self.recipe(model))
         self._recipe_digest = file_digest(self.run.recipe_file)
         self._write_data_facts(data)

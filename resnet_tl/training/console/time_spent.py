@@ -65,28 +65,28 @@ def advice(seconds: dict[Part, float], trainer: L.Trainer, model: L.LightningMod
     part = max(seconds, key=seconds.__getitem__)
     on_gpu = trainer.strategy.root_device.type != "cpu"
     settings = model.hparams
-    mend = ""
+    hint = ""
     match part:
         case "start-up":
-            mend = "which more epochs or images do not lengthen"
+            hint = "which more epochs or images do not lengthen"
         case "pixels" | "input" if data.pixel_cache == "off":
-            mend = "--data.pixel_cache auto keeps the images decoded"
+            hint = "--data.pixel_cache auto keeps the images decoded"
         case "activations" if settings["activation_cache"] == "off":
-            mend = "--model.activation_cache auto keeps what they give"
+            hint = "--model.activation_cache auto keeps what they give"
         case "activations" if data.augments and data.views is None and (trainer.max_epochs or 0) > 4:
-            mend = "--data.views 4 computes them for 4 versions of each image instead of one for each epoch"
+            hint = "--data.views 4 computes them for 4 versions of each image instead of one for each epoch"
         case "input" if on_gpu:
-            mend = "try a larger --data.workers"
+            hint = "try a larger --data.workers"
         case "input" if data.augmentation in ("standard", "trivial_augment"):
-            mend = "--data.augmentation light is quicker"
+            hint = "--data.augmentation light is quicker"
         case "training" if not settings["schedule"] and settings["mode"] == "all":
-            mend = "--model.mode last_stages trains the last one alone"
+            hint = "--model.mode last_stages trains the last one alone"
         case "training" if not on_gpu:
-            mend = "a GPU is the quicker machine for it"
+            hint = "a GPU is the quicker machine for it"
         case "validation" if trainer.check_val_every_n_epoch == 1:
-            mend = "--trainer.check_val_every_n_epoch 2 halves it"
+            hint = "--trainer.check_val_every_n_epoch 2 halves it"
     joint = ", " if part == "start-up" else ": "
-    return f"Most of the time: {NAMES[part]}{joint if mend else ''}{mend}."
+    return f"Most of the time: {NAMES[part]}{joint if hint else ''}{hint}."
 
 
 def time_table(seconds: dict[Part, float]) -> Table:

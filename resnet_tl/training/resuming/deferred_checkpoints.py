@@ -81,6 +81,6 @@ def _write(checkpoint: dict[str, Any], path: str) -> None:
             raise
         reason = error.strerror if isinstance(error, OSError) and error.strerror else "is the disk full?"
         raise UserError(
-            f"The checkpoint {path} cannot be written ({reason}); the one before is as it was: mend that, and go on "
+            f"The checkpoint {path} cannot be written ({reason}); the one before is as it was: make room, and go on "
             f"with resnet-tl fit --resume {quote(str(Path(path).parent.parent))}."
         ) from error
