@@ -6,12 +6,12 @@ import inspect
 from pathlib import Path
 from typing import Any, get_type_hints
 
-from resnet_tl import ImageClassifier
 from resnet_tl.cli.fit_help import TRAINING, described_arguments
 from resnet_tl.cli.signatures import describe
 from resnet_tl.data.options import DataOptions
 from resnet_tl.finetuning.learning_rate import PiecewiseConstantLR
 from resnet_tl.finetuning.modes import Phase
+from resnet_tl.training.options import ClassifierOptions
 
 PAGE = Path(__file__).with_name("recipe_reference.md")
 HEAD = """\
@@ -75,7 +75,7 @@ def page() -> str:
             "## Images: `data`\n",
             table(DataOptions, "data.", by_other_names),
             "## Network and fine-tuning: `model`\n",
-            table(ImageClassifier, "model.", by_other_names),
+            table(ClassifierOptions, "model.", by_other_names),
             "### A phase of `model.schedule`\n",
             table(Phase),
             "## Training: `trainer`, `optimizer`, `lr_scheduler`\n",

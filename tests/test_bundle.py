@@ -143,7 +143,7 @@ def test_a_bundles_code_is_imported_where_that_is_allowed_alone(tmp_path: Path, 
     )
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [*sys.path])
-    monkeypatch.setattr(user_code, "_allowed", set())
+    monkeypatch.setattr(user_code, "_allowed", {})
     bundle = own_bundle(tmp_path / "model", {"class_path": "tigers.Net", "init_args": {"width": 6}})
     assert bundle.network["init_args"] == {"width": 6}
     sys.modules.pop("tigers")

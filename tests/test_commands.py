@@ -23,6 +23,7 @@ from resnet_tl.recipe import find_recipe, list_recipes, load_recipe
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md")),
          ROOT / "data" / "README.md", ROOT / "benchmarks" / "README.md"]  # fmt: skip
+PAGES.remove(ROOT / "docs" / "your_own_parts.md")  # test_your_own_parts.py runs its blocks
 PROGRAMS = (
     r"(?:resnet-tl|kaggle|unzip|hf|pip|pytest|python3?|torchrun|srun|sbatch|git|ruff|mypy|bash|docker|curl|cd|\.)"
 )
@@ -44,7 +45,7 @@ NOT_RUN = {
     "mypy": ".ci/run runs it",
     "bash .ci/": "runs these tests",
     "python benchmarks/": "minutes to hours on real photos; test_benchmarks.py runs their parts",
-    "torchrun": "training/test_ddp.py starts several processes",
+    "torchrun": "training/test_two_nodes.py starts several processes",
     "srun": "needs a batch system",
     "sbatch": "needs a batch system",
 }

@@ -73,6 +73,7 @@ def build(network: Network, settings: Mapping[str, Any], data: ImageDataModule) 
             settings["network_args"],
             new_head=settings["mode"] == "head",
         )
+        made.to(memory_format=made.memory_format)
         origin = load_weights(made, settings["weights"], classes=data.classes)
     preprocessing, choices = choose_preprocessing(data, origin)
     costs = stage_costs(made, preprocessing.size)
@@ -90,6 +91,7 @@ def rebuild(saved: Mapping[str, Any], seed: int, own: Network | None = None) -> 
     classes, preprocessing = tuple(saved["classes"]), Preprocessing.from_dict(saved["preprocessing"])
     with _drawing(seed):
         made = rebuild_network(saved["network"], len(classes), own, "The checkpoint")
+        made.to(memory_format=made.memory_format)
     costs = stage_costs(made, preprocessing.size)
     return BuiltNetwork(made, classes, preprocessing, WeightsOrigin(**saved["weights"]), costs)
 

@@ -179,6 +179,7 @@ class ExactEvaluation(ClassifierOptions):
 
 
 def diverged(epoch: int) -> UserError:
+    """What a fit ends with whose numbers are no numbers any more."""
     return UserError(
         f"The training has diverged in epoch {epoch + 1}: loss or outputs are no finite numbers; take a smaller "
         "learning rate, such as a tenth of this one (--optimizer.lr), or --trainer.gradient_clip_val 1."

@@ -491,14 +491,14 @@ def test_bad_images_do_not_move_the_short_side_between_runs(tmp_path: Path) -> N
 def test_without_room_large_photos_are_checked_at_a_fraction_of_their_size(tmp_path: Path, monkeypatch) -> None:
     for name in ("a", "b"):
         for number in range(10):
-            save(tmp_path / "large" / name / f"{number}.jpg", size=(800, 600))
+            save(tmp_path / "large" / name / f"{number}.jpg", size=(2048, 1536))
     monkeypatch.setenv("RESNET_TL_CACHE_LIMIT", "0")
     sides = []
     thumbnail = audit_module.thumbnail
     monkeypatch.setattr(audit_module, "thumbnail", lambda pixels: sides.append(pixels.shape[0]) or thumbnail(pixels))
     for mode in ("auto", "off"):
         ready(ImageDataModule(tmp_path / "large", pixel_cache=mode))
-    assert sides == [75] * 40
+    assert sides == [768] * 40
 
 
 @pytest.mark.usefixtures("own_cache")

@@ -171,7 +171,9 @@ def test_auto_says_what_it_does_and_why(fit: Fit, caplog: pytest.LogCaptureFixtu
     with caplog.at_level(logging.INFO, "resnet_tl"):
         fit(3, data={"augmentation": "light"}, **HEAD)
 
-    assert "training images: stem to stage3: computed again in each pass, since each epoch has a new view" in caplog.text
+    assert (
+        "training images: stem to stage3: computed again in each pass, since each epoch has a new view" in caplog.text
+    )
     assert "images at their centre: stem to stage3: computed once for 20 images instead of 4 times" in caplog.text
 
 

@@ -69,7 +69,7 @@ def module(tmp_path, monkeypatch):
     )
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [*sys.path])
-    monkeypatch.setattr(user_code, "_allowed", set())
+    monkeypatch.setattr(user_code, "_allowed", {})
     yield "lions"
     sys.modules.pop("lions", None)
 
