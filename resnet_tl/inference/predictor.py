@@ -20,7 +20,7 @@ from resnet_tl.data.loader import ImageLoader
 from resnet_tl.data.order import evaluation_batches
 from resnet_tl.data.pixels.decode import BadImage, decode, upright_pixels
 from resnet_tl.data.pixels.preprocessing import Preprocessing
-from resnet_tl.data.quality.audit import _placeholders
+from resnet_tl.data.quality.audit import placeholders
 from resnet_tl.data.reading.layouts import unlabelled
 from resnet_tl.data.reading.tables import make_index
 from resnet_tl.data.samples import ImageSamples
@@ -156,7 +156,7 @@ class _Given(ImageSamples):
     ) -> None:
         super().__init__(index, preprocessing)
         self.in_memory = in_memory
-        self.bad = dict.fromkeys(_placeholders(index), "is a placeholder for a missing photo, by its name")
+        self.bad = placeholders(index)
         self.one_at_a_time = Lock()  # the same PIL image may have been given twice
 
     def stored(self, row: int) -> torch.Tensor:

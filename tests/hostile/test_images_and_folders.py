@@ -22,7 +22,6 @@ from PIL import Image
 from resnet_tl.data.content_hashes import content_digests
 from resnet_tl.data.pixels.decode import MAX_PIXELS, BadImage, decode, header_size, read_file
 from resnet_tl.data.quality.audit import audit_images
-from resnet_tl.data.reading import layouts
 from resnet_tl.data.reading.layouts import read_images, unlabelled
 from resnet_tl.data.reading.tables import from_csv
 from resnet_tl.errors import UserError
