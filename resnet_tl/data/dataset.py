@@ -19,8 +19,7 @@ from resnet_tl.data.pixels.pixel_cache import PixelCache, keep_pixels, stored_by
 from resnet_tl.data.pixels.preprocessing import Preprocessing
 from resnet_tl.data.quality.audit import Audit, audit_images, find_audit
 from resnet_tl.data.quality.duplicates import find_duplicates
-from resnet_tl.data.quality.findings import COLUMNS, find_all, in_one_line
-from resnet_tl.data.quality.leakage import refuse_leaks
+from resnet_tl.data.quality.findings import COLUMNS, find_all, in_one_line, refuse_leaks
 from resnet_tl.data.reading.catalog import fetch
 from resnet_tl.data.reading.exclude import without_excluded
 from resnet_tl.data.reading.layouts import from_dataframe, read_images
