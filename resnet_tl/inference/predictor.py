@@ -15,14 +15,14 @@ from PIL import Image
 from torch import nn
 
 from resnet_tl.bundle import Bundle
-from resnet_tl.data.index import UNLABELLED, ImageIndex
+from resnet_tl.data.index import ImageIndex
 from resnet_tl.data.loader import ImageLoader
 from resnet_tl.data.order import evaluation_batches
 from resnet_tl.data.pixels.decode import BadImage, decode, upright_pixels
 from resnet_tl.data.pixels.preprocessing import Preprocessing
 from resnet_tl.data.quality.audit import placeholders
 from resnet_tl.data.reading.layouts import unlabelled
-from resnet_tl.data.reading.tables import make_index
+from resnet_tl.data.reading.tables import without_labels
 from resnet_tl.data.samples import ImageSamples
 from resnet_tl.data.threads import usable_cores
 from resnet_tl.errors import UserError
@@ -96,7 +96,7 @@ class Predictor:
             raise UserError("The images are partly paths and partly in memory; predict the two in two calls.")
         else:
             in_memory = [_checked(number, image) for number, image in enumerate(given)]
-            index = _numbered(len(given))
+            index = without_labels(Path(), [str(number) for number in range(len(given))], "images in memory")
         samples = _Given(index, in_memory, self.bundle.preprocessing)
         bad, stops = samples.bad, on_bad_image == "stop"
         logits = self._logits(samples, np.arange(len(index)), batch_size, wanted=lambda: not (stops and bad))
@@ -205,12 +205,6 @@ def _checked(number: int, image: Any) -> ImageInMemory:
             "arrays or the bytes of files."
         )
     return image
-
-
-def _numbered(count: int) -> ImageIndex:
-    """The index of images in memory, which have a number in place of a path."""
-    ids = [str(number) for number in range(count)]
-    return make_index(Path(), ids, [UNLABELLED] * count, ["predict"] * count, (), "images in memory")
 
 
 def _device(name: str | None) -> torch.device:

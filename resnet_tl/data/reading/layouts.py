@@ -12,16 +12,16 @@ from pathlib import Path, PurePath
 import pandas as pd
 
 from resnet_tl.cache import cache_root
-from resnet_tl.data.index import SPLITS, UNLABELLED, ImageIndex
+from resnet_tl.data.index import SPLITS, ImageIndex
 from resnet_tl.data.reading.archive import unpacked
 from resnet_tl.data.reading.tables import (
     SPLIT_OF,
     from_csv,
     from_table,
-    make_index,
     number_classes,
     paths_in_csv,
     relative,
+    without_labels,
 )
 from resnet_tl.errors import UserError, listed, nearest
 
@@ -91,7 +91,7 @@ def unlabelled(paths: str | Path | Sequence[str | Path]) -> ImageIndex:
     if not found:
         raise UserError("No images were given.")
     names = sorted({relative(path, root) for path in found}, key=_natural)
-    return make_index(root, names, [UNLABELLED] * len(names), ["predict"] * len(names), (), "images without labels")
+    return without_labels(root, names, "images without labels")
 
 
 def located(path: str | Path) -> Path:
@@ -264,13 +264,13 @@ def _require_names(classes: dict[str, list[str]], path: Path, learns: bool = Tru
 
 def _from_classes(root: Path, found: dict[str, dict[str, list[str]]], layout: str, learns: bool) -> ImageIndex:
     rows = [
-        (relative(path, root), name, split)
+        (relative(path, root), name, split, "")
         for split, classes in found.items()
         for name, paths in sorted(classes.items())
         for path in paths
     ]
-    paths, labels, splits = (list(column) for column in zip(*rows, strict=True))
-    return number_classes(root, paths, labels, splits, None, str(root), layout, learns)
+    table = pd.DataFrame(rows, columns=["path", "label", "split", "group"])
+    return number_classes(root, table, str(root), layout, learns)
 
 
 # Paths
