@@ -38,8 +38,6 @@ log = logging.getLogger(__name__)
 class Predictor:
     """The trained network with its own preprocessing and class names.
 
-    It reads nothing but the bundle: not the recipe, not the training data, not the weights that training began with.
-
     Args:
         path: a run, or a model bundle.
         device: such as cpu, cuda or mps; default: the fastest at hand.
@@ -74,26 +72,18 @@ class Predictor:
         The rows are in the natural order of their paths.
 
         In memory: PIL images, arrays (H, W) or (H, W, C) of uint8 with 1, 3 or 4 channels, bytes of image files; one
-        or several. Their ids are "0", "1", ... and their path is "". They get the numbers of their file, but
-        for PIL images and arrays of a JPEG several times larger than needed: its file is decoded at a fraction of its
-        size, and the last digits may differ.
-
-        Args:
-            images: what to predict.
-            batch_size: images at once.
-            on_bad_image: what to do where images cannot be decoded: `stop`, or `skip`, which leaves them out; either
-                way all of them are listed.
+        or several. Their ids are "0", "1", ... and their path is "". The last digits may differ from those of a large
+        JPEG file, which is decoded at a fraction of its size.
 
         Raises:
-            UserError: there are no images, or, unless `on_bad_image` is skip, some cannot be decoded.
+            UserError: there are no images, or, unless `on_bad_image` is skip, some cannot be decoded; all are listed.
         """
         given = _as_list(images)
         is_path = [isinstance(image, str | Path) for image in given]
-        in_memory: list[ImageInMemory] | None = None
-        if all(is_path):
-            index = unlabelled(given)
-        elif any(is_path):
+        if any(is_path) and not all(is_path):
             raise UserError("The images are partly paths and partly in memory; predict the two in two calls.")
+        if all(is_path):
+            in_memory, index = None, unlabelled(given)
         else:
             in_memory = [_checked(number, image) for number, image in enumerate(given)]
             index = without_labels(Path(), [str(number) for number in range(len(given))], "images in memory")
@@ -114,11 +104,7 @@ class Predictor:
         return table if in_memory is None else table.assign(path="")
 
     def predict_rows(self, index: ImageIndex, rows: np.ndarray, batch_size: int = 32) -> pd.DataFrame:
-        """The prediction table of some rows of an index; labelled where the index is.
-
-        Raises:
-            BadImage: a file cannot be decoded.
-        """
+        """The prediction table of some rows of an index, labelled where that is; BadImage for a file that is bad."""
         return self._table(index, rows, self._logits(ImageSamples(index, self.bundle.preprocessing), rows, batch_size))
 
     def logits(self, images: torch.Tensor) -> torch.Tensor:
@@ -184,10 +170,9 @@ class _Given(ImageSamples):
 
 
 def _as_list(images: Any) -> list[Any]:
+    is_paths = isinstance(images, np.ndarray) and images.dtype.kind in "OU"
     is_one = isinstance(images, str | Path | bytes | Image.Image | np.ndarray) or not isinstance(images, Iterable)
-    if isinstance(images, np.ndarray) and images.dtype.kind in "OU":  # an array of paths
-        is_one = False
-    return [images] if is_one else list(images)
+    return [images] if is_one and not is_paths else list(images)
 
 
 def _checked(number: int, image: Any) -> ImageInMemory:
