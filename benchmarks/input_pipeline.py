@@ -10,6 +10,7 @@ which is not counted, and come out of the pixel cache. One thread, CPU seconds, 
 from __future__ import annotations
 
 import argparse
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -23,8 +24,7 @@ from torchvision.datasets import ImageFolder
 from resnet_tl.cli.keep_freed_memory import keep_freed_memory
 from resnet_tl.data.content_hashes import content_digests
 from resnet_tl.data.pixels.augmentation import CROP_SCALE, Augmentation
-from resnet_tl.data.pixels.decode import decode
-from resnet_tl.data.pixels.pixel_cache import PixelCache, PixelWriter
+from resnet_tl.data.pixels.pixel_cache import PixelCache, keep_pixels
 from resnet_tl.data.pixels.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
 from resnet_tl.data.reading.layouts import read_images
 from resnet_tl.data.samples import ImageSamples
@@ -68,10 +68,11 @@ def from_cache(folder: Path, kept: Path) -> Callable[[int], torch.Tensor]:
     preprocessing = Preprocessing(size=224, storage_size=256, crop_size=224)
     index = read_images(folder)
     contents = content_digests(index)
-    with PixelWriter(kept, preprocessing, contents) as writer:
-        for row in range(len(index)):
-            writer.add(row, decode(index.path(row)))
-    cache = PixelCache(kept, contents, preprocessing.channels)
+    os.environ["RESNET_TL_CACHE"] = str(kept)
+    stored = keep_pixels(index, contents, preprocessing, np.zeros((len(index), 2), np.int32), contents)
+    if stored is None:
+        raise SystemExit(f"{kept} has no room for the decoded images.")
+    cache = PixelCache(stored, contents, preprocessing.channels)
     samples = ImageSamples(index, preprocessing, Augmentation("light", preprocessing, seed=0), cache)
     order = np.random.default_rng(0).permutation(len(index))
 

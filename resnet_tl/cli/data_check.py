@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from resnet_tl.data.index import ImageIndex
     from resnet_tl.data.quality.audit import Audit
-    from resnet_tl.data.quality.finding_kinds import Finding
+    from resnet_tl.data.quality.findings import Finding
 
 HELP = """Reads ROOT as `fit --data.root ROOT` would, decodes every image once and reports what it finds:
 
@@ -83,7 +83,7 @@ def check_images(root: Path, output: Path, exclude: Path | None) -> int:
 
 def _no_split(index: ImageIndex, audit: Audit) -> list[Finding]:
     """What keeps a fit from splitting off images to validate with."""
-    from resnet_tl.data.quality.finding_kinds import Finding
+    from resnet_tl.data.quality.findings import Finding
     from resnet_tl.data.splits import assign_splits
 
     try:
@@ -96,8 +96,7 @@ def _no_split(index: ImageIndex, audit: Audit) -> list[Finding]:
 def _print(index: ImageIndex, findings: pd.DataFrame) -> None:
     from rich.text import Text
 
-    from resnet_tl.data.quality.finding_kinds import KINDS
-    from resnet_tl.data.quality.findings import counts
+    from resnet_tl.data.quality.findings import KINDS, counts
 
     print(f"{index.root}: {index.layout}; {len(index)} images, {len(index.classes)} classes")
     if not len(findings):

@@ -4,23 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import time
-from contextlib import suppress
-from pathlib import Path
 
 import numpy as np
 
-from resnet_tl import __version__, cache
+from resnet_tl import __version__
 from resnet_tl.data.index import ImageIndex
+from resnet_tl.data.kept_arrays import Arrays, kept_arrays
 from resnet_tl.data.pixels.decode import DECODER, BadImage, header_size, read_file
 from resnet_tl.data.threads import for_each
 
 SETTLED = 2.0
 """Seconds after which a file's times tell of any further change: file systems round them, some to so much."""
-WORTH_KEEPING = 16
 
 
-def content_digests(index: ImageIndex, threads: int | None = None) -> np.ndarray:
-    """SHA-256 of the bytes of each row's file, (N, 32) uint8; by default in all usable cores.
+def content_digests(index: ImageIndex) -> np.ndarray:
+    """SHA-256 of the bytes of each row's file, (N, 32) uint8.
 
     A file that cannot be read has the digest of the reason, so that what is kept for it holds for that reason alone.
     """
@@ -33,7 +31,7 @@ def content_digests(index: ImageIndex, threads: int | None = None) -> np.ndarray
             content = b"\0" + error.reason.encode()  # no image begins with a zero
         digests[row] = np.frombuffer(digest_of(content), np.uint8)
 
-    for_each(np.arange(len(index)), digest, threads)
+    for_each(np.arange(len(index)), digest)
     return digests
 
 
@@ -42,24 +40,13 @@ def hashes_and_sizes(index: ImageIndex) -> tuple[np.ndarray, np.ndarray]:
 
     They are kept by the path, size and times of each file, so that files that nobody has touched are not read again.
     """
-    found: list[np.ndarray] = []
 
-    def read(folder: Path | None = None) -> None:
-        found.extend((content_digests(index), _header_sizes(index)))
-        for name, array in zip(("hashes", "sizes"), found, strict=True):
-            if folder:
-                np.save(folder / f"{name}.npy", array, allow_pickle=False)
+    def read() -> Arrays:
+        return {"hashes": content_digests(index), "sizes": _header_sizes(index)}
 
-    if len(index) >= WORTH_KEEPING and (key := _state(index)):
-        about = f"content hashes of {len(index)} images in {index.root}"
-        folder = cache.entry("audits", key, 40 * len(index) + 1024, about, read)
-        if folder and not found:
-            with suppress(OSError, ValueError, EOFError):  # just removed by another process, or damaged
-                found = [np.load(folder / f"{name}.npy", allow_pickle=False) for name in ("hashes", "sizes")]
-    if not found:
-        read()
-    hashes, sizes = found
-    return hashes, sizes
+    key, about = _state(index), f"content hashes of {len(index)} images in {index.root}"
+    found = kept_arrays(key, ("hashes", "sizes"), len(index), 40, about, read) if key else read()
+    return found["hashes"], found["sizes"]
 
 
 def digest_of(content: bytes) -> bytes:

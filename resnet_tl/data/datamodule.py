@@ -49,10 +49,7 @@ class ImageDataModule(DataOptions, L.LightningDataModule):
     def from_dataframe(
         cls, frame: pd.DataFrame, root: str | os.PathLike[str] | None = None, **options: Any
     ) -> ImageDataModule:
-        """A data module over a table with the columns `path`, `label` and, if you like, `split` and `group`.
-
-        Relative paths are looked up below `root`.
-        """
+        """A data module over a table `path`, `label` and, if you like, `split` and `group`; paths below `root`."""
         module = cls(root=root, **options)
         module.frame = frame
         return module
@@ -76,11 +73,7 @@ class ImageDataModule(DataOptions, L.LightningDataModule):
     def use(self, preprocessing: Preprocessing) -> None:
         """From now on batches are made by this preprocessing; whoever knows the network calls it.
 
-        The first call decodes what is not in the cache yet, checks every image, and makes the splits; they stay as they
-        are when another preprocessing follows.
-
-        Raises:
-            UserError: as the class.
+        The first call decodes what is not in the cache yet, checks every image, and makes the splits for good.
         """
         self.setup()
         if preprocessing == self._preprocessing:
@@ -147,10 +140,7 @@ class ImageDataModule(DataOptions, L.LightningDataModule):
         return self.dataset.identity()
 
     def view_facts(self, view: int) -> tuple[Any, ...] | None:
-        """Plain values that say all that a training image's view depends on besides its file and row.
-
-        None where they cannot: for a transform that no recipe could name, and whose images must not be kept.
-        """
+        """Plain values that say all that a training image's view depends on besides its file and row, if they can."""
         transform = self.transform.facts() if self.transform else ()
         return None if transform is None else (self.augmentation, self.random_erasing, self.seed, view, *transform)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -19,8 +20,7 @@ from resnet_tl.data.pixels.pixel_cache import PixelCache, keep_pixels, stored_by
 from resnet_tl.data.pixels.preprocessing import Preprocessing
 from resnet_tl.data.quality.audit import Audit, audit_images, find_audit
 from resnet_tl.data.quality.duplicates import find_duplicates
-from resnet_tl.data.quality.findings import COLUMNS, find_all, in_one_line
-from resnet_tl.data.quality.leakage import refuse_leaks
+from resnet_tl.data.quality.findings import COLUMNS, find_all, in_one_line, refuse_leaks
 from resnet_tl.data.reading.catalog import fetch
 from resnet_tl.data.reading.exclude import without_excluded
 from resnet_tl.data.reading.layouts import from_dataframe, read_images
@@ -80,11 +80,7 @@ def read_dataset(
 ) -> Dataset:
     """Reads which images there are; none is decoded, and splits are those that were given.
 
-    Args:
-        root: folder, .zip or CSV file, or what the paths of `frame` are relative to; overrides `source`.
-        source: a data set known by name.
-        frame: a table with the columns `path`, `label` and perhaps `split` and `group`.
-        exclude: CSV file with the column path: images to leave out.
+    Args as of `DataOptions`; `root` overrides `source`, and is what the paths of `frame` are relative to.
 
     Raises:
         UserError: nothing to read, or what is there cannot be a labelled data set.
@@ -116,11 +112,6 @@ def dataset_of(index: ImageIndex) -> Dataset:
 
 def checked(dataset: Dataset, preprocessing: Preprocessing, options: DataOptions) -> Dataset:
     """Decodes what no earlier run has, and gives the data set of the usable images, with splits and findings.
-
-    Args:
-        dataset: as `read_dataset` gives it.
-        preprocessing: makes the stored images.
-        options: how to split, and what to do about bad images and leaks.
 
     Raises:
         UserError: images that cannot be decoded, splits that cannot be made or that share images.
@@ -183,10 +174,9 @@ def open_pixels(dataset: Dataset, preprocessing: Preprocessing, mode: PixelCache
     with measure("pixels"):
         folder = keep_pixels(dataset.index, dataset.hashes, preprocessing, dataset.sizes, dataset.all_hashes)
         if folder:
-            try:
+            with suppress(OSError, ValueError, EOFError):  # just removed by another run, or damaged
                 return PixelCache(folder, dataset.hashes, preprocessing.channels)
-            except (OSError, ValueError, EOFError):  # just removed by another run, or damaged: the images are decoded
-                return None
+            return None
     gibibytes = stored_bytes(dataset.sizes, preprocessing) / 2**30
     found = f"{gibibytes:.1f} GiB of decoded images cannot be kept in {cache.cache_root()}"
     if mode == "on":

@@ -20,10 +20,7 @@ _COLUMNS = ("path", "label", "split", "group")
 
 @dataclass(frozen=True, eq=False)
 class ImageIndex:
-    """Images with their labels and splits.
-
-    The number of a row in `table` is the identity of its image: it travels with the pixels into the batch and out
-    into the prediction table.
+    """Images with their labels and splits; the number of a row is the image's identity, from file to prediction.
 
     Args:
         root: Absolute folder that the paths in `table` are relative to.
@@ -60,8 +57,12 @@ class ImageIndex:
             raise ValueError(f"'{split}' is not a split; the splits are {', '.join(SPLITS)}.")
         return np.flatnonzero(self.table["split"].to_numpy(object) == split).astype(np.int64, copy=False)
 
+    @cached_property
+    def _ids(self) -> list[str]:
+        return self.table["path"].tolist()
+
     def ids(self) -> list[str]:
-        """The identities of all rows as the world outside knows them: the paths of the table."""
+        """The paths of all rows as in the table, by which the world outside knows them."""
         return list(self._ids)
 
     def id(self, row: int) -> str:
@@ -86,19 +87,14 @@ class ImageIndex:
         Raises:
             UserError: a class would lose its last image to train on.
         """
+
+        def trained(table: pd.DataFrame) -> set[int]:
+            return set(table.loc[table["split"].isin(("train", "")) & (table["label"] != UNLABELLED), "label"])
+
         kept = self.table.drop(index=list(rows)).reset_index(drop=True)
-        for label in sorted(_trained(self.table) - _trained(kept)):
+        for label in sorted(trained(self.table) - trained(kept)):
             raise UserError(
                 f"{self.root}: no usable training image of class '{self.classes[label]}' is left; "
                 "fix its files or remove the class."
             )
         return replace(self, table=kept)
-
-    @cached_property
-    def _ids(self) -> list[str]:
-        return self.table["path"].tolist()
-
-
-def _trained(table: pd.DataFrame) -> set[int]:
-    """Labels that have a row to train on."""
-    return set(table.loc[table["split"].isin(("train", "")) & (table["label"] != UNLABELLED), "label"])

@@ -39,13 +39,11 @@ class ImageLoader:
     Args:
         samples: makes batches from (rows, view).
         batches: gives the batches of rows of an epoch.
-        epoch: tells the current epoch, 0-based.
-        done: tells how many of the epoch's batches are done already, where a pass begins in the middle of one.
-        workers: worker processes; with 0, threads of this process make batches ahead of the training step.
-        threads: threads that make batches when there are no worker processes.
+        epoch: gives the current epoch, 0-based.
+        done: gives how many of the epoch's batches are done already, where a pass begins in the middle of one.
+        workers: worker processes; with 0, `threads` of this process make batches ahead of the training step.
         views: how many views each image has: epoch e shows view e mod `views`; None: each epoch has its own.
-        source: asked, with this loader and the view, when a pass begins; where it gives a table, the batches hold that
-            table's activations, and no image is read.
+        source: asked, with this loader and the view, when a pass begins; a table's activations replace the images.
     """
 
     def __init__(
@@ -99,11 +97,7 @@ class ImageLoader:
         return self._from_processes(self.processes, batches, view)
 
     def close(self) -> None:
-        """Ends the worker processes; left to the garbage collector, each would take seconds to end.
-
-        torch (2.14) has no public call for it, and whoever holds the iterator, such as an error's traceback, must not
-        keep them.
-        """
+        """Ends the worker processes, for which torch (2.14) has no public call; the garbage collector takes seconds."""
         if self.processes is not None and self.processes._iterator is not None:
             self.processes._iterator._shutdown_workers()  # type: ignore[attr-defined]
             self.processes._iterator = None
@@ -130,7 +124,7 @@ class ImageLoader:
             def submit() -> None:
                 if (rows := next(coming, None)) is not None:
                     images = self.samples.empty(len(rows))
-                    shares = np.array_split(np.arange(len(rows)), min(self.threads, max(1, len(rows))))
+                    shares = np.array_split(np.arange(len(rows)), self.threads)
                     bounds = [slice(share[0], share[-1] + 1) for share in shares if len(share)]
                     parts = [pool.submit(self.samples.write, rows[part], view, images[part]) for part in bounds]
                     ahead.append((rows, images, parts))
@@ -150,10 +144,7 @@ class ImageLoader:
 
 @cache
 def _one_core_each() -> Callable[[], None]:
-    """What a loading thread does first: it keeps torch from sharing its small steps out to further threads of its own.
-
-    Those would take the cores of the training step, which waits for its slowest core.
-    """
+    """What a loading thread does first: torch must not share its small steps out to the training step's cores."""
     pools = ThreadpoolController().select(user_api="openmp")
 
     def begin() -> None:

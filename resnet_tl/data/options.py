@@ -28,15 +28,7 @@ _WORDS = {
     "sampler": SamplerName,
     "pixel_cache": PixelCacheMode,
 }
-_LEAST = {
-    "batch_size": "1",
-    "image_size": "8 pixels",
-    "storage_size": "8 pixels",
-    "views": "1",
-    "workers": "0",
-    "seed": "0",
-    "split_seed": "0",
-}
+_LEAST = {"batch_size": 1, "image_size": 8, "storage_size": 8, "views": 1, "workers": 0, "seed": 0, "split_seed": 0}
 
 
 class DataOptions:
@@ -139,14 +131,12 @@ class DataOptions:
                 raise UserError(f"data.{name} is '{value}'; it must be one of {allowed}")
         for name, least in _LEAST.items():
             value = getattr(self, name)
-            if value is not None and value < int(least.split()[0]):
+            if value is not None and value < least:
                 raise UserError(f"data.{name} is {value}; it must be {least} or more.")
-        if not 0 <= self.random_erasing <= 1:
-            raise UserError(f"data.random_erasing is {self.random_erasing}; it must be from 0 to 1.")
-        for name in ("val_fraction", "test_fraction"):
+        for name in ("random_erasing", "val_fraction", "test_fraction"):
             value = getattr(self, name)
-            if not 0 <= value < 1:
-                raise UserError(f"data.{name} is {value}; it must be at least 0 and below 1.")
+            if not 0 <= value <= 1:
+                raise UserError(f"data.{name} is {value}; it must be from 0 to 1.")
         if self.val_fraction + self.test_fraction >= 1:
             raise UserError(
                 "data.val_fraction and data.test_fraction add up to 1 or more: nothing is left to train on."

@@ -33,15 +33,9 @@ class Batch(TypedDict, total=False):
 
 
 class ImageSamples(Dataset["Batch | UserError"]):
-    """The samples of an index by (row, view): decoded, resized, then augmented or centre-cropped.
+    """The samples of an index by (row, view); without an augmentation a view is the centre crop.
 
-    Args:
-        index: gives the files and labels.
-        preprocessing: from decoded pixels to the network's input.
-        augmentation: of training views; without it a view is the centre crop.
-        cache: gives stored images that are kept, so that they are not decoded again.
-        contents: the content hashes (N, 32) that the files must still have.
-        transform: the user's own, in front of the augmentation.
+    `cache` gives stored images that are kept; `contents` are the content hashes (N, 32) that files must still have.
     """
 
     def __init__(
@@ -81,10 +75,7 @@ class ImageSamples(Dataset["Batch | UserError"]):
         return torch.empty((number, size, size, channels), dtype=torch.uint8, device="cpu").permute(0, 3, 1, 2)
 
     def write(self, rows: np.ndarray, view: int, out: torch.Tensor) -> None:
-        """Writes the network's inputs of some rows into `out`, (N, C, size, size) uint8.
-
-        Safe to call from threads, but with a transform, which draws from global generators.
-        """
+        """Writes the network's inputs of some rows into `out`, (N, C, size, size) uint8; in threads if no transform."""
         images = [self.stored(row) for row in rows.tolist()]
         if self.transform:
             images = [self.transform(image, view, row) for image, row in zip(images, rows.tolist(), strict=True)]
@@ -100,26 +91,18 @@ class ImageSamples(Dataset["Batch | UserError"]):
     def complete(self, images: torch.Tensor, rows: np.ndarray, view: int) -> Batch:
         """The batch of images that were written."""
         batch: Batch = {"image": images, **self.describe(rows)}
-        colour = self.augmentation.colour(rows, view) if self.augmentation else None
-        if colour is not None:
+        if self.augmentation and (colour := self.augmentation.colour(rows, view)) is not None:
             batch["colour"] = colour
         return batch
 
     def batch(self, rows: np.ndarray, view: int) -> Batch:
-        """The batch of some rows, made here and now.
-
-        Raises:
-            BadImage: a file cannot be read any more.
-        """
+        """The batch of some rows, made here and now; a BadImage says that a file cannot be read any more."""
         images = self.empty(len(rows))
         self.write(rows, view, images)
         return self.complete(images, rows, view)
 
     def __getitem__(self, key: tuple[np.ndarray, int]) -> Batch | UserError:
-        """A whole batch, so that a worker process makes one per request.
-
-        An error is returned, for DataLoader would raise it with a stack trace instead of its own sentence.
-        """
+        """A whole batch for a worker process, or the error, which DataLoader would raise with a stack trace."""
         try:
             return self.batch(*key)
         except UserError as error:

@@ -139,14 +139,13 @@ def _stratified(labels: np.ndarray, val: float, test: float) -> np.ndarray:
 
 def _shares(count: int, val: float, test: float) -> tuple[int, int, int]:
     """How many of a class's `count` images go to train, val and test; train comes first when there are few."""
-    in_val = min(max(_rounded(count, val), 1), count - 1) if val else 0
-    in_test = min(max(_rounded(count, test), 1), max(count - 1 - in_val, 0)) if test else 0
+
+    def rounded(fraction: float) -> int:  # halves up, of the decimals: float products would round by their error
+        return int(count * Fraction(str(fraction)) + Fraction(1, 2))
+
+    in_val = min(max(rounded(val), 1), count - 1) if val else 0
+    in_test = min(max(rounded(test), 1), max(count - 1 - in_val, 0)) if test else 0
     return count - in_val - in_test, in_val, in_test
-
-
-def _rounded(count: int, fraction: float) -> int:
-    """`count` times `fraction` as written in decimals, halves up; float products would round by their error."""
-    return int(count * Fraction(str(fraction)) + Fraction(1, 2))
 
 
 def _grouped(labels: np.ndarray, groups: np.ndarray, val: float, test: float) -> np.ndarray:

@@ -17,8 +17,8 @@ def usable_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def for_each(rows: np.ndarray, work: Callable[[int], None], threads: int | None = None) -> None:
-    """Calls `work` with each of `rows`, in no certain order; by default in as many threads as there are usable cores.
+def for_each(rows: np.ndarray, work: Callable[[int], None]) -> None:
+    """Calls `work` with each of `rows`, in no certain order, in as many threads as there are usable cores.
 
     Threads serve what spends its time outside of Python: reading, hashing, decoding. The first error of `work` is
     raised, and the rows that no thread has begun are left.
@@ -29,7 +29,7 @@ def for_each(rows: np.ndarray, work: Callable[[int], None], threads: int | None 
             work(row)
 
     chunks = [rows[start : start + CHUNK] for start in range(0, len(rows), CHUNK)]
-    pool = ThreadPoolExecutor(threads or usable_cores())
+    pool = ThreadPoolExecutor(usable_cores())
     try:
         for _ in pool.map(work_on, chunks):
             pass  # taking the results raises the errors

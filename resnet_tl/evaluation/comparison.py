@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import combinations, product
 from typing import TYPE_CHECKING, Any
@@ -53,14 +54,12 @@ class Group:
 
     @property
     def costs(self) -> dict[str, float | None]:
-        """`COSTS` as means over the runs; None where one of them, of an older version, did not record the fact."""
-        return {name: self._mean(fact) for name, fact in COSTS.items()}
-
-    def _mean(self, fact: Callable[[Run], Any]) -> float | None:
-        try:
-            return float(np.mean([fact(run) for run in self.runs]))
-        except (KeyError, TypeError):
-            return None
+        """`COSTS` as means over the runs; None where one of them did not record the fact."""
+        means: dict[str, float | None] = dict.fromkeys(COSTS)
+        for name, fact in COSTS.items():
+            with suppress(KeyError, TypeError):
+                means[name] = float(np.mean([fact(run) for run in self.runs]))
+        return means
 
 
 @dataclass(frozen=True)
@@ -100,7 +99,7 @@ def group_runs(runs: Sequence[Run]) -> dict[str, list[Run]]:
     """Runs whose recipes differ in nothing but the seed, as one group each; every other run by itself.
 
     A group of several is named by its folders, without a trailing `-seedK` or `-K`. Runs with the same recipe and the
-    same seed stand each by itself: whoever repeats a run wants to see what differs.
+    same seed stand each by itself.
     """
     by_recipe: dict[str, list[Run]] = {}
     for run in runs:
@@ -138,7 +137,7 @@ def compare(groups: Mapping[str, Sequence[Run]], split: str = "val") -> Comparis
     draws = np.random.default_rng(0)
     made: list[Group] = []
     accuracies: dict[str, np.ndarray] = {}  # name of a group -> resamples
-    correct: dict[str, dict[int, np.ndarray]] = {}  # name of a group -> seed -> whether each image was judged correctly
+    correct: dict[str, dict[int, np.ndarray]] = {}  # name of a group -> seed -> is each image judged correctly
     for name in sorted(groups):  # so that the order in which the groups were given changes nothing
         places = [runs.index(run) for run in sorted(groups[name], key=_seed)]
         means = np.einsum("bkm,bk->bm", resampled[:, places], seed_resamples(len(places), draws))
@@ -147,12 +146,13 @@ def compare(groups: Mapping[str, Sequence[Run]], split: str = "val") -> Comparis
         correct[name] = {_seed(runs[place]): judged[place].is_correct for place in places}
     made.sort(key=lambda group: -round(group.accuracy.value, 12))
     both = list(combinations(made, 2))
-    p_values = [_p_value(correct[first.name], correct[second.name]) for first, second in both]
+    paired = [_paired(correct[first.name], correct[second.name]) for first, second in both]
+    p_values = [max(mcnemar(int((a & ~b).sum()), int((b & ~a).sum())) for a, b in twos) for twos in paired]
     pairs = []
-    for (first, second), p_value, adjusted in zip(both, p_values, holm(p_values), strict=True):
+    for (first, second), twos, p_value, adjusted in zip(both, paired, p_values, holm(p_values), strict=True):
         difference = round(first.accuracy.value - second.accuracy.value, 12)  # 0 for means that rounding sets apart
         interval = bootstrap_interval(difference, accuracies[first.name] - accuracies[second.name])
-        discordant = np.mean([(a != b).mean() for a, b in _paired(correct[first.name], correct[second.name])])
+        discordant = np.mean([(a != b).mean() for a, b in twos])
         needed = images_needed(float(discordant), difference, alpha=0.05 / len(both))
         needed = needed if needed is not None and needed > images else None
         pairs.append(Pair(first.name, second.name, Estimate(difference, *interval), p_value, float(adjusted), needed))
@@ -216,10 +216,6 @@ def _paired(first: Mapping[int, np.ndarray], second: Mapping[int, np.ndarray]) -
     return list(product(first.values(), second.values()))
 
 
-def _p_value(first: Mapping[int, np.ndarray], second: Mapping[int, np.ndarray]) -> float:
-    return max(mcnemar(int((a & ~b).sum()), int((b & ~a).sum())) for a, b in _paired(first, second))
-
-
 def _labelled(run: Run, split: str) -> pd.DataFrame:
     """The labelled rows of a run's prediction table, in the order of their ids."""
     table = run.predictions(split)
@@ -266,18 +262,12 @@ def _without_seeds(settings: Any) -> Any:
 
 
 def _names(groups: Sequence[Sequence[Run]]) -> list[str]:
-    """The shortest of three ways to name the groups that tells them apart."""
-    ways: tuple[Callable[[Sequence[Run]], str], ...] = (
-        _common_name,
-        lambda runs: " + ".join(run.path.name for run in runs),
-        lambda runs: " + ".join(str(run.path) for run in runs),
-    )
-    names = [[printable(way(runs)) for runs in groups] for way in ways]
-    return next((way for way in names if len(set(way)) == len(way)), names[-1])
-
-
-def _common_name(runs: Sequence[Run]) -> str:
-    """`cats` for cats-seed0 and cats-seed1; the names of all where they share none."""
-    names = [run.path.name for run in runs]
-    stripped = {re.sub(r"-(seed)?\d+$", "", name) for name in names}
-    return stripped.pop() if len(names) > 1 and len(stripped) == 1 else " + ".join(names)
+    """`cats` for cats-seed0 and cats-seed1; all names where they share none, and paths where those are equal."""
+    names = []
+    for runs in groups:
+        stripped = {re.sub(r"-(seed)?\d+$", "", run.path.name) for run in runs}
+        is_common = len(runs) > 1 and len(stripped) == 1
+        names.append(stripped.pop() if is_common else " + ".join(run.path.name for run in runs))
+    if len(set(names)) < len(names):
+        names = [" + ".join(str(run.path) for run in runs) for runs in groups]
+    return [printable(name) for name in names]

@@ -90,10 +90,8 @@ def _curves(axes: Axes, groups: Sequence[Group], column: str, colors: dict[str, 
     plain_axes(axes)
     axes.set_xlabel("epoch", color=QUIET, fontsize=9)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-    first, last = (
-        pick(run.history["epoch"].agg(pick.__name__) for group in groups for run in group.runs) for pick in (min, max)
-    )
-    axes.set_xlim(first - 0.5, last + 0.5)
+    epochs = pd.concat([run.history["epoch"] for group in groups for run in group.runs])
+    axes.set_xlim(epochs.min() - 0.5, epochs.max() + 0.5)
 
 
 def _rows(axes: Axes, names: Sequence[str]) -> None:

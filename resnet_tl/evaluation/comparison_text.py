@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pandas as pd
@@ -15,26 +15,22 @@ from resnet_tl.files import as_cell, replacing, write_text
 
 def cells(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
     """Header and rows of the table of groups; a column of which no run knows anything is left out."""
-    groups = comparison.groups
-    costs = {
-        "parameters": ("parameters", _short),
-        "multiply-adds": ("multiply_adds", _short),
-        "epochs": ("epochs", "{:g}".format),
-        "training": ("training_seconds", _duration),
-        "images/s": ("images_per_second", _short),
-    }
-    columns = {
-        "group": [group.name for group in groups],
-        "accuracy, %": [_interval(group.accuracy, 100, 1) for group in groups],
-        "of the seeds, %": [_seeds(group) for group in groups],
-        "macro F1, %": [_interval(group.macro_f1, 100, 1) for group in groups],
-        "NLL": [_interval(group.loss, 1, 3) for group in groups],
-    }
-    for title, (name, text) in costs.items():
-        values = [group.costs[name] for group in groups]
-        columns[title] = ["" if value is None else text(value) for value in values]
-    known = {name: column for name, column in columns.items() if any(column)}
-    return list(known), [list(row) for row in zip(*known.values(), strict=True)]
+    texts: dict[str, Callable[[float], str]] = {"epochs": "{:g}".format, "training_seconds": _duration}
+    titles = {"multiply_adds": "multiply-adds", "training_seconds": "training", "images_per_second": "images/s"}
+    rows = []
+    for group in comparison.groups:
+        row = {
+            "group": group.name,
+            "accuracy, %": _interval(group.accuracy, 100, 1),
+            "of the seeds, %": _seeds(group),
+            "macro F1, %": _interval(group.macro_f1, 100, 1),
+            "NLL": _interval(group.loss, 1, 3),
+        }
+        for name, value in group.costs.items():
+            row[titles.get(name, name)] = "" if value is None else texts.get(name, _short)(value)
+        rows.append(row)
+    known = [name for name in rows[0] if any(row[name] for row in rows)]
+    return known, [[row[name] for name in known] for row in rows]
 
 
 def sentences(comparison: Comparison) -> list[str]:
@@ -44,35 +40,32 @@ def sentences(comparison: Comparison) -> list[str]:
 
 def method(comparison: Comparison) -> str:
     """What the intervals and p-values are."""
-    several = comparison.has_seeds
-    return (
-        f"{comparison.images:,} {comparison.split} images of {len(comparison.classes)} classes. "
-        + ("Metrics are means over the seeds. " if several else "")
-        + "In brackets 95 % intervals: Wilson's for the accuracy of a single run, else a bias-corrected percentile "
+    several, pairs = comparison.has_seeds, comparison.pairs
+    parts = (
+        f"{comparison.images:,} {comparison.split} images of {len(comparison.classes)} classes.",
+        "Metrics are means over the seeds." if several else "",
+        "In brackets 95 % intervals: Wilson's for the accuracy of a single run, else a bias-corrected percentile "
         f"bootstrap of {RESAMPLES:,} resamples, paired by image"
-        + (", which draws the seeds again too" if several else "")
-        + ". NLL in nats. p: McNemar's exact test, two-sided"
-        + (", of runs with the same seed, the largest" if several else "")
-        + (f", adjusted by Holm for {len(comparison.pairs)} pairs" if len(comparison.pairs) > 1 else "")
-        + ". Training time includes the validation after each epoch."
-        + (
-            " Images needed: for a power of 80 % (Connor 1987)."
-            if any(p.images_needed for p in comparison.pairs)
-            else ""
-        )
+        f"{', which draws the seeds again too' if several else ''}.",
+        "NLL in nats. p: McNemar's exact test, two-sided"
+        f"{', of runs with the same seed, the largest' if several else ''}"
+        f"{f', adjusted by Holm for {len(pairs)} pairs' if len(pairs) > 1 else ''}.",
+        "Training time includes the validation after each epoch.",
+        "Images needed: for a power of 80 % (Connor 1987)." if any(pair.images_needed for pair in pairs) else "",
     )
+    return " ".join(filter(None, parts))
 
 
 def notes(comparison: Comparison) -> list[str]:
     """What the numbers do not cover."""
     found = []
-    runs = [run for group in comparison.groups for run in group.runs]
-    prints = [run.data_facts.get("fingerprint") for run in runs]
-    others = [str(run.path) for run, fingerprint in zip(runs, prints, strict=True) if fingerprint != prints[0]]
+    first, *rest = [run for group in comparison.groups for run in group.runs]
+    fingerprint = first.data_facts.get("fingerprint")
+    others = [str(run.path) for run in rest if run.data_facts.get("fingerprint") != fingerprint]
     if others:
         found.append(
             f"The runs did not train on the same files, although they were judged on the same images: the data of "
-            f"{', '.join(others)} differ from those of {runs[0].path}."
+            f"{', '.join(others)} differ from those of {first.path}."
         )
     if any(len(group.runs) == 1 for group in comparison.groups):
         found.append("The interval of a single run covers the choice of images, not what another seed would give.")

@@ -15,7 +15,6 @@ from resnet_tl.files import replacing
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from PIL import ImageFont
 
 INK, QUIET, FAINT = "#20262e", "#7a838f", "#d9dde2"
 TRAIN, VAL = "#9aa5b1", "#1f6fb2"
@@ -110,10 +109,14 @@ def confusion_matrix(table: pd.DataFrame, path: str | Path) -> None:
 
 def contact_sheet(rows: Mapping[str, Sequence[np.ndarray]], path: str | Path, title: str) -> None:
     """One row of thumbnails per class, its name on the left; images are uint8 (H, W, 1 or 3), whole, never cropped."""
-    from PIL import Image, ImageDraw
+    from matplotlib import get_data_path
+    from PIL import Image, ImageDraw, ImageFont, ImageOps
 
     cell, gap, margin = 128, 8, 32
-    heading, font = _font(26, bold=True), _font(18)
+    fonts = Path(get_data_path()) / "fonts" / "ttf"  # the same face in every figure, on every machine
+    heading, font = (
+        ImageFont.truetype(fonts / name, size) for name, size in (("DejaVuSans-Bold.ttf", 26), ("DejaVuSans.ttf", 18))
+    )
     names = {name: shorten(name, 30) for name in rows}
     left = margin + int(max([font.getlength(text) for text in names.values()], default=0)) + 20
     top = margin + 52
@@ -126,7 +129,10 @@ def contact_sheet(rows: Mapping[str, Sequence[np.ndarray]], path: str | Path, ti
         y = top + line * (cell + gap)
         pen.text((margin, y + cell // 2), names[name], fill=INK, font=font, anchor="lm")
         for place, pixels in enumerate(images):
-            thumbnail = _thumbnail(pixels, cell)
+            image = Image.fromarray(pixels.squeeze(2) if pixels.shape[2] == 1 else pixels).convert("RGB")
+            is_tiny = max(image.size) <= cell // 2  # enlarged without blur
+            method = Image.Resampling.NEAREST if is_tiny else Image.Resampling.LANCZOS
+            thumbnail = ImageOps.contain(image, (cell, cell), method)
             x = left + place * (cell + gap)
             pen.rectangle((x, y, x + cell - 1, y + cell - 1), fill="#f1f3f5")
             sheet.paste(thumbnail, (x + (cell - thumbnail.width) // 2, y + (cell - thumbnail.height) // 2))
@@ -140,22 +146,13 @@ def _mark_phases(grid: Sequence[Axes], history: pd.DataFrame) -> None:
         return
     phases, epochs = history["phase"].astype(str).to_numpy(), history["epoch"].to_numpy()
     grid[0].set_ymargin(0.12)  # room for the names
-    starts = [0, *(np.flatnonzero(phases[1:] != phases[:-1]) + 1)]
-    for start in starts:
-        if start:
-            for axes in grid:
-                axes.axvline((epochs[start - 1] + epochs[start]) / 2, color=QUIET, linewidth=0.8)
-        grid[0].annotate(
-            shorten(phases[start], 24),
-            xy=((epochs[start - 1] + epochs[start]) / 2 if start else epochs[0] - 0.5, 1),
-            xycoords=("data", "axes fraction"),
-            xytext=(4, -4),
-            textcoords="offset points",
-            va="top",
-            fontsize=8,
-            color=QUIET,
-            parse_math=False,
-        )
+    style: dict[str, Any] = {"va": "top", "fontsize": 8, "color": QUIET, "parse_math": False}
+    for start in [0, *(np.flatnonzero(phases[1:] != phases[:-1]) + 1)]:
+        edge = (epochs[start - 1] + epochs[start]) / 2 if start else epochs[0] - 0.5
+        for axes in grid if start else []:
+            axes.axvline(edge, color=QUIET, linewidth=0.8)
+        place = ("data", "axes fraction")
+        grid[0].annotate(shorten(phases[start], 24), (edge, 1), (4, -4), place, "offset points", **style)
 
 
 def plain_axes(axes: Axes, grid: bool = True) -> None:
@@ -166,25 +163,6 @@ def plain_axes(axes: Axes, grid: bool = True) -> None:
     if grid:
         axes.grid(axis="y", color=FAINT, linewidth=0.8)
         axes.set_axisbelow(True)
-
-
-def _thumbnail(pixels: np.ndarray, cell: int) -> Any:
-    """The whole image fitted into a square of `cell` pixels; a tiny one is enlarged without blur."""
-    from PIL import Image, ImageOps
-
-    image = Image.fromarray(pixels.squeeze(2) if pixels.shape[2] == 1 else pixels).convert("RGB")
-    smooth = max(image.size) > cell // 2
-    method = Image.Resampling.LANCZOS if smooth else Image.Resampling.NEAREST
-    return ImageOps.contain(image, (cell, cell), method)
-
-
-def _font(size: int, bold: bool = False) -> ImageFont.FreeTypeFont:
-    """DejaVu Sans as matplotlib brings it: the same face in every figure, on every machine."""
-    from matplotlib import get_data_path
-    from PIL import ImageFont
-
-    name = "DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"
-    return ImageFont.truetype(str(Path(get_data_path()) / "fonts" / "ttf" / name), size)
 
 
 def shorten(text: str, length: int) -> str:

@@ -31,8 +31,7 @@ def prediction_table(
 ) -> pd.DataFrame:
     """The table for `logits` (N, C); `labels` (N,) are class numbers, negative for unlabelled.
 
-    Rows keep the order they are given in: the order of the image index. Of equally probable classes the first is
-    predicted.
+    Rows keep their order. Of equally probable classes the first is predicted.
     """
     if logits.shape != (len(ids), len(classes)) or len(paths) != len(ids):
         raise ValueError(f"logits {logits.shape} do not fit {len(ids)} ids, {len(paths)} paths, {len(classes)} classes")
@@ -70,10 +69,7 @@ def completed(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def contradiction(table: pd.DataFrame) -> str:
-    """Where `predicted` is not the most probable class, or one of several equals, as a clause; "" where it always is.
-
-    Whoever averages tables and keeps the `predicted` of one of them would else submit that one alone.
-    """
+    """Where `predicted` is not the most probable class, or one of several equals, as a clause; else ""."""
     classes, values, predicted = classes_of(table), probabilities(table), table["predicted"].to_numpy(object)
     numbers = pd.Index(classes).get_indexer(pd.Index(predicted))
     chosen = values[np.arange(len(table)), numbers]
@@ -89,11 +85,7 @@ def contradiction(table: pd.DataFrame) -> str:
 
 
 def label_numbers(table: pd.DataFrame) -> np.ndarray:
-    """The labels of a prediction table as numbers of its classes, (N,) int64; -1 for an unlabelled row.
-
-    Raises:
-        UserError: a label is not among the classes.
-    """
+    """The labels of a prediction table as numbers of its classes, (N,) int64, -1 for none; UserError for another."""
     classes, labels = classes_of(table), table["label"].to_numpy(object)
     numbers = pd.Index(classes).get_indexer(pd.Index(labels)).astype(np.int64)
     if (is_odd := (numbers < 0) & (labels != "")).any():

@@ -15,14 +15,14 @@ from PIL import Image
 from torch import nn
 
 from resnet_tl.bundle import Bundle
-from resnet_tl.data.index import UNLABELLED, ImageIndex
+from resnet_tl.data.index import ImageIndex
 from resnet_tl.data.loader import ImageLoader
 from resnet_tl.data.order import evaluation_batches
 from resnet_tl.data.pixels.decode import BadImage, decode, upright_pixels
 from resnet_tl.data.pixels.preprocessing import Preprocessing
-from resnet_tl.data.quality.audit import _placeholders
+from resnet_tl.data.quality.audit import placeholders
 from resnet_tl.data.reading.layouts import unlabelled
-from resnet_tl.data.reading.tables import make_index
+from resnet_tl.data.reading.tables import without_labels
 from resnet_tl.data.samples import ImageSamples
 from resnet_tl.data.threads import usable_cores
 from resnet_tl.errors import UserError
@@ -37,8 +37,6 @@ log = logging.getLogger(__name__)
 
 class Predictor:
     """The trained network with its own preprocessing and class names.
-
-    It reads nothing but the bundle: not the recipe, not the training data, not the weights that training began with.
 
     Args:
         path: a run, or a model bundle.
@@ -74,29 +72,21 @@ class Predictor:
         The rows are in the natural order of their paths.
 
         In memory: PIL images, arrays (H, W) or (H, W, C) of uint8 with 1, 3 or 4 channels, bytes of image files; one
-        or several. Their ids are "0", "1", ... and their path is "". They get the numbers of their file, but
-        for PIL images and arrays of a JPEG several times larger than needed: its file is decoded at a fraction of its
-        size, and the last digits may differ.
-
-        Args:
-            images: what to predict.
-            batch_size: images at once.
-            on_bad_image: what to do where images cannot be decoded: `stop`, or `skip`, which leaves them out; either
-                way all of them are listed.
+        or several. Their ids are "0", "1", ... and their path is "". The last digits may differ from those of a large
+        JPEG file, which is decoded at a fraction of its size.
 
         Raises:
-            UserError: there are no images, or, unless `on_bad_image` is skip, some cannot be decoded.
+            UserError: there are no images, or, unless `on_bad_image` is skip, some cannot be decoded; all are listed.
         """
         given = _as_list(images)
         is_path = [isinstance(image, str | Path) for image in given]
-        in_memory: list[ImageInMemory] | None = None
-        if all(is_path):
-            index = unlabelled(given)
-        elif any(is_path):
+        if any(is_path) and not all(is_path):
             raise UserError("The images are partly paths and partly in memory; predict the two in two calls.")
+        if all(is_path):
+            in_memory, index = None, unlabelled(given)
         else:
             in_memory = [_checked(number, image) for number, image in enumerate(given)]
-            index = _numbered(len(given))
+            index = without_labels(Path(), [str(number) for number in range(len(given))], "images in memory")
         samples = _Given(index, in_memory, self.bundle.preprocessing)
         bad, stops = samples.bad, on_bad_image == "stop"
         logits = self._logits(samples, np.arange(len(index)), batch_size, wanted=lambda: not (stops and bad))
@@ -114,11 +104,7 @@ class Predictor:
         return table if in_memory is None else table.assign(path="")
 
     def predict_rows(self, index: ImageIndex, rows: np.ndarray, batch_size: int = 32) -> pd.DataFrame:
-        """The prediction table of some rows of an index; labelled where the index is.
-
-        Raises:
-            BadImage: a file cannot be decoded.
-        """
+        """The prediction table of some rows of an index, labelled where that is; BadImage for a file that is bad."""
         return self._table(index, rows, self._logits(ImageSamples(index, self.bundle.preprocessing), rows, batch_size))
 
     def logits(self, images: torch.Tensor) -> torch.Tensor:
@@ -156,7 +142,7 @@ class _Given(ImageSamples):
     ) -> None:
         super().__init__(index, preprocessing)
         self.in_memory = in_memory
-        self.bad = dict.fromkeys(_placeholders(index), "is a placeholder for a missing photo, by its name")
+        self.bad = placeholders(index)
         self.one_at_a_time = Lock()  # the same PIL image may have been given twice
 
     def stored(self, row: int) -> torch.Tensor:
@@ -184,10 +170,9 @@ class _Given(ImageSamples):
 
 
 def _as_list(images: Any) -> list[Any]:
+    is_paths = isinstance(images, np.ndarray) and images.dtype.kind in "OU"
     is_one = isinstance(images, str | Path | bytes | Image.Image | np.ndarray) or not isinstance(images, Iterable)
-    if isinstance(images, np.ndarray) and images.dtype.kind in "OU":  # an array of paths
-        is_one = False
-    return [images] if is_one else list(images)
+    return [images] if is_one and not is_paths else list(images)
 
 
 def _checked(number: int, image: Any) -> ImageInMemory:
@@ -205,12 +190,6 @@ def _checked(number: int, image: Any) -> ImageInMemory:
             "arrays or the bytes of files."
         )
     return image
-
-
-def _numbered(count: int) -> ImageIndex:
-    """The index of images in memory, which have a number in place of a path."""
-    ids = [str(number) for number in range(count)]
-    return make_index(Path(), ids, [UNLABELLED] * count, ["predict"] * count, (), "images in memory")
 
 
 def _device(name: str | None) -> torch.device:

@@ -32,12 +32,10 @@ def score(path: str | Path, split: str, root: str | Path | None = None) -> tuple
     predictor = Predictor(path)
     index = _in_order_of(predictor.classes, index)
     rows = index.rows(split)
-    if root is None and not len(rows):
-        raise UserError(f"{path} has no {split} images; name a folder of labelled images with --root.")
-    if not len(rows):
+    if root is not None and not len(rows):
         rows = index.rows("")  # the images of a folder without splits
     if not len(rows):
-        raise UserError(f"{root} has no {split} images; name a folder that has, or one without splits.")
+        raise UserError(f"{root or path} has no {split} images; name labelled images with --root.")
     table = predictor.predict_rows(index, rows)
     return table, compute_metrics(table)
 
@@ -48,9 +46,7 @@ def _own_images(run: Run) -> ImageIndex:
     try:
         facts = run.data_facts
         root, classes = Path(facts["root"]), tuple(facts["classes"])
-        table = (
-            pd.read_csv(file, dtype=str, keep_default_na=False, index_col="row").reset_index(drop=True).map(from_cell)
-        )
+        table = pd.read_csv(file, dtype=str, keep_default_na=False).drop(columns="row").map(from_cell)
         numbers = {name: number for number, name in enumerate(classes)} | {"": UNLABELLED}
         table = table.assign(label=[numbers[label] for label in table["label"]])
         index = ImageIndex(root, table, classes, facts["layout"])

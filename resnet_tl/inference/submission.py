@@ -15,6 +15,7 @@ import csv
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
@@ -44,8 +45,8 @@ def build_submission(
     """The predictions in the sample's form, checked.
 
     Images are found by id, with or without folder and extension. `positive` names the class whose probability a single
-    column of numbers asks for ("dog" will do for "dogs"). `clip` c keeps probabilities within [c, 1 - c], since log
-    loss punishes a confident mistake without bound; rows of class columns are made to sum to one again afterwards.
+    column of numbers asks for ("dog" will do for "dogs"). `clip` c keeps probabilities within [c, 1 - c]; rows of class
+    columns are made to sum to one again afterwards.
 
     Raises:
         UserError: with every reason found, not only the first.
@@ -79,16 +80,12 @@ def write_submission(submission: Submission, path: str | Path) -> None:
     """Writes the CSV, reads it back and compares; only a file that holds what was meant takes the place of `path`."""
     frame = submission.frame
     with replacing(path) as temporary:
-        # Ids and labels that begin with = + - @ would be formulas to a spreadsheet. They are written as the sample
-        # spells them all the same: the scorer compares them character by character.
+        # As the sample spells them, even what a spreadsheet takes for formulas: a scorer compares ids by character.
         frame.to_csv(temporary, index=False, na_rep="nan", lineterminator="\n", encoding="utf-8")
         written = _read_csv(temporary)
         is_same_shape = written.columns.equals(frame.columns) and len(written) == len(frame)
         if not (is_same_shape and (written.astype(frame.dtypes) == frame).all(axis=None)):
             raise OSError(f"{path}: what was written does not read back the same, so the file was not kept.")
-
-
-# --- the sample file -------------------------------------------------------------------------------------------------
 
 
 def _read_csv(path: Path) -> pd.DataFrame:
@@ -111,9 +108,6 @@ def _read_csv(path: Path) -> pd.DataFrame:
     return pd.DataFrame(lines[1:], columns=header, dtype=object)
 
 
-# --- ids -------------------------------------------------------------------------------------------------------------
-
-
 def _match(sample: pd.DataFrame, ids: Sequence[str], reasons: list[str], notes: list[str]) -> tuple[str, list[int]]:
     """Name of the id column, and for each row of the sample that has exactly one image that image's row."""
     images: defaultdict[str, list[int]] = defaultdict(list)
@@ -124,16 +118,16 @@ def _match(sample: pd.DataFrame, ids: Sequence[str], reasons: list[str], notes: 
     stems = ({_parts(value)[0] for value in set(sample[name])} for name in sample.columns)
     column = sample.columns[int(np.argmax([len(images.keys() & names) for names in stems]))]
     asked = sample[column].tolist()
-    found = {value: _images_of(value, images, ids) for value in set(asked)}
+    found = {value: _images_of(value, images, ids) for value in dict.fromkeys(asked)}
     rows = [found[value][0] for value in asked if len(found[value]) == 1]
 
     twice = [value for value, count in Counter(asked).items() if count > 1]
-    missing = [value for value in dict.fromkeys(asked) if not found[value]]
-    ambiguous = [value for value in dict.fromkeys(asked) if len(found[value]) > 1]
+    missing = [value for value, fit in found.items() if not fit]
+    ambiguous = [value for value, fit in found.items() if len(fit) > 1]
     shared: defaultdict[int, list[str]] = defaultdict(list)
-    for value in dict.fromkeys(asked):
-        if len(found[value]) == 1:
-            shared[found[value][0]].append(value)
+    for value, fit in found.items():
+        if len(fit) == 1:
+            shared[fit[0]].append(value)
     if twice:
         reasons.append(f"{len(twice)} ids stand in it more than once ({listed(twice, 3)})")
     if missing:
@@ -153,19 +147,14 @@ def _match(sample: pd.DataFrame, ids: Sequence[str], reasons: list[str], notes: 
 
 
 def _images_of(value: str, images: dict[str, list[int]], ids: Sequence[str]) -> list[int]:
-    """Rows of the images that an id of the sample means: those with its stem, its extension and most of its folders.
-
-    An id without an extension or a folder is happy with any.
-    """
+    """Rows of the images that an id means: those with its stem, its extension, if any, and most of its folders."""
     stem, suffix, folders = _parts(value)
     closeness = {}
     for row in images.get(stem, ()):
         _, image_suffix, image_folders = _parts(ids[row])
         if not suffix or not image_suffix or suffix == image_suffix:
-            pairs = zip(reversed(folders), reversed(image_folders), strict=False)
-            closeness[row] = next(
-                (n for n, (a, b) in enumerate(pairs) if a != b), min(len(folders), len(image_folders))
-            )
+            equal = (a == b for a, b in zip(reversed(folders), reversed(image_folders), strict=False))
+            closeness[row] = sum(takewhile(bool, equal))
     return [row for row, near in closeness.items() if near == max(closeness.values())]
 
 
@@ -176,9 +165,6 @@ def _parts(name: str) -> tuple[str, str, tuple[str, ...]]:
     if suffix not in IMAGE_SUFFIXES:  # "IMG_2.5" has no extension
         return path.name, "", path.parts[:-1]
     return path.stem, suffix, path.parts[:-1]
-
-
-# --- the form --------------------------------------------------------------------------------------------------------
 
 
 class _Form(NamedTuple):
@@ -221,29 +207,27 @@ def _recognise(
 def _one_probability(
     column: str, values: Sequence[str], classes: Sequence[str], positive: str | None, notes: list[str]
 ) -> _Form:
-    whole = all(float(value).is_integer() for value in values)
     called = _class_called(column, classes)
-    name = called if positive is None else _class_meant(positive, classes)
+    name = called if positive is None else _class_called(positive, classes)
+    if positive is not None and name is None:
+        raise UserError(
+            f"--positive {positive} is no class of the model; the classes are {listed(classes)}."
+            f"{nearest(positive, classes)}"
+        )
     if called and name != called:
         raise UserError(f"its column '{column}' asks for class '{called}', but --positive says '{name}'; leave it out")
     if len(classes) > 2 and (name is None or any(float(value) > 1 for value in values)):
-        if whole:
-            raise UserError(
-                f"its column '{column}' holds whole numbers; which class has which number cannot be known, "
-                "so write class names into the sample file and turn them into numbers afterwards"
-            )
         raise UserError(
-            f"its column '{column}' holds one number for {len(classes)} classes; add --positive CLASS "
-            "if it is the probability of one of them"
+            f"its column '{column}' holds one number for {len(classes)} classes; add --positive CLASS if it is the "
+            "probability of one of them; for numbers of classes write class names into the sample file"
         )
     if name is None:
         choices = " or ".join(f"--positive {name!r}" if " " in name else f"--positive {name}" for name in classes)
         raise UserError(
             f"its column '{column}' asks for one probability and does not say of which class; add {choices}"
         )
-    taken = f" ('{positive}' was taken as that)" if positive not in (None, name) else ""
-    notes.append(f"column '{column}' is the probability of class '{name}'{taken}")
-    if whole:
+    notes.append(f"column '{column}' is the probability of class '{name}'")
+    if all(float(value).is_integer() for value in values):
         notes.append(
             f"the sample's '{column}' holds whole numbers, the submission probabilities: "
             "look up whether the competition wants them"
@@ -262,17 +246,15 @@ def _class_called(word: str, classes: Sequence[str]) -> str | None:
     return None
 
 
-def _class_meant(word: str, classes: Sequence[str]) -> str:
-    """The class that a user's word means: its name, a near spelling, or the only one that begins with it."""
-    beginning = [name for name in classes if word and _plain(name).startswith(_plain(word))]
-    name = _class_called(word, classes) or (beginning[0] if len(beginning) == 1 else None)
-    if name is None:
-        kind = "more than one class" if len(beginning) > 1 else "no class of the model"
-        raise UserError(f"--positive {word} is {kind}; the classes are {listed(classes)}.{nearest(word, classes)}")
-    return name
+def _plain(name: str) -> str:
+    return name.casefold().replace(" ", "").replace("_", "")
 
 
-# --- the values ------------------------------------------------------------------------------------------------------
+def _is_number(text: str) -> bool:
+    try:
+        return bool(np.isfinite(float(text)))
+    except ValueError:
+        return False
 
 
 def _check_clip(clip: float | None, form: _Form) -> None:
@@ -306,20 +288,6 @@ def _clipped(values: np.ndarray, clip: float | None, notes: list[str]) -> np.nda
     clipped = np.clip(values, clip, 1 - clip)
     notes.append(f"{(clipped != values).sum()} of {values.size} probabilities were clipped to {clip:g} … {1 - clip:g}")
     return clipped / clipped.sum(axis=1, keepdims=True) if values.shape[1] > 1 else clipped
-
-
-# --- words -----------------------------------------------------------------------------------------------------------
-
-
-def _plain(name: str) -> str:
-    return name.casefold().replace(" ", "").replace("_", "")
-
-
-def _is_number(text: str) -> bool:
-    try:
-        return bool(np.isfinite(float(text)))
-    except ValueError:
-        return False
 
 
 def _sentence(reasons: Sequence[str]) -> str:

@@ -74,8 +74,8 @@ FLAGS = [
     ),
     # Values.
     ("--data.batch_size 0", "data.batch_size is 0; it must be 1 or more."),
-    ("--data.val_fraction 2", "data.val_fraction is 2.0; it must be at least 0 and below 1."),
-    ("--data.image_size 4", "data.image_size is 4; it must be 8 pixels or more."),
+    ("--data.val_fraction 2", "data.val_fraction is 2.0; it must be from 0 to 1."),
+    ("--data.image_size 4", "data.image_size is 4; it must be 8 or more."),
     ("--seed -1", "seed is -1; it must be "),
     ("--model.head_dropout 2", "model.head_dropout is 2.0; it must be at least 0 and below 1."),
     (

@@ -14,10 +14,9 @@ from resnet_tl.data.content_hashes import content_digests, digest_in_order, hash
 from resnet_tl.data.reading.layouts import read_images
 
 
-@pytest.mark.parametrize("threads", [None, 1])
-def test_a_row_has_the_digest_of_its_files_bytes(blobs: Path, threads: int | None) -> None:
+def test_a_row_has_the_digest_of_its_files_bytes(blobs: Path) -> None:
     index = read_images(blobs)
-    digests = content_digests(index, threads)
+    digests = content_digests(index)
     assert (digests.shape, digests.dtype) == ((44, 32), np.uint8)
     for row in (0, 17, 43):
         assert digests[row].tobytes() == hashlib.sha256(index.path(row).read_bytes()).digest()

@@ -227,7 +227,7 @@ def test_runs_that_differ_in_their_seed_alone_are_one_group(make_run, tmp_path, 
         assert [run.recipe["seed"] for run in members] == sorted(run.recipe["seed"] for run in members)
 
 
-def test_two_groups_of_seeds_with_the_same_stem_are_named_by_their_folders(make_run):
+def test_two_groups_of_seeds_with_the_same_stem_are_named_by_their_paths(make_run, tmp_path):
     runs = [make_run(f"x-{k}", right(4, 1), seed=k % 2, network="ab"[k // 2]) for k in range(4)]
 
-    assert list(group_runs(runs)) == ["x-0 + x-1", "x-2 + x-3"]
+    assert list(group_runs(runs)) == [f"{tmp_path}/x-0 + {tmp_path}/x-1", f"{tmp_path}/x-2 + {tmp_path}/x-3"]

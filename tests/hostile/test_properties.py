@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import string
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from PIL import Image
 
 from resnet_tl.data.index import SPLITS, UNLABELLED, ImageIndex
 from resnet_tl.data.pixels.decode import decode
-from resnet_tl.data.reading.tables import make_index
+from resnet_tl.data.reading.tables import without_labels
 from resnet_tl.data.splits import assign_splits
 from resnet_tl.errors import CONTROLS, UserError, printable
 from resnet_tl.evaluation.intervals import bootstrap_interval, holm, image_resamples, mcnemar, wilson
@@ -104,7 +105,7 @@ def test_index(data) -> None:
     index = data.draw(tables())
     splits = data.draw(st.lists(st.sampled_from(SPLITS), min_size=len(index), max_size=len(index)))
     labels = [UNLABELLED if split == "predict" else label for split, label in zip(splits, index.labels, strict=True)]
-    whole = make_index(index.root, index.ids(), labels, splits, index.classes, "", None)
+    whole = replace(index, table=index.table.assign(label=labels, split=splits))
     assert sorted(np.concatenate([whole.rows(split) for split in SPLITS])) == list(range(len(index)))
     assert whole.counts().to_numpy().sum() == (whole.labels >= 0).sum()
     gone = data.draw(st.sets(st.integers(0, len(index) - 1)))
@@ -122,7 +123,7 @@ def test_index(data) -> None:
 @given(st.lists(st.text(max_size=12), min_size=1, max_size=5))
 def test_names_that_pass_the_gate_are_harmless(texts: list[str]) -> None:
     try:
-        index = make_index(Path("/data"), texts, [-1] * len(texts), ["predict"] * len(texts), (), "")
+        index = without_labels(Path("/data"), texts, "")
     except UserError as error:
         assert not CONTROLS.search(str(error))
         return

@@ -86,7 +86,7 @@ def test_other_images_without_splits_are_all_scored(run: Run, pictures: Path) ->
 
 def test_training_images_are_never_taken_for_a_missing_split(run: Run, pictures: Path) -> None:
     shutil.rmtree(pictures / "test")
-    with pytest.raises(UserError, match="pictures has no test images; name a folder that has, or one without splits"):
+    with pytest.raises(UserError, match="pictures has no test images; name labelled images with --root"):
         score(run.path, "test", pictures)
 
 
@@ -115,7 +115,7 @@ def test_images_without_labels_in_a_table_stay_without(tmp_path: Path, pictures:
     table, metrics = score(run.path, "val")
     assert len(table) == 13
     check(table, metrics)
-    with pytest.raises(UserError, match=r"has no test images; name a folder of labelled images with --root"):
+    with pytest.raises(UserError, match=r"has no test images; name labelled images with --root"):
         score(run.path, "test")
 
 

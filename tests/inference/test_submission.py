@@ -52,7 +52,7 @@ def test_a_column_of_class_names_gets_the_predicted_class_in_the_samples_order(t
     assert written(submission, tmp_path) == f"file,species\n0003.jpg,{third}\n0001.jpg,{first}\n0002.jpg,{second}\n"
 
 
-@pytest.mark.parametrize("word", ["dogs", "dog", "Dogs", "do"])
+@pytest.mark.parametrize("word", ["dogs", "dog", "Dogs"])
 def test_one_number_is_the_probability_of_the_positive_class(tmp_path, word):
     table = table_of(["1.jpg", "2.jpg", "10.jpg"], PETS)
     sample = sample_of(tmp_path, "id,label\n10,0.5\n2,0.5\n1,0.5\n")
@@ -61,7 +61,6 @@ def test_one_number_is_the_probability_of_the_positive_class(tmp_path, word):
 
     assert submission.form == "probability"
     assert "probability of class 'dogs'" in submission.notes[0]
-    assert (f"'{word}' was taken as that" in submission.notes[0]) == (word != "dogs")
     ids = [line.split(",")[0] for line in written(submission, tmp_path).splitlines()]
     assert ids == ["id", "10", "2", "1"]
     again = pd.read_csv(tmp_path / "submission.csv", float_precision="round_trip")
@@ -83,12 +82,11 @@ def test_a_column_named_like_a_class_needs_no_positive(tmp_path, column):
     assert "--positive says 'cats'" in reason(table, sample, positive="cats")
 
 
-def test_a_positive_class_that_does_not_exist_or_is_ambiguous_is_refused(tmp_path):
+def test_a_positive_class_that_does_not_exist_is_refused(tmp_path):
     sample = sample_of(tmp_path, "id,label\n1,0.5\n")
 
     assert "--positive dgos is no class" in reason(table_of(["1.jpg"], PETS), sample, positive="dgos")
     assert "Did you mean 'dogs'?" in reason(table_of(["1.jpg"], PETS), sample, positive="dgos")
-    assert "more than one class" in reason(table_of(["1.jpg"], ("ant", "antelope")), sample, positive="an")
     assert "no class" in reason(table_of(["1.jpg"], PETS), sample, positive="")
 
 
@@ -118,16 +116,16 @@ def test_class_columns_that_lack_or_exceed_the_classes_are_refused(tmp_path):
 def test_class_numbers_for_many_classes_are_refused(tmp_path):
     for values in ("0\n2,7", "0\n2,0"):
         sample = sample_of(tmp_path, f"id,label\n1,{values}\n")
-        assert "cannot be known" in reason(table_of(["1.jpg", "2.jpg"], PLANTS), sample)
+        assert "write class names into" in reason(table_of(["1.jpg", "2.jpg"], PLANTS), sample)
     sample = sample_of(tmp_path, "id,label\n1,0\n2,7\n")
-    assert "cannot be known" in reason(table_of(["1.jpg", "2.jpg"], PLANTS), sample, positive="Fat Hen")
+    assert "write class names into" in reason(table_of(["1.jpg", "2.jpg"], PLANTS), sample, positive="Fat Hen")
 
 
 def test_one_probability_out_of_many_classes_needs_the_positive_class(tmp_path):
     table, sample = table_of(["1.jpg"], PLANTS), sample_of(tmp_path, "id,target\n1,0.5\n")
 
     assert "3 classes; add --positive CLASS" in reason(table, sample)
-    frame = build_submission(table, sample, positive="fat").frame
+    frame = build_submission(table, sample, positive="fathen").frame
     assert frame["target"].tolist() == probabilities(table)[:, 1].tolist()
 
 

@@ -54,13 +54,12 @@ class Augmentation:
     def write(self, images: Sequence[torch.Tensor], rows: np.ndarray, view: int, out: torch.Tensor) -> None:
         """Writes the views of stored images into `out` (N, C, size, size) uint8, channels last."""
         draw = partial(uniform, self.seed, view, rows)
-        if self.policy == "none":
+        if self.policy in ("none", "shift", "shift_flip"):
             write_centres(self.preprocessing, images, out)
-        elif self.policy in ("shift", "shift_flip"):
-            write_centres(self.preprocessing, images, out)
-            self._shift(draw, out)
         else:
             self._crop(images, draw, out)
+        if self.policy in ("shift", "shift_flip"):
+            self._shift(draw, out)
         if self.policy == "trivial_augment":
             for image, numbers in zip(out, draw(Purpose.TRIVIAL_AUGMENT, 3), strict=True):
                 image.copy_(trivial_augment(image, *numbers))
@@ -87,7 +86,7 @@ class Augmentation:
             else:
                 crop = _rotated_crop(image, angles[position], top, left, height, width)
             crop = self.preprocessing.resize(crop, size, size)
-            out[position] = _mirrored(crop[None])[0] if flips[position] else crop
+            out[position] = torch.flip(crop[None], (3,))[0] if flips[position] else crop
 
     def _shift(self, draw: partial[np.ndarray], out: torch.Tensor) -> None:
         """Crops of the padded images: whole pixels need no interpolation."""
@@ -101,7 +100,8 @@ class Augmentation:
         images[:] = windows[np.arange(number), down, across * channels].reshape(images.shape)
         if self.policy == "shift_flip":
             flips = draw(Purpose.FLIP, 1)[:, 0] < 0.5
-            images[flips] = _mirrored(torch.from_numpy(images[flips]).permute(0, 3, 1, 2)).permute(0, 2, 3, 1).numpy()
+            flipped = torch.from_numpy(images[flips]).permute(0, 3, 1, 2)  # torch's fast way to flip
+            images[flips] = torch.flip(flipped, (3,)).permute(0, 2, 3, 1).numpy()
 
     def _erase(self, draw: partial[np.ndarray], out: torch.Tensor) -> None:
         sides = np.full(len(out), self.preprocessing.size)
@@ -122,20 +122,12 @@ def write_centres(preprocessing: Preprocessing, images: Sequence[torch.Tensor], 
 
 
 def random_boxes(
-    numbers: np.ndarray,
-    heights: np.ndarray,
-    widths: np.ndarray,
-    scale: tuple[float, float],
-    ratio: tuple[float, float],
+    numbers: np.ndarray, heights: np.ndarray, widths: np.ndarray, scale: tuple[float, float], ratio: tuple[float, float]
 ) -> np.ndarray:
     """Random parts of images: (N, 4) int64, each row top, left, height, width in pixels; all 0 where no try fits.
 
-    Args:
-        numbers: (N, 2 * tries + 2) from [0, 1).
-        heights: of the images, (N,), in pixels.
-        widths: of the images, (N,), in pixels.
-        scale: the least and the largest share of the image's area, drawn uniformly.
-        ratio: the least and the largest width / height, drawn uniformly on a logarithmic scale.
+    The share of an image's area is drawn uniformly within `scale`, and width / height within `ratio`, on a logarithmic
+    scale, by `numbers` (N, 2 * tries + 2) from [0, 1); `heights` and `widths` are (N,), in pixels.
     """
     tries = numbers.shape[1] // 2 - 1
     areas = (heights * widths)[:, None] * (scale[0] + (scale[1] - scale[0]) * numbers[:, :tries])
@@ -160,7 +152,7 @@ def crop_boxes(numbers: np.ndarray, heights: np.ndarray, widths: np.ndarray) -> 
 
 
 def _rotated_crop(image: torch.Tensor, degrees: float, top: int, left: int, height: int, width: int) -> torch.Tensor:
-    """A part of an image that was turned about its centre, counter-clockwise; black where the image does not reach."""
+    """A part of an image that was turned about its centre, counter-clockwise; black where it does not reach."""
     pixels = np.ascontiguousarray(image.permute(1, 2, 0).numpy())
     rows, columns, channels = pixels.shape
     mode = _MODES[channels]
@@ -171,8 +163,3 @@ def _rotated_crop(image: torch.Tensor, degrees: float, top: int, left: int, heig
     down = (sine, cosine, rows / 2 + sine * x + cosine * y)
     turned = source.transform((width, height), Image.Transform.AFFINE, (*across, *down), Image.Resampling.BILINEAR)
     return torch.from_numpy(np.array(turned).reshape(height, width, channels)).permute(2, 0, 1)
-
-
-def _mirrored(images: torch.Tensor) -> torch.Tensor:
-    """Flips (N, C, H, W) left to right; four dimensions, channels last, are torch's fast way."""
-    return torch.flip(images, (3,))

@@ -29,12 +29,11 @@ _PIXELS, _DIGESTS, _PLACES = "pixels.bin", "digests.npy", "places.npy"
 class PixelCache:
     """Stored images (C, h, w) uint8 by row, out of a file that is mapped into memory; safe to call from threads.
 
-    Decoding is a pure function of a file's content, so that what is kept can change no result. The kernel reads what
-    is asked for and drops it when memory is short; the processes of a machine share it. A worker process is sent the
-    path and the table of places, not the pixels.
+    Decoding is a pure function of a file's content, so that what is kept can change no result. The processes of a
+    machine share it; a worker process is sent the path and the table of places, not the pixels.
 
     Args:
-        folder: an entry of the cache, as a `PixelWriter` fills it.
+        folder: an entry of the cache, as `keep_pixels` gives it.
         contents: the `content_digests` (N, 32) of the rows that will be asked for.
         channels: of a stored image.
     """
@@ -76,46 +75,6 @@ class PixelCache:
         return {name: value for name, value in self.__dict__.items() if name != "_pixels"}
 
 
-class PixelWriter:
-    """Writes stored images one after another as they come, from many threads; a `with` block completes the files.
-
-    Args:
-        folder: an empty folder.
-        preprocessing: resizes decoded pixels.
-        contents: the `content_digests` (N, 32) of all rows; images of the same content are written once.
-    """
-
-    def __init__(self, folder: Path, preprocessing: Preprocessing, contents: np.ndarray) -> None:
-        self.folder = folder
-        self.preprocessing = preprocessing
-        self.contents = contents
-        self.places: dict[bytes, tuple[int, int, int]] = {}
-        self.lock = Lock()
-
-    def __enter__(self) -> PixelWriter:
-        self.file = (self.folder / _PIXELS).open("wb")
-        return self
-
-    def add(self, row: int, pixels: np.ndarray) -> None:
-        """Resizes and writes the decoded pixels (H, W, C) of a row."""
-        digest = self.contents[row].tobytes()
-        if digest in self.places:
-            return
-        image = self.preprocessing.store(pixels).permute(1, 2, 0).contiguous().numpy()
-        with self.lock:
-            if digest not in self.places:
-                self.places[digest] = (self.file.tell(), *image.shape[:2])
-                self.file.write(image.data)
-
-    def __exit__(self, *error: object) -> None:
-        self.file.close()
-        if error == (None, None, None):
-            digests = np.frombuffer(b"".join(self.places), np.uint8).reshape(-1, 32)
-            places = np.array(list(self.places.values()), np.int64).reshape(-1, 3)
-            np.save(self.folder / _DIGESTS, digests, allow_pickle=False)
-            np.save(self.folder / _PLACES, places, allow_pickle=False)
-
-
 def keep_pixels(
     index: ImageIndex, contents: np.ndarray, preprocessing: Preprocessing, sizes: np.ndarray, identity: np.ndarray
 ) -> Path | None:
@@ -124,7 +83,7 @@ def keep_pixels(
     What decoding shows is kept as the audit of `index`, before the others go on. None where there is no room.
 
     Args:
-        index: the images; all that are good are decoded and kept.
+        index: the images; all that are good are decoded and kept, those of the same content once.
         contents: their `content_digests` (N, 32).
         preprocessing: makes the stored images.
         sizes: their widths and heights (N, 2); zeros where unknown.
@@ -134,10 +93,25 @@ def keep_pixels(
 
     def write(folder: Path) -> None:
         log.info(f"{len(index)} images are decoded; this is done once")
-        channels, short_side = preprocessing.channels, preprocessing.storage_size
-        with PixelWriter(folder, preprocessing, contents) as writer:
-            audit = decode_all(index, contents, channels, short_side, writer.add)
-        keep_audit(audit, index, contents, channels)
+        places: dict[bytes, tuple[int, int, int]] = {}
+        lock = Lock()
+
+        def add(row: int, pixels: np.ndarray) -> None:
+            digest = contents[row].tobytes()
+            if digest in places:
+                return
+            image = preprocessing.store(pixels).permute(1, 2, 0).contiguous().numpy()
+            with lock:
+                if digest not in places:
+                    places[digest] = (file.tell(), *image.shape[:2])
+                    file.write(image.data)
+
+        with (folder / _PIXELS).open("wb") as file:
+            audit = decode_all(index, contents, preprocessing.channels, preprocessing.storage_size, add)
+        digests = np.frombuffer(b"".join(places), np.uint8).reshape(-1, 32)
+        np.save(folder / _DIGESTS, digests, allow_pickle=False)
+        np.save(folder / _PLACES, np.array(list(places.values()), np.int64).reshape(-1, 3), allow_pickle=False)
+        keep_audit(audit, index, contents, preprocessing.channels)
 
     about = f"{len(index)} images in {index.root}, {preprocessing.resize_rule} {preprocessing.storage_size} px"
     size = stored_bytes(sizes, preprocessing)
@@ -146,15 +120,9 @@ def keep_pixels(
 
 def _key(contents: np.ndarray, preprocessing: Preprocessing) -> str:
     """The key of the cache's entry: of the set of contents (N, 32) and all that shapes a stored image."""
-    facts = [
-        __version__,
-        torch.__version__,  # it resizes
-        DECODER,
-        preprocessing.storage_size,
-        preprocessing.resize_rule,
-        preprocessing.interpolation,
-        preprocessing.channels,
-    ]
+    planned = preprocessing
+    shape = [planned.storage_size, planned.resize_rule, planned.interpolation, planned.channels]
+    facts = [__version__, torch.__version__, DECODER, *shape]  # torch resizes
     digests = sorted({digest.tobytes() for digest in contents})
     return hashlib.sha256(json.dumps(facts).encode() + b"".join(digests)).hexdigest()
 

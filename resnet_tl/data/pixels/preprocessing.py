@@ -59,11 +59,8 @@ class Preprocessing:
             side = getattr(made, name)
             if type(side) is not int or not 1 <= side <= MAX_SIDE:
                 raise ValueError(f"{name} is {side!r}; it must be a whole number of 1 to {MAX_SIDE}")
-        for name, allowed in (
-            ("channels", (1, 3, 4)),
-            ("resize_rule", get_args(ResizeRule)),
-            ("interpolation", ("bilinear", "bicubic")),
-        ):
+        words = {"resize_rule": get_args(ResizeRule), "interpolation": ("bilinear", "bicubic")}
+        for name, allowed in {"channels": (1, 3, 4), **words}.items():
             if getattr(made, name) not in allowed:
                 raise ValueError(f"{name} is {getattr(made, name)!r}; it must be one of {', '.join(map(str, allowed))}")
         if made.crop_size > made.storage_size:
@@ -127,11 +124,7 @@ class Preprocessing:
 def _scale_and_shift(
     mean: tuple[float, ...], std: tuple[float, ...], width: int, device: torch.device
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """What pixels are multiplied by, and what is added, for whole rows of width x channels numbers.
-
-    Loops over the channels of each pixel take several times as long; and to make these again in each step would let a
-    GPU wait.
-    """
+    """What pixels are multiplied by, and what is added, for whole rows of width x channels numbers: the fast way."""
     import torch
 
     with torch.inference_mode(False):  # or no training step could use what an evaluation has made
@@ -145,15 +138,8 @@ def _middle(image: torch.Tensor, height: int, width: int) -> torch.Tensor:
     return image[:, top : top + height, left : left + width]
 
 
-def plan_preprocessing(
-    size: int,
-    *,
-    crop_ratio: float,
-    storage_size: int | None = None,
-    **rest: Any,
-) -> Preprocessing:
+def plan_preprocessing(size: int, *, crop_ratio: float, storage_size: int | None = None, **rest: Any) -> Preprocessing:
     """Fills in what follows from the size: a centre crop covers `crop_ratio` of the stored image's short side."""
-    if storage_size is None:
-        storage_size = round(size / crop_ratio)
+    storage_size = round(size / crop_ratio) if storage_size is None else storage_size
     crop_size = min(storage_size, round(storage_size * crop_ratio))
     return Preprocessing(size, storage_size, crop_size, **rest)

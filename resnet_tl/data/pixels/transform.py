@@ -26,8 +26,8 @@ SETTING = "data.transform"
 class UserTransform:
     """Calls a transform with a stored image (C, h, w) uint8, from which it makes another one of any size.
 
-    The transforms of torchvision, and most others, draw from the global generators of torch, numpy and random. These
-    are seeded before each image, which is not safe beside other threads that draw: it belongs into a worker process.
+    Before each image the global generators of torch, numpy and random are seeded, which is not safe beside other
+    threads that draw: it belongs into a worker process.
 
     Args:
         transform: a callable, or in the words of a recipe `module.Name` or `{class_path, init_args}`: of a class, of a

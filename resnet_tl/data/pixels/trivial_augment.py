@@ -9,20 +9,8 @@ import torch
 BINS = 31
 """How many strengths each operation has."""
 OPERATIONS = (
-    "identity",
-    "shear_x",
-    "shear_y",
-    "translate_x",
-    "translate_y",
-    "rotate",
-    "brightness",
-    "saturation",
-    "contrast",
-    "sharpness",
-    "posterize",
-    "solarize",
-    "autocontrast",
-    "equalize",
+    *("identity", "shear_x", "shear_y", "translate_x", "translate_y", "rotate", "brightness", "saturation"),
+    *("contrast", "sharpness", "posterize", "solarize", "autocontrast", "equalize"),
 )
 MOVES = OPERATIONS[:6]
 """Those that move pixels, transparency included; the others change colours."""
@@ -52,6 +40,8 @@ def _apply(image: torch.Tensor, operation: str, level: float, signed: float) -> 
     from torchvision.transforms.v2 import functional
 
     match operation:
+        case "identity":
+            return image
         case "shear_x" | "shear_y":
             degrees = math.degrees(math.atan(0.99 * signed))
             shear = [degrees, 0.0] if operation == "shear_x" else [0.0, degrees]
@@ -62,20 +52,10 @@ def _apply(image: torch.Tensor, operation: str, level: float, signed: float) -> 
             return functional.affine(image, angle=0.0, translate=translate, scale=1.0, shear=[0.0, 0.0])
         case "rotate":
             return functional.rotate(image, 135 * signed)
-        case "brightness":
-            return functional.adjust_brightness(image, 1 + 0.99 * signed)
-        case "saturation":
-            return functional.adjust_saturation(image, 1 + 0.99 * signed)
-        case "contrast":
-            return functional.adjust_contrast(image, 1 + 0.99 * signed)
-        case "sharpness":
-            return functional.adjust_sharpness(image, 1 + 0.99 * signed)
         case "posterize":
             return functional.posterize(image, 8 - round(6 * level))
         case "solarize":
             return functional.solarize(image, 255 * (1 - level))
-        case "autocontrast":
-            return functional.autocontrast(image)
-        case "equalize":
-            return functional.equalize(image)
-    return image
+        case "autocontrast" | "equalize":
+            return getattr(functional, operation)(image)
+    return getattr(functional, f"adjust_{operation}")(image, 1 + 0.99 * signed)

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
-from zipfile import BadZipFile
 
 import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from resnet_tl import __version__, cache
 from resnet_tl.data.index import ImageIndex
-from resnet_tl.data.pixels.decode import DECODER, BadImage, decode
+from resnet_tl.data.kept_arrays import Arrays, kept_arrays, key_of
+from resnet_tl.data.pixels.decode import BadImage, decode
 from resnet_tl.data.quality.audit import Audit
 from resnet_tl.data.quality.neighbours import close_pairs
 from resnet_tl.data.quality.thumbnails import MIN_CONTRAST, contrast, directions, extent, shrunk
@@ -33,10 +29,8 @@ MIN_EXTENT = 1 / 8
 SURELY_ALIKE = 0.995
 MOST_PER_IMAGE = 4
 """Pairs per image; beyond, the images are alike by their nature (one camera that never moves, frames of a film)."""
-WORTH_KEEPING = 1000
-"""Images from which on the pairs are kept: fewer are compared in the time that reading them back would take."""
-KEPT = "duplicates.npz"
-CONTENT = 2
+_ARRAYS = ("pairs", "likeness", "too_many")
+_CONTENT = 3
 """Raised whenever other pairs are found or they are kept in another way."""
 _BLANK = 1.0
 _SIDE = 32
@@ -78,36 +72,29 @@ def find_duplicates(index: ImageIndex, contents: np.ndarray, audit: Audit) -> Du
     """
     rows = np.setdiff1d(np.flatnonzero(index.labels >= 0), list(audit.bad))
 
-    def search() -> Duplicates:
-        return _search(index, rows, contents[rows], audit.thumbnails[rows])
-
-    duplicates = None
-    if len(rows) >= WORTH_KEEPING:
-        facts = [__version__, DECODER, "duplicates", CONTENT]
-        key = hashlib.sha256(json.dumps(facts).encode() + contents[rows].tobytes()).hexdigest()
-        about = f"duplicates among {len(rows)} images in {index.root}"
-        folder = cache.entry("audits", key, 4096 + 20 * len(rows), about, lambda folder: _save(search(), folder))
-        duplicates = _load(folder) if folder else None
-    duplicates = duplicates or search()
-    return Duplicates(rows[duplicates.pairs], duplicates.likeness, duplicates.too_many)
+    key = key_of(["duplicates", _CONTENT], contents[rows])
+    about = f"duplicates among {len(rows)} images in {index.root}"
+    found = kept_arrays(
+        key, _ARRAYS, len(rows), 20, about, lambda: _search(index, rows, contents[rows], audit.thumbnails[rows])
+    )
+    return Duplicates(rows[found["pairs"]], found["likeness"], bool(found["too_many"][0]))
 
 
-def _search(index: ImageIndex, rows: np.ndarray, contents: np.ndarray, thumbnails: np.ndarray) -> Duplicates:
+def _search(index: ImageIndex, rows: np.ndarray, contents: np.ndarray, thumbnails: np.ndarray) -> Arrays:
     """The duplicates as positions in `rows`."""
     contrasts = contrast(thumbnails)
     firsts, copies = _equal_files(contents)
     shown = contrasts[firsts[copies]] >= _BLANK  # blank pages are copies of each other, and teach nothing
-    equal = np.stack([firsts[copies], copies], axis=1)[shown]
+    pairs = np.stack([firsts[copies], copies], axis=1)[shown]
+    likeness = np.ones(len(pairs), np.float32)
     judged = np.setdiff1d(np.flatnonzero(contrasts >= MIN_CONTRAST), copies)
     candidates = close_pairs(directions(thumbnails[judged]), CANDIDATE, MOST_PER_IMAGE * len(rows))
-    likeness = np.ones(len(equal), np.float32)
-    if candidates is None:
-        return Duplicates(equal, likeness, too_many=True)
-    candidates = judged[candidates]
-    alike = _confirmed(index, rows, candidates)
-    near = alike > 0
-    pairs = np.concatenate([equal, candidates[near]])
-    return Duplicates(pairs, np.concatenate([likeness, alike[near]]))
+    if candidates is not None:
+        candidates = judged[candidates]
+        alike = _confirmed(index, rows, candidates)
+        near = alike > 0
+        pairs, likeness = np.concatenate([pairs, candidates[near]]), np.concatenate([likeness, alike[near]])
+    return {"pairs": pairs, "likeness": likeness, "too_many": np.array([candidates is None])}
 
 
 def _equal_files(contents: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -149,15 +136,3 @@ def _confirmed(index: ImageIndex, rows: np.ndarray, candidates: np.ndarray) -> n
     same_at_a_glance = (fine[places[:, 0]] == fine[places[:, 1]]).all(axis=(1, 2)) & (likeness > 0)
     for_each(np.flatnonzero(same_at_a_glance), compare_pixels)
     return likeness
-
-
-def _save(duplicates: Duplicates, folder: Path) -> None:
-    np.savez(folder / KEPT, pairs=duplicates.pairs, likeness=duplicates.likeness, too_many=duplicates.too_many)
-
-
-def _load(folder: Path) -> Duplicates | None:
-    try:
-        with np.load(folder / KEPT, allow_pickle=False) as kept:
-            return Duplicates(kept["pairs"], kept["likeness"], bool(kept["too_many"]))
-    except (OSError, ValueError, KeyError, BadZipFile):  # just removed by another process, or damaged
-        return None

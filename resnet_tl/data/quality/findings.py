@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -13,14 +14,50 @@ import pandas as pd
 from resnet_tl.data.index import ImageIndex
 from resnet_tl.data.quality.audit import Audit
 from resnet_tl.data.quality.duplicates import Duplicates
-from resnet_tl.data.quality.finding_kinds import KINDS, Finding, Suggestion
-from resnet_tl.errors import listed
+from resnet_tl.errors import UserError, listed
 from resnet_tl.files import replacing
 
+Suggestion = Literal["exclude", "look"]
 FEW = 10
 """Training images below which a class is tiny: one in five is held out for validation, and two cannot be measured."""
 _RANK = {"": 0, "train": 0, "val": 1, "test": 2, "predict": 3}
 """Of two copies in two splits the one of the lower rank may go: what is measured on stays as it is."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One kind of finding: a `stop` keeps a fit from starting, a `warning` can change its numbers."""
+
+    severity: Literal["stop", "warning", "note"]
+    title: str
+    advice: str
+
+
+KINDS: dict[str, Kind] = {
+    "unusable": Kind("stop", "no usable image", "repair, remove or exclude; data.on_bad_image skip leaves them out"),
+    "leak": Kind("stop", "the same picture in two splits", "exclude the copy that is trained on"),
+    "cannot_split": Kind("stop", "nothing to validate with", "give a val split, or more images or groups"),
+    "group_in_two_splits": Kind("stop", "a group in two splits", "give all its images one split"),
+    "near_leak": Kind("warning", "nearly the same picture in two splits", "look, and exclude the copy in train"),
+    "contradiction": Kind("warning", "one picture, two labels", "correct the label, or exclude all copies"),
+    "class_names": Kind("warning", "class names hard to tell apart", "rename, if they mean one class"),
+    "too_alike": Kind("warning", "images all alike", "give a group column, if they are frames or series"),
+    "tiny_class": Kind("warning", "few images to train on", "collect more, or merge classes"),
+    "duplicate": Kind("note", "the same picture twice in a split", "exclude the copies in train"),
+    "near_duplicate": Kind("note", "nearly the same picture twice", "look; our own split keeps them together"),
+}
+"""Every kind by its name in the CSV file, the gravest first."""
+
+
+class Finding(NamedTuple):
+    """One line of the table of findings; `exclude` is suggested where leaving the image out is safe and solves it."""
+
+    path: str  # of the image as in the index; "" where classes are concerned
+    finding: str  # a name in `KINDS`
+    detail: str
+    partner: str = ""  # the other image of a pair
+    suggestion: Suggestion = "look"
+
 
 COLUMNS = list(Finding._fields)
 
@@ -30,14 +67,8 @@ def find_all(
 ) -> pd.DataFrame:
     """All findings, the gravest kinds first: columns `path, finding, detail, partner, suggestion`, all text.
 
-    Following every suggestion leaves each class that has one an image to train on.
-
-    Args:
-        index: the images.
-        audit: of them.
-        contents: their `content_digests` (N, 32).
-        duplicates: among them.
-        others: findings that were made elsewhere.
+    Following every suggestion leaves each class that has one an image to train on. `contents` are the images'
+    `content_digests` (N, 32), `others` findings that were made elsewhere.
     """
     found = [
         *(Finding(index.id(row), "unusable", reason, suggestion="exclude") for row, reason in audit.bad.items()),
@@ -69,18 +100,31 @@ def in_one_line(findings: pd.DataFrame) -> str:
 
 
 def write_findings(findings: pd.DataFrame, path: str | Path) -> None:
-    """Writes the table as CSV, whole or not at all.
+    """Writes the table as CSV, whole or not at all; a path that begins like a formula gets `./` in front."""
 
-    A path that a spreadsheet would take for a formula, or that begins with a blank, gets `./` in front, which names the
-    same file.
-    """
-    safe = findings.assign(**{name: findings[name].map(_no_formula) for name in ("path", "partner")})
+    def no_formula(path: str) -> str:
+        return f"./{path}" if path[:1] in tuple("=+-@ ") else path
+
+    safe = findings.assign(**{name: findings[name].map(no_formula) for name in ("path", "partner")})
     with replacing(path) as temporary:
         safe.to_csv(temporary, index=False, lineterminator="\n", encoding="utf-8")
 
 
-def _no_formula(path: str) -> str:
-    return f"./{path}" if path[:1] in tuple("=+-@ ") else path
+def refuse_leaks(index: ImageIndex, findings: pd.DataFrame) -> None:
+    """Raises UserError, in one sentence, when an image of one split is in another one as well.
+
+    Only equal files and equal pixels stop: of near duplicates (CIFAR-10 has 14 such pairs) a person has to judge.
+    """
+    leaks = findings[findings["finding"] == "leak"]
+    if not len(leaks):
+        return
+    first = leaks.iloc[0]
+    count = "one image is" if len(leaks) == 1 else f"{len(leaks)} images are"
+    raise UserError(
+        f"{index.root}: {count} in two splits, such as {first['path']} and {first['partner']} ({first['detail']}), "
+        f"so that validation would look at what was trained on; list all with `resnet-tl data check {index.root}` and "
+        "leave the copies out by --data.exclude findings.csv, or allow it with --data.on_leak warn."
+    )
 
 
 def _with_classes_kept(table: pd.DataFrame, index: ImageIndex, audit: Audit) -> pd.DataFrame:

@@ -12,8 +12,7 @@ from PIL import Image
 
 from resnet_tl.data.index import ImageIndex
 from resnet_tl.data.pixels.decode import BadImage, decode
-from resnet_tl.data.quality.finding_kinds import KINDS, Finding
-from resnet_tl.data.quality.findings import counts
+from resnet_tl.data.quality.findings import KINDS, Finding, counts
 from resnet_tl.files import write_text
 
 SHOWN = 60
@@ -24,15 +23,10 @@ TEMPLATE = Path(__file__).with_name("page.html")
 
 
 def write_audit_page(findings: pd.DataFrame, index: ImageIndex, path: str | Path) -> None:
-    """Writes the page; every name in it is escaped, and a policy in it forbids scripts and anything from outside.
-
-    Args:
-        findings: the table that `find_all` made of `index`.
-        index: the images.
-        path: of the HTML file.
-    """
+    """Writes the page; every name in it is escaped, and a policy in it forbids scripts and anything from outside."""
     row_of = {name: row for row, name in enumerate(index.ids())}
     splits = index.table["split"].tolist()
+    rows = [Finding(*row) for row in findings.itertuples(index=False)]
 
     def facts(name: str) -> str:
         label, split = int(index.labels[row_of[name]]), splits[row_of[name]]
@@ -42,17 +36,13 @@ def write_audit_page(findings: pd.DataFrame, index: ImageIndex, path: str | Path
     page = template.render(
         index=index,
         kinds=KINDS,
-        findings={kind: _of_kind(findings, kind) for kind in counts(findings)},
+        findings={kind: [found for found in rows if found.finding == kind] for kind in counts(findings)},
         shown=SHOWN,
         excluded=findings.loc[findings["suggestion"] == "exclude", "path"].nunique(),
         facts=facts,
         jpeg=lambda name: _jpeg(index.path(row_of[name])),
     )
     write_text(path, page + "\n")
-
-
-def _of_kind(findings: pd.DataFrame, kind: str) -> list[Finding]:
-    return [Finding(*row) for row in findings[findings["finding"] == kind].itertuples(index=False)]
 
 
 def _jpeg(path: Path) -> str:

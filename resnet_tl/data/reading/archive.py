@@ -10,9 +10,8 @@ import shutil
 import stat
 import zipfile
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from resnet_tl.errors import UserError
@@ -20,8 +19,6 @@ from resnet_tl.files import replacing_folder
 
 log = logging.getLogger(__name__)
 
-MAX_ENTRIES = 5_000_000
-"""Files and folders in an archive; ImageNet has 1.4 million."""
 MAX_RATIO = 100
 """Unpacked bytes per byte of the archive: photos come to 1, blank bitmaps to some tens, a zip bomb to a thousand."""
 ALLOWANCE = 100_000_000
@@ -29,7 +26,6 @@ ALLOWANCE = 100_000_000
 TAIL = 1 << 28
 """Bytes at the end of an archive that its digest is made of."""
 
-_LINKS_AND_SUCH = (stat.S_IFLNK, stat.S_IFIFO, stat.S_IFSOCK, stat.S_IFCHR, stat.S_IFBLK)
 _DAMAGES = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, ValueError)
 
 
@@ -69,57 +65,32 @@ def unpack(archive: Path, folder: Path, inside: str = "") -> None:
     """
     name = archive.name
     with _in_one_sentence(name):
-        budget = _Budget(name, folder, ALLOWANCE + MAX_RATIO * archive.stat().st_size, MAX_ENTRIES)
+        allowed = ALLOWANCE + MAX_RATIO * archive.stat().st_size
         with _opened(archive) as opened:
-            entries = _below(inside, _checked(opened, name, budget))
-            if not entries:
+            files = _checked(opened, name)
+            below = {path.relative_to(inside): entry for path, entry in files.items() if path.is_relative_to(inside)}
+            if not below:
                 what = f"folder '{inside}'; it is not the data set that was expected" if inside else "files"
                 raise UserError(f"{name} holds no {what}.")
-            written = _write(opened, entries, folder, name)
-    for path in written:
+            allowed = _write(opened, below, folder, name, allowed)
+    for path in below:
         if path.suffix.lower() == ".zip" and not path.name.startswith("."):
-            _unpack_inner(path, f"{path.name} in {name}", budget)
+            allowed = _unpack_inner(folder / path, name, allowed)
 
 
-def _unpack_inner(archive: Path, name: str, budget: _Budget) -> None:
+def _unpack_inner(archive: Path, outer: str, allowed: int) -> int:
     """Puts a folder in the place of a zip in the zip: train/ for a train.zip, also where that holds train/ itself."""
+    name = f"{archive.name} in {outer}"
     with _in_one_sentence(name):
         with _opened(archive) as opened:
-            entries = _checked(opened, name, budget)
-            tops = {path.parts[0] for _, path in entries}
-            if len(tops) == 1 and next(iter(tops)).lower() == archive.stem.lower():
-                entries = _below(next(iter(tops)), entries)
-            _write(opened, entries, archive.with_suffix(""), name)
+            files = _checked(opened, name)
+            if {path.parts[0].lower() for path in files} == {archive.stem.lower()}:
+                files = {path.relative_to(path.parts[0]): entry for path, entry in files.items()}
+            folder = archive.with_suffix("")
+            folder.mkdir(exist_ok=True)
+            allowed = _write(opened, files, folder, outer, allowed)
         archive.unlink()
-
-
-@dataclass
-class _Budget:
-    """What an archive, and the zips in it, may still unpack to."""
-
-    archive: str
-    folder: Path
-    bytes: int
-    entries: int
-
-    def admit(self, entries: Sequence[zipfile.ZipInfo]) -> None:
-        """Refuses what the archive says that it will become; `zipfile` reads no more of an entry than it says."""
-        declared = sum(entry.file_size for entry in entries)
-        self.entries -= len(entries)
-        self.bytes -= declared
-        if self.entries < 0:
-            raise UserError(f"{self.archive} holds more than {MAX_ENTRIES} files, and was not unpacked.")
-        if self.bytes < 0:
-            raise UserError(
-                f"{self.archive} unpacks to more than {MAX_RATIO} times its size, as no images do, and was refused; "
-                "if you trust it, unpack it yourself and name the folder."
-            )
-        free = shutil.disk_usage(self.folder).free
-        if declared > free:
-            raise UserError(
-                f"{self.archive} needs {declared / 1e9:.1f} GB where {self.folder.parent} has {free / 1e9:.1f} GB "
-                "free; make room there."
-            )
+    return allowed
 
 
 def _opened(archive: Path) -> zipfile.ZipFile:
@@ -129,48 +100,49 @@ def _opened(archive: Path) -> zipfile.ZipFile:
         return zipfile.ZipFile(archive)
 
 
-_Entries = list[tuple[zipfile.ZipInfo, PurePosixPath]]
-
-
-def _checked(opened: zipfile.ZipFile, name: str, budget: _Budget) -> _Entries:
-    """The archive's files with their relative paths, after all entries have been found to be harmless."""
-    entries = opened.infolist()
-    budget.admit(entries)
-    files = []
-    for entry in entries:
+def _checked(opened: zipfile.ZipFile, name: str) -> dict[PurePosixPath, zipfile.ZipInfo]:
+    """The archive's files by their relative paths, after all entries have been found to be harmless."""
+    files = {}
+    for entry in opened.infolist():
         path = PureWindowsPath(entry.filename)  # takes both slashes, since some programs write the other one
         if path.drive or path.root or ".." in path.parts:
             raise UserError(f"{name} has the entry {entry.filename!r}, which leads out of its folder; it was refused.")
-        if stat.S_IFMT(entry.external_attr >> 16) in _LINKS_AND_SUCH:
+        if stat.S_IFMT(entry.external_attr >> 16) not in (0, stat.S_IFREG, stat.S_IFDIR):
             raise UserError(
                 f"{name} has the entry {entry.filename!r}, which is a link or no plain file; it was refused."
             )
         if entry.flag_bits & 0x1:
             raise UserError(f"{name} is encrypted; unpack it with its password and name the folder.")
         if path.parts and path.parts[0] != "__MACOSX" and not entry.filename.endswith(("/", "\\")):
-            files.append((entry, PurePosixPath(*path.parts)))
+            plain = PurePosixPath(*path.parts)
+            if plain in files:
+                raise UserError(f"{name} has two entries for {str(plain)!r}; it was refused.")
+            files[plain] = entry
     return files
 
 
-def _below(folder: str, entries: _Entries) -> _Entries:
-    if not folder:
-        return entries
-    return [(entry, path.relative_to(folder)) for entry, path in entries if path.is_relative_to(folder)]
+def _write(
+    opened: zipfile.ZipFile, files: dict[PurePosixPath, zipfile.ZipInfo], folder: Path, name: str, allowed: int
+) -> int:
+    """Writes the files below `folder` and gives what is left of the `allowed` bytes.
 
-
-def _write(opened: zipfile.ZipFile, entries: _Entries, folder: Path, name: str) -> list[Path]:
-    """Writes the entries below `folder` and gives the paths of the files."""
-    written = []
-    for entry, path in entries:
-        target = folder / path
-        target.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with opened.open(entry) as packed, target.open("xb") as file:
-                shutil.copyfileobj(packed, file, 1 << 20)
-        except FileExistsError as error:
-            raise UserError(f"{name} has two entries for {str(path)!r}; it was refused.") from error
-        written.append(target)
-    return written
+    What the archive says that it will become is refused beforehand: `zipfile` reads no more of an entry than it says.
+    """
+    declared = sum(entry.file_size for entry in files.values())
+    if declared > allowed:
+        raise UserError(
+            f"{name} unpacks to more than {MAX_RATIO} times its size, as no images do, and was refused; "
+            "if you trust it, unpack it yourself and name the folder."
+        )
+    free = shutil.disk_usage(folder).free
+    if declared > free:
+        raise UserError(
+            f"{name} needs {declared / 1e9:.1f} GB where {folder.parent} has {free / 1e9:.1f} GB free; make room there."
+        )
+    for path, entry in files.items():
+        entry.filename = str(path)
+    opened.extractall(folder, list(files.values()))
+    return allowed - declared
 
 
 @contextmanager

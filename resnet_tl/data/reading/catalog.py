@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 import socket
 import sys
@@ -23,27 +22,24 @@ TIMEOUT = 30
 
 @dataclass(frozen=True)
 class DataSource:
-    """A data set that `fetch` knows; data/README.md says more of each.
+    """A data set that `fetch` knows; data/README.md says where it comes from.
 
     Args:
-        images: How many for training + validation (or test), and the classes.
-        size_mb: Megabytes (10^6 bytes) to download; 0 when it comes with this package.
-        origin: Where it is described.
-        archive: The address of its zip file; None when it comes otherwise.
-        inside: The folder in the archive that becomes the root.
-        sha256: Checksum of the archive, where its origin is sure.
-        torchvision: The class of torchvision.datasets that downloads and checks it; None when it comes otherwise.
-        by_hand: What to do where `fetch` cannot get it.
+        images: how many for training + validation (or test), and the classes.
+        size_mb: megabytes (10^6 bytes) to download; 0 when it comes with this package.
+        licence: under which it is given.
+        archive: the address of its zip file; None when it comes otherwise.
+        inside: the folder in the archive that becomes the root.
+        torchvision: the class of torchvision.datasets that downloads and checks it; None when it comes otherwise.
+        by_hand: what to do where `fetch` cannot get it.
     """
 
     images: str
     size_mb: float
-    origin: str
     licence: str
-    archive: str | None = None
+    archive: str = ""
     inside: str = ""
-    sha256: str | None = None
-    torchvision: str | None = None
+    torchvision: str = ""
     by_hand: str = ""
 
 
@@ -52,59 +48,32 @@ SAMPLE_ARCHIVE = Path(__file__).with_name("seedlings_sample.zip")
 """Drawn once by docs/make_seedlings_sample.py."""
 
 SOURCES: dict[str, DataSource] = {
-    SAMPLE: DataSource(
-        images="320 + 80, 5 classes",
-        size_mb=0,
-        origin="docs/make_seedlings_sample.py",
-        licence="Apache-2.0",
-    ),
+    SAMPLE: DataSource("320 + 80, 5 classes", 0, "Apache-2.0"),
     "hymenoptera": DataSource(
-        images="244 + 153, 2 classes",
-        size_mb=47,
-        origin="https://pytorch.org/tutorials/beginner/transfer_learning_tutorial.html",
-        licence="none stated (ImageNet)",
+        "244 + 153, 2 classes",
+        47,
+        "none stated (ImageNet)",
         archive="https://download.pytorch.org/tutorial/hymenoptera_data.zip",
         inside="hymenoptera_data",
     ),
     "cats_and_dogs": DataSource(
-        images="2000 + 1000, 2 classes",
-        size_mb=69,
-        origin="https://www.kaggle.com/competitions/dogs-vs-cats",
-        licence="none stated (Asirra)",
+        "2000 + 1000, 2 classes",
+        69,
+        "none stated (Asirra)",
         archive="https://storage.googleapis.com/mledu-datasets/cats_and_dogs_filtered.zip",
         inside="cats_and_dogs_filtered",
     ),
     "plant_seedlings": DataSource(
-        images="4750, 12 classes",
-        size_mb=1700,
-        origin="https://www.kaggle.com/competitions/plant-seedlings-classification",
-        licence="CC BY-SA; Kaggle's rules",
+        "4750, 12 classes",
+        1700,
+        "CC BY-SA; Kaggle's rules",
         by_hand="It needs a Kaggle login: accept the rules at "
         "https://www.kaggle.com/competitions/plant-seedlings-classification, run `kaggle competitions download "
-        "-c plant-seedlings-classification` (or press Download All there), unzip the file into data/plant_seedlings "
-        "and use --data.root data/plant_seedlings; the zip itself will do as well.",
+        "-c plant-seedlings-classification` (or press Download All there) and give the zip as --data.root.",
     ),
-    "cifar10": DataSource(
-        images="50000 + 10000 test, 10 classes",
-        size_mb=170,
-        origin="https://www.cs.toronto.edu/~kriz/cifar.html",
-        licence="none stated",
-        torchvision="CIFAR10",
-    ),
-    "mnist": DataSource(
-        images="60000 + 10000 test, 10 classes",
-        size_mb=12,
-        origin="http://yann.lecun.com/exdb/mnist/",
-        licence="CC BY-SA 3.0",
-        torchvision="MNIST",
-    ),
-    "fashion_mnist": DataSource(
-        images="60000 + 10000 test, 10 classes",
-        size_mb=31,
-        origin="https://github.com/zalandoresearch/fashion-mnist",
-        licence="MIT",
-        torchvision="FashionMNIST",
-    ),
+    "cifar10": DataSource("50000 + 10000 test, 10 classes", 170, "none stated", torchvision="CIFAR10"),
+    "mnist": DataSource("60000 + 10000 test, 10 classes", 12, "CC BY-SA 3.0", torchvision="MNIST"),
+    "fashion_mnist": DataSource("60000 + 10000 test, 10 classes", 31, "MIT", torchvision="FashionMNIST"),
 }
 
 
@@ -119,12 +88,11 @@ def is_present(name: str, folder: Path | None = None) -> bool:
     return root.is_dir() and any(root.iterdir())
 
 
-def fetch(name: str, folder: Path | None = None, progress: bool = True) -> Path:
+def fetch(name: str, folder: Path | None = None) -> Path:
     """Gets a data set by its name in `SOURCES` and gives its root; what is there already is not fetched again.
 
     Args:
         folder: Where the folder `name` is made; by default `data` in the cache folder.
-        progress: Shows a bar on a terminal.
 
     Raises:
         UserError: the name is unknown, the data set needs a login, or the download failed; no half data set is left.
@@ -137,12 +105,12 @@ def fetch(name: str, folder: Path | None = None, progress: bool = True) -> Path:
     if source.by_hand:
         raise UserError(f"{name} cannot be fetched by this command. {source.by_hand}")
     with replacing_folder(root) as temporary:
-        if name == SAMPLE:
-            unpack(SAMPLE_ARCHIVE, temporary)
-        elif source.torchvision:
+        if source.torchvision:
             _download_and_convert(name, source.torchvision, temporary)
+        elif source.archive:
+            _download_and_unpack(source, temporary)
         else:
-            _download_and_unpack(name, source, temporary, progress)
+            unpack(SAMPLE_ARCHIVE, temporary)
     return root
 
 
@@ -160,23 +128,13 @@ def _in_one_sentence(what: str, way_out: str) -> Iterator[None]:
         socket.setdefaulttimeout(before)
 
 
-def _download_and_unpack(name: str, source: DataSource, folder: Path, progress: bool) -> None:
+def _download_and_unpack(source: DataSource, folder: Path) -> None:
     from torch.hub import download_url_to_file
 
-    assert source.archive is not None
-    archive = folder / f".{name}.zip"
+    archive = folder / ".download.zip"
     by_hand = "try again later, or download it by hand and give the zip, or its unpacked folder, as --data.root"
     with _in_one_sentence(source.archive, by_hand):
-        download_url_to_file(source.archive, str(archive), progress=progress and sys.stderr.isatty())
-    with archive.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    if source.sha256 is None:
-        print(f"{name}: SHA-256 {digest}; no published checksum is known to compare it with.", file=sys.stderr)
-    elif digest != source.sha256:
-        raise UserError(
-            f"{source.archive} has the SHA-256 {digest} where {source.sha256} was expected: "
-            "it was changed or damaged, and was removed."
-        )
+        download_url_to_file(source.archive, str(archive), progress=sys.stderr.isatty())
     unpack(archive, folder, source.inside)
     archive.unlink()
 

@@ -35,7 +35,7 @@ def without_excluded(index: ImageIndex, file: str | os.PathLike[str]) -> ImageIn
     number = {path: row for row, path in enumerate(index.ids())}
     paths = list(dict.fromkeys(_as_in_index(path, index.root, number) for path in frame["path"] if path))
     unknown = [path for path in paths if path not in number]
-    if "suggestion" in frame:
+    if "suggestion" in frame:  # a file that was removed since the check needs no exclusion
         removed = [path for path in unknown if not (index.root / path).exists()]
         if removed and len(removed) == len(paths):
             raise UserError(

@@ -5,24 +5,23 @@ from __future__ import annotations
 import glob
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import count
 from pathlib import Path, PurePath
 
 import pandas as pd
 
 from resnet_tl.cache import cache_root
-from resnet_tl.data.index import SPLITS, UNLABELLED, ImageIndex
+from resnet_tl.data.index import SPLITS, ImageIndex
 from resnet_tl.data.reading.archive import unpacked
 from resnet_tl.data.reading.tables import (
     SPLIT_OF,
     from_csv,
     from_table,
-    make_index,
     number_classes,
     paths_in_csv,
     relative,
+    without_labels,
 )
 from resnet_tl.errors import UserError, listed, nearest
 
@@ -30,10 +29,6 @@ IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".
 
 MAX_DEPTH = 100
 """Folders within folders."""
-MAX_LINKS = 100_000
-"""Links to folders that are followed: thirty folders that link to each other can be walked in a billion ways."""
-
-_NOT_OURS = frozenset({"__MACOSX"})
 
 
 def read_images(root: str | Path, learns: bool = True) -> ImageIndex:
@@ -75,9 +70,8 @@ def from_dataframe(frame: pd.DataFrame, root: str | Path | None = None) -> Image
 def unlabelled(paths: str | Path | Sequence[str | Path]) -> ImageIndex:
     """Images to predict, in natural order of their paths (2.jpg before 10.jpg), each once.
 
-    Takes files, folders and zip files (searched at any depth), patterns such as `photos/*.jpg`, and CSV files with a
-    `path` column. Paths are kept relative to the one folder (or zip, or the one CSV's folder) that was given, else to
-    the current folder.
+    Takes files, folders and zip files, patterns such as `photos/*.jpg`, and CSV files with a `path` column. Paths are
+    relative to the one folder (or zip, or the one CSV's folder) that was given, else to the current folder.
 
     Raises:
         UserError: a path or pattern leads to nothing, or a folder holds no images.
@@ -86,19 +80,18 @@ def unlabelled(paths: str | Path | Sequence[str | Path]) -> ImageIndex:
     sources = [path for one in given for path in _matching(one)]
     root, found = Path.cwd(), []
     for source in sources:
-        folder = source if source.is_dir() else source.parent
-        if len(given) == len(sources) == 1 and (source.is_dir() or source.suffix.lower() == ".csv"):
-            root = folder
         if source.is_dir():
-            found += _Folder.read(source).require_images(source).all()
+            folder, images = source, _Folder.read(source).require_images(source).all()
         elif source.suffix.lower() == ".csv":
-            found += paths_in_csv(source)
+            folder, images = source.parent, paths_in_csv(source)
         else:
-            found.append(str(source))
+            folder, images = root, [str(source)]
+        root = folder if len(given) == len(sources) == 1 else root
+        found += images
     if not found:
         raise UserError("No images were given.")
     names = sorted({relative(path, root) for path in found}, key=_natural)
-    return make_index(root, names, [UNLABELLED] * len(names), ["predict"] * len(names), (), "images without labels")
+    return without_labels(root, names, "images without labels")
 
 
 def located(path: str | Path) -> Path:
@@ -123,15 +116,9 @@ class _Folder:
     folders: dict[str, _Folder] = field(default_factory=dict)
 
     @staticmethod
-    def read(
-        path: str | Path, above: frozenset[tuple[int, int]] = frozenset(), links: Iterator[int] | None = None
-    ) -> _Folder:
-        """Reads the tree below `path` without a stat per file; a link back to a folder `above` is not followed.
-
-        `links` counts the links to folders that are followed in the whole tree.
-        """
+    def read(path: str | Path, above: frozenset[tuple[int, int]] = frozenset()) -> _Folder:
+        """Reads the tree below `path` without a stat per file; a link back to a folder `above` is not followed."""
         folder = _Folder()
-        links = links or count(1)
         if len(above) > MAX_DEPTH:
             raise UserError(f"{path} lies more than {MAX_DEPTH} folders deep; move it up, or name a folder further in.")
         try:
@@ -144,12 +131,10 @@ class _Folder:
         if identity in above:
             return folder
         for entry in ordered:
-            if entry.name.startswith(".") or entry.name in _NOT_OURS:
+            if entry.name.startswith(".") or entry.name == "__MACOSX":
                 continue
             if _is_folder(entry):
-                if entry.is_symlink() and next(links) > MAX_LINKS:
-                    raise UserError(f"{path}: there are more than {MAX_LINKS:,} links to folders; name real folders.")
-                folder.folders[entry.name] = _Folder.read(entry.path, above | {identity}, links)
+                folder.folders[entry.name] = _Folder.read(entry.path, above | {identity})
             elif _is_image(entry.name):
                 folder.images.append(entry.path)
         return folder
@@ -279,13 +264,13 @@ def _require_names(classes: dict[str, list[str]], path: Path, learns: bool = Tru
 
 def _from_classes(root: Path, found: dict[str, dict[str, list[str]]], layout: str, learns: bool) -> ImageIndex:
     rows = [
-        (relative(path, root), name, split)
+        (relative(path, root), name, split, "")
         for split, classes in found.items()
         for name, paths in sorted(classes.items())
         for path in paths
     ]
-    paths, labels, splits = (list(column) for column in zip(*rows, strict=True))
-    return number_classes(root, paths, labels, splits, None, str(root), layout, learns)
+    table = pd.DataFrame(rows, columns=["path", "label", "split", "group"])
+    return number_classes(root, table, str(root), layout, learns)
 
 
 # Paths

@@ -54,11 +54,8 @@ def read_csv(path: Path) -> pd.DataFrame:
 def from_table(frame: pd.DataFrame, root: Path, source: str, layout: str, learns: bool) -> ImageIndex:
     """Labelled images from a table with the columns `path`, `label` and perhaps `split` and `group`.
 
-    Args:
-        root: Folder that relative paths start from.
-        source: What a message calls the table.
-        layout: What the index says of itself, before the splits.
-        learns: Whether the images are to train on: then the classes are those of the train split, two or more.
+    Relative paths start from `root`; `source` is what a message calls the table. Where the images are to train on
+    (`learns`) the classes are those of the train split, two or more.
     """
     columns = [str(column) for column in frame.columns]
     several = [name for name in columns if re.fullmatch(r"labels?[ _.]?\d*", name, re.IGNORECASE)]
@@ -71,22 +68,21 @@ def from_table(frame: pd.DataFrame, root: Path, source: str, layout: str, learns
         raise UserError(f"{source} has no rows.")
     absolute = [_join(root, path) for path in frame["path"]]
     _require_files(absolute, source)
-    paths = [relative(path, root) for path in absolute]
-    labels = [_text(label) for label in frame["label"]]
-    splits = _splits(frame["split"], source) if "split" in columns else [""] * len(paths)
-    groups = [_text(group) for group in frame["group"]] if "group" in columns else None
-
-    if len(set(paths)) < len(paths):
-        twice = pd.Series(paths).loc[lambda series: series.duplicated()]
+    columns_of = {
+        "path": [relative(path, root) for path in absolute],
+        "label": [_text(label) for label in frame["label"]],
+        "split": _splits(frame["split"], source) if "split" in columns else "",
+        "group": [_text(group) for group in frame["group"]] if "group" in columns else "",
+    }
+    table = pd.DataFrame(columns_of)
+    if len(twice := table.loc[table["path"].duplicated(), "path"]):
         count = "a path" if len(twice) == 1 else f"{len(twice)} paths"
         raise UserError(f"{source} names {count} twice, such as {twice.iloc[0]}; an image has one row.")
-    for path, label, split in zip(paths, labels, splits, strict=True):
-        if not label and split != "predict":
-            raise UserError(f"{source} gives no label for {path}; only rows of split 'predict' may have none.")
-    _refuse_several_labels({label for label in labels if label}, source)
-    given = [split for split in SPLITS if split in splits]
-    layout = f"{layout}: {', '.join(given) or 'path, label'}"
-    return number_classes(root, paths, labels, splits, groups, source, layout, learns)
+    if len(bare := table.loc[(table["label"] == "") & (table["split"] != "predict"), "path"]):
+        raise UserError(f"{source} gives no label for {bare.iloc[0]}; only rows of split 'predict' may have none.")
+    _refuse_several_labels(set(table["label"]) - {""}, source)
+    given = [split for split in SPLITS if (table["split"] == split).any()]
+    return number_classes(root, table, source, f"{layout}: {', '.join(given) or 'path, label'}", learns)
 
 
 def require_columns(frame: pd.DataFrame, needed: Iterable[str], source: str) -> None:
@@ -148,58 +144,44 @@ def _refuse_several_labels(labels: set[str], source: str) -> None:
             )
 
 
-def number_classes(
-    root: Path,
-    paths: list[str],
-    labels: list[str],
-    splits: list[str],
-    groups: list[str] | None,
-    source: str,
-    layout: str,
-    learns: bool,
-) -> ImageIndex:
+def number_classes(root: Path, table: pd.DataFrame, source: str, layout: str, learns: bool) -> ImageIndex:
     """Numbers the classes, to learn from those of the training rows alone, and refuses what does not fit them."""
-    places = ("train", "") if learns else (*SPLITS, "")
-    learnt = {label for label, split in zip(labels, splits, strict=True) if split in places and label}
-    classes = tuple(sorted(learnt))
+    is_learnt = table["split"].isin(("train", "") if learns else (*SPLITS, "")) & (table["label"] != "")
+    classes = tuple(sorted(set(table.loc[is_learnt, "label"])))
     if not classes:
         raise UserError(f"{source} has no images {'to train on' if learns else 'with labels'}.")
-    for label, split in zip(labels, splits, strict=True):
-        if label and label not in learnt:
-            raise UserError(f"{source}: class '{label}' is in {split} but not in train.{nearest(label, classes)}")
+    for label, split in table.loc[~table["label"].isin((*classes, "")), ["label", "split"]].itertuples(index=False):
+        raise UserError(f"{source}: class '{label}' is in {split} but not in train.{nearest(label, classes)}")
     if learns and len(classes) == 1:
         raise UserError(f"{source} has one class only, '{classes[0]}'; a classifier needs two or more.")
     number = {name: position for position, name in enumerate(classes)} | {"": UNLABELLED}
-    return make_index(root, paths, [number[label] for label in labels], splits, classes, layout, groups)
+    return _index(root, table.assign(label=[number[label] for label in table["label"]]), classes, layout)
 
 
-def make_index(
-    root: Path,
-    paths: list[str],
-    labels: list[int],
-    splits: list[str],
-    classes: tuple[str, ...],
-    layout: str,
-    groups: list[str] | None = None,
-) -> ImageIndex:
-    """The columns as an index; refuses names that no text file could hold, or that could steer a terminal.
+def without_labels(root: Path, paths: list[str], layout: str) -> ImageIndex:
+    """The index of images to predict."""
+    table = pd.DataFrame({"path": paths, "label": UNLABELLED, "split": "predict", "group": ""})
+    return _index(root, table, (), layout)
+
+
+def _index(root: Path, table: pd.DataFrame, classes: tuple[str, ...], layout: str) -> ImageIndex:
+    """Refuses names that no text file could hold, or that could steer a terminal.
 
     This is the one gate for the names of images and classes: what is printed, drawn or written later has passed it.
     """
-    _refuse_controls(str(root), "the path", [str(root)])
-    _refuse_controls(str(root), "a file named", paths)
-    _refuse_controls(str(root), "the class", classes)
-    _refuse_controls(str(root), "the group", groups or ())
-    table = pd.DataFrame({"path": paths, "label": labels, "split": splits, "group": groups or [""] * len(paths)})
+    _refuse_controls(root, "the path", [str(root)])
+    _refuse_controls(root, "a file named", table["path"])
+    _refuse_controls(root, "the class", classes)
+    _refuse_controls(root, "the group", table["group"])
     return ImageIndex(root, table.astype({"label": "int64"}), classes, layout)
 
 
-def _refuse_controls(source: str, what: str, names: Sequence[str]) -> None:
+def _refuse_controls(root: Path, what: str, names: Iterable[str]) -> None:
     if not (found := CONTROLS.search("".join(names))):
         return
     name = next(name for name in names if found[0] in name)
     why = "is not UTF-8" if "\ud800" <= found[0] <= "\udfff" else f"holds the control character {found[0]!a}"
-    one_line = CONTROLS.sub(lambda control: ascii(control[0])[1:-1], source)
+    one_line = CONTROLS.sub(lambda control: ascii(control[0])[1:-1], str(root))
     raise UserError(f"{one_line} has {what} {name!a}, which {why}; rename it.")
 
 

@@ -202,13 +202,13 @@ def test_what_is_no_image_says_so(tmp_path: Path, content: bytes, reason: str) -
 def test_a_missing_file_and_a_folder_say_so(tmp_path: Path) -> None:
     with pytest.raises(BadImage, match="cannot be read: No such file"):
         decode(tmp_path / "none.jpg")
-    with pytest.raises(BadImage, match="cannot be read"):
+    with pytest.raises(BadImage, match="is no plain file"):
         decode(tmp_path)
 
 
-@pytest.mark.parametrize(("side", "megapixels"), [(16000, 256), (30000, 900)])
-def test_a_bomb_is_refused_before_it_is_unpacked(side: int, megapixels: int) -> None:
-    with pytest.raises(BadImage, match=f"has {megapixels} megapixels; the limit is {MAX_PIXELS // 10**6}"):
+@pytest.mark.parametrize("side", [16000, 30000])
+def test_a_bomb_is_refused_before_it_is_unpacked(side: int) -> None:
+    with pytest.raises(BadImage, match=f"has more than {MAX_PIXELS // 10**6} megapixels"):
         decode(png(side, side, b""))
 
 

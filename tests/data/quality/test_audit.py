@@ -9,8 +9,9 @@ from PIL import Image
 
 from resnet_tl import cache
 from resnet_tl.data.content_hashes import content_digests
+from resnet_tl.data.kept_arrays import WORTH_KEEPING
 from resnet_tl.data.quality import audit as audit_module
-from resnet_tl.data.quality.audit import ARRAYS, audit_images, decode_all, find_audit
+from resnet_tl.data.quality.audit import audit_images, decode_all, find_audit
 from resnet_tl.data.reading.layouts import read_images
 from resnet_tl.errors import UserError
 
@@ -35,10 +36,9 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize("threads", [None, 1, 5])
-def test_the_audit_gives_upright_sizes_and_the_reasons_of_bad_files(folder: Path, threads: int | None) -> None:
+def test_the_audit_gives_upright_sizes_and_the_reasons_of_bad_files(folder: Path) -> None:
     index = read_images(folder)
-    audit = audit_images(index, threads=threads)
+    audit = audit_images(index)
     assert {index.id(row): reason for row, reason in audit.bad.items()} == {
         "a/3.jpg": "is empty",
         "b/3.png": "is not an image (HTML?)",
@@ -89,7 +89,7 @@ def nothing_is_decoded(monkeypatch: pytest.MonkeyPatch):
 @pytest.fixture
 def many(folder: Path) -> Path:
     """The folder with so many images that an audit is kept."""
-    for number in range(audit_module.WORTH_KEEPING):
+    for number in range(WORTH_KEEPING):
         Image.new("RGB", (30 + number, 40)).save(folder / "a" / f"more {number}.png")
     return folder
 
@@ -179,5 +179,5 @@ def test_the_audit_of_the_good_images_alone_is_renumbered(many: Path) -> None:
         good = audit.without_bad()
         rows = np.setdiff1d(np.arange(len(index)), list(audit.bad))
         assert good.bad == {}
-        for name in ARRAYS:
+        for name in ("sizes", "thumbnails"):
             np.testing.assert_array_equal(getattr(good, name), getattr(audit, name)[rows])

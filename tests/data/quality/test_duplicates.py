@@ -9,6 +9,7 @@ import pytest
 from PIL import Image, ImageDraw, ImageEnhance
 
 from resnet_tl import cache
+from resnet_tl.data import kept_arrays
 from resnet_tl.data.content_hashes import content_digests
 from resnet_tl.data.quality import duplicates as duplicates_module
 from resnet_tl.data.quality.audit import audit_images
@@ -118,7 +119,7 @@ def test_bad_and_unlabelled_images_are_left_out(folder: Path) -> None:
 
 def test_the_pairs_of_many_images_are_kept(folder: Path, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setenv("RESNET_TL_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(duplicates_module, "WORTH_KEEPING", 5)
+    monkeypatch.setattr(kept_arrays, "WORTH_KEEPING", 5)
     Image.open(folder / "a" / "0.png").save(folder / "b" / "x.jpg")
     Image.open(folder / "a" / "0.png").save(folder / "b" / "y.bmp")
     made = searched(folder)

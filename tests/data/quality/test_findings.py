@@ -14,8 +14,7 @@ from resnet_tl.data.content_hashes import content_digests
 from resnet_tl.data.index import ImageIndex
 from resnet_tl.data.quality.audit import audit_images
 from resnet_tl.data.quality.duplicates import find_duplicates
-from resnet_tl.data.quality.finding_kinds import KINDS
-from resnet_tl.data.quality.findings import counts, find_all, in_one_line, stops, write_findings
+from resnet_tl.data.quality.findings import KINDS, counts, find_all, in_one_line, stops, write_findings
 from resnet_tl.data.reading.exclude import without_excluded
 from resnet_tl.data.reading.layouts import from_dataframe, read_images
 

@@ -8,8 +8,7 @@ import pandas as pd
 import pytest
 
 from resnet_tl.data.index import ImageIndex
-from resnet_tl.data.quality.finding_kinds import Finding
-from resnet_tl.data.quality.findings import COLUMNS
+from resnet_tl.data.quality.findings import COLUMNS, Finding
 from resnet_tl.data.quality.page import SHOWN, write_audit_page
 from resnet_tl.data.reading.layouts import read_images
 

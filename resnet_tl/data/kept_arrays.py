@@ -1,0 +1,64 @@
+"""Arrays that a pass over the images has computed, kept for the next run on the same files."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from resnet_tl import __version__, cache
+from resnet_tl.data.pixels.decode import DECODER
+
+Arrays: TypeAlias = dict[str, np.ndarray]
+WORTH_KEEPING = 16
+"""Images from which on: whoever looks at one photo after another should not fill the cache."""
+
+
+def key_of(facts: Sequence[Any], contents: np.ndarray) -> str:
+    """The key of what follows from plain facts and the content hashes (N, 32) of some images."""
+    text = json.dumps([__version__, DECODER, *facts])
+    return hashlib.sha256(text.encode() + contents.tobytes()).hexdigest()
+
+
+def find_arrays(key: str, names: Sequence[str]) -> Arrays | None:
+    """What is kept under a key, if all of it can be read; it is mapped, and so read from disk only where it is used."""
+    folder = cache.find("audits", key)
+    return _load(folder, names) if folder else None
+
+
+def kept_arrays(
+    key: str, names: Sequence[str], images: int, bytes_each: int, about: str, make: Callable[[], Arrays]
+) -> Arrays:
+    """What is kept under a key, else what `make` gives; the processes that want it wait for the first one.
+
+    Args:
+        key: a digest of all that the arrays depend on.
+        names: of the arrays.
+        images: how many; the arrays of a few are not kept.
+        bytes_each: what an image takes.
+        about: one line for people.
+        make: computes the arrays.
+    """
+    made: Arrays = {}
+
+    def write(folder: Path) -> None:
+        made.update(make())
+        for name in names:
+            np.save(folder / f"{name}.npy", made[name], allow_pickle=False)
+
+    if images >= WORTH_KEEPING:
+        folder = cache.entry("audits", key, bytes_each * images + 4096, about, write)
+        if folder and not made:
+            made.update(_load(folder, names) or {})
+    return made or make()
+
+
+def _load(folder: Path, names: Sequence[str]) -> Arrays | None:
+    try:
+        return {name: np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in names}
+    except (OSError, ValueError, EOFError):  # just removed by another process, or damaged
+        return None
