@@ -52,7 +52,7 @@ FLAGS = [
     ("--model.optimizer SGD", "There is no setting '--model.optimizer'. Did you mean '--optimizer'?"),
     ("stray", "'stray' is no option of fit; they look like --data.root photos."),
     ("--data.batch_size", "--data.batch_size has no value."),
-    ("--recipe", "--recipe has no value."),
+    ("--recipe", "--recipe: expected one argument"),
     # Types.
     ("--data.batch_size abc", "--data.batch_size: Expected a int. Got value: abc"),
     ("--optimizer.betas 0.9", "--optimizer.betas: AdamW: betas: Expected a tuple. Got value: 0.9"),
