@@ -112,11 +112,10 @@ class StagedNetwork(nn.Module):
 
     def freeze(self, names: Collection[str]) -> None:
         """Freezes exactly these stages (no gradient, always in eval); all others train. The head is not touched."""
-        wanted = frozenset(names)
-        stages = {name: self.stage(name) for name in (*self.stage_names, *wanted)}
+        stages = {name: self.stage(name) for name in (*self.stage_names, *names)}
         for name, stage in stages.items():
-            stage.requires_grad_(name not in wanted)
-        self.frozen = wanted
+            stage.requires_grad_(name not in names)
+        self.frozen = frozenset(names)
         self.train(self.training)
 
     def train(self, mode: bool = True) -> StagedNetwork:
