@@ -7,8 +7,8 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -117,7 +117,7 @@ def entry(kind: str, key: str, size: int, about: str, write: Callable[[Path], No
         return None
     try:
         home.mkdir(parents=True, exist_ok=True)
-        with _locked(home / f"{key}.lock", about):
+        with FileLock(home / f"{key}.lock"):
             if folder := find(kind, key):
                 return folder
             _make_room(size)
@@ -151,21 +151,6 @@ def clear(kind: str | None = None) -> int:
     for name in KINDS if kind is None else (kind,):
         _sweep(cache_root() / name)
     return sum(entry.size for entry in chosen)
-
-
-@contextmanager
-def _locked(file: Path, about: str) -> Iterator[None]:
-    """Holds the lock of an entry; says so when another process has it."""
-    lock = FileLock(file)
-    try:
-        lock.acquire(blocking=False)
-    except Timeout:
-        log.info(f"{about}: another process makes just this; waiting for it")
-        lock.acquire()
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def _make(home: Path, key: str, about: str, write: Callable[[Path], None]) -> Path:

@@ -124,7 +124,7 @@ def test_a_network_of_the_users_own_is_given_again(tmp_path: Path) -> None:
         loaded = bundle.load_network(network)
         assert torch.equal(loaded.body[0].weight, made[0].weight)
         assert not loaded.training
-    with pytest.raises(UserError, match=r"Net is not the one that .*: 3 of its weights .*\(body\.0\.weight, .*\)\."):
+    with pytest.raises(UserError, match="is not the one that"):
         bundle.load_network(Net(3, width=5))
     other = create_network(Net(3), 3, in_chans=1)
     load_weights(other, str(tmp_path), classes=CLASSES)
@@ -143,7 +143,7 @@ def test_a_bundles_code_is_imported_where_that_is_allowed_alone(tmp_path: Path, 
     )
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [*sys.path])
-    monkeypatch.setattr(user_code, "_allowed", set())
+    monkeypatch.setattr(user_code, "_allowed", {})
     bundle = own_bundle(tmp_path / "model", {"class_path": "tigers.Net", "init_args": {"width": 6}})
     assert bundle.network["init_args"] == {"width": 6}
     sys.modules.pop("tigers")
