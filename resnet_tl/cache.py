@@ -28,16 +28,7 @@ FREE_SHARE = 0.5
 
 @dataclass(frozen=True)
 class CacheEntry:
-    """One whole thing in the cache.
-
-    Args:
-        kind: one of `KINDS`.
-        key: a digest of all that its content depends on.
-        path: its folder.
-        size: of its files, in bytes.
-        used: when it was last used, in seconds since 1970.
-        about: one line that says what it is.
-    """
+    """One whole thing in the cache."""
 
     kind: str
     key: str
@@ -99,13 +90,6 @@ def entry(kind: str, key: str, size: int, about: str, write: Callable[[Path], No
 
     Processes that want the same entry wait for the first of them. One that is killed leaves nothing that could be
     taken for whole.
-
-    Args:
-        kind: one of `KINDS`.
-        key: a digest of all that the content depends on.
-        size: what it will take, in bytes; the least recently used entries make room for it.
-        about: one line for people.
-        write: fills an empty folder.
 
     Returns:
         None where it cannot be kept: too large, the disk full, or the cache folder not ours to write.

@@ -130,12 +130,7 @@ def class_at(key: str, place: str, path: Any) -> type:
 
 
 def check_names(given: Sequence[Given], settings: Iterable[str]) -> None:
-    """Raises UserError for the first setting that does not exist, or names a class that does not.
-
-    Args:
-        given: in their order.
-        settings: all that there are, such as `data.batch_size`.
-    """
+    """Raises UserError for the first setting that does not exist, or names a class that does not."""
     known = [*WITHOUT_VALUE, *CLASSES, *(key for key in settings if key not in ELSEWHERE)]
     for item in given:
         _check_key(item, known)

@@ -94,12 +94,6 @@ def rebuild_network(
 ) -> StagedNetwork:
     """The network that a checkpoint or bundle describes, without its weights; the code of a stranger is never run.
 
-    Args:
-        description: as `StagedNetwork.description`.
-        num_classes: width of the logits.
-        network: the user's own network, where it is described as one.
-        whose: what has the description, for messages.
-
     Raises:
         UserError: the user's own network is needed, or its module must be allowed by `--import`.
         TypeError: the description is none.

@@ -26,12 +26,7 @@ WHOLE = "backbone"
 
 @dataclass(frozen=True)
 class Cut:
-    """One way to cut a module.
-
-    Args:
-        head: path of the classifier.
-        stages: their names, and the paths of the modules of each, in order; `{WHOLE: ("",)}` for a single stage.
-    """
+    """One way to cut a module: the path of the classifier, and for each stage the paths of its modules in order."""
 
     head: str
     stages: Mapping[str, tuple[str, ...]]
@@ -44,10 +39,6 @@ class Cut:
 
 def possible_cuts(body: nn.Module, reads_declaration: bool) -> Iterator[Cut]:
     """The ways to cut a module, the best first; whether they give what the module gives is for the caller to see.
-
-    Args:
-        body: has been run, so that all its weights are there.
-        reads_declaration: whether the attributes `stages` and `head` mean what they mean here; timm has its own.
 
     Raises:
         UserError: a declared head or stage is not there.

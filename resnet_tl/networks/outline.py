@@ -18,13 +18,7 @@ Shape = tuple[int, ...]
 
 @dataclass(frozen=True)
 class Row:
-    """A layer or block, or a run of equal ones.
-
-    Args:
-        label: its type and what sets it apart from others of this type, such as `Conv2d 3×3, stride 2 + ReLU`.
-        input_shape, output_shape: of each in the run, for one image.
-        count: how many are in the run.
-    """
+    """A layer or block, or a run of equal ones; the shapes are those for one image."""
 
     label: str
     input_shape: Shape
@@ -37,11 +31,7 @@ Calls = dict[nn.Module, tuple[Any, Any]]
 
 
 def outline(network: StagedNetwork, image_size: int) -> dict[str, list[Row]]:
-    """The rows of each stage, and of the head, in order, for one square image.
-
-    Raises:
-        UserError: the network does not take images of this size.
-    """
+    """The rows of each stage, and of the head, in order, for one square image."""
     copy, image = on_meta(network, image_size)
     calls: Calls = {}
     for module in copy.modules():

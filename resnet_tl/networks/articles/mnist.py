@@ -22,11 +22,6 @@ class MnistCnn(nn.Sequential):
     80,266 parameters for grey images and 10 classes. Takes images (N, in_chans, H, W) from 18 x 18 on: an average pool
     brings the last maps to 3 x 3, which changes nothing at 28 px.
 
-    Args:
-        num_classes: width of the logits.
-        in_chans: channels of the images.
-        dropout: of the flattened features, in [0, 1).
-
     Atienza 2018, Advanced Deep Learning with Keras, chapter 1.
     """
 
@@ -85,11 +80,6 @@ class MnistTwoBranch(nn.Sequential):
     The right branch's convolutions are dilated by 2, so that it sees 5x5 neighbourhoods with the same number of
     weights. 208,394 parameters for grey images and 10 classes. Takes images (N, in_chans, H, W) from 8 x 8 on: an
     average pool brings the last maps to 3 x 3, which changes nothing at 28 px.
-
-    Args:
-        num_classes: width of the logits.
-        in_chans: channels of the images.
-        dropout: after each convolution and of the flattened features, in [0, 1).
 
     Atienza 2018, Advanced Deep Learning with Keras, chapter 2.
     """
