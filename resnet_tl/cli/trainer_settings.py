@@ -43,11 +43,7 @@ REFUSED = {
 
 
 def check_trainer(trainer: Any) -> None:
-    """Raises UserError for what Lightning would take without a word, and what it would refuse without naming it.
-
-    Args:
-        trainer: the section `trainer` of a parsed recipe.
-    """
+    """Raises UserError for what Lightning would take without a word, and what it would refuse without naming it."""
     for name in POSITIVE:
         value = trainer[name]
         if isinstance(value, int | float) and value <= 0 and not (name in UNLIMITED and value == -1):

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 from resnet_tl.cli.arguments import CommandParser
 from resnet_tl.cli.garbage_collection import collecting_paused
+from resnet_tl.cli.tables import print_table
 from resnet_tl.files import check_target
 
 
@@ -26,28 +26,21 @@ def main(argv: list[str], split: str = "val") -> None:
     if arguments.output:
         check_target(arguments.output)
 
-    from rich.console import Console
-    from rich.table import Table
-
     with collecting_paused():
         from resnet_tl.evaluation.metrics import per_class
         from resnet_tl.evaluation.predictions import write_predictions
         from resnet_tl.inference.scoring import score
 
     table, metrics = score(arguments.run, split, arguments.root)
-    console = Console(
-        width=None if sys.stdout.isatty() else 200, markup=False, emoji=False
-    )  # without a terminal nothing is folded
-    console.print(f"{len(table)} images", highlight=False)
-    shown = Table(box=None, show_header=False, pad_edge=False)
+    print(f"{len(table)} images")
     for name, value in metrics.items():
-        shown.add_row(name, f"{value:.4f}")
-    console.print(shown)
+        print(f"{name:<20}  {value:.4f}")
     classes = per_class(table)
-    listing = Table(*map(str, classes.columns), box=None, pad_edge=False)
-    for values in classes.itertuples(index=False):
-        listing.add_row(*(f"{value:.3f}" if isinstance(value, float) else str(value) for value in values))
-    console.print(listing)
+    rows = [
+        [f"{value:.3f}" if isinstance(value, float) else str(value) for value in values]
+        for values in classes.itertuples(index=False)
+    ]
+    print_table(list(map(str, classes.columns)), rows, rule=False)
     if arguments.output:
         write_predictions(table, arguments.output)
-        console.print(f"{arguments.output}: {len(table)} images", highlight=False)
+        print(f"{arguments.output}: {len(table)} images")

@@ -89,28 +89,17 @@ def create_network(
     return staged
 
 
-def describe_network(network: Network, network_args: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """Which network it is, in plain values: `{name: ...}`, `{import: ...}` or `{object: ...}`; see `user_network`."""
-    from resnet_tl.networks.user_network import describe
-
-    return describe(network, network_args)
-
-
 def rebuild_network(
     description: Mapping[str, Any], num_classes: int, network: Network | None = None, whose: str = "The model"
 ) -> StagedNetwork:
     """The network that a checkpoint or bundle describes, without its weights; the code of a stranger is never run.
 
-    Args:
-        description: as `StagedNetwork.description`.
-        num_classes: width of the logits.
-        network: the user's own network, where it is described as one.
-        whose: what has the description, for messages.
-
     Raises:
         UserError: the user's own network is needed, or its module must be allowed by `--import`.
         TypeError: the description is none.
     """
+    from torch import nn
+
     options = dict(description)
     kinds = [kind for kind in ("name", "import", "object") if kind in options]
     if len(kinds) != 1 or not isinstance(found := options.pop(kinds[0]), str):
@@ -118,7 +107,9 @@ def rebuild_network(
     if kinds[0] != "name":
         options["network_args"] = options.pop("init_args", {})
     if network is not None and kinds[0] != "name":
-        return _rebuild_given(network, num_classes, options)
+        if isinstance(network, nn.Module):
+            options["network_args"] = None
+        return create_network(network, num_classes, **options, new_head=True)
     if kinds[0] == "object":
         raise UserError(
             f"{whose} has a network of its maker's own, the object {found}, which only Python can give: "
@@ -132,14 +123,6 @@ def rebuild_network(
     if ("." in found) != (kinds[0] == "import"):
         raise TypeError("a name of ours or timm's holds no dots, and that of a module's class does")
     return create_network(found, num_classes, **options, new_head=True)
-
-
-def _rebuild_given(network: Network, num_classes: int, options: dict[str, Any]) -> StagedNetwork:
-    from torch import nn
-
-    if isinstance(network, nn.Module):
-        options["network_args"] = None
-    return create_network(network, num_classes, **options, new_head=True)
 
 
 def _check_outputs(network: StagedNetwork, num_classes: int, is_called_with_it: bool, new_head: bool) -> None:

@@ -40,12 +40,6 @@ def stage_costs(network: StagedNetwork, image_size: int) -> list[StageCost]:
 
     Raises:
         UserError: the network does not take images of this size.
-
-    Example:
-        >>> from resnet_tl.networks import create_network
-        >>> costs = stage_costs(create_network("resnet20", num_classes=10), image_size=32)
-        >>> costs[0]
-        StageCost(name='stem', output_shape=(16, 32, 32), parameters=464, multiply_adds=442368)
     """
     copy, x = on_meta(network, image_size)
     parts: dict[str, nn.Module] = {name: copy.stage(name) for name in copy.stage_names} | {"head": copy.head}

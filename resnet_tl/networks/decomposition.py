@@ -3,20 +3,18 @@
 A network of the user's own may declare its parts by two attributes:
 
     class Net(nn.Module):
-        stages = {"stem": ["conv", "norm", "act"], "blocks": "blocks", "top": ["pool", "flatten"]}
+        stages = {"stem": ["conv", "norm", "act"], "blocks": ["blocks"], "top": ["pool", "flatten"]}
         head = "classifier"
 
-`stages` is a mapping from names to paths, or a sequence of such paths (they are called stem, stage1, ...); a stage of
-several modules is a list of paths, and in the place of a path the submodule itself may stand. `head` is the path of the
-classifier, or the submodule: a module that takes features (N, F) and returns logits (N, classes). What is not declared
-is found; a network that is no chain is one stage, which suits the modes `all` and `head`.
+`stages` is a mapping from names to lists of paths. `head` is the path of the classifier, or the submodule itself, which
+takes features (N, F) and returns logits (N, classes). What is not declared is found; a network that is no chain is one
+stage, which suits the modes `all` and `head`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from torch import nn
 
@@ -28,12 +26,7 @@ WHOLE = "backbone"
 
 @dataclass(frozen=True)
 class Cut:
-    """One way to cut a module.
-
-    Args:
-        head: path of the classifier.
-        stages: their names, and the paths of the modules of each, in order; `{WHOLE: ("",)}` for a single stage.
-    """
+    """One way to cut a module: the path of the classifier, and for each stage the paths of its modules in order."""
 
     head: str
     stages: Mapping[str, tuple[str, ...]]
@@ -47,22 +40,19 @@ class Cut:
 def possible_cuts(body: nn.Module, reads_declaration: bool) -> Iterator[Cut]:
     """The ways to cut a module, the best first; whether they give what the module gives is for the caller to see.
 
-    Args:
-        body: has been run, so that all its weights are there.
-        reads_declaration: whether the attributes `stages` and `head` mean what they mean here; timm has its own.
-
     Raises:
         UserError: a declared head or stage is not there.
     """
-    declared_head = declared_stages = None
-    is_strict = False
-    if reads_declaration:
-        head, stages = getattr(body, "head", None), getattr(body, "stages", None)
-        is_strict = isinstance(head, str)
-        declared_head = _path(body, head, "head") if isinstance(head, str | nn.Module) else None
-        declared_stages = _declared(body, stages) if isinstance(stages, dict | list | tuple) else None
-    found = "" if is_strict else _last_linear(body)
-    heads = [head for head in dict.fromkeys((declared_head, found)) if head]
+    head = getattr(body, "head", None) if reads_declaration else None
+    stages = getattr(body, "stages", None) if reads_declaration else None
+    declared_stages = {}
+    if isinstance(stages, dict):
+        declared_stages = {name: tuple(_path(body, path, "stages") for path in paths) for name, paths in stages.items()}
+    if isinstance(head, str):
+        heads = [_path(body, head, "head")]
+    else:  # a submodule of that name need not be the classifier
+        linear = [path for path, module in body.named_modules() if isinstance(module, nn.Linear)]
+        heads = list(dict.fromkeys((*(["head"] if isinstance(head, nn.Module) else []), *linear[-1:])))
     for head in heads:
         if chain := declared_stages or _find_stages(body, head):
             yield Cut(head, chain)
@@ -81,32 +71,15 @@ def make_head_linear(body: nn.Module) -> None:
         body.set_submodule(path, nn.Sequential(nn.Flatten(), linear))
 
 
-def _last_linear(body: nn.Module) -> str:
-    """Its path, or nothing."""
-    return next((path for path, module in reversed(list(body.named_modules())) if isinstance(module, nn.Linear)), "")
-
-
-def _path(body: nn.Module, part: Any, attribute: str) -> str:
-    """Where in the body a declared part is."""
-    paths = [path for path, module in body.named_modules(remove_duplicate=False) if path and part in (path, module)]
-    if not paths:
-        what = f"'{part}'" if isinstance(part, str) else f"a {type(part).__name__}"
-        names = [path for path, _ in body.named_modules()]
+def _path(body: nn.Module, path: str, attribute: str) -> str:
+    """A declared path that is there."""
+    paths = [found for found, _ in body.named_modules(remove_duplicate=False)]
+    if path not in paths:
         raise UserError(
-            f"The network {type(body).__name__} declares {what} among its `{attribute}`, but it has no such submodule."
-            + (nearest(part, names) if isinstance(part, str) else "")
+            f"The network {type(body).__name__} declares '{path}' among its `{attribute}`, but has no such submodule."
+            + nearest(path, paths)
         )
-    return paths[0]
-
-
-def _declared(body: nn.Module, stages: dict[str, Any] | list[Any] | tuple[Any, ...]) -> dict[str, tuple[str, ...]]:
-    named = stages if isinstance(stages, dict) else dict(zip(_names(len(stages)), stages, strict=True))
-    lists = {name: parts if isinstance(parts, list | tuple) else [parts] for name, parts in named.items()}
-    return {name: tuple(_path(body, part, "stages") for part in parts) for name, parts in lists.items()}
-
-
-def _names(count: int) -> list[str]:
-    return ["stem", *(f"stage{i}" for i in range(1, count))][:count]
+    return path
 
 
 def _find_stages(body: nn.Module, head: str) -> dict[str, tuple[str, ...]]:
@@ -138,7 +111,8 @@ def _find_stages(body: nn.Module, head: str) -> dict[str, tuple[str, ...]]:
         stages[-2:] = [stages[-2] + stages[-1]]
     stem, rest = _split_stem(body, stages[0], boundaries)
     stages[:1] = [stem, rest] if rest else [stem]
-    return dict(zip(_names(len(stages)), map(tuple, stages), strict=True))
+    names = ["stem", *(f"stage{number}" for number in range(1, len(stages)))]
+    return dict(zip(names, map(tuple, stages), strict=True))
 
 
 def _split_stem(body: nn.Module, paths: list[str], boundaries: set[str]) -> tuple[list[str], list[str]]:

@@ -52,12 +52,6 @@ class FrozenStages:
     of it, it costs nothing. Convolutions and linear layers are kept in the type that they compute in, so that nothing
     is cast in each call. The results are those of the stages in eval mode up to rounding. On a CPU they do not
     depend on which or how many images share a batch, to the bit, nor on the number of threads.
-
-    Args:
-        network: gives the stages; it is not changed, and later changes of it do not reach the copy.
-        start: the first stage of the copy, by number.
-        stop: the number behind the last one; default: all stages from `start` on.
-        dtype: of the computation: float32, bfloat16 or float16.
     """
 
     def __init__(

@@ -32,16 +32,13 @@ class StagedNetwork(nn.Module):
         name: how the network is called in recipes and messages.
         body: takes images (N, in_chans, H, W) and returns logits (N, classes).
         in_chans: channels of the images.
-        check_size: side in pixels of the random image; chosen by what the body says of itself where it is not given.
         is_users: the body is the user's own: it may declare its parts, and nothing of it is known before it has run.
 
     Raises:
         UserError: the body does not take such images, gives no logits (N, classes), or has no head to be trained.
     """
 
-    def __init__(
-        self, name: str, body: nn.Module, in_chans: int = 3, check_size: int | None = None, is_users: bool = False
-    ) -> None:
+    def __init__(self, name: str, body: nn.Module, in_chans: int = 3, is_users: bool = False) -> None:
         super().__init__()
         self.name = name
         self.in_chans = in_chans
@@ -57,7 +54,7 @@ class StagedNetwork(nn.Module):
         self.register_state_dict_post_hook(_head_into_body)
         self.register_load_state_dict_pre_hook(_head_out_of_body)
         with torch.random.fork_rng(devices=[]), torch.no_grad():
-            self._decompose(check_size)
+            self._decompose()
 
     @property
     def stage_names(self) -> tuple[str, ...]:
@@ -112,11 +109,10 @@ class StagedNetwork(nn.Module):
 
     def freeze(self, names: Collection[str]) -> None:
         """Freezes exactly these stages (no gradient, always in eval); all others train. The head is not touched."""
-        wanted = frozenset(names)
-        stages = {name: self.stage(name) for name in (*self.stage_names, *wanted)}
+        stages = {name: self.stage(name) for name in (*self.stage_names, *names)}
         for name, stage in stages.items():
-            stage.requires_grad_(name not in wanted)
-        self.frozen = wanted
+            stage.requires_grad_(name not in names)
+        self.frozen = frozenset(names)
         self.train(self.training)
 
     def train(self, mode: bool = True) -> StagedNetwork:
@@ -160,11 +156,11 @@ class StagedNetwork(nn.Module):
 
     # How it is cut, and the proof that stages and head are the whole body and nothing else.
 
-    def _decompose(self, check_size: int | None) -> None:
+    def _decompose(self) -> None:
         self.eval()
         if not self.is_users:
             make_head_linear(self.body)
-        x, logits, given = self._run(check_size)
+        x, logits, given = self._run()
         self.num_outputs = logits.shape[1]
         reason = "it has no linear layer that could be its head"
         for cut in possible_cuts(self.body, self.is_users):
@@ -186,12 +182,12 @@ class StagedNetwork(nn.Module):
         if self.is_users and not _runs_in_channels_last(self, x.float()):
             self.memory_format = torch.contiguous_format
 
-    def _run(self, check_size: int | None) -> tuple[Tensor, Tensor, Given]:
+    def _run(self) -> tuple[Tensor, Tensor, Given]:
         """Random images, the body's logits of them, and what each of its modules was given."""
         count = 2 if self.is_users else 1  # what drops the axis of a single image works in training
         usual = self.facts.get("input_size", (3, 224))[-1]
-        first = check_size or (usual if self.facts.get("fixed_input_size") else min(usual, 96))
-        others = () if check_size else (usual, *SIDES) if self.is_users else (usual,)
+        first = usual if self.facts.get("fixed_input_size") else min(usual, 96)
+        others = (usual, *SIDES) if self.is_users else (usual,)
         error: Exception | None = None
         for side in dict.fromkeys((first, *others)):
             x = torch.randn(count, self.in_chans, side, side, generator=torch.Generator().manual_seed(0))

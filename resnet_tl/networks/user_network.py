@@ -72,13 +72,6 @@ def build(
 ) -> tuple[nn.Module, bool]:
     """A module that nobody else holds, on the CPU, and whether it was called with the number of outputs.
 
-    Args:
-        network: a module, which is copied; or what makes one, which is called with `num_classes` and `in_chans` as far
-            as its signature takes them.
-        num_classes: width of the logits.
-        in_chans: channels of the images.
-        network_args: further arguments of the class or function.
-
     Raises:
         UserError: there is no such code, it refuses its arguments, or it gives no module.
     """

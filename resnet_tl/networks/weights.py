@@ -5,9 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from resnet_tl.errors import UserError, listed, nearest, printable
-from resnet_tl.networks import IMAGENET_RESNETS, network_names
-from resnet_tl.networks.body import create_body
-from resnet_tl.networks.catalog import find_own
+from resnet_tl.networks.catalog import IMAGENET_RESNETS, find_own
 from resnet_tl.networks.stages import StagedNetwork
 
 BUILT_IN = Path(__file__).parent / "pretrained"
@@ -242,23 +239,22 @@ def _fill(network: StagedNetwork, tensors: dict[str, Tensor], found: _Found, kee
     _adapt_first_convolution(network, body)
 
     expected = {key: tensor for key, tensor in own.items() if key not in own_head}
-    shared = [key for key in body if key in expected]
-    counter = (
-        "num_batches_tracked"  # `model.half()` and other programs make them numbers of any kind, or leave them out
-    )
-    kinds = {
-        "missing": [key for key in expected if key not in body and not key.endswith(counter)],
-        "unexpected": [key for key in body if key not in expected],
-        "of another shape": [key for key in shared if body[key].shape != expected[key].shape],
-        "of another type": [key for key in shared if not _is_of_type(body[key], own[key], key.endswith(counter))],
-    }
-    if wrong := [key for keys in kinds.values() for key in keys]:
-        counts = ", ".join(f"{len(keys)} {kind}" for kind, keys in kinds.items() if keys)
-        guess = _looks_like(body, network.in_chans)
+    # `model.half()` and other programs make the counters numbers of any kind, or leave them out.
+    counters = {key for key in expected if key.endswith("num_batches_tracked")}
+    wrong = [key for key in expected if key not in body and key not in counters]
+    wrong += [
+        key
+        for key, tensor in body.items()
+        if key not in expected
+        or tensor.shape != expected[key].shape
+        or not _holds_plain_numbers(tensor)
+        or (tensor.is_floating_point() != expected[key].is_floating_point() and key not in counters)
+    ]
+    if wrong:
+        of = f"; they were trained with model.network_args {dict(found.network_args)}" if found.network_args else ""
         raise UserError(
-            f"The weights {found.source} are not those of {network.name}: {counts} ({listed(wrong, most=3)})"
-            + (f"; they were trained with model.network_args {dict(found.network_args)}" if found.network_args else "")
-            + (f"; they look like {guess}, so use --model.network {guess}." if guess else ".")
+            f"The weights {found.source} are not those of {network.name}: {len(wrong)} are missing, unexpected, or of "
+            f"another shape or type ({listed(wrong, most=3)}){of}."
         )
     if keeps_head and own_head == {key: tensor.shape for key, tensor in head.items()}:
         body |= head
@@ -270,11 +266,10 @@ def _fill(network: StagedNetwork, tensors: dict[str, Tensor], found: _Found, kee
     network.load_state_dict({f"body.{key}": tensor for key, tensor in body.items()}, strict=False)
 
 
-def _is_of_type(tensor: Tensor, own: Tensor, any_kind: bool) -> bool:
-    """Whether it holds plain numbers of the same kind, of whatever precision: not sparse, quantised or complex ones."""
-    if tensor.layout != torch.strided or tensor.device.type != "cpu" or tensor.is_quantized or tensor.is_complex():
-        return False
-    return any_kind or tensor.is_floating_point() == own.is_floating_point()
+def _holds_plain_numbers(tensor: Tensor) -> bool:
+    """Not those of a sparse, quantised or complex tensor, or of one without data."""
+    is_plain = tensor.layout == torch.strided and tensor.device.type == "cpu"
+    return is_plain and not tensor.is_quantized and not tensor.is_complex()
 
 
 def _adapt_first_convolution(network: StagedNetwork, body: dict[str, Tensor]) -> None:
@@ -289,58 +284,40 @@ def _adapt_first_convolution(network: StagedNetwork, body: dict[str, Tensor]) ->
         filters, _, *window = module.weight.shape
         if weight is None or weight.shape != (filters, 3, *window):
             continue
-        if _is_of_type(weight, module.weight, any_kind=False):
+        if _holds_plain_numbers(weight) and weight.is_floating_point():
             from timm.models import adapt_input_conv
 
             body[key] = adapt_input_conv(network.in_chans, weight.float())
 
 
-def _looks_like(tensors: Mapping[str, Tensor], in_chans: int) -> str:
-    """The known network whose names and shapes are these, or nothing."""
-    found = _shapes(tensors)
-    return next((name for name in network_names() if _shapes_of(name, in_chans) == found), "")
-
-
-@cache
-def _shapes_of(name: str, in_chans: int) -> dict[str, torch.Size]:
-    with torch.device("meta"):
-        return _shapes(create_body(name, num_classes=1, in_chans=in_chans).state_dict())
-
-
-def _shapes(state: Mapping[str, Tensor]) -> dict[str, torch.Size]:
-    kept = {key: tensor.shape for key, tensor in state.items() if not key.startswith("fc.")}
-    return {key: shape for key, shape in kept.items() if not key.endswith("num_batches_tracked")}
-
-
 def _facts_in(metadata: Mapping[str, str], source: str) -> dict[str, Any]:
     """The metadata of a safetensors file, whose values are all strings, in timm's words."""
-    kinds: dict[str, tuple[str, Callable[[str], Any], Callable[[Any], bool]]] = {
-        "mean": ("mean", _numbers, lambda values: all(abs(value) <= 1e6 for value in values)),
-        "std": ("std", _numbers, lambda values: all(0 < value <= 1e6 for value in values)),
-        "image_size": ("input_size", lambda text: (int(text),), lambda size: 1 <= size[0] <= MAX_SIDE),
-        "crop_ratio": ("crop_pct", float, lambda share: 0 < share <= 1),
-        "interpolation": ("interpolation", str, lambda word: word in ("bilinear", "bicubic")),
-    }
     facts: dict[str, Any] = {}
-    for key, (name, read, is_sound) in kinds.items():
-        if key in metadata:
-            try:
-                facts[name] = read(metadata[key])
-                sound = is_sound(facts[name])
-            except (ValueError, TypeError, RecursionError, OverflowError):
-                sound = False
-            if not sound:  # like a file that was written by hand, they may say anything
-                raise UserError(
-                    f"{source} has metadata that make no sense: its {key} is {metadata[key][:40]!a}; save its tensors "
-                    "without them."
-                )
+    try:
+        if "mean" in metadata:
+            facts["mean"] = [float(value) for value in json.loads(metadata["mean"])]
+        if "std" in metadata:
+            facts["std"] = [float(value) for value in json.loads(metadata["std"])]
+        if "image_size" in metadata:
+            facts["input_size"] = (int(metadata["image_size"]),)
+        if "crop_ratio" in metadata:
+            facts["crop_pct"] = float(metadata["crop_ratio"])
+        is_sound = (
+            all(abs(value) <= 1e6 for value in facts.get("mean", ()))
+            and all(0 < value <= 1e6 for value in facts.get("std", ()))
+            and 1 <= facts.get("input_size", (1,))[0] <= MAX_SIDE
+            and 0 < facts.get("crop_pct", 1) <= 1
+            and metadata.get("interpolation", "bilinear") in ("bilinear", "bicubic")
+        )
+    except (ValueError, TypeError, RecursionError, OverflowError):
+        is_sound = False
+    if not is_sound:  # they may say anything, like a file that was written by hand
+        raise UserError(f"{source} has metadata that make no sense; save its tensors without them.")
+    if "interpolation" in metadata:
+        facts["interpolation"] = metadata["interpolation"]
     if licence := metadata.get("licence", metadata.get("license")):
         facts["license"] = printable(licence)
     return facts
-
-
-def _numbers(text: str) -> list[float]:
-    return [float(value) for value in json.loads(text)]
 
 
 def _origin(source: str, digest: str, facts: Mapping[str, Any], in_chans: int) -> WeightsOrigin:

@@ -150,7 +150,7 @@ def test_what_was_imported_is_passed_on_to_the_fits_of_a_comparison(command, not
     ("words", "sentence"),
     [
         (["recipes", "--import", "my_modul", "list"], "--import: there is no module 'my_modul', here or installed.\n"),
-        (["recipes", "list", "--import"], "--import has no value.\n"),
+        (["recipes", "list", "--import"], "--import: expected one argument; see `resnet-tl --help`.\n"),
     ],
 )
 def test_a_module_that_cannot_be_imported_is_one_sentence(command, words, sentence):

@@ -71,7 +71,7 @@ def test_other_depths_and_networks_of_timm_are_shown(command, name):
         (["resnet21"], "There is no network 'resnet21': ResNets for small images have 6n + 2 layers"),
         (["lenet5", "--image_size", "8"], "'lenet5' does not take images of 8 px; it was designed for 32."),
         (["lenet5", "--output", "net.gif"], "A diagram is a .png or .svg file, but net.gif was given."),
-        (["lenet5", "--image_size", "0"], "--image_size is '0'; it must be a whole number of 1 or more."),
+        (["lenet5", "--image_size", "0"], "--image_size: '0' is no whole number of 1 or more"),
     ],
 )
 def test_a_mistake_is_one_sentence_and_writes_nothing(command, tmp_path, words, sentence):

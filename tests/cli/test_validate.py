@@ -80,11 +80,11 @@ def test_images_that_are_gone_are_said_to_be(command, blobs, tmp_path, tiny_run)
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        ([], "resnet-tl validate: RUN must be given; see `resnet-tl validate --help`.\n"),
+        ([], "resnet-tl validate: the following arguments are required: RUN; see `resnet-tl validate --help`.\n"),
         (["nowhere"], "resnet-tl: nowhere is not a run: there is no such folder.\n"),
         (["runs/tiny-2"], "resnet-tl: runs/tiny-2 is not a run: there is no such folder. Did you mean 'tiny-1'?\n"),
         (["runs"], "resnet-tl: runs is not a run: it has no recipe.yaml.\n"),
-        (["runs/tiny-1", "--rot", "x"], "There is no option '--rot'"),
+        (["runs/tiny-1", "--rot", "x"], "unrecognized arguments: --rot"),
         (["runs/tiny-1", "-o", "runs"], "runs is a folder; name the file to write in it.\n"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",

@@ -125,7 +125,7 @@ def test_a_convolution_whose_output_is_used_twice_keeps_its_norm():
         plain = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.AdaptiveAvgPool2d(1), nn.Flatten())
         return nn.Sequential(Twice(), plain, nn.Linear(4, 2))
 
-    network = with_lively_norms(StagedNetwork("twice", body(), check_size=32))
+    network = with_lively_norms(StagedNetwork("twice", body()))
     stages = FrozenStages(network)
     assert norms_in(stages) == 1
     x = images(network)

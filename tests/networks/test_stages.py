@@ -85,7 +85,7 @@ class Skipping(nn.Module):
     def __init__(self):
         super().__init__()
         self.one, self.two, self.pool, self.fc = nn.Conv2d(3, 3, 1), nn.Conv2d(3, 3, 1), nn.Flatten(), nn.LazyLinear(2)
-        self(torch.randn(1, 3, 64, 64))
+        self(torch.randn(1, 3, 96, 96))
         nn.init.zeros_(self.fc.weight)
 
     def forward(self, x):
@@ -94,7 +94,7 @@ class Skipping(nn.Module):
 
 
 def test_a_skip_around_stages_is_found_even_when_the_head_is_zero():
-    assert not StagedNetwork("skipping", Skipping(), check_size=64).is_chain
+    assert not StagedNetwork("skipping", Skipping()).is_chain
 
 
 class Positioned(nn.Sequential):
@@ -107,12 +107,12 @@ class Positioned(nn.Sequential):
 
 def shared():
     conv = nn.Conv2d(3, 3, 1)
-    return nn.Sequential(nn.Sequential(conv), nn.Sequential(conv), nn.Flatten(), nn.Linear(3 * 64 * 64, 2))
+    return nn.Sequential(nn.Sequential(conv), nn.Sequential(conv), nn.Flatten(), nn.Linear(3 * 96 * 96, 2))
 
 
 @pytest.mark.parametrize("make", [Positioned, shared])
 def test_weights_outside_all_stages_or_in_two_make_it_one_stage(make):
-    network = StagedNetwork("odd", make(), check_size=64)
+    network = StagedNetwork("odd", make())
     assert network.stage_names == ("backbone",)
     assert len(list(network.stage("backbone").parameters())) == len(list(network.body.parameters()))
 
@@ -125,7 +125,9 @@ def test_what_has_no_linear_layer_is_refused():
 
 def test_without_feature_info_each_child_with_weights_is_a_stage():
     layers = [nn.Conv2d(1, 4, 5), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(4, 6, 5), nn.ReLU(), nn.Flatten()]
-    network = StagedNetwork("small", nn.Sequential(*layers, nn.Linear(384, 10)), in_chans=1, check_size=28)
+    body = nn.Sequential(*layers, nn.Linear(384, 10))
+    body.pretrained_cfg = {"input_size": (1, 28, 28)}
+    network = StagedNetwork("small", body, in_chans=1)
     assert {name: len(network.stage(name)) for name in network.stage_names} == {"stem": 3, "stage1": 3}
 
 

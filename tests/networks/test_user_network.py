@@ -15,8 +15,9 @@ from torch import nn
 
 from resnet_tl import user_code
 from resnet_tl.errors import UserError
-from resnet_tl.networks import create_network, describe_network, rebuild_network
+from resnet_tl.networks import create_network, rebuild_network
 from resnet_tl.networks.frozen import FrozenStages
+from resnet_tl.networks.user_network import describe
 from resnet_tl.networks.weights import load_weights
 
 
@@ -150,9 +151,6 @@ def test_stages_and_head_are_those_that_are_declared():
         "top": ("pool", "flatten"),
     }
     assert isinstance(network.head, nn.Sequential)
-    listed = Declared()
-    listed.stages = [["conv", listed.norm], ["pool", "flatten"]]
-    assert create_network(listed, 3).stage_names == ("stem", "stage1")
     with pytest.raises(UserError, match="one after the other"):
         create_network(Skipping(), 3)
 
@@ -232,9 +230,9 @@ def test_whatever_goes_wrong_is_one_sentence(module, network, sentence):
     ("attribute", "value", "sentence"),
     [
         ("head", "classifyer", "declares 'classifyer' among its `head`.* Did you mean 'classifier'"),
-        ("stages", ["conv", "normal"], "declares 'normal' among its `stages`"),
-        ("stages", ["conv"], "its parts|some of its weights"),
-        ("stages", ["norm", "conv", "pool", "flatten"], "its parts"),
+        ("stages", {"a": ["conv", "normal"]}, "declares 'normal' among its `stages`"),
+        ("stages", {"a": ["conv"]}, "its parts|some of its weights"),
+        ("stages", {"a": ["norm", "conv"], "b": ["pool", "flatten"]}, "its parts"),
     ],
 )
 def test_a_wrong_declaration_is_one_sentence(attribute, value, sentence):
@@ -264,9 +262,9 @@ def test_what_is_stored_is_plain_and_builds_the_network_again(module):
         again = rebuild_network(stored, 3)
         again.load_state_dict(network.state_dict())
         assert again.description == stored
-    assert describe_network(Tutorial(3)) == {"object": f"{Tutorial.__module__}.Tutorial"}
+    assert describe(Tutorial(3)) == {"object": f"{Tutorial.__module__}.Tutorial"}
     with pytest.raises(UserError, match=r"the object .*Tutorial, which only Python can give"):
-        rebuild_network(describe_network(Tutorial(3)), 3)
+        rebuild_network(describe(Tutorial(3)), 3)
 
 
 def test_the_description_of_a_stranger_imports_nothing(module):

@@ -46,11 +46,6 @@ class CifarResNetV2(nn.Sequential):
     BatchNorm and ReLU stand before each convolution, and once more before the pool. Takes images (N, in_chans, H, W)
     of any size from 8 x 8 on, since it ends in a global average pool.
 
-    Args:
-        depth: 9n + 2; the paper has 164 and 1001.
-        num_classes: width of the logits.
-        in_chans: channels of the images.
-
     Raises:
         UserError: the depth is not 9n + 2.
 

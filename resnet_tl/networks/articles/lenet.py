@@ -22,10 +22,6 @@ class LeNet5(nn.Sequential):
     Takes images (N, in_chans, H, W) from 16 x 16 on: an average pool brings the maps to 5 x 5, which changes nothing
     at 32 px.
 
-    Args:
-        num_classes: width of the logits.
-        in_chans: channels of the images.
-
     LeCun et al. 1998, Gradient-Based Learning Applied to Document Recognition, section II.
     """
 

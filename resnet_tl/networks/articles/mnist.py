@@ -22,11 +22,6 @@ class MnistCnn(nn.Sequential):
     80,266 parameters for grey images and 10 classes. Takes images (N, in_chans, H, W) from 18 x 18 on: an average pool
     brings the last maps to 3 x 3, which changes nothing at 28 px.
 
-    Args:
-        num_classes: width of the logits.
-        in_chans: channels of the images.
-        dropout: of the flattened features, in [0, 1).
-
     Atienza 2018, Advanced Deep Learning with Keras, chapter 1.
     """
 
@@ -53,10 +48,10 @@ class MnistCnn(nn.Sequential):
 
 
 class Split(nn.Module):
-    """One image for both branches, or a pair of images as it is."""
+    """One image for both branches."""
 
-    def forward(self, images: Tensor | Pair) -> Pair:
-        return (images, images) if isinstance(images, Tensor) else images
+    def forward(self, images: Tensor) -> Pair:
+        return images, images
 
 
 class Branches(nn.Module):
@@ -84,13 +79,7 @@ class MnistTwoBranch(nn.Sequential):
 
     The right branch's convolutions are dilated by 2, so that it sees 5x5 neighbourhoods with the same number of
     weights. 208,394 parameters for grey images and 10 classes. Takes images (N, in_chans, H, W) from 8 x 8 on: an
-    average pool brings the last maps to 3 x 3, which changes nothing at 28 px. It may be given two images of one size,
-    `network(left, right)`, one for each branch.
-
-    Args:
-        num_classes: width of the logits.
-        in_chans: channels of the images.
-        dropout: after each convolution and of the flattened features, in [0, 1).
+    average pool brings the last maps to 3 x 3, which changes nothing at 28 px.
 
     Atienza 2018, Advanced Deep Learning with Keras, chapter 2.
     """
@@ -123,10 +112,3 @@ class MnistTwoBranch(nn.Sequential):
             )
         )
         initialise_he(self)
-
-    def forward(self, images: Tensor | Pair, right: Tensor | None = None) -> Tensor:
-        """Images (N, in_chans, H, W), for both branches or with others for the right one, to logits (N, classes)."""
-        if right is not None:
-            assert isinstance(images, Tensor)
-            images = images, right
-        return super().forward(images)
