@@ -40,8 +40,8 @@ def draw_network(network: StagedNetwork, image_size: int, path: str | Path) -> N
     path = Path(path)
     check_suffix(path)
     costs = {cost.name: cost for cost in stage_costs(network, image_size)}
-    image = Row("image", (network.in_chans, image_size, image_size))
-    logits = Row("logits", costs["head"].output_shape)
+    image = Row("image", (), (network.in_chans, image_size, image_size))
+    logits = Row("logits", (), costs["head"].output_shape)
     parts = {"image": [image], **outline(network, image_size), "logits": [logits]}
     every = [row for rows in parts.values() for row in rows]
     inner = max(3.4, *(LETTER * len(_label(row) + _shape(row)) + 0.55 for row in every))

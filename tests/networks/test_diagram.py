@@ -33,7 +33,7 @@ def test_an_svg_is_valid_and_names_stages_blocks_and_shapes(tmp_path):
     draw_network(create_network("resnet50", 1000), 224, tmp_path / "network.svg")
     found = words(tmp_path / "network.svg")
     assert {"stem", "stage1", "stage2", "stage3", "stage4", "head"} <= set(found)
-    assert {"resnet50", "image", "logits", "Bottleneck × 6", "1024 × 14 × 14", "3 × 224 × 224"} <= set(found)
+    assert {"resnet50", "image", "logits", "Bottleneck × 5", "1024 × 14 × 14", "3 × 224 × 224"} <= set(found)
     assert "25,557,032 parameters, 4.09 G multiply-adds at 224 px" in found
 
 

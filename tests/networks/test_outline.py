@@ -2,7 +2,7 @@ import pytest
 
 from resnet_tl.errors import UserError
 from resnet_tl.networks import create_network
-from resnet_tl.networks.outline import outline
+from resnet_tl.networks.outline import Row, outline
 
 
 def texts(name, size, **options):
@@ -12,22 +12,35 @@ def texts(name, size, **options):
 
 def test_a_resnet_is_a_stem_and_runs_of_blocks():
     found = texts("resnet50", 64)
-    assert found["stem"] == [("Conv2d 7×7", 1), ("MaxPool2d 3×3", 1)]
-    assert found["stage1"] == [("Bottleneck", 3)]
-    assert found["stage3"] == [("Bottleneck", 6)]
+    assert found["stem"] == [("Conv2d 7×7, stride 2 + BatchNorm2d + ReLU", 1), ("MaxPool2d 3×3, stride 2", 1)]
+    assert found["stage1"] == [("Bottleneck", 1), ("Bottleneck", 2)]  # the first widens 64 channels to 256
+    assert found["stage3"] == [("Bottleneck, stride 2", 1), ("Bottleneck", 5)]
+    assert found["stage4"] == [("Bottleneck, stride 2", 1), ("Bottleneck", 2), ("SelectAdaptivePool2d", 1)]
     assert found["head"] == [("Linear", 1)]
-    rows = outline(create_network("resnet50", 10), 64)["stage3"]
-    assert rows[0].output_shape == (1024, 4, 4)
+
+
+def test_the_norm_and_activation_behind_the_blocks_of_version_2_are_a_row():
+    rows = outline(create_network("resnet29v2", 10), 32)["stage3"]
+    assert rows[:3] == [
+        Row("PreActivationBottleneck, stride 2", (128, 16, 16), (256, 8, 8)),
+        Row("PreActivationBottleneck", (256, 8, 8), (256, 8, 8), count=2),
+        Row("BatchNorm2d + ReLU", (256, 8, 8), (256, 8, 8)),
+    ]
 
 
 def test_a_head_with_hidden_layers_is_opened():
     found = texts("resnet20", 32, head_hidden=[8], head_dropout=0.5)
-    assert found["head"] == [("Linear", 1), ("Dropout", 1), ("Linear", 1)]
+    assert found["head"] == [("Linear + ReLU", 1), ("Dropout 0.5", 1), ("Linear", 1)]
+
+
+def test_stages_of_timm_are_opened():
+    assert texts("convnext_tiny", 64)["stage3"][-1] == ("ConvNeXtBlock", 9)
+    assert texts("regnety_004", 64)["stage3"] == [("Bottleneck, stride 2", 1), ("Bottleneck", 5)]
+    assert texts("resnetv2_50", 64)["stage2"][-1] == ("PreActBottleneck", 3)
 
 
 def test_what_adds_or_concatenates_is_no_container():
-    assert texts("densenet121", 64)["stage1"][0] == ("DenseBlock", 1)
-    assert ("Branches", 1) in texts("mnist_two_branch", 28, in_chans=1)["stem"]
+    assert texts("densenet121", 64)["stage1"] == [("DenseBlock", 1)]
 
 
 def test_a_size_that_the_network_does_not_take_is_refused():
