@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import inspect
-from dataclasses import is_dataclass
 from pathlib import Path
-from types import UnionType
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, get_type_hints
 
 from resnet_tl.cli.fit_help import TRAINING, described_arguments
+from resnet_tl.cli.signatures import describe
 from resnet_tl.data.options import DataOptions
 from resnet_tl.finetuning.learning_rate import PiecewiseConstantLR
 from resnet_tl.finetuning.modes import Phase
@@ -52,32 +51,6 @@ with Lightning.
 
 A run writes its own `metrics.csv` and figures whether there is a logger or not.
 """
-
-
-WORDS = {
-    int: ("a whole number", "whole numbers"),
-    float: ("a number", "numbers"),
-    bool: ("true or false", "values true or false"),
-    str: ("a text", "texts"),
-    dict: ("a mapping", "mappings"),
-}
-
-
-def describe(hint: Any, many: bool = False) -> str:
-    """A type in words, without the null that an optional setting may have too; empty where there are none for it."""
-    kinds = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
-    literals = [str(choice) for kind in kinds if get_origin(kind) is Literal for choice in get_args(kind)]
-    words = [f"one of {', '.join(dict.fromkeys(literals))}"] if literals else []
-    for option in kinds:
-        kind: Any = get_origin(option) or option
-        is_said = (literals and kind is not bool) or (kind is int and float in kinds)
-        if kind in WORDS and not is_said:
-            words.append(WORDS[kind][many])
-        elif isinstance(kind, type) and is_dataclass(kind):
-            words.append(f"{kind.__name__.lower()}s")
-        elif kind is list and (items := describe(get_args(option)[0], many=True)):
-            words.append(f"a list of {items}")
-    return " or ".join(words)
 
 
 def table(kind: Any, prefix: str = "", without: tuple[str, ...] = ()) -> str:

@@ -25,20 +25,9 @@ from rich.console import Console
 from torch.optim import AdamW
 
 from resnet_tl import failures, stopping
-from resnet_tl.cli.parse_errors import (
-    Given,
-    check_names,
-    check_nulls,
-    class_at,
-    given_settings,
-    last_given,
-    named,
-    plain,
-    refusal,
-)
+from resnet_tl.cli.parse_errors import Given, check, class_at, given_settings, last_given, named, plain
 from resnet_tl.cli.trainer_settings import check_trainer
 from resnet_tl.data.datamodule import ImageDataModule
-from resnet_tl.data.options import DataOptions
 from resnet_tl.errors import UserError
 from resnet_tl.finetuning.defaults import defaults_for
 from resnet_tl.recipe import load_recipe, resolved_text
@@ -51,7 +40,6 @@ from resnet_tl.training.console.time_spent import TimeKeeper
 from resnet_tl.training.fit import best_checkpoint, fit, train
 from resnet_tl.training.launching import check_input, launch, leave_signals, starts_processes
 from resnet_tl.training.monitor import check_monitor
-from resnet_tl.training.options import ClassifierOptions
 from resnet_tl.training.precision import choose_precision
 from resnet_tl.training.processes import check_processes
 from resnet_tl.training.recorder import RunRecorder
@@ -80,13 +68,18 @@ class FitTrainer(Trainer):
         super().__init__(precision=precision, **settings)  # type: ignore[arg-type]
 
 
+SECTIONS = {"data": ImageDataModule, "model": ImageClassifier, "trainer": FitTrainer}
+
+
 class FitCLI(LightningCLI):
     """Parses recipes and flags, makes data module, classifier and trainer, and fits."""
 
     def __init__(self, recipes: list[Path], flags: list[str], resumed: Run | None = None) -> None:
         self.resumed = resumed
         self.recipes = {str(path): load_recipe(path) for path in recipes}
-        self.given = given = given_settings(self.recipes, flags)
+        given = given_settings(self.recipes, flags)
+        check(given, SECTIONS)
+        self.given = given
         self.forecast: Forecast | None = None
         self.resolved: dict[str, tuple[Any, str]] = {}  # setting -> what `auto` became, and why
         _quiet()
@@ -126,13 +119,11 @@ class FitCLI(LightningCLI):
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Some defaults depend on the mode and the optimizer, which are read from recipes and flags beforehand."""
-        check_names(self.given, parser.get_defaults().keys())
-        check_nulls(self.given, {"data": DataOptions, "model": ClassifierOptions})
         parser.set_defaults(_defaults(self.given))
         try:
             self.config = parser.parse_args(args)
-        except (ArgumentError, OverflowError) as error:  # the latter of a number of hundreds of digits
-            raise UserError(refusal(str(error), self.given)) from error
+        except ArgumentError as error:
+            raise UserError(plain(str(error))) from error
         if self.config.model.head_solver == "lbfgs":
             if any(item.key.startswith("optimizer") and item.loaded is not None for item in self.given):
                 raise UserError(
@@ -260,8 +251,6 @@ def seconds_of(text: str) -> float:
 def _defaults(given: Sequence[Given]) -> dict[str, Any]:
     """What the parser takes for settings that are not given: it follows from the mode, the phases and the optimizer."""
     schedule = last_given(given, "model.schedule")
-    if not (isinstance(schedule, list) and all(isinstance(phase, dict) for phase in schedule)):
-        schedule = None  # or what the parser will refuse
     defaults = defaults_for(last_given(given, "model.mode", "all"), schedule)
     epochs = [phase.get("epochs") for phase in schedule or []]
     place, name = named(given, "optimizer")
@@ -269,7 +258,7 @@ def _defaults(given: Sequence[Given]) -> dict[str, Any]:
     if class_at("optimizer", place, name) is AdamW:  # another one has its own defaults
         optimizer["init_args"] = {"lr": defaults.lr, "weight_decay": defaults.weight_decay}
     return {
-        "trainer.max_epochs": sum(epochs) if epochs and all(isinstance(n, int) for n in epochs) else defaults.epochs,
+        "trainer.max_epochs": sum(epochs) if epochs and None not in epochs else defaults.epochs,
         "data.augmentation": defaults.augmentation,
         "data.views": defaults.views,
         "optimizer": optimizer,

@@ -1,19 +1,20 @@
-"""What recipes and flags of `fit` set: unknown names end in one sentence, and so does what the parser refuses."""
+"""What recipes and flags of `fit` set, checked before they are parsed: a mistake ends in one sentence."""
 
 from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, is_dataclass
 from importlib import import_module
 from types import NoneType
-from typing import Any, get_args, get_type_hints
+from typing import Any, get_args
 
 import yaml
 
+from resnet_tl.cli.signatures import arguments, choices, describe, fits, options
 from resnet_tl.cli.trainer_settings import REFUSED
-from resnet_tl.errors import UserError, nearest
+from resnet_tl.errors import UserError, listed, nearest
 from resnet_tl.recipe import GROUPS
 from resnet_tl.user_code import object_at
 
@@ -25,6 +26,8 @@ CLASSES = {
     "trainer.logger": ("logger of Lightning", "lightning.pytorch.loggers", "Logger"),
 }
 QUOTE = "'"
+OWN = {"seed": int, "recipe": str, "run": str, "checkpoint_every": str}
+GIVEN_LATER = ("params", "optimizer")  # arguments of an optimizer or scheduler that no recipe holds
 WITHOUT_VALUE = ("forecast", "help", "print_config")
 # What our classes, other programs, and older versions of Lightning, call it.
 ELSEWHERE = {
@@ -129,48 +132,36 @@ def class_at(key: str, place: str, path: Any) -> type:
     return found
 
 
-def check_names(given: Sequence[Given], settings: Iterable[str]) -> None:
-    """Raises UserError for the first setting that does not exist, or names a class that does not."""
-    known = [*WITHOUT_VALUE, *CLASSES, *(key for key in settings if key not in ELSEWHERE)]
+def check(given: Sequence[Given], sections: Mapping[str, type]) -> None:
+    """Raises UserError for the first setting that does not exist or has a wrong value.
+
+    Args:
+        given: in their order.
+        sections: the class that each section of a recipe sets.
+    """
+    ours = {f"{section}.{name}": of for section, kind in sections.items() for name, of in arguments(kind)[0].items()}
+    ours = {key: argument for key, argument in ours.items() if key not in ELSEWHERE}
+    known = [*OWN, *ours, *WITHOUT_VALUE, *CLASSES]
     for item in given:
         _check_key(item, known)
-        entries = item.loaded if isinstance(item.loaded, list) else [item.loaded]
-        for entry in entries if item.key in CLASSES else ():
-            path = entry.get("class_path") if isinstance(entry, Mapping) else entry
-            if isinstance(path, str):
-                class_at(item.key, item.place, path)
-
-
-def check_nulls(given: Sequence[Given], sections: Mapping[str, type]) -> None:
-    """Raises UserError for a null where none may be, which jsonargparse takes; `sections` has the class of each."""
-    for item in given:
-        section, _, name = item.key.partition(".")
-        hint = get_type_hints(vars(sections[section])["__init__"]).get(name) if section in sections else None
-        if item.loaded is None and hint and NoneType not in get_args(hint):
-            raise UserError(f"{item.place} is null; leave it out for its default.")
-
-
-def refusal(message: str, given: Sequence[Given]) -> str:
-    """What jsonargparse refuses, in one sentence that begins with the flag, or the recipe and its setting."""
-    keys = re.findall(r'Parser key "([^"]+)"', message)
-    *_, name, problem = ["", *re.split(r"Problem with given class_path '(.*)':", message)]
-    problem = re.sub(r'Parser key "[^"]+":', "", problem)
-    if not keys:
-        return plain(problem)
-    if subtypes := re.search(r"Subtypes: \[(.*)\]", problem):
-        problem = f"Expected one of {subtypes[1]}"
-    elif not (problem := problem.strip()).startswith(("Expected a ", "Option ")):
-        problem = problem.splitlines()[0]
-    problem = re.sub(r"<class '([^']*)'>", r"\1", problem.splitlines()[0]).replace("NoneType", "null")
-    problem = re.sub(r"\b(a )?(typing|torch|lightning|resnet_tl)(\.\w+)*\.(?=\w)", "", problem)
-    where = next((item.place for item in reversed(given) if f"{item.key}.".startswith(f"{keys[0]}.")), keys[0])
-    of = [name.rpartition(".")[2], *keys[1:]] if name else keys[1:]
-    return plain(": ".join([where, *of, problem]))
+        if item.key in CLASSES or item.key not in ours | OWN:
+            continue
+        hint = OWN.get(item.key) or ours[item.key].annotation
+        phase: Any = next((each for option in options(hint) for each in get_args(option) if is_dataclass(each)), None)
+        for values in item.loaded if phase and isinstance(item.loaded, list) else []:
+            if isinstance(values, Mapping):
+                _check_arguments(item.place, phase, f"a {phase.__name__.lower()}", values)
+        _check_value(item.place, item.value, hint, is_null_default=item.key in ours and ours[item.key].default is None)
+    for key in CLASSES:
+        _check_classes(key, [item for item in given if item.key == key or item.key.startswith(f"{key}.")])
 
 
 def plain(message: str) -> str:
     """Another program's message on one line, without what it says to programmers."""
-    return " ".join(message.partition("HINT: ")[0].replace("`", "").split())
+    start, _, errors = message.partition("Errors:\n")  # of jsonargparse: one for each type that a setting may have
+    message = f"{start.splitlines()[0]} {errors.strip(' -')}" if errors else message
+    message = message.replace("Parser key", "The setting").replace("Problem with given class_path ", "")
+    return " ".join(re.split(r"\n\s*- |HINT: ", message)[0].replace("`", "").split())
 
 
 def _check_key(item: Given, known: Sequence[str]) -> None:
@@ -187,6 +178,67 @@ def _check_key(item: Given, known: Sequence[str]) -> None:
         f"{where} is no setting '{dashes}{item.key}'.{clause.replace(QUOTE, QUOTE + dashes, 1)} "
         "`resnet-tl fit --help` shows the common ones, --help_all every one."
     )
+
+
+def _check_value(place: str, value: Any, hint: Any, is_null_default: bool = False) -> None:
+    """Raises UserError for a value of another type, unless only the parser can judge it."""
+    words = describe(hint)
+    if not words or (value is None and (is_null_default or NoneType in get_args(hint))):
+        return
+    if isinstance(value, Mapping) and not all(describe(option) for option in options(hint)):
+        return  # it may describe a class, such as a strategy
+    if value is None:
+        raise UserError(f"{place} is null; it must be {words}.")
+    if not fits(value, hint):
+        text = str(value)
+        shown = text if len(text) < 60 else f"{text[:60]}…"
+        quoted = shown if shown[:1] in ("[", "{") else f"'{shown}'"
+        raise UserError(f"{place} is {quoted}; it must be {words}.{nearest(shown, choices(hint))}")
+
+
+def _check_arguments(place: str, kind: type, title: str, given: Mapping[str, Any]) -> None:
+    """Raises UserError for what is no argument of a class such as SGD or a phase, or of another type."""
+    known, is_all = arguments(kind)
+    settings = {name: argument for name, argument in known.items() if name not in GIVEN_LATER}
+    for name, value in given.items():
+        if name in settings:
+            argument = settings[name]
+            _check_value(f"{place}: {name} of {title}", value, argument.annotation, argument.default is None)
+        elif is_all:
+            match = nearest(name, settings)
+            raise UserError(f"{place}: {title} has no setting '{name}'; it has {listed(settings)}.{match}")
+
+
+def _check_classes(key: str, given: Sequence[Given]) -> None:
+    """Raises UserError for a class that is not there, for an argument that it does not have, or one that it lacks."""
+    kind, place, seen = None, key, set(GIVEN_LATER)
+    for item in given:
+        place = f"--{key}" if item.is_flag else item.place
+        argument = item.key.removeprefix(key).removeprefix(".").removeprefix("init_args.")
+        if argument in ("", "class_path"):
+            entries = item.loaded if isinstance(item.loaded, list) else [item.loaded]
+        else:  # of an argument's own arguments only the parser knows
+            entries = [{} if "." in argument or argument == "help" else {argument: item.value}]
+        for entry in entries:
+            spec = entry if isinstance(entry, Mapping) else {"class_path": entry}
+            if entry is None or isinstance(entry, bool):
+                kind = None
+                continue
+            if "class_path" in spec:
+                kind = class_at(key, place, spec["class_path"])
+            elif kind is None and key == "optimizer":  # which has a default, so that its name may follow
+                kind = class_at(key, *named(given, key))
+            elif kind is None:
+                raise UserError(f"{item.place} was given without a name; put --{key} NAME before it.")
+            values = spec.get("init_args", {name: value for name, value in spec.items() if name != "class_path"})
+            if isinstance(values, Mapping):
+                _check_arguments(place, kind, kind.__name__, values)
+                seen.update(values)
+    own = inspect.signature(kind).parameters.values() if kind else []
+    needed = [one.name for one in own if one.default is one.empty and one.kind is one.POSITIONAL_OR_KEYWORD]
+    if kind and (missing := [name for name in needed if name not in seen]):
+        words = " and ".join(f"--{key}.{name} VALUE" for name in missing)
+        raise UserError(f"{place}: {kind.__name__} needs {', '.join(missing)}: add {words}.")
 
 
 def _subclasses(kind: type) -> Iterator[type]:

@@ -47,20 +47,18 @@ def test_help_fits_120_columns_and_says_how_recipes_combine(command):
 
 def test_every_example_and_named_option_exists(command):
     from resnet_tl.cli.fit import split_recipes
-    from resnet_tl.cli.fit_parser import FitCLI
-    from resnet_tl.cli.parse_errors import check_names, given_settings
+    from resnet_tl.cli.fit_parser import SECTIONS
+    from resnet_tl.cli.parse_errors import check, given_settings
+    from resnet_tl.cli.signatures import arguments
 
     _, out, _ = command("fit", "--help")
     examples = [line.split()[2:] for line in out.splitlines() if line.startswith("  resnet-tl fit")]
     assert examples
-    known = list(FitCLI([], ["--data.root", "photos"]).parser.get_defaults().keys())
     for words in examples:
         _, flags, _ = split_recipes(words)
-        check_names(given_settings({}, flags), known)
-    assert {option.split()[0] for option in TRAINING} <= {f"--{key}" for key in known} | {
-        "--optimizer",
-        "--lr_scheduler",
-    }
+        check(given_settings({}, flags), SECTIONS)
+    known = {f"--{section}.{name}" for section, kind in SECTIONS.items() for name in arguments(kind)[0]}
+    assert {option.split()[0] for option in TRAINING} <= known | {"--optimizer", "--lr_scheduler"}
 
 
 def test_help_all_shows_lightnings_options_too(command):

@@ -6,12 +6,16 @@ import os
 import pickle
 import shutil
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from resnet_tl.cli.parse_errors import plain
+from resnet_tl.cli.signatures import describe
+from resnet_tl.finetuning.modes import Mode, Phase
 
 JARGON = (
     "Traceback",
@@ -54,12 +58,20 @@ FLAGS = [
     ("--data.batch_size", "--data.batch_size has no value."),
     ("--recipe", "--recipe: expected one argument"),
     # Types.
-    ("--data.batch_size abc", "--data.batch_size: Expected a int. Got value: abc"),
-    ("--optimizer.betas 0.9", "--optimizer.betas: AdamW: betas: Expected a tuple. Got value: 0.9"),
-    (f"--model.warmup {'9' * 400}", "too large"),
-    ("--model.head_hidden [1,a]", "--model.head_hidden: Expected one of list[int], null"),
-    ("--model.mode heads", "--model.mode: Expected Literal['all', 'last_stages', 'head']. Got value: heads"),
-    ("--trainer.precision bf16-true", "--trainer.precision: Expected one of Literal['auto', '32-true', 'bf16-mixed', "),
+    ("--data.batch_size abc", "--data.batch_size is 'abc'; it must be a whole number."),
+    ("--optimizer.betas 0.9", "--optimizer: betas of AdamW is '0.9'; it must be a list of 2 values."),
+    (f"--model.warmup {'9' * 400}", f"--model.warmup is '{'9' * 60}…'; it must be a number."),
+    ("--data.val_fraction lots", "--data.val_fraction is 'lots'; it must be a number."),
+    ("--trainer.detect_anomaly perhaps", "--trainer.detect_anomaly is 'perhaps'; it must be true or false."),
+    ("--model.head_hidden lots", "--model.head_hidden is 'lots'; it must be a list of whole numbers."),
+    ("--model.head_hidden [1,a]", "--model.head_hidden is [1,a]; it must be a list of whole numbers."),
+    ("--model.mode heads", "--model.mode is 'heads'; it must be one of all, last_stages, head. Did you mean 'head'?"),
+    ("--data.channels 2", "--data.channels is '2'; it must be one of 1, 3, 4."),
+    (
+        "--trainer.precision bf16-true",
+        "--trainer.precision is 'bf16-true'; it must be one of auto, 32-true, bf16-mixed, 16-mixed, 32, 16, bf16. "
+        "Did you mean 'bf16-mixed'?",
+    ),
     # Values.
     ("--data.batch_size 0", "data.batch_size is 0; it must be 1 or more."),
     ("--data.val_fraction 2", "data.val_fraction is 2.0; it must be from 0 to 1."),
@@ -90,21 +102,25 @@ FLAGS = [
     # Classes: optimizers, schedulers, callbacks, loggers, phases.
     ("--optimizer SDG", "--optimizer is 'SDG', which is no optimizer of torch. Did you mean 'SGD'?"),
     ("--optimizer null", "optimizer is null; it must be an optimizer of torch such as AdamW or SGD."),
-    ("--optimizer SGD --optimizer.lrr 0.1", "--optimizer.lrr: SGD: Option 'lrr' is not accepted"),
-    ("--optimizer.lrr 0.1", "--optimizer.lrr: AdamW: Option 'lrr' is not accepted"),
-    ("--optimizer.lr abc", "--optimizer.lr: AdamW: lr: Expected one of float, Tensor"),
+    ("--optimizer SGD --optimizer.lrr 0.1", "--optimizer: SGD has no setting 'lrr'; it has lr, momentum, "),
+    ("--optimizer.lrr 0.1", "Did you mean 'lr'?"),
+    ("--optimizer.lr abc", "--optimizer: lr of AdamW is 'abc'; it must be a number."),
     ("--lr_scheduler StepLRR", "which is no learning-rate scheduler of torch. Did you mean 'StepLR'?"),
     (
         "--lr_scheduler StepLR",
-        "--lr_scheduler: StepLR: the following arguments are required: step_size",
+        "--lr_scheduler: StepLR needs step_size: add --lr_scheduler.step_size VALUE.",
     ),
     (
         "--lr_scheduler StepLR --lr_scheduler.step_size few",
-        "--lr_scheduler.step_size: StepLR: step_size: Expected a int. Got value: few",
+        "--lr_scheduler: step_size of StepLR is 'few'; it must be a whole number.",
+    ),
+    (
+        "--lr_scheduler.step_size 3",
+        "--lr_scheduler.step_size was given without a name; put --lr_scheduler NAME before it.",
     ),
     ("--lr_scheduler LambdaLR", "--lr_scheduler: LambdaLR cannot be used in a fit: a recipe cannot hold a function; "),
     ("--lr_scheduler my_module.Slow", "--lr_scheduler is 'my_module.Slow': there is no module 'my_module', here or "),
-    ("--lr_scheduler ReduceLROnPlateau", "ReduceLROnPlateau: the following arguments are required: monitor"),
+    ("--lr_scheduler ReduceLROnPlateau", "ReduceLROnPlateau needs monitor: add --lr_scheduler.monitor VALUE."),
     (
         "--lr_scheduler ReduceLROnPlateau --lr_scheduler.monitor val_los",
         "lr_scheduler.monitor is 'val_los'; it must be one of val_loss, ",
@@ -115,7 +131,7 @@ FLAGS = [
         "add --lr_scheduler.mode max.",
     ),
     ("--trainer.callbacks EarlyStoping", "which is no callback of Lightning. Did you mean 'EarlyStopping'?"),
-    ("--trainer.callbacks EarlyStopping", "EarlyStopping: the following arguments are required: monitor"),
+    ("--trainer.callbacks EarlyStopping", "EarlyStopping needs monitor: add --trainer.callbacks.monitor VALUE."),
     (
         "--trainer.callbacks EarlyStopping --trainer.callbacks.monitor val_acc",
         "trainer.callbacks.monitor is 'val_acc'; it must be one of val_loss, val_accuracy, ",
@@ -125,8 +141,8 @@ FLAGS = [
         "add --trainer.callbacks.mode max.",
     ),
     ("--trainer.logger CSVLoger", "which is no logger of Lightning. Did you mean 'CSVLogger'?"),
-    ("--trainer.logger CSVLogger", "--trainer.logger: CSVLogger: the following arguments are required: save_dir"),
-    ("--model.schedule head", "--model.schedule: Expected one of list[Phase], null"),
+    ("--trainer.logger CSVLogger", "--trainer.logger: CSVLogger needs save_dir: add --trainer.logger.save_dir VALUE."),
+    ("--model.schedule head", "--model.schedule is 'head'; it must be a list of phases."),
 ]
 
 
@@ -141,12 +157,12 @@ def test_a_wrong_flag_is_one_sentence(mistake, flags, sentence):
 @pytest.mark.parametrize(
     ("schedule", "sentence"),
     [
-        ("[{mode: head, epoch: 2}]", "--model.schedule: Phase: Option 'epoch' is not accepted"),
+        ("[{mode: head, epoch: 2}]", "a phase has no setting 'epoch'; it has mode, epochs, trainable_stages, lr."),
         (
             "[{mode: heads}]",
-            "--model.schedule: Phase: mode: Expected Literal['all', 'last_stages', 'head']. Got value: heads",
+            "mode of a phase is 'heads'; it must be one of all, last_stages, head. Did you mean 'head'?",
         ),
-        ("[{mode: head, epochs: x}]", "--model.schedule: Phase: epochs: Expected one of int, null"),
+        ("[{mode: head, epochs: x}]", "epochs of a phase is 'x'; it must be a whole number."),
         (
             "[{mode: head}, {mode: all}]",
             "Phase 1 of model.schedule has no epochs; only the last one may leave them out.",
@@ -170,17 +186,14 @@ def test_a_wrong_phase_is_one_sentence(mistake, schedule, sentence):
         ("model: head\n", "mine.yaml: model is 'head'; it must hold settings, one on each line."),
         ("model:\n  mod: head\n", "mine.yaml: there is no setting 'model.mod'. Did you mean 'model.mode'?"),
         ("data:\n  seed: 3\n", "mine.yaml: there is no setting 'data.seed'. Did you mean 'seed'?"),
-        ("data:\n  batch_size: many\n", "mine.yaml: data.batch_size: Expected a int. Got value: many"),
-        ("model:\n  mode: heads\n", "mine.yaml: model.mode: Expected Literal['all', 'last_stages', 'head']"),
+        ("data:\n  batch_size: many\n", "mine.yaml: data.batch_size is 'many'; it must be a whole number."),
+        ("model:\n  mode: heads\n", "mine.yaml: model.mode is 'heads'; it must be one of all, last_stages, head."),
         (
             "model:\n  schedule:\n  - {mode: head, epoch: 3}\n",
-            "mine.yaml: model.schedule: Phase: Option 'epoch' is not accepted",
+            "mine.yaml: model.schedule: a phase has no setting 'epoch'",
         ),
         ("optimizer: {class_path: SDG}\n", "Did you mean 'SGD'?"),
-        (
-            "optimizer: {class_path: SGD, init_args: {lrr: 1}}\n",
-            "mine.yaml: optimizer: SGD: Option 'lrr' is not accepted",
-        ),
+        ("optimizer: {class_path: SGD, init_args: {lrr: 1}}\n", "mine.yaml: optimizer: SGD has no setting 'lrr'"),
         ("trainer: {callbacks: [{class_path: EarlyStoping}]}\n", "Did you mean 'EarlyStopping'?"),
     ],
 )
@@ -378,5 +391,29 @@ def test_too_little_memory_suggests_a_batch_size(mistake, monkeypatch):
     )
 
 
+# The words.
+
+
+@pytest.mark.parametrize(
+    ("hint", "words"),
+    [
+        (float | None, "a number"),
+        (int | float, "a number"),
+        (bool | int, "true or false or a whole number"),
+        (Mode | None, "one of all, last_stages, head"),
+        (list[int] | None, "a list of whole numbers"),
+        (list[Phase] | None, "a list of phases"),
+        (str | list[str | dict[str, Any]] | None, "a text or a list of texts or mappings"),
+        (str | dict[str, Any] | Callable[..., Any], "a text or a mapping"),
+        (torch.nn.Module, ""),
+    ],
+)
+def test_types_are_described_in_words(hint, words):
+    assert describe(hint) == words
+
+
 def test_another_programs_message_loses_what_it_says_to_programmers():
     assert plain("`Trainer(x=1)` was\n given. HINT: Did you call `log`?") == "Trainer(x=1) was given."
+    assert plain('Parser key "x":\n  Does not\n  Errors:\n    - Expected a list\n    - Expected null\n') == (
+        'The setting "x": Expected a list'
+    )

@@ -70,7 +70,7 @@ REFUSED = {
     "--lr 0.1": "Did you mean '--optimizer.lr'?",
     "--config mine.yaml": "Did you mean '--recipe'?",
     "--trainer.callback EarlyStopping": "Did you mean '--trainer.callbacks'?",
-    "--model.network_args 3": "--model.network_args: Expected one of dict[str, Any], null",
+    "--model.network_args 3": "--model.network_args is '3'; it must be a mapping.",
 }
 
 ALLOWED = [
@@ -113,11 +113,11 @@ def test_what_works_is_not_refused(command, blobs, tmp_path, flags):
 @pytest.mark.parametrize(
     ("recipe", "sentence"),
     [
-        ("data: {batch_size: null}", "data.batch_size is null; leave it out"),
-        ("model: {weights: null}", "model.weights is null; leave it out"),
+        ("data: {batch_size: null}", "data.batch_size is null; it must be a whole number."),
+        ("model: {weights: null}", "model.weights is null; it must be a text."),
         ("optimizer: {class_path: torch.optim.SGDD}", "torch.optim has no 'SGDD'. Did you mean 'SGD'?"),
         ("trainer: {callbacks: [{class_path: EarlyStop}]}", "Did you mean 'EarlyStopping'?"),
-        ("lr_scheduler: {class_path: StepLR, init_args: {step: 1}}", "StepLR: Option 'step' is not accepted"),
+        ("lr_scheduler: {class_path: StepLR, init_args: {step: 1}}", "Did you mean 'step_size'?"),
         ("trainer: {loggr: CSVLogger}", "Did you mean 'trainer.logger'?"),
     ],
 )
