@@ -14,7 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from resnet_tl.errors import UserError, listed, nearest, printable
-from resnet_tl.networks.catalog import IMAGENET_RESNETS, find_own
+from resnet_tl.networks import IMAGENET_RESNETS, network_names
+from resnet_tl.networks.body import create_body
+from resnet_tl.networks.catalog import find_own
 from resnet_tl.networks.stages import StagedNetwork
 
 BUILT_IN = Path(__file__).parent / "pretrained"
@@ -254,7 +256,7 @@ def _fill(network: StagedNetwork, tensors: dict[str, Tensor], found: _Found, kee
         of = f"; they were trained with model.network_args {dict(found.network_args)}" if found.network_args else ""
         raise UserError(
             f"The weights {found.source} are not those of {network.name}: {len(wrong)} are missing, unexpected, or of "
-            f"another shape or type ({listed(wrong, most=3)}){of}."
+            f"another shape or type ({listed(wrong, most=3)}){of}.{_suggestion(body, network.in_chans)}"
         )
     if keeps_head and own_head == {key: tensor.shape for key, tensor in head.items()}:
         body |= head
@@ -264,6 +266,20 @@ def _fill(network: StagedNetwork, tensors: dict[str, Tensor], found: _Found, kee
             "they come from a training that went wrong: use others."
         )
     network.load_state_dict({f"body.{key}": tensor for key, tensor in body.items()}, strict=False)
+
+
+def _suggestion(tensors: Mapping[str, Tensor], in_chans: int) -> str:
+    """The known network whose names and shapes are these, as a sentence, or nothing."""
+
+    def shapes(state: Mapping[str, Tensor]) -> dict[str, torch.Size]:
+        kept = [key for key in state if not key.startswith("fc.") and not key.endswith("num_batches_tracked")]
+        return {key: state[key].shape for key in kept}
+
+    for name in network_names():
+        with torch.device("meta"):
+            if shapes(create_body(name, num_classes=1, in_chans=in_chans).state_dict()) == shapes(tensors):
+                return f" They look like {name}: use --model.network {name}."
+    return ""
 
 
 def _holds_plain_numbers(tensor: Tensor) -> bool:

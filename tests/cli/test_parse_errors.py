@@ -319,7 +319,9 @@ def test_weights_of_another_network_are_refused(mistake, tmp_path):
 
     save_file(create_network("resnet32", 10).body.state_dict(), tmp_path / "mine.safetensors")
 
-    assert "are not those of resnet20" in mistake("--model.network", "resnet20", "--model.weights", "mine.safetensors")
+    said = mistake("--model.network", "resnet20", "--model.weights", "mine.safetensors")
+    assert "are not those of resnet20" in said
+    assert said.endswith("They look like resnet32: use --model.network resnet32.")
 
 
 # The run's folder and the machine.

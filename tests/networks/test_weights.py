@@ -150,12 +150,20 @@ def test_a_missing_file_is_named():
         load_weights(network(), "weights/none.pth")
 
 
-def test_weights_of_another_network_change_nothing(tmp_path):
+def test_weights_of_another_network_change_nothing_and_the_network_is_named(tmp_path):
     save_file(network(name="resnet32").body.state_dict(), tmp_path / "deeper.safetensors")
     target = network()
-    with pytest.raises(UserError, match=r"not those of resnet20: 72 are missing, unexpected, or .* \(layer1\.\d"):
+    sentence = r"not those of resnet20: 72 are missing, unexpected, or .* \(layer1\.\d.*look like resnet32"
+    with pytest.raises(UserError, match=sentence):
         load_weights(target, str(tmp_path / "deeper.safetensors"))
     assert same(target, network(), head=True)
+
+
+@pytest.mark.parametrize("name", ["lenet5", "mnist_two_branch", "resnet20v2"])
+def test_the_network_of_grey_weights_is_named_too(name, tmp_path):
+    save_file(network(name=name, in_chans=1).body.state_dict(), tmp_path / "other.safetensors")
+    with pytest.raises(UserError, match=f"not those of mnist_cnn.*look like {name}: use --model.network {name}"):
+        load_weights(network(name="mnist_cnn", in_chans=1), str(tmp_path / "other.safetensors"))
 
 
 def test_missing_keys_are_listed(donor, tmp_path):
@@ -396,7 +404,7 @@ def test_real_imagenet_weights_load_into_their_network_alone(shared_weights):
     assert (origin.image_size, origin.mean) == (224, IMAGENET_MEAN)
     assert target.body.bn1.running_var.min() >= 0
     assert target.body.layer4[1].bn2.running_mean.abs().sum() > 0
-    with pytest.raises(UserError, match=r"not those of resnet18"):
+    with pytest.raises(UserError, match=r"look like resnet50: use --model\.network resnet50"):
         load_weights(target, str(shared_weights / "resnet50_imagenet.safetensors"))
 
 
