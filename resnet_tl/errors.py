@@ -45,3 +45,8 @@ def listed(names: Iterable[object], most: int = 10) -> str:
     texts = [str(name) for name in names]
     rest = f" and {len(texts) - most:,} more" if len(texts) > most else ""
     return ", ".join(texts[:most]) + rest
+
+
+def reason_of(error: BaseException | None) -> str:
+    """What an error of any kind says, on one line and without a full stop."""
+    return " ".join(str(error).split()).rstrip(".") or type(error).__name__

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from resnet_tl.errors import UserError, nearest
+from resnet_tl.errors import UserError, nearest, reason_of
 
 _allowed: dict[str, None] = {}  # a set that keeps its order
 
@@ -55,13 +56,17 @@ def made(spec: str | dict[str, Any], setting: str, **given: Any) -> Any:
     """
     path, arguments = split(spec, setting)
     make = object_at(path, setting)
+    return attempt(f"{setting}: {path} cannot be made", lambda: make(**{**arguments, **given}))
+
+
+def attempt(what: str, run: Callable[[], Any]) -> Any:
+    """What a stranger's code gives; UserError with `what` and the reason for whatever it raises."""
     try:
-        return make(**{**arguments, **given})
+        return run()
     except UserError:
         raise
-    except Exception as error:  # of any kind: the code may be anyone's
-        reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__
-        raise UserError(f"{setting}: {path} cannot be made: {reason}.") from error
+    except Exception as error:  # of any kind
+        raise UserError(f"{what}: {reason_of(error)}.") from error
 
 
 def split(spec: str | dict[str, Any], setting: str) -> tuple[str, dict[str, Any]]:

@@ -8,18 +8,12 @@ from typing import Any
 
 from torch import nn
 
-from resnet_tl.errors import UserError, nearest
+from resnet_tl.errors import UserError, nearest, reason_of
 from resnet_tl.networks.catalog import DIGITS, find_own
-from resnet_tl.networks.tracing import reason_of
 
-NOT_TO_BE_GIVEN = {
-    **dict.fromkeys(("pretrained", "checkpoint_path", "pretrained_cfg", "pretrained_cfg_overlay"), "use model.weights"),
-    **dict.fromkeys(("cache_dir", "scriptable", "exportable", "no_jit"), "it changes nothing in the network"),
-    **dict.fromkeys(("features_only", "out_indices"), "a classifier has logits"),
-    # timm's ResNets apply it in `forward`, not as a module, so that it would be lost between stages and head.
-    "drop_rate": "use model.head_dropout",
-}
-"""Arguments of `timm.create_model` that have no place among the network's own, and the reason or the way out."""
+# Of `timm.create_model`. Its ResNets apply `drop_rate` in `forward`: it would be lost between stages and head.
+WEIGHTS = ("pretrained", "checkpoint_path", "pretrained_cfg", "pretrained_cfg_overlay", "cache_dir")
+REFUSED = (*WEIGHTS, "scriptable", "exportable", "no_jit", "features_only", "out_indices", "drop_rate")
 
 
 def create_body(
@@ -38,8 +32,10 @@ def create_body(
 
     with naming_arguments(name, network_args):
         for key in network_args or {}:
-            if key in NOT_TO_BE_GIVEN:
-                raise UserError(f"'{key}' cannot be given here: {NOT_TO_BE_GIVEN[key]}.")
+            if key in REFUSED:
+                raise UserError(
+                    f"'{key}' cannot be given here (for weights: model.weights, for dropout: model.head_dropout)"
+                )
         return timm.create_model(name, num_classes=num_classes, in_chans=in_chans, **(network_args or {}))
 
 

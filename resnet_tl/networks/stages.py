@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from resnet_tl.errors import UserError, nearest
+from resnet_tl.errors import UserError, nearest, reason_of
 from resnet_tl.networks.decomposition import make_head_linear, possible_cuts
-from resnet_tl.networks.tracing import Given, is_same, kind_of, observed, reason_of, trace
+from resnet_tl.networks.tracing import Given, is_same, kind_of, observed, trace
 
 SIDES = (96, 224, 32, 28, 64, 128, 256, 299, 384, 512)
 """Images on which a network is tried that does not say what it takes: most take any, and 96 px are cheap."""

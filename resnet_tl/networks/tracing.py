@@ -39,11 +39,6 @@ def kind_of(value: Any) -> str:
     return "nothing" if value is None else f"a {type(value).__name__}"
 
 
-def reason_of(error: BaseException | None) -> str:
-    """What an error of any kind says, on one line and without a full stop."""
-    return " ".join(str(error).split()).rstrip(".") or type(error).__name__
-
-
 def is_same(a: Any, b: Any) -> bool:
     """Whether two results are equal up to rounding."""
     if not isinstance(a, Tensor) or not isinstance(b, Tensor):

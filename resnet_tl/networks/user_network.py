@@ -6,7 +6,7 @@ import copy
 import inspect
 import json
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,6 @@ from torch import nn
 from resnet_tl import user_code
 from resnet_tl.errors import UserError
 from resnet_tl.networks.body import refuse_tag
-from resnet_tl.networks.tracing import reason_of
 
 if TYPE_CHECKING:
     from resnet_tl.networks import Network
@@ -83,19 +82,15 @@ def build(
     given: dict[str, int] = {}
     module = make
     if not isinstance(make, nn.Module):
-        if not callable(make):
-            raise UserError(f"{SETTING}: {name} is a {type(make).__name__}, neither a network nor what makes one.")
         given = _wanted(make, num_classes=num_classes, in_chans=in_chans)
-        if twice := sorted(given.keys() & arguments):
-            raise UserError(f"{SETTING}: leave out the argument {twice[0]} of {name}; it follows from the data.")
-        module = _attempt(f"{name} cannot be made", lambda: make(**arguments, **given))
+        module = user_code.attempt(f"{SETTING}: {name} cannot be made", lambda: make(**arguments, **given))
     elif arguments:
         raise UserError(f"{SETTING}: {name} is a module that is made already; give model.network_args to its class.")
     if not isinstance(module, nn.Module):
         raise UserError(f"{SETTING}: {name} gives a {type(module).__name__}, not a torch.nn.Module.")
     if not isinstance(make, type):  # a factory, too, may give the same module each time
         original = module
-        module = _attempt(f"{name} cannot be copied", lambda: copy.deepcopy(original))
+        module = user_code.attempt(f"{SETTING}: {name} cannot be copied", lambda: copy.deepcopy(original))
     return module.to("cpu").float(), "num_classes" in given
 
 
@@ -115,12 +110,3 @@ def _wanted(make: Any, **known: int) -> dict[str, int]:
         return {}
     takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
     return {name: value for name, value in known.items() if name in parameters or (takes_any and name == "num_classes")}
-
-
-def _attempt(what: str, run: Callable[[], Any]) -> Any:
-    try:
-        return run()
-    except UserError:
-        raise
-    except Exception as error:  # of any kind: the code may be anyone's
-        raise UserError(f"{SETTING}: {what}: {reason_of(error)}.") from error

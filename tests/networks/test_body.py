@@ -42,8 +42,8 @@ def test_none_and_an_empty_mapping_are_the_same():
         ("resnet18", {"bogus": 1}, "unexpected keyword argument 'bogus'"),
         ("resnet18", {"num_classes": 4}, "multiple values for keyword argument 'num_classes'"),
         ("resnet18", {"output_stride": 7}, ""),
-        ("resnet18", {"pretrained": True}, "use model.weights"),
-        ("resnet18", {"drop_rate": 0.1}, "use model.head_dropout"),
+        ("resnet18", {"pretrained": True}, "model.weights"),
+        ("resnet18", {"drop_rate": 0.1}, "model.head_dropout"),
         ("resnet18", {"global_pool": ""}, "fails on images"),
     ],
 )
