@@ -46,6 +46,12 @@ class Run:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
+        self.recipe_file = self.path / "recipe.yaml"
+        self.environment_file = self.path / "environment.json"
+        self.metrics_file = self.path / "metrics.csv"
+        self.checkpoints = self.path / "checkpoints"
+        # What `fit --resume` goes on from; there is none before the first epoch, or some minutes of it, are over.
+        self.last_checkpoint = self.checkpoints / "last.ckpt"
 
     @classmethod
     def open(cls, path: str | Path) -> Run:
@@ -80,27 +86,6 @@ class Run:
             raise UserError(f"{path} is not empty; a run needs a folder of its own: choose another --run.")
         path.mkdir(parents=True, exist_ok=True)
         return cls(path)
-
-    @property
-    def recipe_file(self) -> Path:
-        return self.path / "recipe.yaml"
-
-    @property
-    def environment_file(self) -> Path:
-        return self.path / "environment.json"
-
-    @property
-    def metrics_file(self) -> Path:
-        return self.path / "metrics.csv"
-
-    @property
-    def checkpoints(self) -> Path:
-        return self.path / "checkpoints"
-
-    @property
-    def last_checkpoint(self) -> Path:
-        """What `fit --resume` goes on from; there is none before the first epoch, or some minutes of it, are over."""
-        return self.checkpoints / "last.ckpt"
 
     @property
     def is_complete(self) -> bool:

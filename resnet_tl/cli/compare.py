@@ -88,12 +88,11 @@ def _parse(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
             raise UserError(f"A comparison needs two or more of RUN or of --recipe, but {len(arguments.run)} is given.")
         return arguments, []
     arguments, flags = parser.parse_known_args(argv)
-    for word, before in zip(flags, ["", *flags], strict=False):
-        option = word.split("=")[0]
+    for option in [word.split("=")[0] for word in flags]:
         if option in CHOSEN:
             raise UserError(f"{option} is chosen by compare for each fit; give {CHOSEN[option]}.")
-        if not word.startswith("-") and (not before.startswith("--") or "=" in before):
-            raise UserError(f"'{word}' belongs to no option; give runs or --recipe, not both.")
+    if flags and not flags[0].startswith("-"):
+        raise UserError(f"'{flags[0]}' belongs to no option; give runs or --recipe, not both.")
     if len(arguments.recipe) < 2:
         raise UserError(f"A comparison needs two or more recipes, but only '{arguments.recipe[0]}' is given.")
     return arguments, flags

@@ -204,7 +204,6 @@ def test_other_images_are_refused_before_anything_is_written(command, again):
         (["--recipe", "head.yaml", "--recipe", "runs/../head.yaml"], "Two recipes are called head, and so would"),
         (["--recipe", "head.yaml", "--recipe", "hed.yaml"], "There is no recipe 'hed.yaml'"),
         (["runs/all-seed0", "--recipe", "head.yaml"], "'runs/all-seed0' belongs to no option; give runs or --recipe,"),
-        (["--recipe", "head.yaml", "--data.root", "x", "runs/all-seed0"], "'runs/all-seed0' belongs to no option;"),
         (["--recipe", "head.yaml", "--seed", "1"], "--seed is chosen by compare for each fit; give --seeds N for"),
         (["--recipe", "head.yaml", "--run=x"], "--run is chosen by compare for each fit; give --runs FOLDER for"),
     ],
