@@ -143,7 +143,7 @@ def test_what_was_imported_is_passed_on_to_the_fits_of_a_comparison(command, not
     from resnet_tl.cli.compare import _Fit
 
     assert command("recipes", "list", "--import", "json", "--import", "csv").code == 0
-    assert _Fit("last_stages", 0, Path("runs"), []).words[-4:] == ["--import", "json", "--import", "csv"]
+    assert _Fit(Path("last_stages"), 0, Path("runs"), []).words[-4:] == ["--import", "json", "--import", "csv"]
 
 
 @pytest.mark.parametrize(
