@@ -40,11 +40,13 @@ def draw_network(network: StagedNetwork, image_size: int, path: str | Path) -> N
     path = Path(path)
     check_suffix(path)
     costs = {cost.name: cost for cost in stage_costs(network, image_size)}
-    image = Row("image", (), (network.in_chans, image_size, image_size))
-    logits = Row("logits", (), costs["head"].output_shape)
+    image = Row(("image",), (), (network.in_chans, image_size, image_size))
+    logits = Row(("logits",), (), costs["head"].output_shape)
     parts = {"image": [image], **outline(network, image_size), "logits": [logits]}
     every = [row for rows in parts.values() for row in rows]
-    inner = max(3.4, *(LETTER * len(_label(row) + _shape(row)) + 0.55 for row in every))
+    columns = max(len(row.labels) for row in every)
+    widest = max(LETTER * len(label + _shape(row)) for row in every for label in _labels(row)) + 0.55
+    inner = max(columns * (widest + GAP) - GAP, 3.4)
     width = LEFT + inner + PAD + MARGIN
 
     figure = Figure()
@@ -54,7 +56,7 @@ def draw_network(network: StagedNetwork, image_size: int, path: str | Path) -> N
     axes.text(MARGIN, 0.27, network.name, fontsize=13, fontweight="bold", color=INK, va="center")
     axes.text(MARGIN, 0.51, f"{', '.join(totals)} at {image_size} px", fontsize=8.5, color=QUIET, va="center")
     y = TITLE
-    above: float | None = None
+    above: list[tuple[float, float]] = []
     for name, rows in parts.items():
         top, pad = y, PAD if name in costs else 0
         y += pad
@@ -84,19 +86,27 @@ def check_suffix(path: Path) -> None:
         raise UserError(f"A diagram is a .png or .svg file, but {path} was given.")
 
 
-def _draw_row(axes: Axes, row: Row, y: float, width: float, above: float | None, color: str) -> float:
-    """Draws a row with an arrow from the lower edge of the row above; the lower edge of this one."""
-    if above is not None:
-        style = {"arrowstyle": "-|>,head_width=0.16,head_length=0.3", "color": ARROW, "linewidth": 0.9}
-        middle = LEFT + width / 2
-        axes.annotate("", (middle, y), (middle, above), arrowprops={**style, "shrinkA": 0, "shrinkB": 0})
-    if row.count > 1:
-        _box(axes, LEFT + SHEET, y + SHEET, width, ROW, BLOCK)
-    _box(axes, LEFT, y, width, ROW, color)
-    right, middle = LEFT + width - 0.12, y + ROW / 2
-    axes.text(LEFT + 0.12, middle, _label(row), fontsize=9, color=INK, va="center_baseline")
-    axes.text(right, middle, _shape(row), fontsize=9, color=QUIET, va="center_baseline", ha="right")
-    return y + ROW + (SHEET if row.count > 1 else 0)
+def _draw_row(
+    axes: Axes, row: Row, y: float, inner: float, above: list[tuple[float, float]], color: str
+) -> list[tuple[float, float]]:
+    """Draws a row with an arrow from the row above; the middle and lower edge of each of its columns."""
+    width = (inner + GAP) / len(row.labels) - GAP
+    below = []
+    for i, label in enumerate(_labels(row)):
+        x = LEFT + i * (width + GAP)
+        middle = x + width / 2
+        # One column takes all that are above it; each of two takes its own, or the one that splits.
+        starts = above if len(row.labels) == 1 else [(middle, above[min(i, len(above) - 1)][1])]
+        for column, start in starts:
+            style = {"arrowstyle": "-|>,head_width=0.16,head_length=0.3", "color": ARROW, "linewidth": 0.9}
+            axes.annotate("", (column, y), (column, start), arrowprops={**style, "shrinkA": 0, "shrinkB": 0})
+        if row.count > 1:
+            _box(axes, x + SHEET, y + SHEET, width, ROW, BLOCK)
+        _box(axes, x, y, width, ROW, color)
+        axes.text(x + 0.12, y + ROW / 2, label, fontsize=9, color=INK, va="center_baseline")
+        axes.text(x + width - 0.12, y + ROW / 2, _shape(row), fontsize=9, color=QUIET, va="center_baseline", ha="right")
+        below.append((middle, y + ROW + (SHEET if row.count > 1 else 0)))
+    return below
 
 
 def _box(axes: Axes, x: float, y: float, width: float, height: float, face: str, edge: str = EDGE, z: int = 1) -> None:
@@ -107,8 +117,8 @@ def _box(axes: Axes, x: float, y: float, width: float, height: float, face: str,
     axes.add_patch(box)
 
 
-def _label(row: Row) -> str:
-    return row.label + (f" × {row.count}" if row.count > 1 else "")
+def _labels(row: Row) -> list[str]:
+    return [label + (f" × {row.count}" if row.count > 1 else "") for label in row.labels]
 
 
 def _shape(row: Row) -> str:

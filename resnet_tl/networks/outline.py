@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from resnet_tl.networks.articles.mnist import Branches
 from resnet_tl.networks.cost import on_meta, refusing_size, shape_of
 from resnet_tl.networks.stages import StagedNetwork
 
@@ -18,9 +19,16 @@ Shape = tuple[int, ...]
 
 @dataclass(frozen=True)
 class Row:
-    """A layer or block, or a run of equal ones; the shapes are those for one image."""
+    """A layer or block, or a run of equal ones; of two branches, what stands side by side in them.
 
-    label: str
+    Args:
+        labels: its type and what sets it apart from others of this type, such as `Conv2d 3×3, stride 2 + ReLU`; one for
+            each branch.
+        input_shape, output_shape: of each in the run and in each branch, for one image.
+        count: how many are in the run.
+    """
+
+    labels: tuple[str, ...]
     input_shape: Shape
     output_shape: Shape
     count: int = 1
@@ -31,7 +39,11 @@ Calls = dict[nn.Module, tuple[Any, Any]]
 
 
 def outline(network: StagedNetwork, image_size: int) -> dict[str, list[Row]]:
-    """The rows of each stage, and of the head, in order, for one square image."""
+    """The rows of each stage, and of the head, in order, for one square image.
+
+    Raises:
+        UserError: the network does not take images of this size.
+    """
     copy, image = on_meta(network, image_size)
     calls: Calls = {}
     for module in copy.modules():
@@ -46,14 +58,19 @@ def _rows(part: nn.Module, calls: Calls) -> list[Row]:
     rows: list[Row] = []
     is_open = False  # whether a norm or activation may follow in the last row
     for module in _opened(part, calls):
+        if isinstance(module, Branches):
+            sides = (_rows(side, calls) for side in (module.left, module.right))
+            rows += [replace(left, labels=left.labels + right.labels) for left, right in zip(*sides, strict=True)]
+            is_open = False
+            continue
         given, output = map(shape_of, calls[module])
         label = _label(module, given, output)
         is_small = isinstance(module, nn.modules.batchnorm._BatchNorm | nn.LayerNorm | nn.GroupNorm)
         is_small |= type(module).__module__ == nn.ReLU.__module__
         if is_small and is_open:
-            rows[-1] = replace(rows[-1], label=f"{rows[-1].label} + {label}", output_shape=output)
+            rows[-1] = replace(rows[-1], labels=(f"{rows[-1].labels[0]} + {label}",), output_shape=output)
         else:
-            rows.append(Row(label, given, output))
+            rows.append(Row((label,), given, output))
             is_open = is_small or isinstance(module, nn.Conv2d | nn.Linear)
     return [replace(row, count=sum(each.count for each in run)) for row, run in groupby(rows)]
 

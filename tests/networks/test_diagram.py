@@ -37,6 +37,13 @@ def test_an_svg_is_valid_and_names_stages_blocks_and_shapes(tmp_path):
     assert "25,557,032 parameters, 4.09 G multiply-adds at 224 px" in found
 
 
+def test_two_branches_are_two_columns(tmp_path):
+    draw_network(create_network("mnist_two_branch", 10), 28, tmp_path / "network.svg")
+    found = words(tmp_path / "network.svg")
+    assert found.count("Conv2d 3×3 + ReLU") == found.count("Conv2d 3×3, dilation 2 + ReLU") == 3
+    assert found.count("Concatenate") == 1
+
+
 def test_two_drawings_of_a_network_are_the_same_file(tmp_path):
     network = create_network("lenet5", 10)
     for name in ("one.svg", "two.svg"):

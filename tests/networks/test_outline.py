@@ -7,7 +7,7 @@ from resnet_tl.networks.outline import Row, outline
 
 def texts(name, size, **options):
     found = outline(create_network(name, 10, **options), size)
-    return {stage: [(row.label, row.count) for row in rows] for stage, rows in found.items()}
+    return {stage: [(row.labels[0], row.count) for row in rows] for stage, rows in found.items()}
 
 
 def test_a_resnet_is_a_stem_and_runs_of_blocks():
@@ -22,10 +22,19 @@ def test_a_resnet_is_a_stem_and_runs_of_blocks():
 def test_the_norm_and_activation_behind_the_blocks_of_version_2_are_a_row():
     rows = outline(create_network("resnet29v2", 10), 32)["stage3"]
     assert rows[:3] == [
-        Row("PreActivationBottleneck, stride 2", (128, 16, 16), (256, 8, 8)),
-        Row("PreActivationBottleneck", (256, 8, 8), (256, 8, 8), count=2),
-        Row("BatchNorm2d + ReLU", (256, 8, 8), (256, 8, 8)),
+        Row(("PreActivationBottleneck, stride 2",), (128, 16, 16), (256, 8, 8)),
+        Row(("PreActivationBottleneck",), (256, 8, 8), (256, 8, 8), count=2),
+        Row(("BatchNorm2d + ReLU",), (256, 8, 8), (256, 8, 8)),
     ]
+
+
+def test_two_branches_stand_side_by_side_and_join():
+    found = outline(create_network("mnist_two_branch", 10, in_chans=1), 28)
+    split, *branches = found["stem"]
+    assert split == Row(("Split",), (1, 28, 28), (2, 1, 28, 28))
+    assert branches[0] == Row(("Conv2d 3×3 + ReLU", "Conv2d 3×3, dilation 2 + ReLU"), (1, 28, 28), (32, 28, 28))
+    assert [row.labels for row in branches[1:]] == [("Dropout 0.4",) * 2, ("MaxPool2d 2×2",) * 2]
+    assert found["stage2"][3] == Row(("Concatenate",), (2, 128, 3, 3), (256, 3, 3))
 
 
 def test_a_head_with_hidden_layers_is_opened():
