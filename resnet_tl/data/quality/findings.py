@@ -67,8 +67,7 @@ def find_all(
 ) -> pd.DataFrame:
     """All findings, the gravest kinds first: columns `path, finding, detail, partner, suggestion`, all text.
 
-    Following every suggestion leaves each class that has one an image to train on. `contents` are the images'
-    `content_digests` (N, 32), `others` findings that were made elsewhere.
+    `contents` are the images' `content_digests` (N, 32), `others` findings that were made elsewhere.
     """
     found = [
         *(Finding(index.id(row), "unusable", reason, suggestion="exclude") for row, reason in audit.bad.items()),
@@ -79,8 +78,7 @@ def find_all(
     ]
     order = {kind: place for place, kind in enumerate(KINDS)}
     found.sort(key=lambda finding: order[finding.finding])
-    table = pd.DataFrame(found, columns=COLUMNS, dtype=object)
-    return _with_classes_kept(table, index, audit)
+    return pd.DataFrame(found, columns=COLUMNS, dtype=object)
 
 
 def counts(findings: pd.DataFrame) -> dict[str, int]:
@@ -125,18 +123,6 @@ def refuse_leaks(index: ImageIndex, findings: pd.DataFrame) -> None:
         f"so that validation would look at what was trained on; list all with `resnet-tl data check {index.root}` and "
         "leave the copies out by --data.exclude findings.csv, or allow it with --data.on_leak warn."
     )
-
-
-def _with_classes_kept(table: pd.DataFrame, index: ImageIndex, audit: Audit) -> pd.DataFrame:
-    """Takes back the suggestions for a class that they would leave without a training image."""
-    number = {path: row for row, path in enumerate(index.ids())}
-    suggested = table["suggestion"] == "exclude"
-    gone = {number[path] for path in table.loc[suggested, "path"]}
-    splits = index.table["split"].isin(("train", "")).to_numpy()
-    left = [row for row in np.flatnonzero(splits).tolist() if row not in gone and row not in audit.bad]
-    emptied = set(index.labels[sorted(gone)].tolist()) - set(index.labels[left].tolist())
-    kept = {index.id(row) for row in gone if index.labels[row] in emptied and row not in audit.bad}
-    return table.assign(suggestion=table["suggestion"].mask(suggested & table["path"].isin(kept), "look"))
 
 
 # Images that show the same
