@@ -35,13 +35,7 @@ def kept_arrays(
 ) -> Arrays:
     """What is kept under a key, else what `make` gives; the processes that want it wait for the first one.
 
-    Args:
-        key: a digest of all that the arrays depend on.
-        names: of the arrays.
-        images: how many; the arrays of a few are not kept.
-        bytes_each: what an image takes.
-        about: one line for people.
-        make: computes the arrays.
+    The arrays of a few images are not kept. `about` is one line for people.
     """
     made: Arrays = {}
 

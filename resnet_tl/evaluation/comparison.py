@@ -116,10 +116,8 @@ def compare(groups: Mapping[str, Sequence[Run]], split: str = "val") -> Comparis
 
     Where all runs of a group are correct on the same images, as a single one is, its accuracy has Wilson's interval.
     All other intervals are a hierarchical bootstrap: a resample draws images, the same for every group, and then seeds,
-    for each group by itself. Of two or three seeds that shows less spread than further seeds would.
-
-    McNemar's test takes runs of the same seed, or every run of one group against every run of the other where their
-    seeds are not the same; the largest p counts, the cautious choice.
+    for each group by itself. McNemar's test takes runs of the same seed, or, where the seeds are not the same, every
+    run of one group against every run of the other; the largest p counts.
 
     Raises:
         UserError: a run is unfinished, or the runs were not judged on the same images.

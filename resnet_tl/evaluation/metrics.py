@@ -46,11 +46,7 @@ def metrics_of(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, float
 
 
 def compute_metrics(table: pd.DataFrame) -> dict[str, float]:
-    """`metrics_of` a prediction table, over its labelled rows.
-
-    Raises:
-        UserError: no row is labelled, or a label is not among the classes.
-    """
+    """`metrics_of` a prediction table; UserError where no row is labelled, or a label is not among the classes."""
     return metrics_of(label_numbers(table), probabilities_of(table))
 
 
@@ -104,10 +100,7 @@ def _share(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
 
 
 def _auroc(scores: np.ndarray, is_positive: np.ndarray) -> float:
-    """The chance that a positive scores above a negative, ties counting half; nan without one of either.
-
-    The same number as scikit-learn's `roc_auc_score`, some ten times faster: only the negatives are sorted.
-    """
+    """The chance that a positive scores above a negative, ties counting half; nan without one of either."""
     positives, negatives = scores[is_positive], np.sort(scores[~is_positive])
     if not len(positives) or not len(negatives) or np.isnan(scores).any():
         return float("nan")

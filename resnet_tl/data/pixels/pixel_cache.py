@@ -87,8 +87,7 @@ def keep_pixels(
         contents: their `content_digests` (N, 32).
         preprocessing: makes the stored images.
         sizes: their widths and heights (N, 2); zeros where unknown.
-        identity: the contents that name the entry: those of the whole data set, the bad files that `index` may lack
-            among them, since they are not known to be bad before the entry is named.
+        identity: the contents that name the entry: with those of bad files, which are not known to be bad before.
     """
 
     def write(folder: Path) -> None:

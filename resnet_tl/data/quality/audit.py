@@ -63,10 +63,7 @@ class Audit:
 def audit_images(index: ImageIndex, contents: np.ndarray | None = None, channels: int = 3) -> Audit:
     """The audit of all rows: the one that is kept for files of the same content, else every file is decoded once.
 
-    Args:
-        index: the images.
-        contents: their `content_digests`, where they are known already.
-        channels: what the images will be decoded to: 1, 3 or 4.
+    `contents` are their `content_digests`, `channels` what they will be decoded to.
     """
     hashes = content_digests(index) if contents is None else contents
     return _kept(index, hashes, channels, lambda: decode_all(index, hashes, channels, SHORT_SIDE))
@@ -92,12 +89,8 @@ def decode_all(
 ) -> Audit:
     """Decodes every file of `index` once; bad is what `decode` refuses, and a placeholder such as `imageNotFound.gif`.
 
-    Args:
-        index: the images.
-        contents: their `content_digests`; what is said of an image must hold for that content.
-        channels: as for `decode`.
-        short_side: as for `decode`.
-        use: is given the row and the pixels of each good image, in many threads at once.
+    `contents` are their `content_digests`: what is said of an image must hold for that content. `use` is given the row
+    and the pixels of each good image, as of `decode`, in many threads at once.
 
     Raises:
         UserError: a file has changed since its digest was taken.

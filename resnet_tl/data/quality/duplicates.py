@@ -63,13 +63,7 @@ class Duplicates:
 
 
 def find_duplicates(index: ImageIndex, contents: np.ndarray, audit: Audit) -> Duplicates:
-    """The duplicates among the good, labelled images: kept ones for images of the same content, else searched now.
-
-    Args:
-        index: the images.
-        contents: their `content_digests` (N, 32).
-        audit: their audit, which holds the thumbnails.
-    """
+    """The duplicates among the good, labelled images: kept ones for images of the same content, else searched now."""
     rows = np.setdiff1d(np.flatnonzero(index.labels >= 0), list(audit.bad))
 
     key = key_of(["duplicates", _CONTENT], contents[rows])
@@ -108,8 +102,7 @@ def _equal_files(contents: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def _confirmed(index: ImageIndex, rows: np.ndarray, candidates: np.ndarray) -> np.ndarray:
     """The likeness of each candidate pair (M, 2), (M,) float32; 0 where the two are not alike enough.
 
-    The images are decoded again, and always in the same way, so that the outcome follows from the files alone, not from
-    the size to which the pass before has shrunk large photos.
+    The images are decoded again in one way, so that the outcome does not follow from how the pass before shrunk them.
     """
     members, places = np.unique(candidates, return_inverse=True)
     places = places.reshape(-1, 2)
