@@ -18,7 +18,7 @@ from resnet_tl.data.index import ImageIndex
 from resnet_tl.data.options import DataOptions, PixelCacheMode
 from resnet_tl.data.pixels.pixel_cache import PixelCache, keep_pixels, stored_bytes
 from resnet_tl.data.pixels.preprocessing import Preprocessing
-from resnet_tl.data.quality.audit import Audit, audit_images, find_audit
+from resnet_tl.data.quality.audit import Audit, audit_images
 from resnet_tl.data.quality.duplicates import find_duplicates
 from resnet_tl.data.quality.findings import COLUMNS, find_all, in_one_line, refuse_leaks
 from resnet_tl.data.reading.catalog import fetch
@@ -137,10 +137,9 @@ def usable(dataset: Dataset, preprocessing: Preprocessing, options: DataOptions)
     """
     index, hashes, channels = dataset.index, dataset.hashes, preprocessing.channels
     with measure("pixels"):
-        audit = find_audit(index, hashes, channels)
-        if audit is None and options.pixel_cache != "off":  # which makes the audit on the way
+        if options.pixel_cache != "off":  # which makes the audit on the way
             keep_pixels(index, hashes, preprocessing, dataset.sizes, dataset.all_hashes)
-        audit = audit or audit_images(index, hashes, channels)
+        audit = audit_images(index, hashes, channels)
     if not audit.bad:
         return dataset, audit
     bad = {index.id(row): reason for row, reason in audit.bad.items()}

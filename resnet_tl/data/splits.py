@@ -38,17 +38,13 @@ def assign_splits(
             spans two splits.
     """
     made = _divided(index, val_fraction, test_fraction, seed, clusters)
-    if groups_may_span:
-        return made
-    grouped = made.table[made.table["group"] != ""]
-    spanned = grouped.groupby("group")["split"].nunique()
-    if (spanned > 1).any():
-        group = spanned.idxmax()
-        splits = ", ".join(sorted(set(grouped["split"][grouped["group"] == group])))
-        raise UserError(
-            f"{index.root}: the group '{group}' has images in {splits}; a group must stay in one split, "
-            "or validation would look at what was trained on."
-        )
+    grouped = made.table[made.table["group"] != ""].groupby("group")["split"].unique()
+    for group, splits in grouped.items() if not groups_may_span else ():
+        if len(splits) > 1:
+            raise UserError(
+                f"{index.root}: the group '{group}' has images in {', '.join(sorted(splits))}; a group must stay in "
+                "one split, or validation would look at what was trained on."
+            )
     return made
 
 

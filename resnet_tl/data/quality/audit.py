@@ -11,7 +11,7 @@ import numpy as np
 
 from resnet_tl.data.content_hashes import content_digests, digest_of
 from resnet_tl.data.index import ImageIndex
-from resnet_tl.data.kept_arrays import Arrays, find_arrays, kept_arrays, key_of
+from resnet_tl.data.kept_arrays import Arrays, kept_arrays, key_of
 from resnet_tl.data.pixels.decode import BadImage, decode_with_size, read_file
 from resnet_tl.data.quality.thumbnails import SIDE, thumbnail
 from resnet_tl.data.threads import for_each
@@ -67,12 +67,6 @@ def audit_images(index: ImageIndex, contents: np.ndarray | None = None, channels
     """
     hashes = content_digests(index) if contents is None else contents
     return _kept(index, hashes, channels, lambda: decode_all(index, hashes, channels, SHORT_SIDE))
-
-
-def find_audit(index: ImageIndex, contents: np.ndarray, channels: int = 3) -> Audit | None:
-    """The audit that is kept for files of the same content, if there is one."""
-    arrays = find_arrays(_key(index, contents, channels), _ARRAYS)
-    return Audit.of(arrays) if arrays else None
 
 
 def keep_audit(audit: Audit, index: ImageIndex, contents: np.ndarray, channels: int = 3) -> None:
