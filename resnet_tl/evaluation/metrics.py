@@ -53,8 +53,7 @@ def compute_metrics(table: pd.DataFrame) -> dict[str, float]:
 def per_class(table: pd.DataFrame) -> pd.DataFrame:
     """One row per class, in order: class, images, precision, recall, f1, auroc, most_confused_with.
 
-    What is not defined is nan: all but precision for a class without images, precision for one never predicted.
-    `most_confused_with` is the class that most of its misjudged images were taken for, "" when there are none.
+    What is not defined is nan; `most_confused_with` is the class that most of its misjudged images were taken for.
     """
     labels, probabilities = _labelled(label_numbers(table), probabilities_of(table))
     mistakes = _confusion(labels, probabilities)

@@ -27,10 +27,8 @@ LARGE_PIXELS = 40_000_000
 """From here on images are decoded one at a time: each takes up to 20 bytes a pixel, and there are many threads."""
 
 SPARE = 3
-"""How many times the wanted short side a JPEG must still have when it is decoded at a fraction of its size.
-
-Shrunk to 256 px, photos of 6 to 12 megapixels then differ from wholly decoded ones by 0.2 levels of 255 in the mean
-(0.7 with 2, 2.3 with 1), in less than half the time; 4 is no better."""
+"""How many times the wanted short side a JPEG must still have when it is decoded at a fraction of its size: then it
+differs by 0.2 levels of 255 in the mean (0.7 with 2, 2.3 with 1), in less than half the time; 4 is no better."""
 
 # Formats are opened by name, so that a file from a stranger never reaches a rarer, less tested reader.
 _FORMATS = ("JPEG", "PNG", WebPImagePlugin.WebPImageFile.format, "BMP", "GIF", TiffImagePlugin.TiffImageFile.format)

@@ -31,11 +31,7 @@ class PixelCache:
 
     Decoding is a pure function of a file's content, so that what is kept can change no result. The processes of a
     machine share it; a worker process is sent the path and the table of places, not the pixels.
-
-    Args:
-        folder: an entry of the cache, as `keep_pixels` gives it.
-        contents: the `content_digests` (N, 32) of the rows that will be asked for.
-        channels: of a stored image.
+    `folder` is as `keep_pixels` gives it, `contents` the `content_digests` (N, 32) of the rows to be asked for.
     """
 
     def __init__(self, folder: Path, contents: np.ndarray, channels: int) -> None:

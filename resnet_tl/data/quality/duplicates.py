@@ -17,9 +17,8 @@ from resnet_tl.data.quality.neighbours import close_pairs
 from resnet_tl.data.quality.thumbnails import MIN_CONTRAST, contrast, directions, extent, shrunk
 from resnet_tl.data.threads import for_each
 
-# Chosen on pairs looked at by eye, see docs/data_audit.md: two shots of one plant correlate by 0.96 to 0.99 at 32
-# pixels, CIFAR-10's known copies by 0.97 to 0.997, and the most alike strokes that are the digit 1 by 0.986. These
-# strokes are lines on an empty ground, so that images which show little must be more alike than others.
+# Chosen on pairs looked at by eye, see docs/data_audit.md. The most alike strokes that are the digit 1 correlate by
+# 0.986: images which show little must be more alike than others.
 CANDIDATE = 0.97
 """Correlation of the thumbnails of the decode pass, coarser and less exact, from which on a pair is looked at again."""
 ALIKE = 0.98

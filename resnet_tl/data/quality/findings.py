@@ -125,15 +125,11 @@ def refuse_leaks(index: ImageIndex, findings: pd.DataFrame) -> None:
     )
 
 
-# Images that show the same
-
-
 def _duplicates(index: ImageIndex, contents: np.ndarray, duplicates: Duplicates) -> Iterator[Finding]:
     """The copies that may go; each of them where labels contradict each other.
 
     Suggested for exclusion are copies in train that are in val or test as well, and in val of those in test; second
-    copies within train; and, of equal images with different labels, all. Only a person can tell which of two images
-    that are merely alike is labelled wrong.
+    copies within train; and, of equal images with different labels, all.
     """
     if duplicates.too_many:
         yield Finding("", "too_alike", "too many pairs are nearly the same to tell copies from a series of photos")
@@ -192,9 +188,6 @@ def _across(index: ImageIndex, row: int, kept: int) -> str:
 def _labelled(index: ImageIndex, one: int, other: int) -> str:
     first, second = (index.classes[int(index.labels[row])] for row in (one, other))
     return f"labelled '{first}' and '{second}'"
-
-
-# Classes and groups
 
 
 def _classes(index: ImageIndex, audit: Audit) -> Iterator[Finding]:

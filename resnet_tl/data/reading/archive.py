@@ -30,11 +30,8 @@ _DAMAGES = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, ValueError
 def unpacked(archive: Path, cache: Path) -> Path:
     """The folder below `cache` that holds what is in `archive`: unpacked at the first use, found again later.
 
-    The folder is named after the archive and a digest of the names, sizes and CRC-32 of all files in it. So an archive
-    that was copied, moved or touched is known again, and one with other content is not, without reading all of it.
-
-    Raises:
-        UserError: as `unpack` does; then nothing is left behind.
+    It is named after the archive and a digest of the names, sizes and CRC-32 of all files in it, so that it is known
+    again without reading all of it. UserErrors are those of `unpack`; then nothing is left behind.
     """
     from filelock import FileLock
 
