@@ -1,8 +1,7 @@
 """Every reported number, from labels and probabilities, in plain numpy.
 
-The conventions are scikit-learn's: what is averaged over classes is averaged over the classes present in the labels,
-each with the same weight; a class that is present but never predicted has F1 0; unlabelled rows do not count. Its
-import alone takes longer than the metrics of a hundred epochs, so that it is the oracle of the tests and not used here.
+The conventions are scikit-learn's, which the tests compare with: averages are over the classes present in the labels,
+each with the same weight; a class that is present but never predicted has F1 0; unlabelled rows do not count.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ from resnet_tl import __version__, cache
 from resnet_tl.data.index import ImageIndex
 from resnet_tl.data.pixels.decode import DECODER
 from resnet_tl.data.pixels.preprocessing import MAX_ASPECT, Preprocessing
-from resnet_tl.data.quality.audit import decode_all, keep_audit
+from resnet_tl.data.quality.audit import decode_all, kept_audit
 
 log = logging.getLogger(__name__)
 
@@ -106,7 +106,7 @@ def keep_pixels(
         digests = np.frombuffer(b"".join(places), np.uint8).reshape(-1, 32)
         np.save(folder / _DIGESTS, digests, allow_pickle=False)
         np.save(folder / _PLACES, np.array(list(places.values()), np.int64).reshape(-1, 3), allow_pickle=False)
-        keep_audit(audit, index, contents, preprocessing.channels)
+        kept_audit(index, contents, preprocessing.channels, lambda: audit)
 
     about = f"{len(index)} images in {index.root}, {preprocessing.resize_rule} {preprocessing.storage_size} px"
     size = stored_bytes(sizes, preprocessing)

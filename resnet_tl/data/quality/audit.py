@@ -66,12 +66,14 @@ def audit_images(index: ImageIndex, contents: np.ndarray | None = None, channels
     `contents` are their `content_digests`, `channels` what they will be decoded to.
     """
     hashes = content_digests(index) if contents is None else contents
-    return _kept(index, hashes, channels, lambda: decode_all(index, hashes, channels, SHORT_SIDE))
+    return kept_audit(index, hashes, channels, lambda: decode_all(index, hashes, channels, SHORT_SIDE))
 
 
-def keep_audit(audit: Audit, index: ImageIndex, contents: np.ndarray, channels: int = 3) -> None:
-    """Keeps an audit that was made on the way to something else."""
-    _kept(index, contents, channels, lambda: audit)
+def kept_audit(index: ImageIndex, contents: np.ndarray, channels: int, make: Callable[[], Audit]) -> Audit:
+    """The audit that is kept for files of the same content, else what `make` gives, which is kept from then on."""
+    key = key_of(["audit", _CONTENT, channels, list(placeholders(index))], contents)
+    about = f"{len(index)} images in {index.root}"
+    return Audit.of(kept_arrays(key, _ARRAYS, len(index), 8 + SIDE * SIDE, about, lambda: make().arrays()))
 
 
 def decode_all(
@@ -117,12 +119,3 @@ def placeholders(index: ImageIndex) -> dict[int, str]:
     """The rows of files that stand for a missing photo, with the reason why they are bad."""
     rows = [row for row in range(len(index)) if _PLACEHOLDER.fullmatch(Path(index.id(row)).stem)]
     return dict.fromkeys(rows, "is a placeholder for a missing photo, by its name")
-
-
-def _key(index: ImageIndex, contents: np.ndarray, channels: int) -> str:
-    return key_of(["audit", _CONTENT, channels, list(placeholders(index))], contents)
-
-
-def _kept(index: ImageIndex, contents: np.ndarray, channels: int, make: Callable[[], Audit]) -> Audit:
-    key, about = _key(index, contents, channels), f"{len(index)} images in {index.root}"
-    return Audit.of(kept_arrays(key, _ARRAYS, len(index), 8 + SIDE * SIDE, about, lambda: make().arrays()))
