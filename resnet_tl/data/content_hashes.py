@@ -22,17 +22,7 @@ def content_digests(index: ImageIndex) -> np.ndarray:
 
     A file that cannot be read has the digest of the reason, so that what is kept for it holds for that reason alone.
     """
-    digests = np.empty((len(index), 32), np.uint8)
-
-    def digest(row: int) -> None:
-        try:
-            content = read_file(index.path(row))
-        except BadImage as error:
-            content = b"\0" + error.reason.encode()  # no image begins with a zero
-        digests[row] = np.frombuffer(digest_of(content), np.uint8)
-
-    for_each(np.arange(len(index)), digest)
-    return digests
+    return _read(index)["hashes"]
 
 
 def hashes_and_sizes(index: ImageIndex) -> tuple[np.ndarray, np.ndarray]:
@@ -40,13 +30,25 @@ def hashes_and_sizes(index: ImageIndex) -> tuple[np.ndarray, np.ndarray]:
 
     They are kept by the path, size and times of each file, so that files that nobody has touched are not read again.
     """
-
-    def read() -> Arrays:
-        return {"hashes": content_digests(index), "sizes": _header_sizes(index)}
-
     key, about = _state(index), f"content hashes of {len(index)} images in {index.root}"
-    found = kept_arrays(key, ("hashes", "sizes"), len(index), 40, about, read) if key else read()
+    names = ("hashes", "sizes")
+    found = kept_arrays(key, names, len(index), 40, about, lambda: _read(index)) if key else _read(index)
     return found["hashes"], found["sizes"]
+
+
+def _read(index: ImageIndex) -> Arrays:
+    hashes, sizes = np.empty((len(index), 32), np.uint8), np.zeros((len(index), 2), np.int32)
+
+    def read(row: int) -> None:
+        try:
+            content = read_file(index.path(row))
+        except BadImage as error:
+            content = b"\0" + error.reason.encode()  # no image begins with a zero
+        hashes[row] = np.frombuffer(digest_of(content), np.uint8)
+        sizes[row] = header_size(content)
+
+    for_each(np.arange(len(index)), read)
+    return {"hashes": hashes, "sizes": sizes}
 
 
 def digest_of(content: bytes) -> bytes:
@@ -57,16 +59,6 @@ def digest_of(content: bytes) -> bytes:
 def digest_in_order(digests: np.ndarray) -> str:
     """One digest of (n, 32) digests in their order, in hex."""
     return hashlib.sha256(digests.tobytes()).hexdigest()
-
-
-def _header_sizes(index: ImageIndex) -> np.ndarray:
-    sizes = np.zeros((len(index), 2), np.int32)
-
-    def read(row: int) -> None:
-        sizes[row] = header_size(index.path(row))
-
-    for_each(np.arange(len(index)), read)
-    return sizes
 
 
 def _state(index: ImageIndex) -> str | None:

@@ -29,9 +29,8 @@ class ImageDataModule(DataOptions, L.LightningDataModule):
     """Labelled images as training, validation and test batches.
 
     Layouts, found by looking: `ROOT/{train,val[,test]}/<class>/*`; `ROOT/<class>/*` (split here); flat Kaggle names
-    (`ROOT/train/cat.0.jpg`); a CSV file with `path,label[,split][,group]`. Every image is decoded once before
-    training, so that a broken file is known by then; what is found, and the decoded images, are kept for all later runs
-    on files of the same content. `resnet_tl.data.options.DataOptions` describes the arguments.
+    (`ROOT/train/cat.0.jpg`); a CSV file with `path,label[,split][,group]`. Every image is decoded once before training;
+    what is found, and the decoded images, are kept for later runs. `DataOptions` describes the arguments.
 
     Raises:
         UserError: nothing to read, fewer than two classes, images that cannot be decoded, or given splits that share
@@ -80,8 +79,7 @@ class ImageDataModule(DataOptions, L.LightningDataModule):
             return
         if self._dataset is not None:
             dataset = self._dataset if self._preprocessing else checked(self._dataset, preprocessing, self)
-            self._pixels = open_pixels(dataset, preprocessing, self.pixel_cache)
-            self._dataset = dataset
+            self._pixels, self._dataset = open_pixels(dataset, preprocessing, self.pixel_cache), dataset
         self._preprocessing = preprocessing
 
     @property

@@ -18,7 +18,7 @@ from resnet_tl.data.index import ImageIndex
 from resnet_tl.data.options import DataOptions, PixelCacheMode
 from resnet_tl.data.pixels.pixel_cache import PixelCache, keep_pixels, stored_bytes
 from resnet_tl.data.pixels.preprocessing import Preprocessing
-from resnet_tl.data.quality.audit import Audit, audit_images, find_audit
+from resnet_tl.data.quality.audit import Audit, audit_images
 from resnet_tl.data.quality.duplicates import find_duplicates
 from resnet_tl.data.quality.findings import COLUMNS, find_all, in_one_line, refuse_leaks
 from resnet_tl.data.reading.catalog import fetch
@@ -38,23 +38,16 @@ UNKNOWN_SIDE = 224
 class Dataset:
     """What is known of a data set; a step that learns more makes a new one.
 
-    Args:
-        index: the images with their labels and splits.
-        hashes: their content hashes, (N, 32) uint8.
-        sizes: their widths and heights by the files' headers, (N, 2) int32; zeros where unknown.
-        short_side: the median of the images' short sides by their headers, in pixels; of all that were read.
-        all_hashes: with those of unusable files that were left out since; they name what is kept of the images.
-        findings: what the check of the images has found.
-        skipped: why an image was left out, by its path.
+    `all_hashes` has those of unusable files that were left out since; they name what is kept of the images.
     """
 
     index: ImageIndex
-    hashes: np.ndarray
-    sizes: np.ndarray
-    short_side: int
+    hashes: np.ndarray  # of the files' contents, (N, 32) uint8
+    sizes: np.ndarray  # widths and heights by the files' headers, (N, 2) int32; zeros where unknown
+    short_side: int  # the median by the headers, in pixels
     all_hashes: np.ndarray
     findings: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=COLUMNS))
-    skipped: dict[str, str] = field(default_factory=dict)
+    skipped: dict[str, str] = field(default_factory=dict)  # why an image was left out, by its path
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -144,16 +137,14 @@ def usable(dataset: Dataset, preprocessing: Preprocessing, options: DataOptions)
     """
     index, hashes, channels = dataset.index, dataset.hashes, preprocessing.channels
     with measure("pixels"):
-        audit = find_audit(index, hashes, channels)
-        if audit is None and options.pixel_cache != "off":  # which makes the audit on the way
+        if options.pixel_cache != "off":  # which makes the audit on the way
             keep_pixels(index, hashes, preprocessing, dataset.sizes, dataset.all_hashes)
-        audit = audit or audit_images(index, hashes, channels)
+        audit = audit_images(index, hashes, channels)
     if not audit.bad:
         return dataset, audit
     bad = {index.id(row): reason for row, reason in audit.bad.items()}
-    listed = "\n".join(f"  {path}: {reason}" for path, reason in list(bad.items())[:20])
-    if len(bad) > 20:
-        listed += f"\n  and {len(bad) - 20} more"
+    lines = [f"  {path}: {reason}" for path, reason in bad.items()]
+    listed = "\n".join(lines if len(bad) <= 20 else [*lines[:20], f"  and {len(bad) - 20} more"])
     found = f"{len(bad)} of {len(index)} files in {index.root} cannot be used as images"
     if options.on_bad_image == "stop":
         raise UserError(f"{found}; remove them, or leave them out with --data.on_bad_image skip:\n{listed}")

@@ -35,9 +35,8 @@ def image_seed(seed: int, view: int, row: int) -> int:
 def uniform(seed: int, view: int, rows: np.ndarray, purpose: Purpose, count: int) -> np.ndarray:
     """Numbers (N, count) float64 in [0, 1): those of a row are the same in whatever company it is drawn.
 
-    A counter-based generator (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3") keeps no state that
-    threads could disturb. The hash is SplitMix64 (Steele, Lea and Flood 2014, "Fast splittable pseudorandom number
-    generators"), whose n-th number can be had without those before it.
+    A counter-based generator (Salmon et al. 2011) keeps no state that threads could disturb. The hash is SplitMix64
+    (Steele, Lea and Flood 2014), whose n-th number can be had without those before it.
     """
     state = np.array([seed % 2**64], np.uint64)
     for counter in (view, int(purpose)):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -24,24 +25,12 @@ def key_of(facts: Sequence[Any], contents: np.ndarray) -> str:
     return hashlib.sha256(text.encode() + contents.tobytes()).hexdigest()
 
 
-def find_arrays(key: str, names: Sequence[str]) -> Arrays | None:
-    """What is kept under a key, if all of it can be read; it is mapped, and so read from disk only where it is used."""
-    folder = cache.find("audits", key)
-    return _load(folder, names) if folder else None
-
-
 def kept_arrays(
     key: str, names: Sequence[str], images: int, bytes_each: int, about: str, make: Callable[[], Arrays]
 ) -> Arrays:
     """What is kept under a key, else what `make` gives; the processes that want it wait for the first one.
 
-    Args:
-        key: a digest of all that the arrays depend on.
-        names: of the arrays.
-        images: how many; the arrays of a few are not kept.
-        bytes_each: what an image takes.
-        about: one line for people.
-        make: computes the arrays.
+    The arrays of a few images are not kept. `about` is one line for people.
     """
     made: Arrays = {}
 
@@ -53,12 +42,7 @@ def kept_arrays(
     if images >= WORTH_KEEPING:
         folder = cache.entry("audits", key, bytes_each * images + 4096, about, write)
         if folder and not made:
-            made.update(_load(folder, names) or {})
+            with suppress(OSError, ValueError, EOFError):  # just removed by another process, or damaged
+                # Mapped, and so read from disk only where it is used.
+                return {name: np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in names}
     return made or make()
-
-
-def _load(folder: Path, names: Sequence[str]) -> Arrays | None:
-    try:
-        return {name: np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in names}
-    except (OSError, ValueError, EOFError):  # just removed by another process, or damaged
-        return None

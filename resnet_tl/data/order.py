@@ -6,14 +6,9 @@ import numpy as np
 
 
 def epoch_order(rows: np.ndarray, seed: int, epoch: int, balanced_by: np.ndarray | None = None) -> np.ndarray:
-    """The order of an epoch, a function of (seed, epoch) alone.
+    """The order of an epoch of training rows, a function of (seed, epoch) alone.
 
-    Args:
-        rows: the training rows.
-        seed: the run's seed.
-        epoch: counts from 0.
-        balanced_by: the label of each of `rows`; when given, as many rows are drawn, with replacement, so that
-            every class is equally likely.
+    With `balanced_by`, the label of each of `rows`, as many are drawn, with replacement, every class equally likely.
     """
     generator = np.random.default_rng([seed, epoch])
     if balanced_by is None:

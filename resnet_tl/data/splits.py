@@ -30,28 +30,21 @@ def assign_splits(
 
     Val is made when there is none; test only when `test_fraction` is above 0 and there is none. Each class is divided
     by the fractions, keeps at least one image in train and, where it has two or more, one in val. Images of one group
-    stay together, so that fractions are then met as nearly as the groups allow. An image's place follows from (seed,
-    path) alone, not from the machine or the order of the files.
-
-    Rows of one cluster, numbered by `clusters` (N,), show the same picture and are put on the same side: they follow
-    the first of them by path, and all others stay where they would be without them, but for one or two of each class.
+    stay together, and so do rows of one cluster, numbered by `clusters` (N,), which show the same picture: they follow
+    the first of them by path. An image's place follows from (seed, path) alone.
 
     Raises:
         UserError: the fractions leave nothing to train on or to validate with, or, unless `groups_may_span`, a group
             spans two splits.
     """
     made = _divided(index, val_fraction, test_fraction, seed, clusters)
-    if groups_may_span:
-        return made
-    grouped = made.table[made.table["group"] != ""]
-    spanned = grouped.groupby("group")["split"].nunique()
-    if (spanned > 1).any():
-        group = spanned.idxmax()
-        splits = ", ".join(sorted(set(grouped["split"][grouped["group"] == group])))
-        raise UserError(
-            f"{index.root}: the group '{group}' has images in {splits}; a group must stay in one split, "
-            "or validation would look at what was trained on."
-        )
+    grouped = made.table[made.table["group"] != ""].groupby("group")["split"].unique()
+    for group, splits in grouped.items() if not groups_may_span else ():
+        if len(splits) > 1:
+            raise UserError(
+                f"{index.root}: the group '{group}' has images in {', '.join(sorted(splits))}; a group must stay in "
+                "one split, or validation would look at what was trained on."
+            )
     return made
 
 
@@ -111,11 +104,10 @@ def _led(labels: np.ndarray, leaders: np.ndarray, val: float, test: float) -> np
 
 def _leaders(cluster: np.ndarray, paths: list[str]) -> np.ndarray:
     """For each image the place of the first one by path in its cluster."""
-    leaders = np.arange(len(paths))
-    numbers, sizes = np.unique(cluster, return_counts=True)
-    for number in numbers[sizes > 1]:
-        members = np.flatnonzero(cluster == number)
-        leaders[members] = min(members.tolist(), key=lambda member: paths[member])
+    order = np.argsort(np.array(paths, object), kind="stable")
+    _, first, inverse = np.unique(cluster[order], return_index=True, return_inverse=True)
+    leaders = np.empty(len(paths), np.int64)
+    leaders[order] = order[first[inverse]]
     return leaders
 
 

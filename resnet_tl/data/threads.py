@@ -20,8 +20,7 @@ def usable_cores() -> int:
 def for_each(rows: np.ndarray, work: Callable[[int], None]) -> None:
     """Calls `work` with each of `rows`, in no certain order, in as many threads as there are usable cores.
 
-    Threads serve what spends its time outside of Python: reading, hashing, decoding. The first error of `work` is
-    raised, and the rows that no thread has begun are left.
+    The first error of `work` is raised, and the rows that no thread has begun are left.
     """
 
     def work_on(chunk: np.ndarray) -> None:

@@ -116,10 +116,8 @@ def compare(groups: Mapping[str, Sequence[Run]], split: str = "val") -> Comparis
 
     Where all runs of a group are correct on the same images, as a single one is, its accuracy has Wilson's interval.
     All other intervals are a hierarchical bootstrap: a resample draws images, the same for every group, and then seeds,
-    for each group by itself. Of two or three seeds that shows less spread than further seeds would.
-
-    McNemar's test takes runs of the same seed, or every run of one group against every run of the other where their
-    seeds are not the same; the largest p counts, the cautious choice.
+    for each group by itself. McNemar's test takes runs of the same seed, or, where the seeds are not the same, every
+    run of one group against every run of the other; the largest p counts.
 
     Raises:
         UserError: a run is unfinished, or the runs were not judged on the same images.
@@ -128,8 +126,8 @@ def compare(groups: Mapping[str, Sequence[Run]], split: str = "val") -> Comparis
     for run in runs:
         assert run.summary  # an unfinished run says so
     tables = [_labelled(run, split) for run in runs]
-    for run, table in zip(runs[1:], tables[1:], strict=True):
-        _check_same(runs[0], tables[0], run, table, split)
+    for run in runs[1:]:
+        check_same_images(runs[0], run, split)
     classes, images = classes_of(tables[0]), len(tables[0])
     judged = [_Judged.of(table, classes) for table in tables]
     resampled = _resampled(judged, len(classes))
@@ -157,11 +155,6 @@ def compare(groups: Mapping[str, Sequence[Run]], split: str = "val") -> Comparis
         needed = needed if needed is not None and needed > images else None
         pairs.append(Pair(first.name, second.name, Estimate(difference, *interval), p_value, float(adjusted), needed))
     return Comparison(split, images, classes, tuple(made), tuple(pairs))
-
-
-def check_same_images(first: Run, other: Run, split: str) -> None:
-    """Raises UserError when two runs were not judged on the same images with the same labels, joined by id."""
-    _check_same(first, _labelled(first, split), other, _labelled(other, split), split)
 
 
 @dataclass(frozen=True)
@@ -228,7 +221,9 @@ def _labelled(run: Run, split: str) -> pd.DataFrame:
     return table
 
 
-def _check_same(first: Run, one: pd.DataFrame, other: Run, two: pd.DataFrame, split: str) -> None:
+def check_same_images(first: Run, other: Run, split: str) -> None:
+    """Raises UserError when two runs were not judged on the same images with the same labels, joined by id."""
+    one, two = _labelled(first, split), _labelled(other, split)
     both = f"{first.path} and {other.path}"
     if set(classes_of(one)) != set(classes_of(two)):
         odd = sorted(set(classes_of(one)) ^ set(classes_of(two)))[0]

@@ -11,6 +11,7 @@ import pandas as pd
 from resnet_tl.evaluation.comparison import Comparison, Group, Pair
 from resnet_tl.evaluation.comparison_text import p_text
 from resnet_tl.evaluation.figures import FAINT, FEW, INK, QUIET, plain_axes, save_figure, shorten
+from resnet_tl.evaluation.intervals import Estimate
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -43,14 +44,11 @@ def comparison_figure(comparison: Comparison, path: str | Path) -> None:
 def _accuracies(axes: Axes, comparison: Comparison, colors: dict[str, str]) -> None:
     """One line for each group: interval, value, and a small ring for each of several seeds."""
     for row, group in enumerate(comparison.groups):
-        value, low, high = (100 * share for share in group.accuracy)
-        color = colors[group.name]
-        axes.plot([low, high], [row, row], color=color, linewidth=2.4, solid_capstyle="round", alpha=0.55)
-        axes.plot([value], [row], color=color, marker="o", markersize=8)
+        value, low, high = _interval(axes, row, group.accuracy, colors[group.name])
         if len(group.accuracies) > 1:
+            style: dict[str, Any] = {"facecolors": "white", "edgecolors": colors[group.name], "linewidths": 1.1}
             seeds = [100 * share for share in group.accuracies]
-            below = [row + 0.27] * len(seeds)
-            axes.scatter(seeds, below, s=14, facecolors="white", edgecolors=color, linewidths=1.1, zorder=3)
+            axes.scatter(seeds, [row + 0.27] * len(seeds), s=14, zorder=3, **style)
         _beside(axes, row, f"{value:.1f} [{low:.1f}, {high:.1f}]")
     _rows(axes, [shorten(group.name, _NAME) for group in comparison.groups])
     rings = "rings: the seeds; " if comparison.has_seeds else ""
@@ -62,11 +60,8 @@ def _differences(axes: Axes, pairs: Sequence[Pair]) -> None:
     """One line for each pair, dark where the images can tell the two apart."""
     axes.axvline(0, color=INK, linewidth=1)
     for row, pair in enumerate(pairs):
-        value, low, high = (round(100 * share, 6) for share in pair.difference)
         color = INK if pair.is_decided else QUIET
-        fill = color if pair.is_decided else "white"
-        axes.plot([low, high], [row, row], color=color, linewidth=2, solid_capstyle="round", zorder=2)
-        axes.plot([value], [row], color=color, marker="o", markersize=7, markerfacecolor=fill, zorder=3)
+        value, _, _ = _interval(axes, row, pair.difference, color, is_filled=pair.is_decided)
         _beside(axes, row, f"{value + 0.0:.1f} points, {p_text(pair.adjusted_p)}", color)
     _rows(axes, [f"{shorten(pair.first, _NAME)}\n− {shorten(pair.second, _NAME)}" for pair in pairs])
     left, right = axes.get_xlim()
@@ -92,6 +87,15 @@ def _curves(axes: Axes, groups: Sequence[Group], column: str, colors: dict[str, 
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     epochs = pd.concat([run.history["epoch"] for group in groups for run in group.runs])
     axes.set_xlim(epochs.min() - 0.5, epochs.max() + 0.5)
+
+
+def _interval(axes: Axes, row: int, estimate: Estimate, color: str, is_filled: bool = True) -> list[float]:
+    """Draws an estimate in percent, and gives it."""
+    value, low, high = percent = [round(100 * share, 6) for share in estimate]
+    axes.plot([low, high], [row, row], color=color, linewidth=2.2, solid_capstyle="round", alpha=0.6, zorder=2)
+    fill = color if is_filled else "white"
+    axes.plot([value], [row], color=color, marker="o", markersize=7.5, markerfacecolor=fill, zorder=3)
+    return percent
 
 
 def _rows(axes: Axes, names: Sequence[str]) -> None:

@@ -30,10 +30,7 @@ FEW = 30
 
 
 def learning_curves(history: pd.DataFrame, path: str | Path, best_epoch: int | None = None) -> None:
-    """Loss, accuracy and learning rate over the epochs; whatever column is missing or empty is left out.
-
-    `best_epoch`, the epoch that was kept, is marked.
-    """
+    """Loss, accuracy and learning rate over the epochs, if they are there; `best_epoch`, which was kept, is marked."""
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 

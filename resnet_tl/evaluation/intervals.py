@@ -1,8 +1,7 @@
 """How sure a number is: 95 % intervals over images and seeds, McNemar's paired test, Holm's correction.
 
-Which images were drawn is what the intervals are about: Wilson's for a share of images, the bootstrap for the rest.
-The bootstrap's percentiles are corrected for bias, since a resample lacks some classes and so lowers macro F1. BCa
-would correct for skewness too, but is not defined for what is resampled here: images and seeds at once.
+Wilson's is for a share of images, the bootstrap for the rest. Its percentiles are corrected for bias, since a resample
+lacks some classes and so lowers macro F1.
 """
 
 from __future__ import annotations
@@ -26,10 +25,7 @@ class Estimate(NamedTuple):
 
 
 def wilson(correct: int, images: int) -> tuple[float, float]:
-    """The 95 % score interval of a share, good for few images and for shares near 0 and 1.
-
-    Wilson 1927, Probable inference, the law of succession, and statistical inference.
-    """
+    """The 95 % score interval of a share (Wilson 1927), good for few images and for shares near 0 and 1."""
     from scipy.stats import binomtest
 
     interval = binomtest(correct, images).proportion_ci(0.95, method="wilson")
@@ -37,10 +33,7 @@ def wilson(correct: int, images: int) -> tuple[float, float]:
 
 
 def image_resamples(images: int, resamples: int = RESAMPLES, seed: int = 0) -> Iterator[np.ndarray]:
-    """How often each image was drawn, (some resamples, images) float64: each row sums to `images`.
-
-    The same for every caller with the same numbers, so that what is computed from them is paired by image.
-    """
+    """How often each image was drawn, (some resamples, images) float64, the same for each caller: paired by image."""
     generator = np.random.default_rng(seed)
     step = max(1, _CHUNK // images)
     for start in range(0, resamples, step):
@@ -55,11 +48,7 @@ def seed_resamples(seeds: int, generator: np.random.Generator, resamples: int = 
 
 
 def macro_f1(weights: np.ndarray, labels: np.ndarray, predicted: np.ndarray, classes: int) -> np.ndarray:
-    """Macro F1 of each resample, (B,), for weights (B, N) and class numbers (N,).
-
-    As in `evaluation.metrics`: the mean over the classes present in the labels. A class that a resample lacks is left
-    out of it.
-    """
+    """Macro F1 of each resample, (B,), for weights (B, N) and class numbers (N,); over the classes present in it."""
     from scipy.sparse import csr_array
 
     rows, ones = np.arange(len(labels)), np.ones(len(labels))
@@ -89,10 +78,7 @@ def bootstrap_interval(value: float, resampled: np.ndarray) -> tuple[float, floa
 
 
 def mcnemar(only_first: int, only_second: int) -> float:
-    """The exact two-sided p of McNemar's test, from how many images only one of two classifiers got right.
-
-    McNemar 1947, Note on the sampling error of the difference between correlated proportions or percentages.
-    """
+    """The exact two-sided p of McNemar's test (1947), from how many images only one of two classifiers got right."""
     from scipy.stats import binomtest
 
     discordant = only_first + only_second
@@ -100,10 +86,7 @@ def mcnemar(only_first: int, only_second: int) -> float:
 
 
 def holm(p_values: Sequence[float]) -> np.ndarray:
-    """The p-values of several tests, adjusted so that the chance of any false finding stays below 5 %.
-
-    Holm 1979, A simple sequentially rejective multiple test procedure.
-    """
+    """The p-values of several tests, adjusted so that the chance of any false finding stays below 5 % (Holm 1979)."""
     values = np.asarray(p_values, dtype=np.float64)
     order = np.argsort(values)
     steps = values[order] * np.arange(len(values), 0, -1)

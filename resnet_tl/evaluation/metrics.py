@@ -1,8 +1,7 @@
 """Every reported number, from labels and probabilities, in plain numpy.
 
-The conventions are scikit-learn's: what is averaged over classes is averaged over the classes present in the labels,
-each with the same weight; a class that is present but never predicted has F1 0; unlabelled rows do not count. Its
-import alone takes longer than the metrics of a hundred epochs, so that it is the oracle of the tests and not used here.
+The conventions are scikit-learn's, which the tests compare with: averages are over the classes present in the labels,
+each with the same weight; a class that is present but never predicted has F1 0; unlabelled rows do not count.
 """
 
 from __future__ import annotations
@@ -46,19 +45,14 @@ def metrics_of(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, float
 
 
 def compute_metrics(table: pd.DataFrame) -> dict[str, float]:
-    """`metrics_of` a prediction table, over its labelled rows.
-
-    Raises:
-        UserError: no row is labelled, or a label is not among the classes.
-    """
+    """`metrics_of` a prediction table; UserError where no row is labelled, or a label is not among the classes."""
     return metrics_of(label_numbers(table), probabilities_of(table))
 
 
 def per_class(table: pd.DataFrame) -> pd.DataFrame:
     """One row per class, in order: class, images, precision, recall, f1, auroc, most_confused_with.
 
-    What is not defined is nan: all but precision for a class without images, precision for one never predicted.
-    `most_confused_with` is the class that most of its misjudged images were taken for, "" when there are none.
+    What is not defined is nan; `most_confused_with` is the class that most of its misjudged images were taken for.
     """
     labels, probabilities = _labelled(label_numbers(table), probabilities_of(table))
     mistakes = _confusion(labels, probabilities)
@@ -104,10 +98,7 @@ def _share(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
 
 
 def _auroc(scores: np.ndarray, is_positive: np.ndarray) -> float:
-    """The chance that a positive scores above a negative, ties counting half; nan without one of either.
-
-    The same number as scikit-learn's `roc_auc_score`, some ten times faster: only the negatives are sorted.
-    """
+    """The chance that a positive scores above a negative, ties counting half; nan without one of either."""
     positives, negatives = scores[is_positive], np.sort(scores[~is_positive])
     if not len(positives) or not len(negatives) or np.isnan(scores).any():
         return float("nan")

@@ -102,9 +102,7 @@ def write_predictions(table: pd.DataFrame, path: str | Path) -> None:
 
 
 def read_predictions(path: str | Path) -> pd.DataFrame:
-    """Reads what `write_predictions` wrote, bit for bit: ids stay text ("0001"), a missing label is "".
-
-    A table that somebody else made needs no more than the columns `id` and `prob_<class>`: it is `completed`.
+    """Reads what `write_predictions` wrote, bit for bit; a table of `id` and `prob_<class>` alone is `completed`.
 
     Raises:
         UserError: the file is no such table, or its `predicted` contradicts its probabilities.

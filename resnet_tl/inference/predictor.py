@@ -177,19 +177,18 @@ def _as_list(images: Any) -> list[Any]:
 
 def _checked(number: int, image: Any) -> ImageInMemory:
     """An image in memory, or a UserError that says what is taken."""
+    found = f"of type {type(image).__name__}"
     if isinstance(image, np.ndarray):
-        is_image = image.dtype == np.uint8 and image.size and image.shape[2:] in ((), (1,), (3,), (4,))
-        if image.ndim not in (2, 3) or not is_image:
-            raise UserError(
-                f"Image {number} is an array {image.shape} of {image.dtype}; an array must be (H, W) or (H, W, C) of "
-                "uint8, from 0 to 255, with 1, 3 or 4 channels."
-            )
-    elif not isinstance(image, bytes | Image.Image):
-        raise UserError(
-            f"Image {number} is of type {type(image).__name__}; images are given as paths, or in memory as PIL images, "
-            "arrays or the bytes of files."
-        )
-    return image
+        channels = image.shape[2:]
+        if image.dtype == np.uint8 and image.size and image.ndim in (2, 3) and channels in ((), (1,), (3,), (4,)):
+            return image
+        found = f"an array {image.shape} of {image.dtype}"
+    elif isinstance(image, bytes | Image.Image):
+        return image
+    raise UserError(
+        f"Image {number} is {found}; images are paths, PIL images, the bytes of files, or arrays (H, W) or (H, W, C) "
+        "of uint8 with 1, 3 or 4 channels."
+    )
 
 
 def _device(name: str | None) -> torch.device:

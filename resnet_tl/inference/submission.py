@@ -1,12 +1,7 @@
 """From a prediction table and a competition's sample file to a submission that cannot be wrong.
 
-The sample decides everything: the ids, their order and spelling, the columns, and the form, which is one of
-
-- `label`: one column of class names;
-- `probability`: one column of numbers, the probability of one class;
-- `class columns`: one column of probabilities per class.
-
-No torch in here, and no images: a submission is made from the table alone.
+The sample decides everything: the ids, their order and spelling, the columns, and the form: `label`, one column of
+class names; `probability`, one column of numbers, the probability of one class; or `class columns`, one per class.
 """
 
 from __future__ import annotations
@@ -102,7 +97,7 @@ def _read_csv(path: Path) -> pd.DataFrame:
     header = lines[0]
     if len(header) < 2 or len(set(header)) < len(header):
         raise UserError(f"{path}: two or more columns of different names are needed, but they are {listed(header)}.")
-    for number, line in enumerate(lines[1:], start=1):
+    for number, line in enumerate(lines):
         if len(line) != len(header):
             raise UserError(f"{path}: row {number} has {len(line)} values where the header has {len(header)}.")
     return pd.DataFrame(lines[1:], columns=header, dtype=object)

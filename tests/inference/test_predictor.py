@@ -208,15 +208,15 @@ def test_images_in_memory_that_cannot_be_used_are_said_by_number(predictor: Pred
 @pytest.mark.parametrize(
     ("image", "sentence"),
     [
-        (np.zeros((4, 5, 3)), r"Image 0 is an array \(4, 5, 3\) of float64; an array must be .* of uint8"),
-        (np.zeros((2, 4, 5, 3), np.uint8), r"an array \(2, 4, 5, 3\) of uint8; an array must be \(H, W\) or"),
+        (np.zeros((4, 5, 3)), r"Image 0 is an array \(4, 5, 3\) of float64; images are .* of uint8"),
+        (np.zeros((2, 4, 5, 3), np.uint8), r"an array \(2, 4, 5, 3\) of uint8; images are .* arrays \(H, W\) or"),
         (np.zeros((4, 5, 2), np.uint8), r"with 1, 3 or 4 channels"),
         (np.zeros((0, 5), np.uint8), r"an array \(0, 5\)"),
         (
             torch.zeros(3, 4, 5),
-            r"Image 0 is of type Tensor; images are given as paths, or in memory as PIL images, arrays or",
+            r"Image 0 is of type Tensor; images are paths, PIL images, the bytes of files, or arrays",
         ),
-        (7, "Image 0 is of type int; images are given as paths"),
+        (7, "Image 0 is of type int; images are paths"),
         ([b"", "photo.jpg"], "partly paths and partly in memory; predict the two in two calls"),
         ([], "No images were given"),
     ],

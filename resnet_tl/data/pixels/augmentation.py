@@ -33,12 +33,10 @@ class Augmentation:
     """Turns stored images (C, h, w) uint8 into training views (C, size, size) uint8; safe to call from threads.
 
     Args:
-        policy: `none`: the centre crop; `light`: random resized crop and horizontal flip; `standard`: light with
-            colour and a small rotation; `trivial_augment`: light with TrivialAugmentWide (Müller and Hutter 2021,
-            arXiv 2103.10158); `shift`: shifts by up to a tenth, the border repeated, for what must not be flipped, such
-            as digits; `shift_flip`: shift with horizontal flip, as in the CIFAR-10 articles.
+        policy: `none`: the centre crop; `light`: random resized crop and horizontal flip; `standard`: light with colour
+            and a small rotation; `trivial_augment`: light with TrivialAugmentWide; `shift`: by up to a tenth, the
+            border repeated; `shift_flip`: shift with horizontal flip, as in the CIFAR-10 articles.
         preprocessing: gives the sizes and the interpolation.
-        seed: the run's seed.
         random_erasing: the chance that a rectangle is painted over with the mean colour (Zhong et al. 2017,
             arXiv 1708.04896); `standard` changes the colours after that.
     """

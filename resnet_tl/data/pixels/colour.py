@@ -12,8 +12,7 @@ def adjust_colour(images: torch.Tensor, factors: torch.Tensor) -> torch.Tensor:
     """Changes the colours of each image by its own factors, as torchvision's adjust functions do, one after another.
 
     Args:
-        images: (N, C, H, W) uint8, RGB, RGBA or grey; not changed. Transparency stays as it is, and grey pixels have no
-            saturation.
+        images: (N, C, H, W) uint8, RGB, RGBA or grey; not changed. Transparency stays as it is.
         factors: (N, 3) of brightness, contrast and saturation, in this order; 1 changes nothing.
 
     Returns:

@@ -19,7 +19,7 @@ from resnet_tl import __version__, cache
 from resnet_tl.data.index import ImageIndex
 from resnet_tl.data.pixels.decode import DECODER
 from resnet_tl.data.pixels.preprocessing import MAX_ASPECT, Preprocessing
-from resnet_tl.data.quality.audit import decode_all, keep_audit
+from resnet_tl.data.quality.audit import decode_all, kept_audit
 
 log = logging.getLogger(__name__)
 
@@ -31,11 +31,7 @@ class PixelCache:
 
     Decoding is a pure function of a file's content, so that what is kept can change no result. The processes of a
     machine share it; a worker process is sent the path and the table of places, not the pixels.
-
-    Args:
-        folder: an entry of the cache, as `keep_pixels` gives it.
-        contents: the `content_digests` (N, 32) of the rows that will be asked for.
-        channels: of a stored image.
+    `folder` is as `keep_pixels` gives it, `contents` the `content_digests` (N, 32) of the rows to be asked for.
     """
 
     def __init__(self, folder: Path, contents: np.ndarray, channels: int) -> None:
@@ -87,8 +83,7 @@ def keep_pixels(
         contents: their `content_digests` (N, 32).
         preprocessing: makes the stored images.
         sizes: their widths and heights (N, 2); zeros where unknown.
-        identity: the contents that name the entry: those of the whole data set, the bad files that `index` may lack
-            among them, since they are not known to be bad before the entry is named.
+        identity: the contents that name the entry: with those of bad files, which are not known to be bad before.
     """
 
     def write(folder: Path) -> None:
@@ -111,7 +106,7 @@ def keep_pixels(
         digests = np.frombuffer(b"".join(places), np.uint8).reshape(-1, 32)
         np.save(folder / _DIGESTS, digests, allow_pickle=False)
         np.save(folder / _PLACES, np.array(list(places.values()), np.int64).reshape(-1, 3), allow_pickle=False)
-        keep_audit(audit, index, contents, preprocessing.channels)
+        kept_audit(index, contents, preprocessing.channels, lambda: audit)
 
     about = f"{len(index)} images in {index.root}, {preprocessing.resize_rule} {preprocessing.storage_size} px"
     size = stored_bytes(sizes, preprocessing)

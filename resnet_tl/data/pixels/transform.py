@@ -29,10 +29,8 @@ class UserTransform:
     Before each image the global generators of torch, numpy and random are seeded, which is not safe beside other
     threads that draw: it belongs into a worker process.
 
-    Args:
-        transform: a callable, or in the words of a recipe `module.Name` or `{class_path, init_args}`: of a class, of a
-            function that makes the transform, or of a function that is the transform.
-        seed: of the data module.
+    It is a callable, or in the words of a recipe `module.Name` or `{class_path, init_args}`: of a class, of a function
+    that makes the transform, or of a function that is the transform.
 
     Raises:
         UserError: there is no such thing, or it cannot be called.
@@ -76,11 +74,7 @@ class UserTransform:
             ) from error
 
     def __call__(self, image: torch.Tensor, view: int, row: int) -> torch.Tensor:
-        """The transformed image (C, H, W) uint8 of a row in a view.
-
-        Raises:
-            UserError: the transform fails, or gives something else.
-        """
+        """The transformed image (C, H, W) uint8 of a row; a UserError where it fails or gives another thing."""
         seed = image_seed(self.seed, view, row)
         torch.default_generator.manual_seed(seed)
         np.random.seed(seed % 2**32)  # noqa: NPY002 -- what others draw from

@@ -11,7 +11,7 @@ import numpy as np
 
 from resnet_tl.data.content_hashes import content_digests, digest_of
 from resnet_tl.data.index import ImageIndex
-from resnet_tl.data.kept_arrays import Arrays, find_arrays, kept_arrays, key_of
+from resnet_tl.data.kept_arrays import Arrays, kept_arrays, key_of
 from resnet_tl.data.pixels.decode import BadImage, decode_with_size, read_file
 from resnet_tl.data.quality.thumbnails import SIDE, thumbnail
 from resnet_tl.data.threads import for_each
@@ -63,24 +63,17 @@ class Audit:
 def audit_images(index: ImageIndex, contents: np.ndarray | None = None, channels: int = 3) -> Audit:
     """The audit of all rows: the one that is kept for files of the same content, else every file is decoded once.
 
-    Args:
-        index: the images.
-        contents: their `content_digests`, where they are known already.
-        channels: what the images will be decoded to: 1, 3 or 4.
+    `contents` are their `content_digests`, `channels` what they will be decoded to.
     """
     hashes = content_digests(index) if contents is None else contents
-    return _kept(index, hashes, channels, lambda: decode_all(index, hashes, channels, SHORT_SIDE))
+    return kept_audit(index, hashes, channels, lambda: decode_all(index, hashes, channels, SHORT_SIDE))
 
 
-def find_audit(index: ImageIndex, contents: np.ndarray, channels: int = 3) -> Audit | None:
-    """The audit that is kept for files of the same content, if there is one."""
-    arrays = find_arrays(_key(index, contents, channels), _ARRAYS)
-    return Audit.of(arrays) if arrays else None
-
-
-def keep_audit(audit: Audit, index: ImageIndex, contents: np.ndarray, channels: int = 3) -> None:
-    """Keeps an audit that was made on the way to something else."""
-    _kept(index, contents, channels, lambda: audit)
+def kept_audit(index: ImageIndex, contents: np.ndarray, channels: int, make: Callable[[], Audit]) -> Audit:
+    """The audit that is kept for files of the same content, else what `make` gives, which is kept from then on."""
+    key = key_of(["audit", _CONTENT, channels, list(placeholders(index))], contents)
+    about = f"{len(index)} images in {index.root}"
+    return Audit.of(kept_arrays(key, _ARRAYS, len(index), 8 + SIDE * SIDE, about, lambda: make().arrays()))
 
 
 def decode_all(
@@ -92,12 +85,8 @@ def decode_all(
 ) -> Audit:
     """Decodes every file of `index` once; bad is what `decode` refuses, and a placeholder such as `imageNotFound.gif`.
 
-    Args:
-        index: the images.
-        contents: their `content_digests`; what is said of an image must hold for that content.
-        channels: as for `decode`.
-        short_side: as for `decode`.
-        use: is given the row and the pixels of each good image, in many threads at once.
+    `contents` are their `content_digests`: what is said of an image must hold for that content. `use` is given the row
+    and the pixels of each good image, as of `decode`, in many threads at once.
 
     Raises:
         UserError: a file has changed since its digest was taken.
@@ -130,12 +119,3 @@ def placeholders(index: ImageIndex) -> dict[int, str]:
     """The rows of files that stand for a missing photo, with the reason why they are bad."""
     rows = [row for row in range(len(index)) if _PLACEHOLDER.fullmatch(Path(index.id(row)).stem)]
     return dict.fromkeys(rows, "is a placeholder for a missing photo, by its name")
-
-
-def _key(index: ImageIndex, contents: np.ndarray, channels: int) -> str:
-    return key_of(["audit", _CONTENT, channels, list(placeholders(index))], contents)
-
-
-def _kept(index: ImageIndex, contents: np.ndarray, channels: int, make: Callable[[], Audit]) -> Audit:
-    key, about = _key(index, contents, channels), f"{len(index)} images in {index.root}"
-    return Audit.of(kept_arrays(key, _ARRAYS, len(index), 8 + SIDE * SIDE, about, lambda: make().arrays()))

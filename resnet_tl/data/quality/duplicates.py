@@ -17,9 +17,8 @@ from resnet_tl.data.quality.neighbours import close_pairs
 from resnet_tl.data.quality.thumbnails import MIN_CONTRAST, contrast, directions, extent, shrunk
 from resnet_tl.data.threads import for_each
 
-# Chosen on pairs looked at by eye, see docs/data_audit.md: two shots of one plant correlate by 0.96 to 0.99 at 32
-# pixels, CIFAR-10's known copies by 0.97 to 0.997, and the most alike strokes that are the digit 1 by 0.986. These
-# strokes are lines on an empty ground, so that images which show little must be more alike than others.
+# Chosen on pairs looked at by eye, see docs/data_audit.md. The most alike strokes that are the digit 1 correlate by
+# 0.986: images which show little must be more alike than others.
 CANDIDATE = 0.97
 """Correlation of the thumbnails of the decode pass, coarser and less exact, from which on a pair is looked at again."""
 ALIKE = 0.98
@@ -63,13 +62,7 @@ class Duplicates:
 
 
 def find_duplicates(index: ImageIndex, contents: np.ndarray, audit: Audit) -> Duplicates:
-    """The duplicates among the good, labelled images: kept ones for images of the same content, else searched now.
-
-    Args:
-        index: the images.
-        contents: their `content_digests` (N, 32).
-        audit: their audit, which holds the thumbnails.
-    """
+    """The duplicates among the good, labelled images: kept ones for images of the same content, else searched now."""
     rows = np.setdiff1d(np.flatnonzero(index.labels >= 0), list(audit.bad))
 
     key = key_of(["duplicates", _CONTENT], contents[rows])
@@ -108,8 +101,7 @@ def _equal_files(contents: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def _confirmed(index: ImageIndex, rows: np.ndarray, candidates: np.ndarray) -> np.ndarray:
     """The likeness of each candidate pair (M, 2), (M,) float32; 0 where the two are not alike enough.
 
-    The images are decoded again, and always in the same way, so that the outcome follows from the files alone, not from
-    the size to which the pass before has shrunk large photos.
+    The images are decoded again in one way, so that the outcome does not follow from how the pass before shrunk them.
     """
     members, places = np.unique(candidates, return_inverse=True)
     places = places.reshape(-1, 2)

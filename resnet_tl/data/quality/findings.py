@@ -67,8 +67,7 @@ def find_all(
 ) -> pd.DataFrame:
     """All findings, the gravest kinds first: columns `path, finding, detail, partner, suggestion`, all text.
 
-    Following every suggestion leaves each class that has one an image to train on. `contents` are the images'
-    `content_digests` (N, 32), `others` findings that were made elsewhere.
+    `contents` are the images' `content_digests` (N, 32), `others` findings that were made elsewhere.
     """
     found = [
         *(Finding(index.id(row), "unusable", reason, suggestion="exclude") for row, reason in audit.bad.items()),
@@ -79,8 +78,7 @@ def find_all(
     ]
     order = {kind: place for place, kind in enumerate(KINDS)}
     found.sort(key=lambda finding: order[finding.finding])
-    table = pd.DataFrame(found, columns=COLUMNS, dtype=object)
-    return _with_classes_kept(table, index, audit)
+    return pd.DataFrame(found, columns=COLUMNS, dtype=object)
 
 
 def counts(findings: pd.DataFrame) -> dict[str, int]:
@@ -127,27 +125,11 @@ def refuse_leaks(index: ImageIndex, findings: pd.DataFrame) -> None:
     )
 
 
-def _with_classes_kept(table: pd.DataFrame, index: ImageIndex, audit: Audit) -> pd.DataFrame:
-    """Takes back the suggestions for a class that they would leave without a training image."""
-    number = {path: row for row, path in enumerate(index.ids())}
-    suggested = table["suggestion"] == "exclude"
-    gone = {number[path] for path in table.loc[suggested, "path"]}
-    splits = index.table["split"].isin(("train", "")).to_numpy()
-    left = [row for row in np.flatnonzero(splits).tolist() if row not in gone and row not in audit.bad]
-    emptied = set(index.labels[sorted(gone)].tolist()) - set(index.labels[left].tolist())
-    kept = {index.id(row) for row in gone if index.labels[row] in emptied and row not in audit.bad}
-    return table.assign(suggestion=table["suggestion"].mask(suggested & table["path"].isin(kept), "look"))
-
-
-# Images that show the same
-
-
 def _duplicates(index: ImageIndex, contents: np.ndarray, duplicates: Duplicates) -> Iterator[Finding]:
     """The copies that may go; each of them where labels contradict each other.
 
     Suggested for exclusion are copies in train that are in val or test as well, and in val of those in test; second
-    copies within train; and, of equal images with different labels, all. Only a person can tell which of two images
-    that are merely alike is labelled wrong.
+    copies within train; and, of equal images with different labels, all.
     """
     if duplicates.too_many:
         yield Finding("", "too_alike", "too many pairs are nearly the same to tell copies from a series of photos")
@@ -206,9 +188,6 @@ def _across(index: ImageIndex, row: int, kept: int) -> str:
 def _labelled(index: ImageIndex, one: int, other: int) -> str:
     first, second = (index.classes[int(index.labels[row])] for row in (one, other))
     return f"labelled '{first}' and '{second}'"
-
-
-# Classes and groups
 
 
 def _classes(index: ImageIndex, audit: Audit) -> Iterator[Finding]:

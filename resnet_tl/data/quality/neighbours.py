@@ -19,15 +19,7 @@ def close_pairs(vectors: np.ndarray, cosine: float, most: int) -> np.ndarray | N
 
     Exact: vectors with such an inner product lie within r = sqrt(2 - 2 cosine) of each other, and so do their
     projections on any orthonormal basis. Sorted by their first principal component, only neighbours within r are
-    compared; in 32 components, and those that are close there in all.
-
-    Args:
-        vectors: float32, of length 1.
-        cosine: below 1.
-        most: pairs; where there are more, the vectors are so much alike that closeness tells nothing.
-
-    Returns:
-        None where there are more than `most` pairs.
+    compared; in 32 components, and those that are close there in all. None where there are more than `most` pairs.
     """
     found, count = [np.empty((0, 2), np.int64)], 0
     if len(vectors) < 2:

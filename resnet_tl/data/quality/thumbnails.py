@@ -45,10 +45,9 @@ def contrast(thumbnails: np.ndarray) -> np.ndarray:
 
 
 def extent(thumbnails: np.ndarray) -> np.ndarray:
-    """The share of its area on which each thumbnail (N, h, w) shows something, (N,) from 0 to 1.
+    """The share of its area on which each thumbnail (N, h, w) shows something, (N,) from 0 to 1; a photo has a third.
 
-    The participation ratio (sum d^2)^2 / sum d^4 of the deviations d from the mean: k of n pixels that differ alike
-    from an even background come to about k / n, a photo to a third.
+    The participation ratio (sum d^2)^2 / sum d^4 of the deviations d from the mean, by the number of pixels.
     """
     squares = _centred(thumbnails) ** 2
     return squares.sum(axis=1) ** 2 / np.maximum((squares**2).sum(axis=1), 1e-9) / squares.shape[1]
@@ -57,11 +56,9 @@ def extent(thumbnails: np.ndarray) -> np.ndarray:
 def directions(thumbnails: np.ndarray) -> np.ndarray:
     """Thumbnails (N, h, w) as unit vectors (N, h w) float32, whose inner products are the correlations."""
     vectors = _centred(thumbnails)
-    vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-9)
-    return vectors
+    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-9)
 
 
 def _centred(thumbnails: np.ndarray) -> np.ndarray:
-    count, height, width = thumbnails.shape
-    flat = thumbnails.reshape(count, height * width).astype(np.float32)
+    flat = thumbnails.reshape(len(thumbnails), np.prod(thumbnails.shape[1:])).astype(np.float32)
     return flat - flat.mean(axis=1, keepdims=True)

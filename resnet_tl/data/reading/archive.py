@@ -23,8 +23,6 @@ MAX_RATIO = 100
 """Unpacked bytes per byte of the archive: photos come to 1, blank bitmaps to some tens, a zip bomb to a thousand."""
 ALLOWANCE = 100_000_000
 """Unpacked bytes that are granted whatever the ratio."""
-TAIL = 1 << 28
-"""Bytes at the end of an archive that its digest is made of."""
 
 _DAMAGES = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, ValueError)
 
@@ -32,16 +30,15 @@ _DAMAGES = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, ValueError
 def unpacked(archive: Path, cache: Path) -> Path:
     """The folder below `cache` that holds what is in `archive`: unpacked at the first use, found again later.
 
-    The folder is named after the archive and a digest of its end, where a zip keeps the name, size and CRC-32 of every
-    file in it. So an archive that was copied, moved or touched is known again, and one with other content is not,
-    without reading many gigabytes at each start.
-
-    Raises:
-        UserError: as `unpack` does; then nothing is left behind.
+    It is named after the archive and a digest of the names, sizes and CRC-32 of all files in it, so that it is known
+    again without reading all of it. UserErrors are those of `unpack`; then nothing is left behind.
     """
     from filelock import FileLock
 
-    folder = cache / f"{archive.stem[:40]}-{_digest_of_end(archive)}"
+    with _in_one_sentence(archive.name), _opened(archive) as opened:
+        files = [(entry.filename, entry.file_size, entry.CRC) for entry in opened.infolist()]
+    digest = hashlib.sha256(repr(files).encode()).hexdigest()
+    folder = cache / f"{archive.stem[:40]}-{digest[:16]}"
     if folder.is_dir():
         return folder
     with _in_one_sentence(archive.name):
@@ -159,14 +156,3 @@ def _in_one_sentence(name: str) -> Iterator[None]:
             ) from error
         reason = str(error) or "it ends too early"
         raise UserError(f"{name} is no sound zip file ({reason}); copy or download it again.") from error
-
-
-def _digest_of_end(archive: Path) -> str:
-    digest = hashlib.sha256()
-    with _in_one_sentence(archive.name), archive.open("rb") as file:
-        size = file.seek(0, 2)
-        digest.update(f"{size}\n".encode())
-        file.seek(max(0, size - TAIL))
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
-    return digest.hexdigest()[:16]

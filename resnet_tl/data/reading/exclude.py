@@ -18,8 +18,7 @@ def without_excluded(index: ImageIndex, file: str | os.PathLike[str]) -> ImageIn
     """`index` without the images that a CSV file names in its column `path`, as the index or absolute.
 
     Where there is a column `suggestion`, as `resnet-tl data check` writes it, only rows with `exclude` count, and of
-    these not the ones whose file has been removed since. A plain list of paths, one a line, is such a file when its
-    first line is `path`.
+    these not the ones whose file has been removed since.
 
     Raises:
         UserError: the file cannot be read, names an image that is not in the data set, or empties a class.
@@ -57,7 +56,4 @@ def without_excluded(index: ImageIndex, file: str | os.PathLike[str]) -> ImageIn
 
 def _as_in_index(path: str, root: Path, known: Container[str]) -> str:
     """A path as it was written, where there is such an image; else as another system or a careless hand writes it."""
-    if path in known:
-        return path
-    plain = relative(os.path.normpath(path), root)
-    return plain if plain in known else relative(os.path.normpath(path.strip().replace("\\", "/")), root)
+    return path if path in known else relative(os.path.normpath(path.strip().replace("\\", "/")), root)

@@ -32,16 +32,12 @@ MAX_DEPTH = 100
 
 
 def read_images(root: str | Path, learns: bool = True) -> ImageIndex:
-    """Labelled images in a folder, a zip file or a CSV file; what is there decides how it is read.
+    """Labelled images in a folder, a zip file or a CSV file; what is there decides how it is read (data/README.md).
 
-    - `root.csv` with the columns `path,label[,split][,group]`, paths relative to the CSV's folder;
-    - `root/train/<class>/*` with `root/val/<class>/*` (or `valid`, `validation`) and perhaps `root/test/<class>/*`;
-    - `root/train/<class>/*` or `root/<class>/*` alone, to be split later; a `test` folder without labels is left out;
-    - `root/train/cat.0.jpg`, `root/cat.0.jpg`, `cat_0.jpg` or `cat-0.jpg`: the class is in the file's name;
-    - `root.zip` with one of these folders in it, perhaps below a folder that holds all (see `located`).
-
-    Class folders are searched at any depth. Hidden files and files that are no images by their suffix do not count.
-    Images that are only to be judged (`learns` is false) need no train split and no second class.
+    Folders of classes, perhaps within folders of splits, or flat names such as `cat.0.jpg`, in a folder or zip; or the
+    columns `path,label[,split][,group]`. Class folders are searched at any depth; hidden files and what is no image by
+    its suffix do not count. Images that are only to be judged (`learns` is false) need no train split and no second
+    class.
 
     Raises:
         UserError: nothing usable is there, or classes, splits or paths do not fit together.
@@ -54,16 +50,13 @@ def read_images(root: str | Path, learns: bool = True) -> ImageIndex:
     try:
         folder = _Folder.read(root)
         inner, folder = _without_wrapper(root, folder) if root != given else (root, folder)
-        return _split_folders(inner, folder, learns) if _has_splits(folder) else _one_folder(inner, folder, learns)
+        return (_split_folders if _has_splits(folder) else _one_folder)(inner, folder, learns)
     except UserError as error:
         raise UserError(str(error).replace(str(root), str(given))) from None  # who gave a zip knows no other folder
 
 
 def from_dataframe(frame: pd.DataFrame, root: str | Path | None = None) -> ImageIndex:
-    """Labelled images from a table with the columns `path`, `label` and perhaps `split` and `group`.
-
-    Paths are relative to `root`, by default the current folder. An empty `split` column means: to be split later.
-    """
+    """Labelled images from a table `path`, `label` and perhaps `split` and `group`; paths below `root`, or here."""
     return from_table(frame, located(root or Path()), "The data frame", "data frame", learns=True)
 
 
@@ -95,10 +88,7 @@ def unlabelled(paths: str | Path | Sequence[str | Path]) -> ImageIndex:
 
 
 def located(path: str | Path) -> Path:
-    """The absolute path of a file or folder that exists; for a zip file, the folder that it is unpacked into, once.
-
-    That folder lies in the cache folder. Paths in an index are relative to it, so that they are the same everywhere.
-    """
+    """The absolute path of what exists; for a zip file, the folder in the cache that it is unpacked into, once."""
     path = _existing(path)
     if path.suffix.lower() == ".zip" and path.is_file():
         return unpacked(path, cache_root().absolute() / "unpacked")
@@ -140,7 +130,6 @@ class _Folder:
         return folder
 
     def all(self) -> list[str]:
-        """All images at any depth."""
         return [*self.images, *(path for folder in self.folders.values() for path in folder.all())]
 
     def classes(self) -> dict[str, list[str]]:
@@ -172,10 +161,7 @@ def _is_image(name: str) -> bool:
 
 
 def _class_in_name(stem: str) -> str:
-    """`cat` for `cat.0`, `cat_0` and `cat-0`, `St. Bernard` for `St. Bernard.12`; "" for a name without a class.
-
-    A class stands before a number, and is no date (`2024.01.02`) or other row of numbers itself.
-    """
+    """`St. Bernard` for `St. Bernard.12`, `cat` for `cat_0`; "" for a name without a class, such as `2024.01.02`."""
     numbered = re.fullmatch(r"(.+?)[._-]+\d+", stem)
     return numbered[1] if numbered and not re.fullmatch(r"\d+([._-]+\d+)+", numbered[1]) else ""
 

@@ -130,10 +130,7 @@ def _text(value: object) -> str:
 
 
 def _refuse_several_labels(labels: set[str], source: str) -> None:
-    """Refuses lists in the label column: `cat|dog`, `cat;dog`, and `cat, dog` where cat and dog are labels as well.
-
-    Blanks separate nothing: `hot`, `dog` and `hot dog` are three classes.
-    """
+    """Refuses lists in the label column: `cat|dog`, `cat;dog`, and `cat, dog` where cat and dog are labels as well."""
     for label in sorted(labels):
         parts = [part.strip() for part in label.split(",")]
         if (found := re.search(r"[|;]", label)) or (len(parts) > 1 and labels.issuperset(parts)):
@@ -165,10 +162,7 @@ def without_labels(root: Path, paths: list[str], layout: str) -> ImageIndex:
 
 
 def _index(root: Path, table: pd.DataFrame, classes: tuple[str, ...], layout: str) -> ImageIndex:
-    """Refuses names that no text file could hold, or that could steer a terminal.
-
-    This is the one gate for the names of images and classes: what is printed, drawn or written later has passed it.
-    """
+    """The one gate for names: refuses those that no text file could hold, or that could steer a terminal."""
     _refuse_controls(root, "the path", [str(root)])
     _refuse_controls(root, "a file named", table["path"])
     _refuse_controls(root, "the class", classes)

@@ -202,7 +202,7 @@ def test_what_is_no_image_says_so(tmp_path: Path, content: bytes, reason: str) -
 def test_a_missing_file_and_a_folder_say_so(tmp_path: Path) -> None:
     with pytest.raises(BadImage, match="cannot be read: No such file"):
         decode(tmp_path / "none.jpg")
-    with pytest.raises(BadImage, match="is no plain file"):
+    with pytest.raises(BadImage, match="cannot be read: Is a directory"):
         decode(tmp_path)
 
 
@@ -331,9 +331,6 @@ def test_other_formats_and_small_photos_are_decoded_whole() -> None:
         np.testing.assert_array_equal(decode(content, 3, 16), decode(content))
 
 
-def test_the_header_tells_the_size_without_decoding(tmp_path: Path) -> None:
-    content = encoded(photo(), "JPEG")
-    (tmp_path / "cut.jpg").write_bytes(content[:700])
-    (tmp_path / "none.jpg").write_bytes(b"<html>")
-    assert header_size(tmp_path / "cut.jpg") == (64, 48)
-    assert header_size(tmp_path / "none.jpg") == header_size(tmp_path / "missing.jpg") == (0, 0)
+def test_the_header_tells_the_size_without_decoding() -> None:
+    assert header_size(encoded(photo(), "JPEG")[:700]) == (64, 48)
+    assert header_size(b"<html>") == header_size(b"") == (0, 0)

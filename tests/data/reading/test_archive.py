@@ -250,15 +250,6 @@ def test_a_touched_archive_is_known_again_and_a_changed_one_is_not(tmp_path):
     assert second != first
 
 
-def test_a_large_archive_is_told_from_another_by_its_end(tmp_path, monkeypatch):
-    monkeypatch.setattr(module, "TAIL", 200)
-    folders = set()
-    for content in (b"a", b"b"):
-        archive = make_zip(tmp_path / "photos.zip", {"cat/1.jpg": content * 5000})
-        folders.add(unpacked(archive, tmp_path / "cache"))
-    assert len(folders) == 2
-
-
 def test_a_refused_archive_leaves_nothing_that_is_taken_for_whole(tmp_path):
     archive = make_zip(tmp_path / "photos.zip", {"cat/1.jpg": "x" * 1000, "cat/2.jpg": "y" * 1000})
     sound = archive.read_bytes()
