@@ -11,6 +11,7 @@ from resnet_tl.errors import UserError, listed, nearest
 
 GROUPS = ("data", "model", "trainer")  # sections that hold settings of their own
 SECTIONS = (*GROUPS, "optimizer", "lr_scheduler", "seed")
+MAX_VALUES = 100_000
 
 
 @dataclass(frozen=True)
@@ -78,11 +79,23 @@ def load_recipe(path: Path) -> dict[str, Any]:
             )
         if section in GROUPS and not isinstance(settings[section], dict):
             raise UserError(f"{path}: {section} is '{settings[section]}'; it must hold settings, one on each line.")
-    try:
-        _refuse_twice(path, yaml.compose(text, Loader=yaml.SafeLoader))
-    except RecursionError:
-        raise UserError(f"{path} holds an alias of itself; write out what it stands for.") from None
+    _check_size(settings, path)
+    _refuse_twice(path, yaml.compose(text, Loader=yaml.SafeLoader))
     return settings
+
+
+def _check_size(settings: dict[str, Any], path: Path) -> None:
+    """Refuses what never ends: an alias within what it stands for, or aliases of aliases (the "billion laughs")."""
+    waiting, count = [settings], 0
+    while waiting:
+        value = waiting.pop()
+        inner = (
+            [*value.keys(), *value.values()] if isinstance(value, dict) else value if isinstance(value, list) else []
+        )
+        waiting += inner
+        count += len(inner)
+        if count > MAX_VALUES:
+            raise UserError(f"{path} unfolds to more than {MAX_VALUES:,} values; it must be a plain list of settings.")
 
 
 def _refuse_twice(path: Path, node: Any) -> None:
@@ -96,7 +109,13 @@ def _refuse_twice(path: Path, node: Any) -> None:
 
 
 def resolved_text(settings: dict[str, Any], resolved: dict[str, tuple[Any, str]], header: str) -> str:
-    """A recipe that reruns to the same result: every setting, what `auto` became, and why (`resolved`)."""
+    """A recipe that reruns to the same result: every setting, what `auto` became, and why.
+
+    Args:
+        settings: the parsed recipe, flags included.
+        resolved: setting such as `model.network` -> its value and the reason.
+        header: comment lines at the top.
+    """
     import yaml
 
     settings = deepcopy(settings)

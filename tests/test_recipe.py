@@ -129,3 +129,16 @@ def test_resolving_changes_no_settings_of_the_caller() -> None:
 def test_a_key_that_is_given_twice_is_refused(tmp_path: Path, text: str, name: str) -> None:
     with pytest.raises(UserError, match=rf"names {name} twice \(line [23]\); leave one of them out"):
         load_recipe(write(tmp_path, text))
+
+
+@pytest.mark.parametrize("depth", [4, 9])
+def test_aliases_of_aliases_are_refused_before_anything_unfolds_them(depth: int, tmp_path: Path) -> None:
+    lines = ["  network_args:", f"    a0: &a0 [{', '.join('x' * 20)}]"]
+    lines += [f"    a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 20)}]" for i in range(1, depth)]
+    with pytest.raises(UserError, match=r"unfolds to more than 100,000 values"):
+        load_recipe(write(tmp_path, "model:\n" + "\n".join(lines) + "\n"))
+
+
+def test_an_alias_of_itself_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"own\.yaml unfolds to more"):
+        load_recipe(write(tmp_path, "model:\n  network_args: &all {inner: *all}\n"))

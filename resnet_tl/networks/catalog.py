@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from resnet_tl.errors import UserError
+from resnet_tl.errors import UserError, nearest
 
 if TYPE_CHECKING:
     from torch import nn
@@ -16,7 +17,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class OwnNetwork:
-    """A network that is written here; its module is imported when it is built."""
+    """A network that is written here; its module is imported when it is built.
+
+    Args:
+        module: of `resnet_tl.networks.articles`.
+        class_name: of the network in that module.
+        summary: one line for people.
+        fixed: arguments of the class that the name implies.
+    """
 
     module: str
     class_name: str
@@ -24,9 +32,15 @@ class OwnNetwork:
     fixed: Mapping[str, Any] = field(default_factory=dict)
 
     def build(self, num_classes: int, in_chans: int = 3, network_args: Mapping[str, Any] | None = None) -> nn.Module:
-        """The network with random weights."""
+        """The network with random weights; UserError when it does not take one of `network_args`."""
         make = getattr(import_module(f"resnet_tl.networks.articles.{self.module}"), self.class_name)
-        return make(num_classes=num_classes, in_chans=in_chans, **self.fixed, **(network_args or {}))
+        given = {"num_classes": num_classes, "in_chans": in_chans, **self.fixed}
+        choices = [name for name in inspect.signature(make).parameters if name not in given]
+        for name in network_args or {}:
+            if name not in choices:
+                allowed = f"it takes {', '.join(choices)}" if choices else "it takes none"
+                raise UserError(f"it has no further argument '{name}' ({allowed})." + nearest(name, choices))
+        return make(**given, **(network_args or {}))
 
 
 def _cifar_resnet(depth: int) -> OwnNetwork:
