@@ -7,6 +7,7 @@ import json
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -270,16 +271,20 @@ def _fill(network: StagedNetwork, tensors: dict[str, Tensor], found: _Found, kee
 
 def _suggestion(tensors: Mapping[str, Tensor], in_chans: int) -> str:
     """The known network whose names and shapes are these, as a sentence, or nothing."""
+    found = _shapes(tensors)
+    name = next((name for name in network_names() if _shapes_of(name, in_chans) == found), "")
+    return f" They look like {name}: use --model.network {name}." if name else ""
 
-    def shapes(state: Mapping[str, Tensor]) -> dict[str, torch.Size]:
-        kept = [key for key in state if not key.startswith("fc.") and not key.endswith("num_batches_tracked")]
-        return {key: state[key].shape for key in kept}
 
-    for name in network_names():
-        with torch.device("meta"):
-            if shapes(create_body(name, num_classes=1, in_chans=in_chans).state_dict()) == shapes(tensors):
-                return f" They look like {name}: use --model.network {name}."
-    return ""
+@cache
+def _shapes_of(name: str, in_chans: int) -> dict[str, torch.Size]:
+    with torch.device("meta"):
+        return _shapes(create_body(name, num_classes=1, in_chans=in_chans).state_dict())
+
+
+def _shapes(state: Mapping[str, Tensor]) -> dict[str, torch.Size]:
+    kept = [key for key in state if not key.startswith("fc.") and not key.endswith("num_batches_tracked")]
+    return {key: state[key].shape for key in kept}
 
 
 def _holds_plain_numbers(tensor: Tensor) -> bool:

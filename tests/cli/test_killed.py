@@ -141,6 +141,7 @@ def test_two_processes_stop_at_the_same_step(
 
 
 @needs_two_cores
+@pytest.mark.slow
 def test_a_launcher_that_is_stopped_while_its_processes_start_ends_them(run: Path, blobs: Path):
     process = start(*FLAGS, *TWO, "--data.root", blobs, "--run", run)
     while len(ranks_of(process)) < 2:

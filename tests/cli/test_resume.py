@@ -379,6 +379,7 @@ def test_a_job_that_slurm_starts_again_goes_on_by_itself(command, blobs, whole, 
     assert remains(Path("runs/train_everything-1")) == whole
 
 
+@pytest.mark.slow
 def test_another_job_begins_a_run_of_its_own(command, blobs, interrupt, monkeypatch):
     monkeypatch.setenv("SLURM_JOB_ID", "1")
     interrupt("training_step", 6, signal.SIGTERM)
@@ -390,6 +391,7 @@ def test_another_job_begins_a_run_of_its_own(command, blobs, interrupt, monkeypa
     assert sorted(run.name for run in Path("runs").iterdir()) == ["train_everything-1", "train_everything-2"]
 
 
+@pytest.mark.slow
 def test_another_command_of_the_same_job_begins_a_run_of_its_own(command, blobs, whole, interrupt, monkeypatch):
     other = ("--seed", 1)
     monkeypatch.setenv("SLURM_JOB_ID", "4711")
@@ -406,6 +408,7 @@ def test_another_command_of_the_same_job_begins_a_run_of_its_own(command, blobs,
     assert len(list(Path("runs").iterdir())) == 2
 
 
+@pytest.mark.slow
 def test_a_recipe_that_has_changed_begins_a_run_of_its_own(command, blobs, interrupt, monkeypatch):
     monkeypatch.setenv("SLURM_JOB_ID", "4711")
     recipe = Path("mine.yaml")

@@ -100,7 +100,9 @@ def test_what_cannot_be_is_refused_in_one_sentence_and_leaves_no_run(command, bl
     assert not list(tmp_path.glob("runs/*"))
 
 
-@pytest.mark.parametrize("flags", ALLOWED)
+@pytest.mark.parametrize(
+    "flags", [*ALLOWED[-2:], *(pytest.param(each, marks=pytest.mark.slow) for each in ALLOWED[:-2])]
+)
 def test_what_works_is_not_refused(command, blobs, tmp_path, flags):
     epochs = [] if "max_epochs" in flags else ["--trainer.max_epochs", 1]
 

@@ -93,6 +93,7 @@ def test_a_bundle_on_a_full_disk_is_none(on_a_small_disk) -> None:
     assert second == "[]"
 
 
+@pytest.mark.slow
 def test_the_commands_on_a_full_disk(on_a_small_disk, finished_run: Path, blobs: Path, tmp_path: Path) -> None:
     """`predict`, `submit` and `data show` end in one sentence and leave the disk as it was."""
     main = "import sys; from resnet_tl.cli.main import main; open('fill', 'wb').write(bytes(1_048_576)); "
@@ -168,6 +169,7 @@ def test_a_folder_that_is_gone_or_has_become_a_file(tmp_path: Path) -> None:
         pass
 
 
+@pytest.mark.slow
 def test_a_run_directory_that_disappears_during_the_fit(blobs: Path, tmp_path: Path) -> None:
     """The fit ends with a sentence; what it could still write does not look like a run."""
     code = (

@@ -136,7 +136,7 @@ def test_an_image(poisoned: dict[str, bytes], tmp_path: Path) -> None:
 def test_the_cache(
     poisoned: dict[str, bytes], blobs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command, fit
 ) -> None:
-    """Whoever writes into the cache may change pixels, but runs nothing; what cannot be read is made anew."""
+    """Whoever writes into the cache may change pixels, but runs nothing; what cannot be read is made again."""
     monkeypatch.setenv("RESNET_TL_CACHE", str(tmp_path / "cache"))
     settings = {"mode": "head", "epochs": 1, "data": {"augmentation": "none"}}
     fit(**settings)

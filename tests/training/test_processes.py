@@ -99,6 +99,7 @@ def test_one_process_fails_and_all_end(
 
 
 @needs_two_cores
+@pytest.mark.slow
 def test_the_launcher_is_killed_and_its_processes_end(blobs: Path, tmp_path: Path):
     flags = ("--recipe", "train_everything", "--trainer.max_epochs", 1000)
     process = start(blobs, tmp_path, *flags)

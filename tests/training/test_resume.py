@@ -112,6 +112,12 @@ def scheduler(name: str, **arguments: Any) -> dict[str, Any]:
     return {"lr_scheduler": {"class_path": f"torch.optim.lr_scheduler.{name}", "init_args": arguments}}
 
 
+ALWAYS = (
+    *("head, cached", "last_stages", "all", "all, workers", "schedule", "schedule, cached"),
+    *("validated twice an epoch", "accumulated", "plateau"),
+)
+"""Those that are tried at a few places in every test run; the slow tests try all cases everywhere."""
+
 CASES: dict[str, dict[str, Any]] = {
     "head, cached": {"mode": "head", "head_dropout": 0.5, "activation_cache": "on", "data": {"views": 2}},
     "head, uncached": RANDOM | {"mode": "head", "head_hidden": [8]},
@@ -179,7 +185,7 @@ def resumed_everywhere(
 def every(number: int) -> Any:
     """All points at which a fit can go on, or, in the fast tests, some of them: others in each case."""
     return [pytest.param(case, 0, 1, marks=pytest.mark.slow, id=f"{case}, everywhere") for case in CASES] + [
-        pytest.param(case, place % number, number, id=case) for place, case in enumerate(CASES)
+        pytest.param(case, place % number, number, id=case) for place, case in enumerate(CASES) if case in ALWAYS
     ]
 
 
@@ -188,7 +194,10 @@ def test_a_resume_equals_the_uninterrupted_run(fit: Fit, tmp_path: Path, case: s
     resumed_everywhere(fit, tmp_path, CASES[case], points=slice(first, None, step))
 
 
-@pytest.mark.parametrize("case", ["head, cached", "all", "validated twice an epoch", "plateau", "stopped early"])
+OTHERS = ("all", "validated twice an epoch", "plateau", "stopped early")
+
+
+@pytest.mark.parametrize("case", ["head, cached", *(pytest.param(case, marks=pytest.mark.slow) for case in OTHERS)])
 def test_a_checkpoint_of_the_users_own_resumes_as_well(fit: Fit, tmp_path: Path, case: str):
     """Whoever saves it, in whatever hook: the position is in every checkpoint."""
     settings = CASES.get(case, {"mode": "all"})
@@ -212,6 +221,6 @@ def test_a_plain_model_checkpoint_in_the_middle_of_an_epoch_resumes(fit: Fit, tm
     assert all(torch.equal(whole[key], resumed[key]) for key in whole)
 
 
-@pytest.mark.parametrize("name", CALLBACKS)
+@pytest.mark.parametrize("name", ["stopped early", pytest.param("moving average", marks=pytest.mark.slow)])
 def test_what_callbacks_remember_is_resumed(fit: Fit, tmp_path: Path, name: str):
     resumed_everywhere(fit, tmp_path, {"mode": "all"}, CALLBACKS[name])
