@@ -78,7 +78,19 @@ def find_all(
     ]
     order = {kind: place for place, kind in enumerate(KINDS)}
     found.sort(key=lambda finding: order[finding.finding])
-    return pd.DataFrame(found, columns=COLUMNS, dtype=object)
+    return _with_classes_kept(pd.DataFrame(found, columns=COLUMNS, dtype=object), index, audit)
+
+
+def _with_classes_kept(table: pd.DataFrame, index: ImageIndex, audit: Audit) -> pd.DataFrame:
+    """Takes back the suggestions for a class that they would leave without a training image."""
+    number = {path: row for row, path in enumerate(index.ids())}
+    suggested = table["suggestion"] == "exclude"
+    gone = {number[path] for path in table.loc[suggested, "path"]}
+    splits = index.table["split"].isin(("train", "")).to_numpy()
+    left = [row for row in np.flatnonzero(splits).tolist() if row not in gone and row not in audit.bad]
+    emptied = set(index.labels[sorted(gone)].tolist()) - set(index.labels[left].tolist())
+    kept = {index.id(row) for row in gone if index.labels[row] in emptied and row not in audit.bad}
+    return table.assign(suggestion=table["suggestion"].mask(suggested & table["path"].isin(kept), "look"))
 
 
 def counts(findings: pd.DataFrame) -> dict[str, int]:

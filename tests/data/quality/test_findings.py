@@ -188,6 +188,13 @@ def test_a_group_in_two_splits_stops(photos: Path) -> None:
 # The file
 
 
+def test_no_class_is_emptied_by_the_suggestions(photos: Path) -> None:
+    for number in range(1, 4):
+        (photos / f"train/dog/{number}.png").unlink()
+    shutil.copy(photos / "train/dog/0.png", photos / "val/dog/x.png")
+    assert lines(check(read_images(photos))) == {("leak", "train/dog/0.png", "val/dog/x.png", "look")}
+
+
 def test_a_path_that_a_spreadsheet_would_run_is_written_so_that_it_does_not(photos: Path, tmp_path: Path) -> None:
     for name in ("=1+1", "dog"):
         (tmp_path / "odd" / name).mkdir(parents=True)
