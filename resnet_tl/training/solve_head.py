@@ -9,6 +9,7 @@ import lightning as L
 import torch
 from torch import Tensor, nn
 
+from resnet_tl import timing
 from resnet_tl.data.datamodule import ImageDataModule
 from resnet_tl.errors import UserError
 from resnet_tl.evaluation.metrics import metrics_of
@@ -43,8 +44,9 @@ def solve_head(model: ImageClassifier, data: ImageDataModule, trainer: L.Trainer
     penalties = penalty_path(trainer.max_epochs or 1)
     path = solve_path(features["train"], labels, penalties, model.loss, start=(head.weight, head.bias))
     heads: list[tuple[Tensor, Tensor]] = []
+    timing.phase("training")
+    started = time.perf_counter()
     for epoch, (penalty, weights, biases) in enumerate(path, 1):
-        started = time.perf_counter()
         heads.append((weights, biases))
         _put(head, weights, biases)
         logits = head_logits(head, features["train"])
@@ -63,7 +65,9 @@ def solve_head(model: ImageClassifier, data: ImageDataModule, trainer: L.Trainer
                 "seconds": round(time.perf_counter() - started, 3),
             }
         )
+        started = time.perf_counter()
         log.info(f"penalty {penalty:.2g}: val loss {numbers['loss']:.4f}, val accuracy {numbers['accuracy']:.4f}")
+    timing.phase("rest")
     check_frozen(network, frozen)
     recorder.finish([FrozenProof(0, "head", sorted(network.frozen), frozen)], model)
     best = best_epoch(recorder.table, model.hparams["monitor"], model.monitor_mode)

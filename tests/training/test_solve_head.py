@@ -52,6 +52,12 @@ def test_each_epoch_solves_with_a_weaker_penalty_and_the_best_is_kept(solve: Sol
     assert predicted["predicted"].tolist() == run.predictions("val")["predicted"].tolist()
 
 
+def test_the_time_of_solving_is_counted(solve: Solve):
+    run = solve("run")
+    spent = run.environment["seconds"]["training"]
+    assert 0 < spent < run.history["seconds"].sum() + 0.1  # without the files that are written on the way
+
+
 def test_it_is_the_same_twice(solve: Solve):
     one, two = (load_file(solve(name, 3).path / "model" / "weights.safetensors") for name in ("one", "two"))
 
