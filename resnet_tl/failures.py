@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import faulthandler
+import multiprocessing
 import os
 import sys
 import threading
@@ -104,6 +105,8 @@ def _end_by(error: BaseException) -> NoReturn:
 
 
 def _exit(code: int) -> NoReturn:
+    for worker in multiprocessing.active_children():  # which load images, and would notice in five seconds
+        worker.kill()
     sys.stdout.flush()
     os._exit(code)
 
