@@ -78,9 +78,12 @@ def _features(model: ImageClassifier, data: ImageDataModule, split: str, frozen:
     """What the frozen stages give for the images of a split, (n, F) float32, in the order of the rows."""
     model.make_prefix(frozen)
     assert model.prefix is not None
-    table = model.prefix.table(data.loader(split), 0)
-    assert table is not None
-    features = table[data.index.rows(split)]
+    loader, rows = data.loader(split), data.index.rows(split)
+    table = model.prefix.table(loader, 0)
+    if table is None:  # nothing is kept of a network whose code has no file
+        with timing.measure("activations"):
+            return torch.cat([features for _, features in model.prefix.compute(loader, None)(rows)]).float()
+    features = table[rows]
     assert isinstance(features, Tensor)
     return features.to(model.device, torch.float32)
 

@@ -58,6 +58,19 @@ def test_the_time_of_solving_is_counted(solve: Solve):
     assert 0 < spent < run.history["seconds"].sum() + 0.1  # without the files that are written on the way
 
 
+def test_the_head_of_a_network_without_a_source_file_is_solved_too(solve: Solve):
+    names: dict[str, Any] = {}
+    exec(
+        "from torch import nn\n"
+        "class Net(nn.Sequential):\n"
+        "    def __init__(self):\n"
+        "        super().__init__(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2))",
+        names,
+    )
+    history = solve("run", network=names["Net"]()).history
+    assert history["train_loss"].is_monotonic_decreasing
+
+
 def test_it_is_the_same_twice(solve: Solve):
     one, two = (load_file(solve(name, 3).path / "model" / "weights.safetensors") for name in ("one", "two"))
 
