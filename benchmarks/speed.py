@@ -81,7 +81,7 @@ def read_arguments() -> argparse.Namespace:
     parser.add_argument("--lr", type=float, default=0.001, help="of our second run, on the warm cache")
     parser.add_argument("--ours", default="", help="further options of resnet-tl fit, in one string")
     parser.add_argument("--ours_python", default=sys.executable, help="Python of our environment (default: this one)")
-    parser.add_argument("--remeasure", nargs="*", default=[], help="contestants, such as `ours`, to measure anew")
+    parser.add_argument("--remeasure", nargs="*", default=[], help="contestants, such as `ours`, to measure again")
     parser.add_argument("--environment", type=Path, default=Path("runs/peers_environment"), help="of the peers")
     arguments = parser.parse_args()
     arguments.peers = arguments.peers.split(",")

@@ -1,4 +1,4 @@
-"""Writes checkpoints whole or not at all, and at most every few seconds, lest short epochs wait for the disk."""
+"""Writes checkpoints whole or not at all, and at most every few seconds: short epochs do not wait for the disk."""
 
 from __future__ import annotations
 
