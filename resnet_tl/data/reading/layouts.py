@@ -6,7 +6,6 @@ import glob
 import os
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 
 import pandas as pd
@@ -14,6 +13,7 @@ import pandas as pd
 from resnet_tl.cache import cache_root
 from resnet_tl.data.index import SPLITS, ImageIndex
 from resnet_tl.data.reading.archive import unpacked
+from resnet_tl.data.reading.folders import Folder, is_image
 from resnet_tl.data.reading.tables import (
     SPLIT_OF,
     from_csv,
@@ -24,11 +24,6 @@ from resnet_tl.data.reading.tables import (
     without_labels,
 )
 from resnet_tl.errors import UserError, listed, nearest
-
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
-
-MAX_DEPTH = 100
-"""Folders within folders."""
 
 
 def read_images(root: str | Path, learns: bool = True) -> ImageIndex:
@@ -48,7 +43,7 @@ def read_images(root: str | Path, learns: bool = True) -> ImageIndex:
             raise UserError(f"{root} is neither a folder nor a .csv or .zip file.")
         return from_csv(root, learns)
     try:
-        folder = _Folder.read(root)
+        folder = Folder.read(root)
         inner, folder = _without_wrapper(root, folder) if root != given else (root, folder)
         return (_split_folders if _has_splits(folder) else _one_folder)(inner, folder, learns)
     except UserError as error:
@@ -74,7 +69,7 @@ def unlabelled(paths: str | Path | Sequence[str | Path]) -> ImageIndex:
     root, found = Path.cwd(), []
     for source in sources:
         if source.is_dir():
-            folder, images = source, _Folder.read(source).require_images(source).all()
+            folder, images = source, Folder.read(source).require_images(source).all()
         elif source.suffix.lower() == ".csv":
             folder, images = source.parent, paths_in_csv(source)
         else:
@@ -98,66 +93,17 @@ def located(path: str | Path) -> Path:
 # Folders
 
 
-@dataclass
-class _Folder:
-    """A folder's images and subfolders, both by absolute path and in string order."""
-
-    images: list[str] = field(default_factory=list)
-    folders: dict[str, _Folder] = field(default_factory=dict)
-
-    @staticmethod
-    def read(path: str | Path, above: frozenset[tuple[int, int]] = frozenset()) -> _Folder:
-        """Reads the tree below `path` without a stat per file; a link back to a folder `above` is not followed."""
-        folder = _Folder()
-        if len(above) > MAX_DEPTH:
-            raise UserError(f"{path} lies more than {MAX_DEPTH} folders deep; move it up, or name a folder further in.")
-        try:
-            status = Path(path).stat()
-            with os.scandir(path) as entries:
-                ordered = sorted(entries, key=lambda entry: entry.name)
-        except OSError as error:
-            raise UserError(f"{path} cannot be read: {error.strerror}.") from error
-        identity = (status.st_dev, status.st_ino)
-        if identity in above:
-            return folder
-        for entry in ordered:
-            if entry.name.startswith(".") or entry.name == "__MACOSX":
-                continue
-            if _is_folder(entry):
-                folder.folders[entry.name] = _Folder.read(entry.path, above | {identity})
-            elif _is_image(entry.name):
-                folder.images.append(entry.path)
-        return folder
-
-    def all(self) -> list[str]:
-        return [*self.images, *(path for folder in self.folders.values() for path in folder.all())]
-
-    def classes(self) -> dict[str, list[str]]:
-        """Images by the subfolder that they are below; subfolders without images are no classes."""
-        return {name: paths for name, folder in self.folders.items() if (paths := folder.all())}
-
-    def classes_by_name(self) -> dict[str, list[str]]:
-        """Images that lie here by the class in their names; those without one under ""."""
-        found: dict[str, list[str]] = {}
-        for path in self.images:
-            found.setdefault(_class_in_name(PurePath(path).stem), []).append(path)
-        return found
-
-    def require_images(self, path: Path) -> _Folder:
-        if not self.all():
-            raise UserError(f"{path} holds no images ({', '.join(sorted(IMAGE_SUFFIXES))}).")
-        return self
+def _classes(folder: Folder) -> dict[str, list[str]]:
+    """Images by the subfolder that they are below; subfolders without images are no classes."""
+    return {name: paths for name, inner in folder.folders.items() if (paths := inner.all())}
 
 
-def _is_folder(entry: os.DirEntry[str]) -> bool:
-    try:
-        return entry.is_dir()
-    except OSError:  # a link that leads to itself
-        return False
-
-
-def _is_image(name: str) -> bool:
-    return name[name.rfind(".") :].lower() in IMAGE_SUFFIXES
+def _classes_by_name(folder: Folder) -> dict[str, list[str]]:
+    """Images that lie here by the class in their names; those without one under ""."""
+    found: dict[str, list[str]] = {}
+    for path in folder.images:
+        found.setdefault(_class_in_name(PurePath(path).stem), []).append(path)
+    return found
 
 
 def _class_in_name(stem: str) -> str:
@@ -166,26 +112,26 @@ def _class_in_name(stem: str) -> str:
     return numbered[1] if numbered and not re.fullmatch(r"\d+([._-]+\d+)+", numbered[1]) else ""
 
 
-def _without_wrapper(root: Path, folder: _Folder) -> tuple[Path, _Folder]:
+def _without_wrapper(root: Path, folder: Folder) -> tuple[Path, Folder]:
     """Goes into the one folder that all of an archive lies in, unless it is a split or a class itself."""
-    while not folder.images and len(names := list(folder.classes())) == 1:
+    while not folder.images and len(names := list(_classes(folder))) == 1:
         inner = folder.folders[names[0]]
-        by_name = inner.classes_by_name()
+        by_name = _classes_by_name(inner)
         if names[0].lower() in SPLIT_OF or not (inner.folders or (len(by_name) > 1 and "" not in by_name)):
             break
         root, folder = root / names[0], inner
     return root, folder
 
 
-def _has_splits(folder: _Folder) -> bool:
+def _has_splits(folder: Folder) -> bool:
     """Whether the subfolders are splits; `train` without classes of its own, beside `bus` and `car`, is a class."""
     splits = {name for name in folder.folders if name.lower() in SPLIT_OF}
     train = [folder.folders[name] for name in splits if name.lower() == "train"]
-    is_class = train and not train[0].classes() and len(train[0].classes_by_name()) < 2
-    return bool(splits) and not (is_class and folder.classes().keys() - splits)
+    is_class = train and not _classes(train[0]) and len(_classes_by_name(train[0])) < 2
+    return bool(splits) and not (is_class and _classes(folder).keys() - splits)
 
 
-def _split_folders(root: Path, folder: _Folder, learns: bool) -> ImageIndex:
+def _split_folders(root: Path, folder: Folder, learns: bool) -> ImageIndex:
     named: dict[str, str] = {}
     for name in folder.folders:
         if split := SPLIT_OF.get(name.lower()):
@@ -197,14 +143,14 @@ def _split_folders(root: Path, folder: _Folder, learns: bool) -> ImageIndex:
     if learns and "train" not in names:
         raise UserError(f"{root} has {first}/ but no train/; the folder to learn from is missing.")
 
-    flat = not folder.folders[first].classes()
-    others = sorted(folder.classes().keys() - names.values())
+    flat = not _classes(folder.folders[first])
+    others = sorted(_classes(folder).keys() - names.values())
     notes = [f"{listed(others)} left out"] if others else []
     found: dict[str, dict[str, list[str]]] = {}
     for split, name in names.items():
         part = folder.folders[name]
-        classes = part.classes_by_name() if flat else part.classes()
-        if split == "test" and not (classes.keys() & found.get("train", classes).keys()) and not part.classes():
+        classes = _classes_by_name(part) if flat else _classes(part)
+        if split == "test" and not (classes.keys() & found.get("train", classes).keys()) and not _classes(part):
             notes.append(f"{name}/ left out, it has no labels")
             continue
         part.require_images(root / name)
@@ -223,15 +169,15 @@ def _split_folders(root: Path, folder: _Folder, learns: bool) -> ImageIndex:
     return _from_classes(root, found, "; ".join([f"{kind}: {shapes}", *notes]), learns)
 
 
-def _one_folder(root: Path, folder: _Folder, learns: bool) -> ImageIndex:
+def _one_folder(root: Path, folder: Folder, learns: bool) -> ImageIndex:
     folder.require_images(root)
-    classes = folder.classes()
+    classes = _classes(folder)
     if classes:
         if len(classes) == 1 and folder.folders[next(iter(classes))].folders:
             raise UserError(f"{root} holds one folder only; did you mean {root / next(iter(classes))}?")
         notes = [f"{len(folder.images)} loose images left out"] if folder.images else []
         return _from_classes(root, {"": classes}, "; ".join(["class folders: <class>", *notes]), learns)
-    classes = folder.classes_by_name()
+    classes = _classes_by_name(folder)
     _require_names(classes, root)
     return _from_classes(root, {"": classes}, "flat names: <class>.<number>", learns)
 
@@ -277,7 +223,7 @@ def _matching(path: str | Path) -> list[Path]:
     pattern = str(Path(path).expanduser())
     if re.search(r"[*?[]", pattern) and not Path(pattern).exists():
         found = glob.glob(pattern, recursive=True)  # noqa: PTH207 -- Path.glob takes no absolute patterns
-        images = [_existing(name) for name in found if _is_image(name) and not Path(name).is_dir()]
+        images = [_existing(name) for name in found if is_image(name) and not Path(name).is_dir()]
         if not images:
             raise UserError(f"No image matches {path}.")
         return images
