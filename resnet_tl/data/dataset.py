@@ -24,6 +24,7 @@ from resnet_tl.data.quality.findings import COLUMNS, find_all, in_one_line, refu
 from resnet_tl.data.reading.catalog import fetch
 from resnet_tl.data.reading.exclude import without_excluded
 from resnet_tl.data.reading.layouts import from_dataframe, read_images
+from resnet_tl.data.reading.options import BY_LOOKING, Reading
 from resnet_tl.data.splits import assign_splits
 from resnet_tl.errors import UserError
 from resnet_tl.timing import measure
@@ -70,6 +71,7 @@ def read_dataset(
     source: str | None = None,
     frame: pd.DataFrame | None = None,
     exclude: str | os.PathLike[str] | None = None,
+    reading: Reading = BY_LOOKING,
 ) -> Dataset:
     """Reads which images there are; none is decoded, and splits are those that were given.
 
@@ -83,9 +85,9 @@ def read_dataset(
     if frame is not None:
         index = from_dataframe(frame, Path(root) if root is not None else None)
     elif root is not None:
-        index = read_images(Path(root))
+        index = read_images(Path(root), reading=reading)
     elif source is not None:
-        index = read_images(fetch(source))
+        index = read_images(fetch(source), reading=reading)
     else:
         raise UserError(
             "No images were named: give data.root a folder or zip of images, "

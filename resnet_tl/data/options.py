@@ -11,6 +11,7 @@ import pandas as pd
 from resnet_tl.data.pixels.augmentation import Policy
 from resnet_tl.data.pixels.preprocessing import ResizeRule
 from resnet_tl.data.pixels.transform import UserTransform
+from resnet_tl.data.reading.options import Layout, Reading
 from resnet_tl.errors import UserError, nearest
 
 Channels = Literal[1, 3, 4]
@@ -20,6 +21,7 @@ PixelCacheMode = Literal["auto", "on", "off"]
 SamplerName = Literal["shuffled", "balanced"]
 
 _WORDS = {
+    "layout": Layout,
     "augmentation": Policy,
     "resize_rule": ResizeRule,
     "channels": Channels,
@@ -56,6 +58,8 @@ class DataOptions:
             leaks.
         exclude: CSV file with the column path: images to leave out; of `resnet-tl data check` those with the
             suggestion exclude.
+        layout: what the folders in `root` mean: class_folders, split_folders (train, val, test), flat_names (the class
+            in each file's name, as cat.0.jpg), or auto, which looks and stops where it is in doubt.
         sampler: shuffled, or balanced: every class equally likely, drawn with replacement.
         pixel_cache: keep the decoded images on disk: auto where there is room, on (an error where there is none), off.
             The results are the same.
@@ -87,6 +91,7 @@ class DataOptions:
         on_bad_image: OnBadImage = "stop",
         on_leak: OnLeak = "stop",
         exclude: str | os.PathLike[str] | None = None,
+        layout: Layout = "auto",
         sampler: SamplerName = "shuffled",
         pixel_cache: PixelCacheMode | bool = "auto",
         workers: int | None = None,
@@ -114,6 +119,7 @@ class DataOptions:
         self.on_bad_image = on_bad_image
         self.on_leak = on_leak
         self.exclude = exclude
+        self.layout = layout
         self.sampler = sampler
         # YAML reads a bare on or off as a boolean.
         self.pixel_cache = ("off", "on")[pixel_cache] if isinstance(pixel_cache, bool) else pixel_cache
@@ -121,6 +127,11 @@ class DataOptions:
         self.seed = seed
         self.split_seed = split_seed
         self._check()
+
+    @property
+    def reading(self) -> Reading:
+        """How the images are read."""
+        return Reading(self.layout)
 
     def _check(self) -> None:
         """What the command line's parser would have refused; a plain caller has no parser."""

@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from resnet_tl.data.reading.folders import IMAGE_SUFFIXES
+from resnet_tl.data.pixels.formats import IMAGE_SUFFIXES
 from resnet_tl.errors import UserError, listed, nearest
 from resnet_tl.evaluation.predictions import classes_of, completed, contradiction, probabilities
 from resnet_tl.files import replacing

@@ -14,6 +14,7 @@ from resnet_tl.cache import cache_root
 from resnet_tl.data.index import SPLITS, ImageIndex
 from resnet_tl.data.reading.archive import unpacked
 from resnet_tl.data.reading.folders import Folder, is_image
+from resnet_tl.data.reading.options import BY_LOOKING, Reading
 from resnet_tl.data.reading.tables import (
     SPLIT_OF,
     from_csv,
@@ -26,7 +27,7 @@ from resnet_tl.data.reading.tables import (
 from resnet_tl.errors import UserError, listed, nearest
 
 
-def read_images(root: str | Path, learns: bool = True) -> ImageIndex:
+def read_images(root: str | Path, learns: bool = True, reading: Reading = BY_LOOKING) -> ImageIndex:
     """Labelled images in a folder, a zip file or a CSV file; what is there decides how it is read (data/README.md).
 
     Folders of classes, perhaps within folders of splits, or flat names such as `cat.0.jpg`, in a folder or zip; or the

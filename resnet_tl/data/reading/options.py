@@ -17,3 +17,7 @@ class Reading:
     label_column: str | None = None
     group_column: str | None = None
     image_folder: str | None = None
+
+
+BY_LOOKING = Reading()
+"""Nothing is said."""
