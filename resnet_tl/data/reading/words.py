@@ -113,4 +113,4 @@ def says_no_class(names: Collection[str]) -> tuple[str, str]:
     found = [(name, "is what a camera or a program writes") for name in cameras]
     found += [(name, "names a split") for name in splits]
     found += [(name, "is a year") for name in years if len(years) == len(names)]
-    return (found + [("", "")])[0]
+    return next(iter(found), ("", ""))
