@@ -28,12 +28,14 @@ class ImageIndex:
             `classes`, or -1), `split` (one of `SPLITS`, or "" before splitting) and `group` ("" = none).
         classes: Class names in plain string order, as torchvision's `ImageFolder` numbers them.
         layout: One line that says what was found.
+        missing: What a table of images names although there is no such file; it is left out.
     """
 
     root: Path
     table: pd.DataFrame
     classes: tuple[str, ...]
     layout: str
+    missing: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if tuple(self.table.columns) != _COLUMNS or not self.table.index.equals(pd.RangeIndex(len(self.table))):

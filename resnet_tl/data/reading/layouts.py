@@ -14,15 +14,12 @@ from resnet_tl.cache import cache_root
 from resnet_tl.data.index import SPLITS, ImageIndex
 from resnet_tl.data.reading.archive import unpacked
 from resnet_tl.data.reading.folders import Folder, is_image
-from resnet_tl.data.reading.tables import (
-    SPLIT_OF,
-    from_csv,
-    from_table,
-    number_classes,
-    paths_in_csv,
-    relative,
-    without_labels,
-)
+from resnet_tl.data.reading.found_tables import labelled_by_table
+from resnet_tl.data.reading.indexing import number_classes, without_labels
+from resnet_tl.data.reading.named_images import SPLIT_OF, relative
+from resnet_tl.data.reading.options import Reading
+from resnet_tl.data.reading.table_files import is_table
+from resnet_tl.data.reading.tables import from_file, from_frame, images_in
 from resnet_tl.errors import UserError, listed, nearest
 
 

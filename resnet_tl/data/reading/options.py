@@ -17,3 +17,4 @@ class Reading:
     label_column: str | None = None
     group_column: str | None = None
     image_folder: str | None = None
+    on_bad_image: Literal["stop", "skip"] = "stop"
