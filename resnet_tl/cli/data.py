@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from resnet_tl.cli.arguments import CommandParser
 from resnet_tl.cli.data_check import add_check, check_images
+from resnet_tl.cli.reading_options import add_reading_options, reading_of
 from resnet_tl.cli.tables import print_table
 from resnet_tl.errors import UserError
 from resnet_tl.files import check_target
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
     from resnet_tl.data.index import ImageIndex
     from resnet_tl.data.quality.audit import Audit
+    from resnet_tl.data.reading.options import Reading
 
 EPILOG = """examples:
   resnet-tl data list
@@ -48,13 +50,14 @@ def main(argv: list[str]) -> int:
     get.add_argument("--to", type=Path, metavar="FOLDER", help="make FOLDER/NAME; by default it goes to the cache")
     show = verbs.add_parser("show", help="count, check and draw a contact sheet", allow_abbrev=False)
     show.add_argument("root", type=Path, metavar="ROOT", help="a folder of images, a .zip of one, or a CSV file")
+    add_reading_options(show)
     show.add_argument(
         "--output", type=Path, default=Path("contact_sheet.png"), metavar="FILE", help="default: %(default)s"
     )
     add_check(verbs)
     arguments = parser.parse_args(argv)
     if arguments.verb == "check":
-        return check_images(arguments.root, arguments.output, arguments.exclude)
+        return check_images(arguments.root, arguments.output, arguments.exclude, reading_of(arguments))
     if arguments.verb == "list":
         _list()
     elif arguments.verb == "fetch":
@@ -62,7 +65,7 @@ def main(argv: list[str]) -> int:
 
         print(fetch(arguments.name, arguments.to))
     else:
-        _show(arguments.root, arguments.output)
+        _show(arguments.root, arguments.output, reading_of(arguments))
     return 0
 
 
@@ -77,7 +80,7 @@ def _list() -> None:
     print(f"Fetched data sets go to {root_of('')}.")
 
 
-def _show(root: Path, output: Path) -> None:
+def _show(root: Path, output: Path, reading: Reading) -> None:
     import pandas as pd
 
     from resnet_tl.data.quality.audit import audit_images
@@ -85,7 +88,7 @@ def _show(root: Path, output: Path) -> None:
     from resnet_tl.evaluation.figures import contact_sheet
 
     check_target(output, ".png")
-    index = read_images(root)
+    index = read_images(root, reading=reading)
     if output.resolve() in {index.path(row).resolve() for row in range(len(index))}:
         raise UserError(f"{output} is one of the images; choose another --output.")
     audit = audit_images(index)

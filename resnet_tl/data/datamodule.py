@@ -65,7 +65,7 @@ class ImageDataModule(DataOptions, L.LightningDataModule):
         is_named = any(given is not None for given in (self.frame, self.root, self.source))
         only_predicts = not is_named and self.predict_root is not None and stage in ("predict", None)
         if self._dataset is None and not only_predicts:
-            self._dataset = read_dataset(self.root, self.source, self.frame, self.exclude)
+            self._dataset = read_dataset(self.root, self.source, self.frame, self.exclude, self.reading)
         if stage == "predict" and self._predict is None and self.predict_root is not None:
             self._predict = dataset_of(unlabelled(self.predict_root))
 

@@ -24,6 +24,7 @@ from resnet_tl.data.quality.findings import COLUMNS, find_all, in_one_line, refu
 from resnet_tl.data.reading.catalog import fetch
 from resnet_tl.data.reading.exclude import without_excluded
 from resnet_tl.data.reading.layouts import from_dataframe, read_images
+from resnet_tl.data.reading.options import BY_LOOKING, Reading
 from resnet_tl.data.splits import assign_splits
 from resnet_tl.errors import UserError
 from resnet_tl.timing import measure
@@ -70,6 +71,7 @@ def read_dataset(
     source: str | None = None,
     frame: pd.DataFrame | None = None,
     exclude: str | os.PathLike[str] | None = None,
+    reading: Reading = BY_LOOKING,
 ) -> Dataset:
     """Reads which images there are; none is decoded, and splits are those that were given.
 
@@ -81,11 +83,11 @@ def read_dataset(
     if root is not None and not str(root).strip():
         raise UserError("data.root is empty; name a folder, or . for the current one.")
     if frame is not None:
-        index = from_dataframe(frame, Path(root) if root is not None else None)
+        index = from_dataframe(frame, Path(root) if root is not None else None, reading)
     elif root is not None:
-        index = read_images(Path(root))
+        index = read_images(Path(root), reading=reading)
     elif source is not None:
-        index = read_images(fetch(source))
+        index = read_images(fetch(source), reading=reading)
     else:
         raise UserError(
             "No images were named: give data.root a folder or zip of images, "
@@ -100,7 +102,8 @@ def dataset_of(index: ImageIndex) -> Dataset:
         hashes, sizes = hashes_and_sizes(index)
     sides = sizes.min(axis=1)
     short_side = int(np.median(sides[sides > 0])) if sides.any() else UNKNOWN_SIDE
-    return Dataset(index, hashes, sizes, short_side, hashes)
+    skipped = dict.fromkeys(index.missing, "there is no such file")
+    return Dataset(index, hashes, sizes, short_side, hashes, skipped=skipped)
 
 
 def checked(dataset: Dataset, preprocessing: Preprocessing, options: DataOptions) -> Dataset:
@@ -151,7 +154,9 @@ def usable(dataset: Dataset, preprocessing: Preprocessing, options: DataOptions)
     log.info(f"{found} and are left out:\n{listed}")
     rows = list(audit.bad)
     hashes, sizes = (np.delete(array, rows, axis=0) for array in (hashes, dataset.sizes))
-    return replace(dataset, index=index.without(rows), hashes=hashes, sizes=sizes, skipped=bad), audit.without_bad()
+    skipped = {**dataset.skipped, **bad}
+    dataset = replace(dataset, index=index.without(rows), hashes=hashes, sizes=sizes, skipped=skipped)
+    return dataset, audit.without_bad()
 
 
 def open_pixels(dataset: Dataset, preprocessing: Preprocessing, mode: PixelCacheMode) -> PixelCache | None:

@@ -29,6 +29,7 @@ class ImageIndex:
         classes: Class names in plain string order, as torchvision's `ImageFolder` numbers them.
         layout: One line that says what was found.
         missing: What a table of images names although there is no such file; it is left out.
+        doubts: What stays doubtful about it: pairs of a kind of `quality.findings` and a sentence without its stop.
     """
 
     root: Path
@@ -36,6 +37,7 @@ class ImageIndex:
     classes: tuple[str, ...]
     layout: str
     missing: tuple[str, ...] = ()
+    doubts: tuple[tuple[str, str], ...] = ()
 
     def __post_init__(self) -> None:
         if tuple(self.table.columns) != _COLUMNS or not self.table.index.equals(pd.RangeIndex(len(self.table))):

@@ -14,11 +14,12 @@ from threading import Lock
 
 import numpy as np
 import PIL
-from PIL import Image, TiffImagePlugin, WebPImagePlugin
+from PIL import Image
 
+from resnet_tl.data.pixels.formats import FORMAT_NAMES, FORMATS, HEIF_READER, SIGNATURES
 from resnet_tl.errors import UserError, printable
 
-DECODER = f"pillow {PIL.__version__}"
+DECODER = f"pillow {PIL.__version__}, {HEIF_READER}".removesuffix(", ")
 MAX_PIXELS = 250_000_000
 """Larger images are refused, for a file of a few kilobytes can claim any size (a decompression bomb)."""
 MAX_BYTES = 1 << 30
@@ -30,9 +31,6 @@ SPARE = 3
 """How many times the wanted short side a JPEG must still have when it is decoded at a fraction of its size: then it
 differs by 0.2 levels of 255 in the mean (0.7 with 2, 2.3 with 1), in less than half the time; 4 is no better."""
 
-# Formats are opened by name, so that a file from a stranger never reaches a rarer, less tested reader.
-_FORMATS = ("JPEG", "PNG", WebPImagePlugin.WebPImageFile.format, "BMP", "GIF", TiffImagePlugin.TiffImageFile.format)
-_SIGNATURES = re.compile(rb"\xff\xd8\xff|\x89PNG|GIF8|BM|RIFF....WEBP|II[*+]\0|MM\0[*+]", re.DOTALL)
 _MARKUP = re.compile(rb"(\xef\xbb\xbf)?\s*<", re.DOTALL)
 _ORIENTATION = 0x0112
 _UPRIGHT = {
@@ -70,7 +68,7 @@ class BadImage(UserError):
 def decode(source: str | Path | bytes, channels: int = 3, short_side: int | None = None) -> np.ndarray:
     """Decodes an image file (a path) or its content (bytes) to upright pixels; safe to call from many threads.
 
-    JPEG, PNG, WebP, BMP, GIF and TIFF, the first frame. EXIF orientation is applied, ICC profiles are not. 16-bit
+    The formats of `formats.py`, the first frame. EXIF orientation is applied, ICC profiles are not. 16-bit
     values are scaled by 1/257; integer or float images of 32 bits are taken as 0 to 1 (float only), 0 to 255 or 0 to
     65535, the smallest range that holds them. For 1 or 3 channels transparency is laid on white.
 
@@ -98,7 +96,7 @@ def decode_with_size(
     path = None if isinstance(source, bytes) else Path(source)
     content = source if isinstance(source, bytes) else read_file(source)
     try:
-        with Image.open(BytesIO(content), formats=_FORMATS) as image:
+        with Image.open(BytesIO(content), formats=FORMATS) as image:
             whole = image.size
             if whole[0] * whole[1] > MAX_PIXELS:  # should someone have lifted Pillow's limit
                 raise Image.DecompressionBombError
@@ -150,7 +148,7 @@ def read_file(path: str | Path) -> bytes:
 def header_size(content: bytes) -> tuple[int, int]:
     """Width and height by the header of a file, without decoding and as stored, not upright; zeros if it has none."""
     try:
-        with Image.open(BytesIO(content), formats=_FORMATS) as image:
+        with Image.open(BytesIO(content), formats=FORMATS) as image:
             return image.size
     except Exception:  # decoding will say what is wrong
         return 0, 0
@@ -200,8 +198,8 @@ def _reason(content: bytes, error: Exception) -> str:
         return f"has more than {MAX_PIXELS / 1e6:.0f} megapixels, the limit"
     if _MARKUP.match(content):
         return "is not an image (HTML?)"
-    if not _SIGNATURES.match(content):
-        return "is not an image (JPEG, PNG, WebP, BMP, GIF or TIFF)"
+    if not SIGNATURES.match(content):
+        return f"is not an image ({FORMAT_NAMES})"
     if isinstance(error, EOFError) or "truncated" in str(error).lower():
         return "is truncated"
     if "decompressed data too large" in str(error).lower():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -112,6 +112,7 @@ def find_columns(frame: pd.DataFrame, path: str, has_header: bool, source: Sourc
     """
     others = [name for name in frame.columns if name != path]
     split, flags = _split_columns(frame, others, has_header)
+    group: str | None
     if reading.group_column is not None:
         group = named(frame, reading.group_column, "group_column", source)
     else:
@@ -138,7 +139,7 @@ def likely_labels(frame: pd.DataFrame, columns: Columns) -> list[str]:
     """Columns that may hold classes although their names do not say so, the likeliest first."""
     used = {columns.path, columns.split, *columns.flags}
     found = [name for name in frame.columns if name not in used and 2 <= _distinct(frame[name]) <= len(frame) / 2]
-    return sorted(found, key=lambda name: (key_of(name).endswith("id"), _are_numbers(frame[name])))
+    return sorted(found, key=lambda name: (key_of(name).endswith("id"), are_numbers(frame, name)))
 
 
 def _label_columns(
@@ -150,7 +151,7 @@ def _label_columns(
     if len(known) > 1 and _rank(known[0], LABELS):
         numbers = [pd.factorize(frame[name].map(str))[0] for name in known]
         if all(np.array_equal(numbers[0], one) for one in numbers):  # numbers of classes beside their names
-            known.sort(key=lambda name: _are_numbers(frame[name]))
+            known.sort(key=lambda name: are_numbers(frame, name))
         else:
             raise UserError(
                 f"{source.name} has different classes in the columns {' and '.join(known)}; say which: "
@@ -161,7 +162,7 @@ def _label_columns(
     if hot := _shares(frame, others):
         return hot
     if len(others) > 1:  # not every number is a class
-        others = [] if has_header else [name for name in others if not _are_numbers(frame[name])]
+        others = [] if has_header else [name for name in others if not are_numbers(frame, name)]
     return tuple(others) if len(others) == 1 and 2 <= _distinct(frame[others[0]]) < len(frame) else ()
 
 
@@ -202,14 +203,14 @@ def _is(name: str, names: tuple[str, ...]) -> bool:
 
 
 def _rank(name: str, names: tuple[str, ...]) -> int:
-    key = key_of(name)
-    rank: Callable[[str], int] = lambda word: names.index(word) if word in names else len(names)
-    return min(rank(key), rank(key.removesuffix("s")))
+    keys = (key_of(name), key_of(name).removesuffix("s"))
+    return next((rank for rank, known in enumerate(names) if known in keys), len(names))
 
 
 def _distinct(column: pd.Series) -> int:
     return column.map(str).nunique()
 
 
-def _are_numbers(column: pd.Series) -> bool:
-    return bool(pd.to_numeric(column.map(str), errors="coerce").notna().all())
+def are_numbers(frame: pd.DataFrame, name: str) -> bool:
+    """Whether every cell of a column is a number."""
+    return bool(pd.to_numeric(frame[name].map(str), errors="coerce").notna().all())

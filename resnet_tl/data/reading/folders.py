@@ -6,9 +6,8 @@ import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from resnet_tl.data.pixels.formats import IMAGE_SUFFIXES, UNREAD_SUFFIXES, count_unread, suffix_of
 from resnet_tl.errors import UserError
-
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
 
 MAX_DEPTH = 100
 """Folders within folders."""
@@ -16,10 +15,19 @@ MAX_DEPTH = 100
 
 @dataclass
 class Folder:
-    """A folder's images and subfolders, both by absolute path and in string order."""
+    """A folder's images and subfolders, both by absolute path and in string order.
+
+    Args:
+        images: Files that are read as images, by their suffix.
+        folders: What lies in each folder here, by its name.
+        unread: Files that hold pictures as well, but that are not read.
+        others: How many files of other kinds there are; hidden ones do not count.
+    """
 
     images: list[str] = field(default_factory=list)
     folders: dict[str, Folder] = field(default_factory=dict)
+    unread: list[str] = field(default_factory=list)
+    others: int = 0
 
     @staticmethod
     def read(path: str | Path, above: frozenset[tuple[int, int]] = frozenset()) -> Folder:
@@ -45,24 +53,48 @@ class Folder:
                 continue
             if _is_folder(entry):
                 folder.folders[entry.name] = Folder.read(entry.path, above | {identity})
-            elif is_image(entry.name):
+                continue
+            suffix = suffix_of(entry.name)
+            if suffix in IMAGE_SUFFIXES:
                 folder.images.append(entry.path)
+            elif suffix in UNREAD_SUFFIXES:
+                folder.unread.append(entry.path)
+            else:
+                folder.others += 1
         return folder
 
     def all(self) -> list[str]:
         """The images here and in all folders below."""
         return [*self.images, *(path for folder in self.folders.values() for path in folder.all())]
 
+    def all_unread(self) -> list[str]:
+        """The files here and in all folders below that hold pictures but are not read."""
+        return [*self.unread, *(path for folder in self.folders.values() for path in folder.all_unread())]
+
+    def filled(self) -> dict[str, Folder]:
+        """The folders here that hold pictures somewhere below, read or not."""
+        return {name: folder for name, folder in self.folders.items() if folder.holds_pictures()}
+
+    def holds_pictures(self) -> bool:
+        """Whether pictures lie here or below, read or not."""
+        return bool(self.images or self.unread) or any(folder.holds_pictures() for folder in self.folders.values())
+
+    def all_others(self) -> int:
+        """How many files of other kinds there are here and below."""
+        return self.others + sum(folder.all_others() for folder in self.folders.values())
+
     def require_images(self, path: Path) -> Folder:
         """Itself; raises UserError where no image lies below it."""
         if not self.all():
+            if unread := self.all_unread():
+                raise UserError(f"{path} holds no images that can be read, only {count_unread(unread)}.")
             raise UserError(f"{path} holds no images ({', '.join(sorted(IMAGE_SUFFIXES))}).")
         return self
 
 
 def is_image(name: str) -> bool:
     """Whether a file of this name is read as an image."""
-    return name[name.rfind(".") :].lower() in IMAGE_SUFFIXES
+    return suffix_of(name) in IMAGE_SUFFIXES
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:

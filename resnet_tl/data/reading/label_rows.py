@@ -46,7 +46,7 @@ def index_of(tables: Sequence[LabelTable], root: Path, layout: str, reading: Rea
     Raises:
         UserError: with all that is wrong with a table, not only the first.
     """
-    source, notes, missing, found = tables[0].source.name, [], [], []
+    source, notes, missing, found = tables[0].source.name, list[str](), list[str](), []
     for table in tables:
         rows, absent = _rows(table, reading, notes)
         missing += absent

@@ -6,6 +6,7 @@ import glob
 import os
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path, PurePath
 
 import pandas as pd
@@ -17,58 +18,63 @@ from resnet_tl.data.reading.folders import Folder, is_image
 from resnet_tl.data.reading.found_tables import labelled_by_table
 from resnet_tl.data.reading.indexing import number_classes, without_labels
 from resnet_tl.data.reading.named_images import SPLIT_OF, relative
-from resnet_tl.data.reading.options import Reading
-from resnet_tl.data.reading.table_files import is_table
+from resnet_tl.data.reading.options import BY_LOOKING, Reading
+from resnet_tl.data.reading.table_files import TABLE_SUFFIXES, is_table
 from resnet_tl.data.reading.tables import from_file, from_frame, images_in
 from resnet_tl.errors import UserError, listed, nearest
 
 
-def read_images(root: str | Path, learns: bool = True) -> ImageIndex:
-    """Labelled images in a folder, a zip file or a CSV file; what is there decides how it is read (data/README.md).
+def read_images(root: str | Path, learns: bool = True, reading: Reading = BY_LOOKING) -> ImageIndex:
+    """Labelled images in a folder, a zip file or a table; what is there decides how it is read (data/README.md).
 
-    Folders of classes, perhaps within folders of splits, or flat names such as `cat.0.jpg`, in a folder or zip; or the
-    columns `path,label[,split][,group]`. Class folders are searched at any depth; hidden files and what is no image by
-    its suffix do not count. Images that are only to be judged (`learns` is false) need no train split and no second
-    class.
+    Folders of classes, perhaps within folders of splits, or flat names such as `cat.0.jpg`, in a folder or zip; or a
+    table (CSV, TSV, JSON lines) of images and labels, given or lying among its images. Class folders are searched at
+    any depth; hidden files and what is no image by its suffix do not count. Images that are only to be judged (`learns`
+    is false) need no train split and no second class.
 
     Raises:
         UserError: nothing usable is there, or classes, splits or paths do not fit together.
     """
     given, root = _existing(root), located(root)
     if root.is_file():
-        if root.suffix.lower() != ".csv":
-            raise UserError(f"{root} is neither a folder nor a .csv or .zip file.")
-        return from_csv(root, learns)
+        if not is_table(root):
+            raise UserError(f"{root} is neither a folder nor a .zip or a table ({', '.join(sorted(TABLE_SUFFIXES))}).")
+        if reading.layout != "auto":
+            raise UserError(f"{root} is a table, which has no folders: leave out --data.layout {reading.layout}.")
+        return from_file(root, reading, learns)
     try:
         folder = Folder.read(root)
+        if index := labelled_by_table(root, folder, reading, learns):
+            return index
         inner, folder = _without_wrapper(root, folder) if root != given else (root, folder)
         return (_split_folders if _has_splits(folder) else _one_folder)(inner, folder, learns)
     except UserError as error:
         raise UserError(str(error).replace(str(root), str(given))) from None  # who gave a zip knows no other folder
 
 
-def from_dataframe(frame: pd.DataFrame, root: str | Path | None = None) -> ImageIndex:
-    """Labelled images from a table `path`, `label` and perhaps `split` and `group`; paths below `root`, or here."""
-    return from_table(frame, located(root or Path()), "The data frame", "data frame", learns=True)
+def from_dataframe(frame: pd.DataFrame, root: str | Path | None = None, reading: Reading = BY_LOOKING) -> ImageIndex:
+    """Labelled images from a data frame, whose columns are found as those of a file; paths below `root`, or here."""
+    return from_frame(frame, located(root or Path()), reading)
 
 
-def unlabelled(paths: str | Path | Sequence[str | Path]) -> ImageIndex:
+def unlabelled(paths: str | Path | Sequence[str | Path], reading: Reading = BY_LOOKING) -> ImageIndex:
     """Images to predict, in natural order of their paths (2.jpg before 10.jpg), each once.
 
-    Takes files, folders and zip files, patterns such as `photos/*.jpg`, and CSV files with a `path` column. Paths are
-    relative to the one folder (or zip, or the one CSV's folder) that was given, else to the current folder.
+    Takes files, folders and zip files, patterns such as `photos/*.jpg`, and tables that name images. Paths are relative
+    to the one folder (or zip, or the one table's folder) that was given, else to the current folder.
 
     Raises:
         UserError: a path or pattern leads to nothing, or a folder holds no images.
     """
     given = [paths] if isinstance(paths, str | Path) else list(paths)
     sources = [path for one in given for path in _matching(one)]
-    root, found = Path.cwd(), []
+    root, found, missing = Path.cwd(), list[str](), list[str]()
     for source in sources:
         if source.is_dir():
             folder, images = source, Folder.read(source).require_images(source).all()
-        elif source.suffix.lower() == ".csv":
-            folder, images = source.parent, paths_in_csv(source)
+        elif is_table(source):
+            folder, (images, absent) = source.parent, images_in(source, reading)
+            missing += absent
         else:
             folder, images = root, [str(source)]
         root = folder if len(given) == len(sources) == 1 else root
@@ -76,7 +82,7 @@ def unlabelled(paths: str | Path | Sequence[str | Path]) -> ImageIndex:
     if not found:
         raise UserError("No images were given.")
     names = sorted({relative(path, root) for path in found}, key=_natural)
-    return without_labels(root, names, "images without labels")
+    return replace(without_labels(root, names, "images without labels"), missing=tuple(missing))
 
 
 def located(path: str | Path) -> Path:

@@ -75,9 +75,7 @@ class NamedImages:
         beside = {f"{folder}{os.sep}{name}" for folder in folders for name in self._in(folder) if is_image(name)}
         return len(beside - named)
 
-    def meant_by(
-        self, values: Sequence[str], splits: Mapping[str, str] | None = None, otherwise: str = ""
-    ) -> Meant:
+    def meant_by(self, values: Sequence[str], splits: Mapping[str, str] | None = None, otherwise: str = "") -> Meant:
         """What different values mean: a path as it stands, else the one image that fits it best.
 
         Where a value fits images of several splits, such as `train/1.jpg` and `test/1.jpg`, it means that of its own

@@ -18,3 +18,7 @@ class Reading:
     group_column: str | None = None
     image_folder: str | None = None
     on_bad_image: Literal["stop", "skip"] = "stop"
+
+
+BY_LOOKING = Reading()
+"""Nothing is said."""

@@ -79,7 +79,7 @@ def _decoded(content: bytes, path: Path) -> tuple[str, list[str]]:
         text = decoder().decode(content)
     except UnicodeDecodeError:
         text = ""
-    if text and "\0" not in text or not content:
+    if not content or (text and "\0" not in text):
         return text, []
     if b"\0" in content:
         raise UserError(f"{path} is no text, so no table; save it as CSV in UTF-8.")
@@ -128,10 +128,9 @@ def _values(text: str, path: Path) -> tuple[pd.DataFrame, bool]:
 def _separator(text: str, path: Path) -> str:
     """The one that divides the first lines into equally many values; failing that, the most of the first line."""
     lines = text[:100_000].splitlines()[:_SNIFFED_ROWS]
-    if path.suffix.lower() == ".txt" and not any(separator in lines[0] for separator in SEPARATORS):
-        return " "
+    separators = SEPARATORS + " " * (path.suffix.lower() == ".txt")
     try:
-        widths = {one: [len(row) for row in csv.reader(lines, delimiter=one) if row] for one in SEPARATORS}
+        widths = {one: [len(row) for row in csv.reader(lines, delimiter=one) if row] for one in separators}
     except csv.Error:  # a value longer than any name
         return ","
     even = [one for one, found in widths.items() if found and len(set(found)) == 1 and found[0] > 1]

@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 from resnet_tl.data.pixels.decode import DECODER, MAX_PIXELS, SPARE, BadImage, decode, decode_with_size, header_size
+from resnet_tl.data.pixels.formats import FORMAT_NAMES
 from resnet_tl.data.pixels.preprocessing import Preprocessing
 from resnet_tl.errors import UserError
 
@@ -184,9 +185,9 @@ def test_a_truncated_file_is_bad(kind: str, kept: float) -> None:
     [
         (b"", "is empty"),
         (b"\n<!DOCTYPE html><html>404</html>", "is not an image (HTML?)"),
-        (b"some text", "is not an image (JPEG, PNG, WebP, BMP, GIF or TIFF)"),
-        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "is not an image (JPEG, PNG, WebP, BMP, GIF or TIFF)"),
-        (bytes(100), "is not an image (JPEG, PNG, WebP, BMP, GIF or TIFF)"),
+        (b"some text", f"is not an image ({FORMAT_NAMES})"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", f"is not an image ({FORMAT_NAMES})"),
+        (bytes(100), f"is not an image ({FORMAT_NAMES})"),
     ],
 )
 def test_what_is_no_image_says_so(tmp_path: Path, content: bytes, reason: str) -> None:
@@ -236,6 +237,7 @@ def test_nothing_is_printed_whatever_pillow_thinks(tmp_path: Path) -> None:
     program = """
 import sys
 from resnet_tl.data.pixels.decode import BadImage, decode
+from resnet_tl.data.pixels.formats import FORMAT_NAMES
 for name in sys.argv[1:]:
     try:
         print(decode(name, 1).shape)
