@@ -83,7 +83,7 @@ def read_dataset(
     if root is not None and not str(root).strip():
         raise UserError("data.root is empty; name a folder, or . for the current one.")
     if frame is not None:
-        index = from_dataframe(frame, Path(root) if root is not None else None)
+        index = from_dataframe(frame, Path(root) if root is not None else None, reading)
     elif root is not None:
         index = read_images(Path(root), reading=reading)
     elif source is not None:
@@ -103,7 +103,8 @@ def dataset_of(index: ImageIndex) -> Dataset:
         hashes, sizes = hashes_and_sizes(index)
     sides = sizes.min(axis=1)
     short_side = int(np.median(sides[sides > 0])) if sides.any() else UNKNOWN_SIDE
-    return Dataset(index, hashes, sizes, short_side, hashes)
+    skipped = dict.fromkeys(index.missing, "there is no such file")
+    return Dataset(index, hashes, sizes, short_side, hashes, skipped=skipped)
 
 
 def checked(dataset: Dataset, preprocessing: Preprocessing, options: DataOptions) -> Dataset:
@@ -157,7 +158,9 @@ def usable(dataset: Dataset, preprocessing: Preprocessing, options: DataOptions)
     log.info(f"{found} and are left out:\n{listed}")
     rows = list(audit.bad)
     hashes, sizes = (np.delete(array, rows, axis=0) for array in (hashes, dataset.sizes))
-    return replace(dataset, index=index.without(rows), hashes=hashes, sizes=sizes, skipped=bad), audit.without_bad()
+    skipped = {**dataset.skipped, **bad}
+    dataset = replace(dataset, index=index.without(rows), hashes=hashes, sizes=sizes, skipped=skipped)
+    return dataset, audit.without_bad()
 
 
 def open_pixels(dataset: Dataset, preprocessing: Preprocessing, mode: PixelCacheMode) -> PixelCache | None:

@@ -28,6 +28,7 @@ class ImageIndex:
             `classes`, or -1), `split` (one of `SPLITS`, or "" before splitting) and `group` ("" = none).
         classes: Class names in plain string order, as torchvision's `ImageFolder` numbers them.
         layout: One line that says what was found.
+        missing: What a table of images names although there is no such file; it is left out.
         doubts: What stays doubtful about it: pairs of a kind of `quality.findings` and a sentence without its stop.
     """
 
@@ -35,6 +36,7 @@ class ImageIndex:
     table: pd.DataFrame
     classes: tuple[str, ...]
     layout: str
+    missing: tuple[str, ...] = ()
     doubts: tuple[tuple[str, str], ...] = ()
 
     def __post_init__(self) -> None:

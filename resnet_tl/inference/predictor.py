@@ -21,8 +21,8 @@ from resnet_tl.data.order import evaluation_batches
 from resnet_tl.data.pixels.decode import BadImage, decode, upright_pixels
 from resnet_tl.data.pixels.preprocessing import Preprocessing
 from resnet_tl.data.quality.audit import placeholders
+from resnet_tl.data.reading.indexing import without_labels
 from resnet_tl.data.reading.layouts import unlabelled
-from resnet_tl.data.reading.tables import without_labels
 from resnet_tl.data.samples import ImageSamples
 from resnet_tl.data.threads import usable_cores
 from resnet_tl.errors import UserError

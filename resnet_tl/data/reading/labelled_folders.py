@@ -10,6 +10,8 @@ import pandas as pd
 from resnet_tl.data.index import SPLITS, ImageIndex
 from resnet_tl.data.pixels.formats import count_unread
 from resnet_tl.data.reading.folders import Folder
+from resnet_tl.data.reading.indexing import number_classes
+from resnet_tl.data.reading.named_images import relative
 from resnet_tl.data.reading.options import Layout
 from resnet_tl.data.reading.split_folders import Part, splits_among
 from resnet_tl.data.reading.structure import (
@@ -23,7 +25,6 @@ from resnet_tl.data.reading.structure import (
     entered,
     settled,
 )
-from resnet_tl.data.reading.tables import number_classes, relative
 from resnet_tl.data.reading.words import class_in_name, says_no_class
 from resnet_tl.errors import UserError, listed, nearest
 

@@ -17,34 +17,42 @@ from resnet_tl.data.index import ImageIndex
 from resnet_tl.data.pixels.formats import UNREAD_SUFFIXES, count_unread, suffix_of
 from resnet_tl.data.reading.archive import unpacked
 from resnet_tl.data.reading.folders import Folder, is_image
+from resnet_tl.data.reading.found_tables import labelled_by_table
+from resnet_tl.data.reading.indexing import without_labels
 from resnet_tl.data.reading.labelled_folders import labelled_in_folders
+from resnet_tl.data.reading.named_images import relative
 from resnet_tl.data.reading.options import BY_LOOKING, Reading
 from resnet_tl.data.reading.structure import counted
-from resnet_tl.data.reading.tables import from_csv, from_table, paths_in_csv, relative, without_labels
+from resnet_tl.data.reading.table_files import TABLE_SUFFIXES, is_table
+from resnet_tl.data.reading.tables import from_file, from_frame, images_in
 from resnet_tl.errors import UserError, nearest, printable
 
 log = logging.getLogger(__name__)
 
 
 def read_images(root: str | Path, learns: bool = True, reading: Reading = BY_LOOKING) -> ImageIndex:
-    """Labelled images in a folder, a zip file or a CSV file; what is there decides how it is read (data/README.md).
+    """Labelled images in a folder, a zip file or a table; what is there decides how it is read (data/README.md).
 
-    Folders of classes, perhaps within folders of splits, or flat names such as `cat.0.jpg`, in a folder or zip; or the
-    columns `path,label[,split][,group]`. Class folders are searched at any depth; hidden files and what is no image by
-    its suffix do not count. Images that are only to be judged (`learns` is false) need no train split and no second
-    class.
+    Folders of classes, perhaps within folders of splits, or flat names such as `cat.0.jpg`, in a folder or zip; or a
+    table (CSV, TSV, JSON lines) of images and labels, given or lying among its images. Class folders are searched at
+    any depth; hidden files and what is no image by its suffix do not count. Images that are only to be judged (`learns`
+    is false) need no train split and no second class.
 
     Raises:
         UserError: nothing usable is there, or classes, splits or paths do not fit together.
     """
     given, root = _existing(root), located(root)
     if root.is_file():
-        if root.suffix.lower() != ".csv":
-            raise UserError(f"{root} is neither a folder nor a .csv or .zip file.")
-        return from_csv(root, learns)
+        if not is_table(root):
+            raise UserError(f"{root} is neither a folder nor a .zip or a table ({', '.join(sorted(TABLE_SUFFIXES))}).")
+        if reading.layout != "auto":
+            raise UserError(f"{root} is a table, which has no folders: leave out --data.layout {reading.layout}.")
+        return from_file(root, reading, learns)
     try:
         folder = Folder.read(root)
-        index = labelled_in_folders(root, folder, reading.layout, learns)
+        index = labelled_by_table(root, folder, reading, learns) or labelled_in_folders(
+            root, folder, reading.layout, learns
+        )
     except UserError as error:
         raise UserError(str(error).replace(str(root), str(given))) from None  # who gave a zip knows no other folder
     if unread := folder.all_unread():
@@ -53,16 +61,16 @@ def read_images(root: str | Path, learns: bool = True, reading: Reading = BY_LOO
     return index
 
 
-def from_dataframe(frame: pd.DataFrame, root: str | Path | None = None) -> ImageIndex:
-    """Labelled images from a table `path`, `label` and perhaps `split` and `group`; paths below `root`, or here."""
-    return from_table(frame, located(root or Path()), "The data frame", "data frame", learns=True)
+def from_dataframe(frame: pd.DataFrame, root: str | Path | None = None, reading: Reading = BY_LOOKING) -> ImageIndex:
+    """Labelled images from a data frame, whose columns are found as those of a file; paths below `root`, or here."""
+    return from_frame(frame, located(root or Path()), reading)
 
 
-def unlabelled(paths: str | Path | Sequence[str | Path]) -> ImageIndex:
+def unlabelled(paths: str | Path | Sequence[str | Path], reading: Reading = BY_LOOKING) -> ImageIndex:
     """Images to predict, in natural order of their paths (2.jpg before 10.jpg), each once.
 
-    Takes files, folders and zip files, patterns such as `photos/*.jpg`, and CSV files with a `path` column. Paths are
-    relative to the one folder (or zip, or the one CSV's folder) that was given, else to the current folder.
+    Takes files, folders and zip files, patterns such as `photos/*.jpg`, and tables that name images. Paths are relative
+    to the one folder (or zip, or the one table's folder) that was given, else to the current folder.
 
     Raises:
         UserError: a path or pattern leads to nothing, or a folder holds no images.
@@ -70,14 +78,15 @@ def unlabelled(paths: str | Path | Sequence[str | Path]) -> ImageIndex:
     given = [paths] if isinstance(paths, str | Path) else list(paths)
     unread: list[str] = []
     sources = [path for one in given for path in _matching(one, unread)]
-    root, found = Path.cwd(), []
+    root, found, missing = Path.cwd(), list[str](), list[str]()
     for source in sources:
         if source.is_dir():
             read = Folder.read(source).require_images(source)
             folder, images = source, read.all()
             unread += read.all_unread()
-        elif source.suffix.lower() == ".csv":
-            folder, images = source.parent, paths_in_csv(source)
+        elif is_table(source):
+            folder, (images, absent) = source.parent, images_in(source, reading)
+            missing += absent
         else:
             folder, images = root, [str(source)]
         root = folder if len(given) == len(sources) == 1 else root
@@ -88,7 +97,7 @@ def unlabelled(paths: str | Path | Sequence[str | Path]) -> ImageIndex:
     if unread:
         beside = f"{counted(len(unread), 'file')} beside {counted(len(names), 'image')}"
         log.warning(printable(f"{beside} not read: {count_unread(unread)}"))
-    return without_labels(root, names, "images without labels")
+    return replace(without_labels(root, names, "images without labels"), missing=tuple(missing))
 
 
 def located(path: str | Path) -> Path:

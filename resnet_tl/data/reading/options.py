@@ -17,6 +17,7 @@ class Reading:
     label_column: str | None = None
     group_column: str | None = None
     image_folder: str | None = None
+    on_bad_image: Literal["stop", "skip"] = "stop"
 
 
 BY_LOOKING = Reading()

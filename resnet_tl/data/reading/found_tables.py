@@ -1,0 +1,206 @@
+"""Label tables that lie among their images, as Kaggle, Hugging Face and Roboflow lay them out: found by looking."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pandas as pd
+
+from resnet_tl.data.index import ImageIndex
+from resnet_tl.data.reading.columns import Columns, Source, are_numbers, find_path, likely_labels
+from resnet_tl.data.reading.folders import Folder
+from resnet_tl.data.reading.label_rows import LabelTable, index_of
+from resnet_tl.data.reading.named_images import NamedImages, relative
+from resnet_tl.data.reading.options import Reading
+from resnet_tl.data.reading.table_files import read_table
+from resnet_tl.data.reading.tables import images_for, with_columns
+from resnet_tl.data.reading.words import split_in
+from resnet_tl.errors import UserError, listed
+
+_SUFFIXES = (".csv", ".tsv", ".jsonl")
+_HEAD = 1 << 18
+"""Bytes of a table's beginning that tell whether it is one of labels."""
+_MOST = 50
+"""Tables that are looked into."""
+_OPTIONS = ("path_column", "label_column", "group_column", "image_folder")
+
+
+def labelled_by_table(root: Path, folder: Folder, reading: Reading, learns: bool) -> ImageIndex | None:
+    """The images of `folder`, read from `root`, as tables in it label them; None where folders or names do.
+
+    A table of labels names images below `root` and has classes for them. Where the folders say the same, it counts only
+    for the splits and groups that it adds.
+
+    Raises:
+        UserError: tables contradict each other or the folders, or it cannot be told which columns count.
+    """
+    said = [f"--data.{name}" for name in _OPTIONS if getattr(reading, name)]
+    if reading.layout != "auto":
+        if said:
+            raise UserError(f"{said[0]} is for tables, which --data.layout {reading.layout} leaves aside; drop one.")
+        return None
+    root, folder = _with_tables(root, folder)
+    looked_at = [_looked_at(path, root, folder, reading) for path in _table_files(root, folder)]
+    tables = [one for one in looked_at if one and one.table]
+    if not tables:
+        for one in looked_at:
+            if one and one.question:
+                raise one.question
+        if said:
+            raise UserError(f"{said[0]} is for tables, and no table in {root} names images and has this column.")
+        return None
+    chosen = _chosen(tables, root)
+    names = listed(one.path.relative_to(root).as_posix() for one in chosen)
+    layout = f"table{'s' * (len(chosen) > 1)} {names}"
+    index = index_of([one.labels() for one in chosen], root, layout, reading, learns)
+    if passed_over := [one.path.name for one in tables if one not in chosen]:
+        index = replace(index, layout=f"{index.layout}; not read: {listed(passed_over)}")
+    return None if not said and _folders_say_it(index, chosen[0].path) else index
+
+
+@dataclass(frozen=True)
+class _Found:
+    """A table of labels, or one that may be: then with what cannot be told of it."""
+
+    path: Path
+    split: str
+    table: LabelTable | None = None
+    question: UserError | None = None
+
+    def labels(self) -> LabelTable:
+        assert self.table is not None
+        return self.table
+
+
+# Where tables lie
+
+
+def _with_tables(root: Path, folder: Folder) -> tuple[Path, Folder]:
+    """Goes into the one folder that all lies in."""
+    while not folder.images and not _tables_in(root, folder) and len(inner := folder.filled()) == 1:
+        name, folder = next(iter(inner.items()))
+        root = root / name
+    return root, folder
+
+
+def _table_files(root: Path, folder: Folder) -> list[Path]:
+    """The tables in `root` and in the folders there; none that is a form for predictions."""
+    inner = [path for name, one in folder.folders.items() for path in _tables_in(root / name, one)]
+    every = [*_tables_in(root, folder), *inner]
+    return [path for path in every if not re.search("submission|sample", path.stem, re.IGNORECASE)][:_MOST]
+
+
+def _tables_in(path: Path, folder: Folder) -> list[Path]:
+    if not folder.others:
+        return []
+    with os.scandir(path) as entries:
+        names = sorted(entry.name for entry in entries if entry.is_file() and not entry.name.startswith("."))
+    return [path / name for name in names if name.lower().endswith(_SUFFIXES)]
+
+
+def _looked_at(path: Path, root: Path, folder: Folder, reading: Reading) -> _Found | None:
+    """A table by its beginning, and where it is one of labels, all of it; None for any other."""
+    source = Source(str(path), str(root))
+    images = images_for(root, source, reading) if reading.image_folder else NamedImages(path.parent, root, folder)
+    split = split_in(path.stem) or ("" if path.parent == root else split_in(path.parent.name))
+    named = {reading.path_column, reading.label_column, reading.group_column} - {None}
+    try:
+        head = read_table(path, _HEAD)
+    except UserError:  # of something else
+        return None
+    frame = head.frame
+    is_of_predictions = any(name.startswith("prob_") for name in frame.columns)
+    if frame.empty or is_of_predictions or not named.issubset(frame.columns):
+        return None
+    whole = head if path.stat().st_size <= _HEAD else read_table(path)
+    try:
+        if not find_path(frame, images, source, reading)[1]:
+            return None
+        table = with_columns(whole, source, images, reading)
+    except UserError as question:
+        return _Found(path, split, question=question) if _is_worth_asking(whole.frame, images, folder) else None
+    is_form = all(frame[name].map(str).nunique() == 1 for name in table.columns.labels)  # to be filled in
+    return None if is_form and split in ("", "test") else _Found(path, split, table)
+
+
+def _is_worth_asking(frame: pd.DataFrame, images: NamedImages, folder: Folder) -> bool:
+    """Whether a table whose columns cannot be told is likely to label the images, better than their folders do.
+
+    It names most of them, and has texts that repeat and are not the names of their folders; numbers, which may be
+    measures, count where there are no folders.
+    """
+    meant = {name: images.meant_by(list(map(str, frame[name].map(str).unique()))).paths for name in frame.columns}
+    column = max(meant, key=lambda name: len(meant[name]))
+    if len(meant[column]) * 2 < len(images.all):
+        return False
+    paths = [relative(meant[column].get(str(value), ""), images.root) for value in frame[column]]
+    likely = [name for name in likely_labels(frame, Columns(column)) if not are_numbers(frame, name)]
+    if any(_most_like_folders(paths, list(map(str, frame[name])))[1] > 0.9 for name in likely):
+        return False
+    return bool(likely) or len(folder.filled()) < 2
+
+
+# Several tables
+
+
+def _chosen(tables: Sequence[_Found], root: Path) -> list[_Found]:
+    """The table of labels, or those of the splits, told apart by their names or folders.
+
+    Raises:
+        UserError: it cannot be told which counts.
+    """
+    if len(tables) == 1:
+        return list(tables)
+    splits = Counter(one.split for one in tables if one.split)
+    if "train" in splits and max(splits.values()) == 1:
+        of_splits = sorted((one for one in tables if one.split), key=lambda one: one.split != "train")
+        return [replace(one, table=replace(one.labels(), split=one.split)) for one in of_splits]
+    raise UserError(
+        f"{root} has several tables of labels, {listed(one.path.relative_to(root) for one in tables)}; say which: "
+        f"{Source('', str(tables[0].path)).command()}"
+    )
+
+
+# Tables and folders
+
+
+def _folders_say_it(index: ImageIndex, table: Path) -> bool:
+    """Whether the folders name the classes as the table does, and it adds neither splits nor groups.
+
+    Raises:
+        UserError: the folders name most of the classes, but not all.
+    """
+    labels = [index.classes[label] if label >= 0 else "" for label in index.labels]
+    place, share = _most_like_folders(index.ids(), labels)
+    if share == 1:
+        return not index.table[["split", "group"]].any(axis=None)
+    if share > 0.5:
+        row = next(row for row, label in enumerate(labels) if _folder(index.id(row), place) != label)
+        layout = "split_folders" if split_in(index.id(row).split("/")[0]) else "class_folders"
+        root, path = (Source("", str(where)).command() for where in (index.root, table))
+        count = round((1 - share) * len(labels))
+        raise UserError(
+            f"{table} contradicts the folders of {count:,} of {len(labels):,} images: it calls {index.id(row)} "
+            f"'{labels[row]}'; say which is right: {path}, or {root} --data.layout {layout}"
+        )
+    return False
+
+
+def _most_like_folders(ids: Sequence[str], labels: Sequence[str]) -> tuple[int, float]:
+    """Which folder of the images, counted from the file, is most often called as their class, and how often it is."""
+    shares = {
+        place: sum(_folder(path, place) == label for path, label in zip(ids, labels, strict=True)) / len(ids)
+        for place in (1, 2, 3)
+    }
+    best = max(shares, key=lambda place: shares[place])
+    return best, shares[best]
+
+
+def _folder(path: str, place: int) -> str:
+    parts = path.split("/")
+    return parts[-1 - place] if place < len(parts) else ""

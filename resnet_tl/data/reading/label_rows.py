@@ -1,0 +1,228 @@
+"""From the rows of label tables to an ImageIndex: labels, splits, groups, and what contradicts itself."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from resnet_tl.data.index import SPLITS, ImageIndex
+from resnet_tl.data.reading.columns import FLAGS, Columns, Source, key_of, shares
+from resnet_tl.data.reading.indexing import number_classes
+from resnet_tl.data.reading.named_images import Meant, NamedImages, relative
+from resnet_tl.data.reading.options import Reading
+from resnet_tl.data.reading.table_files import TableFile
+from resnet_tl.data.reading.words import split_in
+from resnet_tl.errors import UserError, listed, nearest
+
+_TRUE, _FALSE = ("true", "1", "1.0", "yes"), ("false", "0", "0.0", "no", "")
+
+
+@dataclass(frozen=True)
+class LabelTable:
+    """A table whose columns are known.
+
+    Args:
+        file: its rows.
+        source: what it is called.
+        images: those that it may name.
+        columns: which is which.
+        split: of all rows, where no column says it.
+    """
+
+    file: TableFile
+    source: Source
+    images: NamedImages
+    columns: Columns
+    split: str = ""
+
+
+def index_of(tables: Sequence[LabelTable], root: Path, layout: str, reading: Reading, learns: bool) -> ImageIndex:
+    """The images of one or more tables; `layout` is what they are called.
+
+    Raises:
+        UserError: with all that is wrong with a table, not only the first.
+    """
+    source, notes, missing, found = tables[0].source.name, list[str](), list[str](), []
+    for table in tables:
+        rows, absent = _rows(table, reading, notes)
+        missing += absent
+        found.append(rows)
+    rows = pd.concat(found, ignore_index=True)
+    there = rows[rows["path"] != ""]
+    if lost := sorted({*rows["label"]} - {*there["label"], ""}):
+        raise UserError(f"{source}: no image of class '{lost[0]}' is there; correct its paths or remove its rows.")
+    there = _each_once(there, source, notes)
+    notes += _said(tables, there, missing)
+    index = number_classes(
+        root,
+        there.assign(path=[relative(path, root) for path in there["path"]])[["path", "label", "split", "group"]],
+        source,
+        "; ".join([f"{layout} ({tables[0].columns.described(list(tables[0].file.frame.columns))})", *notes]),
+        learns,
+    )
+    return replace(index, missing=tuple(missing))
+
+
+def _said(tables: Sequence[LabelTable], there: pd.DataFrame, missing: Sequence[str]) -> list[str]:
+    said = [f"{len(missing):,} of its images are not there and left out"] if missing else []
+    unnamed = tables[0].images.unnamed(there["path"])
+    return said + ([f"{unnamed:,} other images left out, no row names them"] if unnamed else [])
+
+
+def _rows(table: LabelTable, reading: Reading, notes: list[str]) -> tuple[pd.DataFrame, list[str]]:
+    """Columns `path` (absolute; "" where there is no such file), `label`, `split`, `group`; and what is missing."""
+    frame, columns, source, problems = table.file.frame, table.columns, table.source, list[str]()
+    values = [text_of(value) for value in frame[columns.path]]
+    rows = pd.DataFrame({"value": values})
+    rows["label"] = _labels(frame, columns, source, problems)
+    rows["split"] = _splits(frame, columns, table.split, problems)
+    rows["group"] = [text_of(group) for group in frame[columns.group]] if columns.group else ""
+    if empty := values.count(""):
+        problems.append(f"{_count(empty, 'row names', 'rows name')} no image; remove them")
+    different = [value for value in dict.fromkeys(values) if value]
+    splits = dict(zip(rows["value"], rows["split"], strict=True))
+    meant = table.images.meant_by(different, splits, split_in(Path(source.name).stem) if source.root else "")
+    problems += not_found(meant, len(different), source, reading)
+    bare = rows[(rows["label"] == "") & (rows["split"] != "predict")]
+    if len(bare):
+        problems.append(
+            f"{_count(len(bare), 'row has', 'rows have')} no label ({listed(bare['value'], 3)}); label them, remove "
+            "them, or give them the split predict"
+        )
+    problems += _several_labels(set(rows["label"]) - {""})
+    if problems:
+        raise UserError(f"{source.name}: {'; '.join(problems)}.")
+    notes += table.file.notes
+    if meant.moved:
+        example = meant.moved[0]
+        notes.append(f"found by the end of their paths, as {relative(meant.paths[example], table.images.root)}")
+    rows["path"] = [meant.paths.get(value, "") for value in values]
+    return rows, meant.missing
+
+
+def _count(number: int, one: str, many: str) -> str:
+    return f"{number:,} {one if number == 1 else many}"
+
+
+def not_found(meant: Meant, count: int, source: Source, reading: Reading) -> list[str]:
+    """What is wrong where values name no image, or more than one."""
+    problems = []
+    if meant.ambiguous:
+        value, paths = next(iter(meant.ambiguous.items()))
+        problems.append(
+            f"{_count(len(meant.ambiguous), 'name fits', 'names fit')} more than one image ({value} fits "
+            f"{listed(paths, 2)}); write the folder into the column, or name it by "
+            f"{source.option('image_folder', str(Path(paths[0]).parent))}"
+        )
+    if meant.missing and (reading.on_bad_image == "stop" or not meant.paths):
+        skip = f", or leave them out with {source.option('on_bad_image', 'skip')}" if meant.paths else ""
+        problems.append(
+            f"{len(meant.missing):,} of its {count:,} images "
+            f"{'does' if len(meant.missing) == 1 else 'do'} not exist ({listed(meant.missing)}); correct them{skip}"
+        )
+    return problems
+
+
+def _each_once(rows: pd.DataFrame, source: str, notes: list[str]) -> pd.DataFrame:
+    """The rows without those that only say the same again; UserError where they say something else."""
+    different = rows.drop_duplicates(["path", "label", "split", "group"])
+    if len(different) < len(rows):
+        notes.append(f"{_count(len(rows) - len(different), 'row stands', 'rows stand')} in it twice and count once")
+    again = different[different["path"].duplicated(keep=False)]
+    for column in ("label", "split", "group"):
+        kinds = again.groupby("path", sort=False)[column].unique()
+        if len(torn := kinds[kinds.map(len) > 1]):
+            raise UserError(
+                f"{source} gives {_count(len(torn), 'image', 'images')} more than one {column}, such as "
+                f"{listed(torn.iloc[0])} to {torn.index[0]}; an image has one"
+                + ("; multi-label data is not supported." if column == "label" else ".")
+            )
+    return different.reset_index(drop=True)
+
+
+# Labels
+
+
+def _labels(frame: pd.DataFrame, columns: Columns, source: Source, problems: list[str]) -> list[str]:
+    if len(columns.labels) > 1:
+        return _largest(frame, columns, source, problems)
+    labels = [text_of(label) for label in frame[columns.labels[0]]]
+    if all(re.fullmatch(r"-?\d+(\.0+)?", label) for label in labels if label):  # numbers of classes, not measures
+        labels = [label.partition(".")[0] for label in labels]
+    return labels
+
+
+def _largest(frame: pd.DataFrame, columns: Columns, source: Source, problems: list[str]) -> list[str]:
+    """The class with the largest number in each row; "" where all are zero."""
+    table = np.stack([shares(frame[name]).to_numpy(np.float64) for name in columns.labels], axis=1)
+    labels = np.array(columns.labels, object)[table.argmax(axis=1)]
+    ties = (table == table.max(axis=1, keepdims=True)).sum(axis=1) > 1
+    labels[~table.any(axis=1)] = ""
+    if (several := ties & table.any(axis=1)).any():
+        row = int(several.argmax())
+        equal = [name for name, value in zip(columns.labels, table[row], strict=True) if value == table[row].max()]
+        problems.append(
+            f"{_count(int(several.sum()), 'row has', 'rows have')} several classes, such as "
+            f"{text_of(frame[columns.path].iloc[row])} with {listed(equal, 4)}; multi-label data is not supported: "
+            f"remove the rows, or learn one of the columns: "
+            f"{source.command(path_column=columns.path, label_column=columns.labels[0])}"
+        )
+    return labels.tolist()
+
+
+def _several_labels(labels: set[str]) -> list[str]:
+    """Lists in the label column: `cat|dog`, `cat;dog`, and `cat, dog` where cat and dog are labels as well."""
+    for label in sorted(labels):
+        parts = [part.strip() for part in label.split(",")]
+        if (found := re.search(r"[|;]", label)) or (len(parts) > 1 and labels.issuperset(parts)):
+            return [
+                f"the label '{label}' looks like several labels, and an image must have exactly one: if it is one "
+                f"class, write its name without '{found[0] if found else ','}'; multi-label data is not supported"
+            ]
+    return []
+
+
+def text_of(value: object) -> str:
+    """A cell as text: "" for a missing one, `1` for 1.0 (pandas turns integers with gaps into floats)."""
+    if hasattr(value, "__len__") and not isinstance(value, str):
+        raise UserError(f"{value} is more than one label; an image must have exactly one.")
+    if value is None or value is pd.NA or value != value:
+        return ""
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    return str(value).strip()
+
+
+# Splits
+
+
+def _splits(frame: pd.DataFrame, columns: Columns, otherwise: str, problems: list[str]) -> list[str]:
+    """The split of each row in our spelling; all rows have one, or none has."""
+    if columns.flags:
+        return _flagged(frame, columns.flags, problems)
+    if columns.split is None:
+        return [otherwise] * len(frame)
+    given = [text_of(split) for split in frame[columns.split]]
+    ours = {split: split_in(split) for split in set(given)}
+    if odd := sorted(split for split, name in ours.items() if split and not name):
+        problems.append(f"'{odd[0]}' is no split; it must be one of {', '.join(SPLITS)}.{nearest(odd[0], SPLITS)}")
+    elif "" in given and any(given):
+        problems.append(f"{_count(given.count(''), 'row has', 'rows have')} no split; give all or none")
+    return [ours[split] for split in given]
+
+
+def _flagged(frame: pd.DataFrame, flags: Sequence[str], problems: list[str]) -> list[str]:
+    splits = ["train"] * len(frame)
+    for name in flags:
+        cells = [text_of(cell).lower() for cell in frame[name]]
+        if odd := sorted({*cells} - {*_TRUE, *_FALSE}):
+            problems.append(f"'{odd[0]}' in column '{name}' is neither true nor false")
+        if both := [row for row, cell in enumerate(cells) if cell in _TRUE and splits[row] != "train"]:
+            problems.append(f"{_count(len(both), 'row is', 'rows are')} in two splits by {' and '.join(flags)}")
+        splits = [FLAGS[key_of(name)] if cell in _TRUE else split for cell, split in zip(cells, splits, strict=True)]
+    return splits
