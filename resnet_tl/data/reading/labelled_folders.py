@@ -206,7 +206,7 @@ class _Reader:
             self.notes.said.append(f"no images in {listed(f'{where}{name}/' for name in empty)}")
         for name in empty:
             others = counted(folder.folders[name].all_others(), "other file")
-            self.notes.doubts.append(("structure", f"{where}{name}/ holds no images ({others})"))
+            self.notes.doubts.append(("empty_folder", f"{where}{name}/ holds {others}"))
 
 
 def _has_no_labels(folder: Folder, classes: set[str], known: set[str]) -> bool:
