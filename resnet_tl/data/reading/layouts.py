@@ -41,7 +41,7 @@ def read_images(root: str | Path, learns: bool = True, reading: Reading = BY_LOO
     Raises:
         UserError: nothing usable is there, or classes, splits or paths do not fit together.
     """
-    given, root = _existing(root), located(root)
+    given, root = Path(os.path.abspath(Path(root).expanduser())), located(root)  # noqa: PTH100 -- as in _existing
     if root.is_file():
         if not is_table(root):
             raise UserError(f"{root} is neither a folder nor a .zip or a table ({', '.join(sorted(TABLE_SUFFIXES))}).")
