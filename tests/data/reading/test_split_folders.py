@@ -158,5 +158,5 @@ def test_images_to_be_judged_need_no_train(tree: Callable[..., Path]) -> None:
 
 @pytest.mark.parametrize("patterns", [["pred/2*.jpg"], ["test/2*.dcm", "pred/2*.jpg"]])
 def test_images_without_labels_cannot_be_judged(tree: Callable[..., Path], patterns: list[str]) -> None:
-    with pytest.raises(UserError, match="has no images with labels|no train/"):
+    with pytest.raises(UserError, match=r"has no images with labels|no train/"):
         read_images(tree(*patterns), learns=False)
