@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 
 import numpy as np
 import pandas as pd
@@ -137,14 +138,24 @@ def named(frame: pd.DataFrame, column: str, option: str, source: Source) -> str:
 
 def likely_labels(frame: pd.DataFrame, columns: Columns) -> list[str]:
     """Columns that may hold classes although their names do not say so, the likeliest first."""
-    used = {columns.path, columns.split, *columns.flags}
-    found = [name for name in frame.columns if name not in used and 2 <= _distinct(frame[name]) <= len(frame) / 2]
-    return sorted(found, key=lambda name: (key_of(name).endswith("id"), are_numbers(frame, name)))
+    used = {columns.path, columns.split, columns.group, *columns.flags}
+    others = [name for name in frame.columns if name not in used]
+    misspelt = [name for name in others if get_close_matches(key_of(name), LABELS, n=1, cutoff=0.75)]
+    repeated = [name for name in others if name not in misspelt and 2 <= _distinct(frame[name]) <= len(frame) / 2]
+    return misspelt + sorted(repeated, key=lambda name: (key_of(name).endswith("id"), are_numbers(frame, name)))
+
+
+def numbered_labels(columns: Iterable[str]) -> list[str]:
+    """Columns `label_1`, `label_2`, …: each image has several labels."""
+    found = [name for name in columns if re.fullmatch(r"labels?\d*", key_of(name))]
+    return found if len(found) > 1 else []
 
 
 def _label_columns(
     frame: pd.DataFrame, others: list[str], has_header: bool, source: Source, path: str
 ) -> tuple[str, ...]:
+    if numbered_labels(others):
+        return ()
     known = sorted((name for name in others if _is(name, LABELS)), key=lambda name: _rank(name, LABELS))
     if any(key_of(name) == "x" for name in others):  # x and y are a place
         known = [name for name in known if key_of(name) != "y"]

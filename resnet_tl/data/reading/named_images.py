@@ -115,7 +115,7 @@ class NamedImages:
         for place in places:
             names = sorted(name for name in self._in(str(place)) if is_image(name))
             images = Images(names)
-            if 2 * sum(len(images.meant_by(value)) == 1 for value in values) > len(values):
+            if sum(len(images.meant_by(value)) == 1 for value in values) > max(2, len(values) / 2):
                 return str(place)
         return None
 

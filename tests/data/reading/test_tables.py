@@ -7,7 +7,8 @@ import pytest
 
 from resnet_tl.data.index import ImageIndex
 from resnet_tl.data.reading.layouts import from_dataframe, read_images
-from resnet_tl.data.reading.tables import paths_in_csv
+from resnet_tl.data.reading.options import Reading
+from resnet_tl.data.reading.tables import images_in
 from resnet_tl.errors import UserError
 
 
@@ -120,8 +121,8 @@ def test_lists_in_a_data_frame_are_several_labels(tmp_path: Path) -> None:
 
 def test_the_paths_of_a_csv_need_no_labels(tmp_path: Path) -> None:
     touch(tmp_path, "1.jpg", "b/2.jpg")
-    listed = paths_in_csv(write_csv(tmp_path, "id,path\n1,1.jpg\n2,b\\2.jpg"))
-    assert listed == [str(tmp_path / "1.jpg"), str(tmp_path / "b" / "2.jpg")]
+    listed = images_in(write_csv(tmp_path, "id,path\n1,1.jpg\n2,b\\2.jpg"), Reading())
+    assert listed[0] == [str(tmp_path / "1.jpg"), str(tmp_path / "b" / "2.jpg")]
 
 
 @pytest.mark.parametrize(
@@ -130,4 +131,4 @@ def test_the_paths_of_a_csv_need_no_labels(tmp_path: Path) -> None:
 )
 def test_a_csv_without_paths_is_refused_in_a_sentence(tmp_path: Path, text: str, sentence: str) -> None:
     with pytest.raises(UserError, match=sentence):
-        paths_in_csv(write_csv(tmp_path, text))
+        images_in(write_csv(tmp_path, text), Reading())
