@@ -93,6 +93,9 @@ def _show(root: Path, output: Path, reading: Reading) -> None:
         raise UserError(f"{output} is one of the images; choose another --output.")
     audit = audit_images(index)
     print(f"{index.root}: {index.layout}; {len(index)} images, {len(index.classes)} classes")
+    for kind, detail in index.doubts:
+        if kind != "unread":  # which the layout says
+            print(f"note: {detail}")
     counts = index.counts()
     _print_frame("class", pd.concat([counts, counts.sum().to_frame("all").T]))
     if len(good := audit.sizes[audit.sizes[:, 0] > 0]):

@@ -20,7 +20,7 @@ from resnet_tl.data.pixels.pixel_cache import PixelCache, keep_pixels, stored_by
 from resnet_tl.data.pixels.preprocessing import Preprocessing
 from resnet_tl.data.quality.audit import Audit, audit_images
 from resnet_tl.data.quality.duplicates import find_duplicates
-from resnet_tl.data.quality.findings import COLUMNS, find_all, in_one_line, refuse_leaks
+from resnet_tl.data.quality.findings import COLUMNS, find_all, in_one_line, refuse_leaks, refuse_lost_classes
 from resnet_tl.data.reading.catalog import fetch
 from resnet_tl.data.reading.exclude import without_excluded
 from resnet_tl.data.reading.layouts import from_dataframe, read_images
@@ -93,6 +93,7 @@ def read_dataset(
             "No images were named: give data.root a folder or zip of images, "
             "or data.source a name from `resnet-tl data list`."
         )
+    refuse_lost_classes(index)
     return dataset_of(index if exclude is None else without_excluded(index, exclude))
 
 
@@ -121,10 +122,13 @@ def checked(dataset: Dataset, preprocessing: Preprocessing, options: DataOptions
         duplicates = find_duplicates(index, dataset.hashes, audit)
     clusters = duplicates.clusters(len(index))
     seed = options.seed if options.split_seed is None else options.split_seed
+    findings = find_all(index, audit, dataset.hashes, duplicates)  # before our own split, as `data check` does
     index = assign_splits(index, options.val_fraction, options.test_fraction, seed, clusters, may_leak)
-    findings = find_all(index, audit, dataset.hashes, duplicates)
     counts = ", ".join(f"{len(index.rows(split))} {split}" for split in index.counts().columns)
     log.info(f"{index.root}: {index.layout}; {len(index.classes)} classes; {counts} images")
+    for kind, detail in index.doubts:
+        if kind == "structure":
+            log.warning(f"{index.root}: {detail}")
     if not may_leak:
         refuse_leaks(index, findings)
     if len(findings):

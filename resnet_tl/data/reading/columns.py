@@ -12,8 +12,9 @@ import numpy as np
 import pandas as pd
 
 from resnet_tl.data.reading.folders import is_image
-from resnet_tl.data.reading.named_images import NamedImages, split_in
+from resnet_tl.data.reading.named_images import NamedImages
 from resnet_tl.data.reading.options import Reading
+from resnet_tl.data.reading.words import split_of
 from resnet_tl.errors import UserError, listed, nearest
 
 # Names without blanks, lines and points, in small letters; those in front are preferred.
@@ -200,7 +201,7 @@ def _split_columns(frame: pd.DataFrame, others: list[str], has_header: bool) -> 
         return name, ()
     for name in others:
         perhaps = key_of(name) in PERHAPS_SPLITS or not has_header
-        if perhaps and all(map(split_in, frame[name].map(str).unique())):
+        if perhaps and all(map(split_of, frame[name].map(str).unique())):
             return name, ()
     return None, tuple(name for name in others if key_of(name) in FLAGS)
 

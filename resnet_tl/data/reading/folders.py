@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from resnet_tl.data.pixels.formats import IMAGE_SUFFIXES, UNREAD_SUFFIXES, count_unread, suffix_of
@@ -79,6 +80,14 @@ class Folder:
         """Whether pictures lie here or below, read or not."""
         return bool(self.images or self.unread) or any(folder.holds_pictures() for folder in self.folders.values())
 
+    def without(self, names: Collection[str]) -> Folder:
+        """The same without some of the folders here."""
+        return replace(self, folders={name: folder for name, folder in self.folders.items() if name not in names})
+
+    def flat(self) -> Folder:
+        """The same as if all that is below lay here."""
+        return Folder(images=self.all(), unread=self.all_unread())
+
     def all_others(self) -> int:
         """How many files of other kinds there are here and below."""
         return self.others + sum(folder.all_others() for folder in self.folders.values())
@@ -90,6 +99,18 @@ class Folder:
                 raise UserError(f"{path} holds no images that can be read, only {count_unread(unread)}.")
             raise UserError(f"{path} holds no images ({', '.join(sorted(IMAGE_SUFFIXES))}).")
         return self
+
+
+def merged(folders: Iterable[Folder]) -> Folder:
+    """What lies in several folders, as if it lay in one."""
+    found, within = Folder(), dict[str, list[Folder]]()
+    for folder in folders:
+        found.images += folder.images
+        found.unread += folder.unread
+        found.others += folder.others
+        for name, inner in folder.folders.items():
+            within.setdefault(name, []).append(inner)
+    return replace(found, folders={name: merged(within[name]) for name in sorted(within)})
 
 
 def is_image(name: str) -> bool:

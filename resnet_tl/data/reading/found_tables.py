@@ -15,10 +15,11 @@ from resnet_tl.data.index import ImageIndex
 from resnet_tl.data.reading.columns import Columns, Source, are_numbers, find_path, likely_labels
 from resnet_tl.data.reading.folders import Folder
 from resnet_tl.data.reading.label_rows import LabelTable, Rows, index_of, rows_of
-from resnet_tl.data.reading.named_images import NamedImages, relative, split_in
+from resnet_tl.data.reading.named_images import NamedImages, relative
 from resnet_tl.data.reading.options import Reading
 from resnet_tl.data.reading.table_files import read_table
 from resnet_tl.data.reading.tables import images_for, with_columns
+from resnet_tl.data.reading.words import split_in
 from resnet_tl.errors import UserError, listed
 
 _SUFFIXES = (".csv", ".tsv", ".jsonl")

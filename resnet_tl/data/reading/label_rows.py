@@ -13,9 +13,10 @@ import pandas as pd
 from resnet_tl.data.index import SPLITS, ImageIndex
 from resnet_tl.data.reading.columns import FLAGS, Columns, Source, key_of, shares
 from resnet_tl.data.reading.indexing import number_classes
-from resnet_tl.data.reading.named_images import Meant, NamedImages, relative, split_in
+from resnet_tl.data.reading.named_images import Meant, NamedImages, relative
 from resnet_tl.data.reading.options import Reading
 from resnet_tl.data.reading.table_files import TableFile
+from resnet_tl.data.reading.words import split_in, split_of
 from resnet_tl.errors import UserError, listed, nearest
 
 _IMAGES = re.compile("ima?ge?s?", re.IGNORECASE)
@@ -71,8 +72,8 @@ def rows_of(table: LabelTable, reading: Reading) -> Rows:
     if empty := values.count(""):
         problems.append(f"{_count(empty, 'row names', 'rows name')} no image; remove them")
     different = [value for value in dict.fromkeys(values) if value]
-    split_of = dict(zip(values, splits, strict=True))
-    meant = table.images.meant_by(different, split_of, split_in(Path(source.name).stem) if source.root else "")
+    given = dict(zip(values, splits, strict=True))
+    meant = table.images.meant_by(different, given, split_in(Path(source.name).stem) if source.root else "")
     problems += not_found(meant, len(different), columns.path, table.images, source, reading)
     if bare := [value for value, label, split in zip(values, labels, splits, strict=True)
                 if not label and split != "predict"]:  # fmt: skip
@@ -235,7 +236,7 @@ def _splits(frame: pd.DataFrame, columns: Columns, otherwise: str, problems: lis
     if columns.split is None:
         return [otherwise] * len(frame)
     given = [text_of(split) for split in frame[columns.split]]
-    ours = {split: split_in(split) for split in set(given)}
+    ours = {split: split_of(split) for split in set(given)}
     if odd := sorted(split for split, name in ours.items() if split and not name):
         problems.append(f"'{odd[0]}' is no split; it must be one of {', '.join(SPLITS)}.{nearest(odd[0], SPLITS)}")
     elif "" in given and any(given):

@@ -9,21 +9,11 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-from resnet_tl.data.index import SPLITS
 from resnet_tl.data.reading.folders import Folder, is_image
 from resnet_tl.data.reading.matching import Images, parts_of, shared_folders
+from resnet_tl.data.reading.words import split_in
 
-SPLIT_OF = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
-"""The names of splits as people write them, in small letters, and ours."""
-
-_SPLIT_WORDS = {**SPLIT_OF, "training": "train", "dev": "val", "testing": "test", "predict": "predict"}
 _ABSOLUTE = re.compile(r"[/\\~]|[A-Za-z]:|\w+://")
-
-
-def split_in(name: str) -> str:
-    """The split that a name speaks of, as `train_images`, `Training` and `labels-train.csv` do; "" where none does."""
-    words = {_SPLIT_WORDS[word] for word in re.findall("[a-z]+", name.lower()) if word in _SPLIT_WORDS}
-    return words.pop() if len(words) == 1 else ""
 
 
 @dataclass
@@ -158,7 +148,7 @@ def _keep_sound_moves(moves: dict[str, tuple[tuple[str, ...], tuple[str, ...]]],
 
 
 def _split_of(folders: Sequence[str]) -> str:
-    found = {split_in(folder) for folder in folders} & {*SPLITS}
+    found = {split_in(folder) for folder in folders} - {""}
     return found.pop() if len(found) == 1 else ""
 
 
