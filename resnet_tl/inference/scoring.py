@@ -32,6 +32,8 @@ def score(
     Raises:
         UserError: the run has no such split, its images are gone, or the classes are not those of the network.
     """
+    if root is None and reading != BY_LOOKING:
+        raise UserError("How images are read is said of other images than the run's own: name them with --root.")
     index = _own_images(Run.open(path)) if root is None else read_images(Path(root), learns=False, reading=reading)
     predictor = Predictor(path)
     index = _in_order_of(predictor.classes, index)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from resnet_tl.data.index import ImageIndex
+from resnet_tl.data.index import SPLITS, ImageIndex
 from resnet_tl.data.reading.columns import Columns, Source, are_numbers, find_path, likely_labels
 from resnet_tl.data.reading.folders import Folder
 from resnet_tl.data.reading.label_rows import LabelTable, Rows, index_of, rows_of
@@ -162,7 +162,7 @@ def _chosen(tables: Sequence[_Found], root: Path) -> list[_Found]:
         return list(tables)
     splits = Counter(one.split for one in tables if one.split)
     if "train" in splits and max(splits.values()) == 1:
-        of_splits = sorted((one for one in tables if one.split), key=lambda one: one.split != "train")
+        of_splits = sorted((one for one in tables if one.split), key=lambda one: SPLITS.index(one.split))
         return [replace(one, table=replace(one.labels(), split=one.split)) for one in of_splits]
     raise UserError(
         f"{root} has several tables of labels, {listed(one.path.relative_to(root) for one in tables)}; say which: "

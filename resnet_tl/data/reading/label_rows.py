@@ -143,8 +143,9 @@ def not_found(
             f"{_count(len(meant.ambiguous), 'name fits', 'names fit')} more than one image ({value} fits "
             f"{listed((relative(path, images.root) for path in paths), 2)}); write the whole path, {way_out}"
         )
-    if meant.missing and (reading.on_bad_image == "stop" or not meant.paths):
-        skip = f", or leave them out with {source.option('on_bad_image', 'skip')}" if meant.paths else ""
+    if meant.missing and (reading.on_bad_image != "skip" or not meant.paths):
+        may_skip = reading.on_bad_image and meant.paths
+        skip = f", or leave them out with {source.option('on_bad_image', 'skip')}" if may_skip else ""
         problems.append(
             f"{len(meant.missing):,} of its {count:,} images "
             f"{'does' if len(meant.missing) == 1 else 'do'} not exist ({listed(meant.missing)}); correct them{skip}"

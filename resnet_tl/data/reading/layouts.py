@@ -62,6 +62,8 @@ def read_images(root: str | Path, learns: bool = True, reading: Reading = BY_LOO
 
 def from_dataframe(frame: pd.DataFrame, root: str | Path | None = None, reading: Reading = BY_LOOKING) -> ImageIndex:
     """Labelled images from a data frame, whose columns are found as those of a file; paths below `root`, or here."""
+    if reading.layout != "auto":
+        raise UserError(f"A data frame has no folders: leave out --data.layout {reading.layout}.")
     return from_frame(frame, located(root or Path()), reading)
 
 
