@@ -195,7 +195,7 @@ def _folders_say_it(tables: Sequence[Rows], path: Path, root: Path) -> bool:
         by_folder, by_table = (Source("", str(where)).command() for where in (root, path))
         raise UserError(
             f"{path} contradicts the folders of {len(torn):,} of {len(rows):,} images: it calls {ids[torn[0]]} "
-            f"'{labels[torn[0]]}'; say which is right: {by_table}, or {by_folder} --data.layout {layout}"
+            f"'{labels[torn[0]]}'; say which is right: {by_table} or {by_folder} --data.layout {layout}"
         )
     return False
 

@@ -119,8 +119,9 @@ def index_of(tables: Sequence[Rows], root: Path, layout: str, learns: bool) -> I
 
 
 def sentence(source: Source, problems: Sequence[str]) -> str:
-    """All that is wrong with a table."""
-    return f"{source.name}: {'; '.join(problems)}".removesuffix("?") + ("?" if problems[-1].endswith("?") else ".")
+    """All that is wrong with a table; what is to be typed comes last, with nothing behind it."""
+    said = "; ".join(sorted(problems, key=lambda problem: "--data.root" in problem))
+    return f"{source.name}: {said}" + ("" if "--data.root" in said or said.endswith("?") else ".")
 
 
 def _count(number: int, one: str, many: str) -> str:
@@ -162,7 +163,7 @@ def _each_once(rows: pd.DataFrame, source: str, notes: list[str]) -> pd.DataFram
     """The rows without those that only say the same again; UserError where they say something else."""
     different = rows.drop_duplicates(["path", "label", "split", "group"])
     if len(different) < len(rows):
-        notes.append(f"{_count(len(rows) - len(different), 'row stands', 'rows stand')} in it twice and count once")
+        notes.append(f"{_count(len(rows) - len(different), 'row says', 'rows say')} what another has said")
     again = different[different["path"].duplicated(keep=False)]
     for column in ("label", "split", "group"):
         kinds = again.groupby("path", sort=False)[column].unique()

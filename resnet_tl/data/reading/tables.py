@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -53,7 +54,8 @@ def images_for(folder: Path, source: Source, reading: Reading) -> NamedImages:
     if reading.image_folder is None:
         return NamedImages(folder, folder)
     for place in (folder, Path.cwd()):
-        if (base := place / Path(reading.image_folder).expanduser()).is_dir():
+        base = Path(os.path.abspath(place / Path(reading.image_folder).expanduser()))  # noqa: PTH100 -- keeps links
+        if base.is_dir():
             return NamedImages(base, base)
     near = nearest(reading.image_folder, [entry.name for entry in folder.iterdir() if entry.is_dir()])
     option = source.option("image_folder", reading.image_folder)
@@ -104,5 +106,5 @@ def _question(
         return f"{found}; add a column label."
     label = labels[0] if len(labels) == 1 or "label" in unknown else None
     command = source.command(path_column=path, label_column=label, image_folder=folder)
-    others = f", or another label_column: {listed(labels[1:])}" if "label" in unknown and labels[1:] else ""
+    others = f" (or another label_column: {listed(labels[1:])})" if "label" in unknown and labels[1:] else ""
     return f"{found}; say it: {command}{others}"
