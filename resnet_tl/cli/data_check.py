@@ -46,7 +46,7 @@ def add_check(verbs: argparse._SubParsersAction) -> None:
         epilog=EXAMPLES,
         allow_abbrev=False,
     )
-    check.add_argument("root", type=Path, metavar="ROOT", help="a folder of images, a .zip of one, or a CSV file")
+    check.add_argument("root", type=Path, metavar="ROOT", help="a folder of images, a .zip of one, or a table of them")
     add_reading_options(check)
     check.add_argument("--output", type=Path, default=Path(), metavar="FOLDER", help="default: the current one")
     check.add_argument("--exclude", type=Path, metavar="FILE", help="leave these images out first, as fit would")

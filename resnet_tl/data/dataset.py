@@ -14,7 +14,7 @@ import pandas as pd
 
 from resnet_tl import cache
 from resnet_tl.data.content_hashes import digest_in_order, hashes_and_sizes
-from resnet_tl.data.index import ImageIndex
+from resnet_tl.data.index import NOT_THERE, ImageIndex
 from resnet_tl.data.options import DataOptions, PixelCacheMode
 from resnet_tl.data.pixels.pixel_cache import PixelCache, keep_pixels, stored_bytes
 from resnet_tl.data.pixels.preprocessing import Preprocessing
@@ -103,7 +103,7 @@ def dataset_of(index: ImageIndex) -> Dataset:
         hashes, sizes = hashes_and_sizes(index)
     sides = sizes.min(axis=1)
     short_side = int(np.median(sides[sides > 0])) if sides.any() else UNKNOWN_SIDE
-    skipped = dict.fromkeys(index.missing, "there is no such file")
+    skipped = dict.fromkeys(index.missing, NOT_THERE)
     return Dataset(index, hashes, sizes, short_side, hashes, skipped=skipped)
 
 

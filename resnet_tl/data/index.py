@@ -14,6 +14,8 @@ from resnet_tl.errors import UserError
 
 SPLITS = ("train", "val", "test", "predict")
 UNLABELLED = -1
+NOT_THERE = "there is no such file"
+"""Why an image that a table names is missing."""
 
 _COLUMNS = ("path", "label", "split", "group")
 

@@ -15,7 +15,7 @@ from PIL import Image
 from torch import nn
 
 from resnet_tl.bundle import Bundle
-from resnet_tl.data.index import ImageIndex
+from resnet_tl.data.index import NOT_THERE, ImageIndex
 from resnet_tl.data.loader import ImageLoader
 from resnet_tl.data.order import evaluation_batches
 from resnet_tl.data.pixels.decode import BadImage, decode, upright_pixels
@@ -23,9 +23,11 @@ from resnet_tl.data.pixels.preprocessing import Preprocessing
 from resnet_tl.data.quality.audit import placeholders
 from resnet_tl.data.reading.indexing import without_labels
 from resnet_tl.data.reading.layouts import unlabelled
+from resnet_tl.data.reading.options import Reading
+from resnet_tl.data.reading.table_files import is_table
 from resnet_tl.data.samples import ImageSamples
 from resnet_tl.data.threads import usable_cores
-from resnet_tl.errors import UserError
+from resnet_tl.errors import UserError, listed, printable
 from resnet_tl.evaluation.predictions import prediction_table
 from resnet_tl.networks.frozen import FrozenStages, compute_type, head_logits
 
@@ -65,10 +67,13 @@ class Predictor:
         images: ImageSource | Iterable[ImageSource],
         batch_size: int = 32,
         on_bad_image: Literal["stop", "skip"] = "stop",
+        path_column: str | None = None,
+        image_folder: str | None = None,
     ) -> pd.DataFrame:
         """The prediction table of images on disk or in memory; each is decoded once.
 
-        On disk: files, folders, patterns such as `photos/*.jpg`, or a CSV file with a `path` column; one or several.
+        On disk: files, folders, patterns such as `photos/*.jpg`, or a table that names images; one or several.
+        `path_column` is the column that names them and `image_folder` where they are, if looking does not tell.
         The rows are in the natural order of their paths.
 
         In memory: PIL images, arrays (H, W) or (H, W, C) of uint8 with 1, 3 or 4 channels, bytes of image files; one
@@ -83,7 +88,14 @@ class Predictor:
         if any(is_path) and not all(is_path):
             raise UserError("The images are partly paths and partly in memory; predict the two in two calls.")
         if all(is_path):
-            in_memory, index = None, unlabelled(given)
+            if (path_column or image_folder) and not any(is_table(Path(path)) for path in given):
+                option = "path_column" if path_column else "image_folder"
+                raise UserError(f"--data.{option} is for tables that name images, and none is given; leave it out.")
+            reading = Reading(path_column=path_column, image_folder=image_folder, on_bad_image=on_bad_image)
+            in_memory, index = None, unlabelled(given, reading)
+            if index.missing:
+                named = f"{len(index.missing)} images that a table names: {NOT_THERE} ({listed(index.missing)})"
+                log.warning(printable(f"Left out {named}"))
         else:
             in_memory = [_checked(number, image) for number, image in enumerate(given)]
             index = without_labels(Path(), [str(number) for number in range(len(given))], "images in memory")

@@ -35,6 +35,8 @@ def score(
     Raises:
         UserError: the run has no such split, its images are gone, or the classes are not those of the network.
     """
+    if root is None and reading != BY_LOOKING:
+        raise UserError("How images are read is said of other images than the run's own: name them with --root.")
     index = _own_images(Run.open(path)) if root is None else read_images(Path(root), learns=False, reading=reading)
     if any(kind == "unread" for kind, _ in index.doubts):
         log.warning(f"{index.root}: {index.layout}")

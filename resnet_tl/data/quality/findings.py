@@ -35,6 +35,7 @@ class Kind:
 
 KINDS: dict[str, Kind] = {
     "unusable": Kind("stop", "no usable image", "repair, remove or exclude; data.on_bad_image skip leaves them out"),
+    "missing": Kind("stop", "named in a table, but not there", "correct it; data.on_bad_image skip leaves them out"),
     "lost_class": Kind("stop", "a class of which no file is read", "convert its files, or move them away"),
     "leak": Kind("stop", "the same picture in two splits", "exclude the copy that is trained on"),
     "cannot_split": Kind("stop", "nothing to validate with", "give a val split, or more images or groups"),
@@ -78,6 +79,7 @@ def find_all(
         *_duplicates(index, contents, duplicates),
         *_classes(index, audit),
         *_groups(index),
+        *(Finding("", "missing", name) for name in index.missing),
         *(Finding("", kind, detail) for kind, detail in index.doubts),
         *others,
     ]

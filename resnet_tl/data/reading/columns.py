@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 
 import numpy as np
 import pandas as pd
@@ -13,7 +14,7 @@ import pandas as pd
 from resnet_tl.data.reading.folders import is_image
 from resnet_tl.data.reading.named_images import NamedImages
 from resnet_tl.data.reading.options import Reading
-from resnet_tl.data.reading.words import split_in
+from resnet_tl.data.reading.words import split_of
 from resnet_tl.errors import UserError, listed, nearest
 
 # Names without blanks, lines and points, in small letters; those in front are preferred.
@@ -138,14 +139,24 @@ def named(frame: pd.DataFrame, column: str, option: str, source: Source) -> str:
 
 def likely_labels(frame: pd.DataFrame, columns: Columns) -> list[str]:
     """Columns that may hold classes although their names do not say so, the likeliest first."""
-    used = {columns.path, columns.split, *columns.flags}
-    found = [name for name in frame.columns if name not in used and 2 <= _distinct(frame[name]) <= len(frame) / 2]
-    return sorted(found, key=lambda name: (key_of(name).endswith("id"), are_numbers(frame, name)))
+    used = {columns.path, columns.split, columns.group, *columns.flags}
+    others = [name for name in frame.columns if name not in used]
+    misspelt = [name for name in others if get_close_matches(key_of(name), LABELS, n=1, cutoff=0.75)]
+    repeated = [name for name in others if name not in misspelt and 2 <= _distinct(frame[name]) <= len(frame) / 2]
+    return misspelt + sorted(repeated, key=lambda name: (key_of(name).endswith("id"), are_numbers(frame, name)))
+
+
+def numbered_labels(columns: Iterable[str]) -> list[str]:
+    """Columns `label_1`, `label_2`, …: each image has several labels."""
+    found = [name for name in columns if re.fullmatch(r"labels?\d*", key_of(name))]
+    return found if len(found) > 1 else []
 
 
 def _label_columns(
     frame: pd.DataFrame, others: list[str], has_header: bool, source: Source, path: str
 ) -> tuple[str, ...]:
+    if numbered_labels(others):
+        return ()
     known = sorted((name for name in others if _is(name, LABELS)), key=lambda name: _rank(name, LABELS))
     if any(key_of(name) == "x" for name in others):  # x and y are a place
         known = [name for name in known if key_of(name) != "y"]
@@ -190,7 +201,7 @@ def _split_columns(frame: pd.DataFrame, others: list[str], has_header: bool) -> 
         return name, ()
     for name in others:
         perhaps = key_of(name) in PERHAPS_SPLITS or not has_header
-        if perhaps and all(map(split_in, frame[name].map(str).unique())):
+        if perhaps and all(map(split_of, frame[name].map(str).unique())):
             return name, ()
     return None, tuple(name for name in others if key_of(name) in FLAGS)
 

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from resnet_tl.data.index import ImageIndex
+from resnet_tl.data.index import SPLITS, ImageIndex
 from resnet_tl.data.reading.columns import Columns, Source, are_numbers, find_path, likely_labels
 from resnet_tl.data.reading.folders import Folder
-from resnet_tl.data.reading.label_rows import LabelTable, index_of
+from resnet_tl.data.reading.label_rows import LabelTable, Rows, index_of, rows_of
 from resnet_tl.data.reading.named_images import NamedImages, relative
 from resnet_tl.data.reading.options import Reading
 from resnet_tl.data.reading.table_files import read_table
@@ -55,12 +55,14 @@ def labelled_by_table(root: Path, folder: Folder, reading: Reading, learns: bool
             raise UserError(f"{said[0]} is for tables, and no table in {root} names images and has this column.")
         return None
     chosen = _chosen(tables, root)
+    rows = [rows_of(one.labels(), reading) for one in chosen]
+    if not said and _folders_say_it(rows, chosen[0].path, root):
+        return None
     names = listed(one.path.relative_to(root).as_posix() for one in chosen)
-    layout = f"table{'s' * (len(chosen) > 1)} {names}"
-    index = index_of([one.labels() for one in chosen], root, layout, reading, learns)
-    if passed_over := [one.path.name for one in tables if one not in chosen]:
-        index = replace(index, layout=f"{index.layout}; not read: {listed(passed_over)}")
-    return None if not said and _folders_say_it(index, chosen[0].path) else index
+    index = index_of(rows, root, f"table{'s' * (len(chosen) > 1)} {names}", learns)
+    used = {one.path for one in chosen}
+    passed_over = [one.path.relative_to(root).as_posix() for one in tables if one.path not in used]
+    return replace(index, layout=f"{index.layout}; not read: {listed(passed_over)}") if passed_over else index
 
 
 @dataclass(frozen=True)
@@ -82,7 +84,7 @@ class _Found:
 
 def _with_tables(root: Path, folder: Folder) -> tuple[Path, Folder]:
     """Goes into the one folder that all lies in."""
-    while not folder.images and not _tables_in(root, folder) and len(inner := folder.filled()) == 1:
+    while not folder.images and not _table_files(root, folder) and len(inner := folder.filled()) == 1:
         name, folder = next(iter(inner.items()))
         root = root / name
     return root, folder
@@ -140,8 +142,10 @@ def _is_worth_asking(frame: pd.DataFrame, images: NamedImages, folder: Folder) -
         return False
     paths = [relative(meant[column].get(str(value), ""), images.root) for value in frame[column]]
     likely = [name for name in likely_labels(frame, Columns(column)) if not are_numbers(frame, name)]
-    if any(_most_like_folders(paths, list(map(str, frame[name])))[1] > 0.9 for name in likely):
-        return False
+    for name in likely:
+        labels = list(map(str, frame[name]))
+        if sum(map(str.__eq__, _most_like(paths, labels), labels)) > 0.9 * len(labels):
+            return False
     return bool(likely) or len(folder.filled()) < 2
 
 
@@ -158,7 +162,7 @@ def _chosen(tables: Sequence[_Found], root: Path) -> list[_Found]:
         return list(tables)
     splits = Counter(one.split for one in tables if one.split)
     if "train" in splits and max(splits.values()) == 1:
-        of_splits = sorted((one for one in tables if one.split), key=lambda one: one.split != "train")
+        of_splits = sorted((one for one in tables if one.split), key=lambda one: SPLITS.index(one.split))
         return [replace(one, table=replace(one.labels(), split=one.split)) for one in of_splits]
     raise UserError(
         f"{root} has several tables of labels, {listed(one.path.relative_to(root) for one in tables)}; say which: "
@@ -169,36 +173,44 @@ def _chosen(tables: Sequence[_Found], root: Path) -> list[_Found]:
 # Tables and folders
 
 
-def _folders_say_it(index: ImageIndex, table: Path) -> bool:
-    """Whether the folders name the classes as the table does, and it adds neither splits nor groups.
+def _folders_say_it(tables: Sequence[Rows], path: Path, root: Path) -> bool:
+    """Whether the folders name the classes as the tables do, which add neither splits nor groups.
 
     Raises:
-        UserError: the folders name most of the classes, but not all.
+        UserError: the folders name most of the classes as the tables do, and some otherwise.
     """
-    labels = [index.classes[label] if label >= 0 else "" for label in index.labels]
-    place, share = _most_like_folders(index.ids(), labels)
-    if share == 1:
-        return not index.table[["split", "group"]].any(axis=None)
-    if share > 0.5:
-        row = next(row for row, label in enumerate(labels) if _folder(index.id(row), place) != label)
-        layout = "split_folders" if split_in(index.id(row).split("/")[0]) else "class_folders"
-        root, path = (Source("", str(where)).command() for where in (index.root, table))
-        count = round((1 - share) * len(labels))
+    rows = pd.concat([one.frame for one in tables], ignore_index=True)
+    count, rows = len(rows), rows[(rows["path"] != "") & (rows["label"] != "")]
+    if 2 * len(rows) < count:
+        return False
+    ids, labels = [relative(name, root) for name in rows["path"]], rows["label"].tolist()
+    folders = _most_like(ids, labels)
+    equal = sum(map(str.__eq__, folders, labels))
+    if equal == len(rows) or _are_numbers_of(folders, labels):
+        return not rows[["split", "group"]].any(axis=None)
+    classes = set(labels)
+    torn = [row for row, folder in enumerate(folders) if folder in classes and folder != labels[row]]
+    if torn and equal > len(torn):
+        layout = "split_folders" if split_in(ids[torn[0]].split("/")[0]) else "class_folders"
+        by_folder, by_table = (Source("", str(where)).command() for where in (root, path))
         raise UserError(
-            f"{table} contradicts the folders of {count:,} of {len(labels):,} images: it calls {index.id(row)} "
-            f"'{labels[row]}'; say which is right: {path}, or {root} --data.layout {layout}"
+            f"{path} contradicts the folders of {len(torn):,} of {len(rows):,} images: it calls {ids[torn[0]]} "
+            f"'{labels[torn[0]]}'; say which is right: {by_table} or {by_folder} --data.layout {layout}"
         )
     return False
 
 
-def _most_like_folders(ids: Sequence[str], labels: Sequence[str]) -> tuple[int, float]:
-    """Which folder of the images, counted from the file, is most often called as their class, and how often it is."""
-    shares = {
-        place: sum(_folder(path, place) == label for path, label in zip(ids, labels, strict=True)) / len(ids)
-        for place in (1, 2, 3)
-    }
-    best = max(shares, key=lambda place: shares[place])
-    return best, shares[best]
+def _most_like(ids: Sequence[str], labels: Sequence[str]) -> list[str]:
+    """One folder of each image, equally far from its file, so that most are called as the image's class."""
+    places = [[_folder(path, place) for path in ids] for place in (1, 2, 3)]
+    return max(places, key=lambda folders: sum(map(str.__eq__, folders, labels)))
+
+
+def _are_numbers_of(folders: Sequence[str], labels: Sequence[str]) -> bool:
+    """Whether the labels only number the folders, which have names."""
+    pairs = set(zip(folders, labels, strict=True))
+    one_to_one = len(pairs) == len(set(folders)) == len(set(labels)) > 1
+    return one_to_one and all(map(str.isdecimal, labels)) and not any(map(str.isdecimal, folders))
 
 
 def _folder(path: str, place: int) -> str:

@@ -16,9 +16,10 @@ from resnet_tl.data.reading.indexing import number_classes
 from resnet_tl.data.reading.named_images import Meant, NamedImages, relative
 from resnet_tl.data.reading.options import Reading
 from resnet_tl.data.reading.table_files import TableFile
-from resnet_tl.data.reading.words import split_in
+from resnet_tl.data.reading.words import split_in, split_of
 from resnet_tl.errors import UserError, listed, nearest
 
+_IMAGES = re.compile("ima?ge?s?", re.IGNORECASE)
 _TRUE, _FALSE = ("true", "1", "1.0", "yes"), ("false", "0", "0.0", "no", "")
 
 
@@ -41,86 +42,111 @@ class LabelTable:
     split: str = ""
 
 
-def index_of(tables: Sequence[LabelTable], root: Path, layout: str, reading: Reading, learns: bool) -> ImageIndex:
+@dataclass(frozen=True)
+class Rows:
+    """What a table says, row by row.
+
+    Args:
+        table: which it is.
+        frame: columns `path` (absolute; "" where there is no such file), `label`, `split`, `group`.
+        missing: what it names that is not there.
+        problems: what is wrong with it.
+        notes: what else its reader should know.
+    """
+
+    table: LabelTable
+    frame: pd.DataFrame
+    missing: list[str]
+    problems: list[str]
+    notes: list[str]
+
+
+def rows_of(table: LabelTable, reading: Reading) -> Rows:
+    """The rows of a table with their images."""
+    frame, columns, source, problems = table.file.frame, table.columns, table.source, list[str]()
+    notes = list(table.file.notes)
+    values = [text_of(value) for value in frame[columns.path]]
+    labels = _labels(frame, columns, source, problems)
+    splits = _splits(frame, columns, table.split, problems)
+    groups = [text_of(group) for group in frame[columns.group]] if columns.group else ""
+    if empty := values.count(""):
+        problems.append(f"{_count(empty, 'row names', 'rows name')} no image; remove them")
+    different = [value for value in dict.fromkeys(values) if value]
+    given = dict(zip(values, splits, strict=True))
+    meant = table.images.meant_by(different, given, split_in(Path(source.name).stem) if source.root else "")
+    problems += not_found(meant, len(different), columns.path, table.images, source, reading)
+    if bare := [value for value, label, split in zip(values, labels, splits, strict=True)
+                if not label and split != "predict"]:  # fmt: skip
+        problems.append(
+            f"{_count(len(bare), 'row has', 'rows have')} no label ({listed(bare, 3)}); label them, remove them, or "
+            "give them the split predict"
+        )
+    problems += _several_labels(set(labels) - {""})
+    if meant.moved:
+        example = meant.moved[0]
+        notes.append(f"found by the end of their paths, as {relative(meant.paths[example], table.images.root)}")
+    paths = [meant.paths.get(value, "") for value in values]
+    rows = pd.DataFrame({"path": paths, "label": labels, "split": splits, "group": groups})
+    return Rows(table, rows, meant.missing, problems, notes)
+
+
+def index_of(tables: Sequence[Rows], root: Path, layout: str, learns: bool) -> ImageIndex:
     """The images of one or more tables; `layout` is what they are called.
 
     Raises:
         UserError: with all that is wrong with a table, not only the first.
     """
-    source, notes, missing, found = tables[0].source.name, list[str](), list[str](), []
-    for table in tables:
-        rows, absent = _rows(table, reading, notes)
-        missing += absent
-        found.append(rows)
-    rows = pd.concat(found, ignore_index=True)
+    for one in tables:
+        if one.problems:
+            raise UserError(sentence(one.table.source, one.problems))
+    table, missing = tables[0].table, [name for one in tables for name in one.missing]
+    notes = list(dict.fromkeys(note for one in tables for note in one.notes))
+    rows = pd.concat([one.frame for one in tables], ignore_index=True)
     there = rows[rows["path"] != ""]
     if lost := sorted({*rows["label"]} - {*there["label"], ""}):
-        raise UserError(f"{source}: no image of class '{lost[0]}' is there; correct its paths or remove its rows.")
-    there = _each_once(there, source, notes)
-    notes += _said(tables, there, missing)
-    index = number_classes(
-        root,
-        there.assign(path=[relative(path, root) for path in there["path"]])[["path", "label", "split", "group"]],
-        source,
-        "; ".join([f"{layout} ({tables[0].columns.described(list(tables[0].file.frame.columns))})", *notes]),
-        learns,
-    )
+        raise UserError(
+            f"{table.source.name}: none of the images of class '{lost[0]}' is there; correct or remove its rows."
+        )
+    if missing:
+        notes.append(f"{_count(len(missing), 'image that it names is', 'images that it names are')} not there")
+    if unnamed := table.images.unnamed(there["path"]):
+        notes.append(f"{_count(unnamed, 'other image', 'other images')} left out, no row names them")
+    there = there.assign(path=[relative(path, root) for path in there["path"]])
+    there = _each_once(there, table.source.name, notes)
+    columns = table.columns.described(list(table.file.frame.columns))
+    index = number_classes(root, there, table.source.name, "; ".join([f"{layout} ({columns})", *notes]), learns)
     return replace(index, missing=tuple(missing))
 
 
-def _said(tables: Sequence[LabelTable], there: pd.DataFrame, missing: Sequence[str]) -> list[str]:
-    said = [f"{len(missing):,} of its images are not there and left out"] if missing else []
-    unnamed = tables[0].images.unnamed(there["path"])
-    return said + ([f"{unnamed:,} other images left out, no row names them"] if unnamed else [])
-
-
-def _rows(table: LabelTable, reading: Reading, notes: list[str]) -> tuple[pd.DataFrame, list[str]]:
-    """Columns `path` (absolute; "" where there is no such file), `label`, `split`, `group`; and what is missing."""
-    frame, columns, source, problems = table.file.frame, table.columns, table.source, list[str]()
-    values = [text_of(value) for value in frame[columns.path]]
-    rows = pd.DataFrame({"value": values})
-    rows["label"] = _labels(frame, columns, source, problems)
-    rows["split"] = _splits(frame, columns, table.split, problems)
-    rows["group"] = [text_of(group) for group in frame[columns.group]] if columns.group else ""
-    if empty := values.count(""):
-        problems.append(f"{_count(empty, 'row names', 'rows name')} no image; remove them")
-    different = [value for value in dict.fromkeys(values) if value]
-    splits = dict(zip(rows["value"], rows["split"], strict=True))
-    meant = table.images.meant_by(different, splits, split_in(Path(source.name).stem) if source.root else "")
-    problems += not_found(meant, len(different), source, reading)
-    bare = rows[(rows["label"] == "") & (rows["split"] != "predict")]
-    if len(bare):
-        problems.append(
-            f"{_count(len(bare), 'row has', 'rows have')} no label ({listed(bare['value'], 3)}); label them, remove "
-            "them, or give them the split predict"
-        )
-    problems += _several_labels(set(rows["label"]) - {""})
-    if problems:
-        raise UserError(f"{source.name}: {'; '.join(problems)}.")
-    notes += table.file.notes
-    if meant.moved:
-        example = meant.moved[0]
-        notes.append(f"found by the end of their paths, as {relative(meant.paths[example], table.images.root)}")
-    rows["path"] = [meant.paths.get(value, "") for value in values]
-    return rows, meant.missing
+def sentence(source: Source, problems: Sequence[str]) -> str:
+    """All that is wrong with a table; what is to be typed comes last, with nothing behind it."""
+    said = "; ".join(sorted(problems, key=lambda problem: "--data.root" in problem))
+    return f"{source.name}: {said}" + ("" if "--data.root" in said or said.endswith("?") else ".")
 
 
 def _count(number: int, one: str, many: str) -> str:
     return f"{number:,} {one if number == 1 else many}"
 
 
-def not_found(meant: Meant, count: int, source: Source, reading: Reading) -> list[str]:
+def not_found(
+    meant: Meant, count: int, path_column: str, images: NamedImages, source: Source, reading: Reading
+) -> list[str]:
     """What is wrong where values name no image, or more than one."""
     problems = []
     if meant.ambiguous:
         value, paths = next(iter(meant.ambiguous.items()))
+        folders = sorted({_below(path, images.root) for path in paths}, key=lambda folder: not _IMAGES.search(folder))
+        command = source.command(
+            path_column=path_column, label_column=reading.label_column, image_folder=f"{images.root / folders[0]}"
+        )
+        way_out = f"or name the folder: {command}" if len(folders) > 1 else "or its file's suffix"
         problems.append(
             f"{_count(len(meant.ambiguous), 'name fits', 'names fit')} more than one image ({value} fits "
-            f"{listed(paths, 2)}); write the folder into the column, or name it by "
-            f"{source.option('image_folder', str(Path(paths[0]).parent))}"
+            f"{listed((relative(path, images.root) for path in paths), 2)}); write the whole path, {way_out}"
         )
-    if meant.missing and (reading.on_bad_image == "stop" or not meant.paths):
-        skip = f", or leave them out with {source.option('on_bad_image', 'skip')}" if meant.paths else ""
+    if meant.missing and (reading.on_bad_image != "skip" or not meant.paths):
+        may_skip = reading.on_bad_image and meant.paths
+        skip = f", or leave them out with {source.option('on_bad_image', 'skip')}" if may_skip else ""
         problems.append(
             f"{len(meant.missing):,} of its {count:,} images "
             f"{'does' if len(meant.missing) == 1 else 'do'} not exist ({listed(meant.missing)}); correct them{skip}"
@@ -128,19 +154,23 @@ def not_found(meant: Meant, count: int, source: Source, reading: Reading) -> lis
     return problems
 
 
+def _below(path: str, root: Path) -> str:
+    """The folder just below `root` that a path leads through."""
+    return relative(path, root).rpartition("/")[0].partition("/")[0]
+
+
 def _each_once(rows: pd.DataFrame, source: str, notes: list[str]) -> pd.DataFrame:
     """The rows without those that only say the same again; UserError where they say something else."""
     different = rows.drop_duplicates(["path", "label", "split", "group"])
     if len(different) < len(rows):
-        notes.append(f"{_count(len(rows) - len(different), 'row stands', 'rows stand')} in it twice and count once")
+        notes.append(f"{_count(len(rows) - len(different), 'row says', 'rows say')} what another has said")
     again = different[different["path"].duplicated(keep=False)]
     for column in ("label", "split", "group"):
         kinds = again.groupby("path", sort=False)[column].unique()
         if len(torn := kinds[kinds.map(len) > 1]):
             raise UserError(
-                f"{source} gives {_count(len(torn), 'image', 'images')} more than one {column}, such as "
-                f"{listed(torn.iloc[0])} to {torn.index[0]}; an image has one"
-                + ("; multi-label data is not supported." if column == "label" else ".")
+                f"{source} gives {_count(len(torn), 'image', 'images')} more than one {column} ({torn.index[0]}: "
+                f"{listed(torn.iloc[0])}), and an image has one; correct the table."
             )
     return different.reset_index(drop=True)
 
@@ -208,7 +238,7 @@ def _splits(frame: pd.DataFrame, columns: Columns, otherwise: str, problems: lis
     if columns.split is None:
         return [otherwise] * len(frame)
     given = [text_of(split) for split in frame[columns.split]]
-    ours = {split: split_in(split) for split in set(given)}
+    ours = {split: split_of(split) for split in set(given)}
     if odd := sorted(split for split, name in ours.items() if split and not name):
         problems.append(f"'{odd[0]}' is no split; it must be one of {', '.join(SPLITS)}.{nearest(odd[0], SPLITS)}")
     elif "" in given and any(given):

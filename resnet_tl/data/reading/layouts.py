@@ -50,9 +50,8 @@ def read_images(root: str | Path, learns: bool = True, reading: Reading = BY_LOO
         return from_file(root, reading, learns)
     try:
         folder = Folder.read(root)
-        index = labelled_by_table(root, folder, reading, learns) or labelled_in_folders(
-            root, folder, reading.layout, learns
-        )
+        index = labelled_by_table(root, folder, reading, learns)
+        index = index or labelled_in_folders(root, folder, reading.layout, learns)
     except UserError as error:
         raise UserError(str(error).replace(str(root), str(given))) from None  # who gave a zip knows no other folder
     if unread := folder.all_unread():
@@ -64,6 +63,8 @@ def read_images(root: str | Path, learns: bool = True, reading: Reading = BY_LOO
 
 def from_dataframe(frame: pd.DataFrame, root: str | Path | None = None, reading: Reading = BY_LOOKING) -> ImageIndex:
     """Labelled images from a data frame, whose columns are found as those of a file; paths below `root`, or here."""
+    if reading.layout != "auto":
+        raise UserError(f"A data frame has no folders: leave out --data.layout {reading.layout}.")
     return from_frame(frame, located(root or Path()), reading)
 
 

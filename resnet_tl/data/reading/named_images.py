@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-from resnet_tl.data.index import SPLITS
 from resnet_tl.data.reading.folders import Folder, is_image
 from resnet_tl.data.reading.matching import Images, parts_of, shared_folders
 from resnet_tl.data.reading.words import split_in
@@ -106,7 +105,7 @@ class NamedImages:
         for place in places:
             names = sorted(name for name in self._in(str(place)) if is_image(name))
             images = Images(names)
-            if 2 * sum(len(images.meant_by(value)) == 1 for value in values) > len(values):
+            if sum(len(images.meant_by(value)) == 1 for value in values) > max(2, len(values) / 2):
                 return str(place)
         return None
 
@@ -149,7 +148,7 @@ def _keep_sound_moves(moves: dict[str, tuple[tuple[str, ...], tuple[str, ...]]],
 
 
 def _split_of(folders: Sequence[str]) -> str:
-    found = {split_in(folder) for folder in folders} & {*SPLITS}
+    found = {split_in(folder) for folder in folders} - {""}
     return found.pop() if len(found) == 1 else ""
 
 

@@ -17,7 +17,7 @@ class Reading:
     label_column: str | None = None
     group_column: str | None = None
     image_folder: str | None = None
-    on_bad_image: Literal["stop", "skip"] = "stop"
+    on_bad_image: Literal["stop", "skip"] | None = None  # of what a table names in vain; None stops and has no option
 
 
 BY_LOOKING = Reading()

@@ -63,6 +63,7 @@ def read_table(path: Path, most_bytes: int | None = None) -> TableFile:
     text, notes = _decoded(content, path)
     if most_bytes is not None and len(content) == most_bytes:
         text = text[: text.rfind("\n") + 1]
+    text = re.sub(r"^sep=.\r?\n", "", text)  # Excel's
     if not text.strip():
         raise UserError(f"{path} is empty; a table of images has a row for each of them.")
     if path.suffix.lower() == ".jsonl":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -9,8 +10,8 @@ from pathlib import Path
 import pandas as pd
 
 from resnet_tl.data.index import ImageIndex
-from resnet_tl.data.reading.columns import Columns, Source, find_columns, find_path, likely_labels
-from resnet_tl.data.reading.label_rows import LabelTable, index_of, not_found, text_of
+from resnet_tl.data.reading.columns import Columns, Source, find_columns, find_path, likely_labels, numbered_labels
+from resnet_tl.data.reading.label_rows import LabelTable, index_of, not_found, rows_of, sentence, text_of
 from resnet_tl.data.reading.named_images import NamedImages
 from resnet_tl.data.reading.options import Reading
 from resnet_tl.data.reading.table_files import TableFile, read_table
@@ -22,14 +23,16 @@ def from_file(path: Path, reading: Reading, learns: bool) -> ImageIndex:
     """Labelled images from a table on disk; its paths start from its folder, or from the image folder."""
     source = Source(str(path), str(path))
     table = with_columns(read_table(path), source, images_for(path.parent, source, reading), reading)
-    return index_of([table], path.parent, f"table {path.name}", reading, learns)
+    return index_of([rows_of(table, reading)], path.parent, f"table {path.name}", learns)
 
 
 def from_frame(frame: pd.DataFrame, root: Path, reading: Reading) -> ImageIndex:
     """Labelled images from a data frame; its paths start from `root`, or from the image folder."""
     source, file = Source("The data frame"), TableFile(frame.rename(columns=str).reset_index(drop=True))
+    if not file.frame.columns.is_unique:
+        raise UserError(f"{source.name} has two columns of one name: {listed(file.frame.columns)}; rename them.")
     table = with_columns(file, source, images_for(root, source, reading), reading)
-    return index_of([table], root, "data frame", reading, learns=True)
+    return index_of([rows_of(table, reading)], root, "data frame", learns=True)
 
 
 def images_in(path: Path, reading: Reading) -> tuple[list[str], list[str]]:
@@ -41,8 +44,8 @@ def images_in(path: Path, reading: Reading) -> tuple[list[str], list[str]]:
         raise UserError(_question(file.frame, Columns(column), ["path"], source, images, reading))
     values = [value for value in dict.fromkeys(map(text_of, file.frame[column])) if value]
     meant = images.meant_by(values, otherwise=split_in(path.stem))
-    if problems := not_found(meant, len(values), source, reading):
-        raise UserError(f"{source.name}: {'; '.join(problems)}.")
+    if problems := not_found(meant, len(values), column, images, source, reading):
+        raise UserError(sentence(source, problems))
     return list(meant.paths.values()), meant.missing
 
 
@@ -51,7 +54,8 @@ def images_for(folder: Path, source: Source, reading: Reading) -> NamedImages:
     if reading.image_folder is None:
         return NamedImages(folder, folder)
     for place in (folder, Path.cwd()):
-        if (base := place / Path(reading.image_folder).expanduser()).is_dir():
+        base = Path(os.path.abspath(place / Path(reading.image_folder).expanduser()))  # noqa: PTH100 -- keeps links
+        if base.is_dir():
             return NamedImages(base, base)
     near = nearest(reading.image_folder, [entry.name for entry in folder.iterdir() if entry.is_dir()])
     option = source.option("image_folder", reading.image_folder)
@@ -88,17 +92,19 @@ def _question(
     path = columns.path or max(names, key=lambda name: frame[name].map(str).nunique())
     if "path" in unknown:
         values = [value for value in map(text_of, frame[path]) if value]
-        reasons.append(f"'{path}' names no image below {images.base} ({listed(values, 3)})")
+        reasons.append(f"nothing in its column '{path}' ({listed(values, 3)}) is an image below {images.base}")
         folder = images.folder_beside(values[:100])
     if "label" in unknown:
         labels = likely_labels(frame, replace(columns, path=path))
-        reasons.append(f"which is the class, of {listed(names)}, cannot be told")
-    sentence = f"{source.name}: {', and '.join(reasons)}"
+        several = numbered_labels(names)
+        what = f"it has several label columns, {listed(several)}, and an image has one label" if several else ""
+        reasons.append(what or f"it cannot be told which of its columns {listed(names)} is the class")
+    found = f"{source.name}: {', and '.join(reasons)}"
     if "path" in unknown and not folder:
-        return f"{sentence}; name the folder that holds the images by {source.option('image_folder', 'FOLDER')}."
+        return f"{found}; name the folder that holds the images by {source.option('image_folder', 'FOLDER')}."
     if "label" in unknown and not labels:
-        return f"{sentence}; add a column label."
+        return f"{found}; add a column label."
     label = labels[0] if len(labels) == 1 or "label" in unknown else None
     command = source.command(path_column=path, label_column=label, image_folder=folder)
-    others = f", or another label_column: {listed(labels[1:])}" if "label" in unknown and labels[1:] else ""
-    return f"{sentence}; say it: {command}{others}"
+    others = f" (or another label_column: {listed(labels[1:])})" if "label" in unknown and labels[1:] else ""
+    return f"{found}; say it: {command}{others}"
