@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from resnet_tl.cli.arguments import CommandParser
 from resnet_tl.cli.data_check import add_check, check_images
-from resnet_tl.cli.reading_options import add_reading_options, reading_of
+from resnet_tl.cli.reading_options import add_reading_options, in_own_words, reading_of
 from resnet_tl.cli.tables import print_table
 from resnet_tl.errors import UserError, printable
 from resnet_tl.files import check_target
@@ -90,13 +90,14 @@ def _show(root: Path, output: Path, reading: Reading) -> None:
     from resnet_tl.evaluation.figures import contact_sheet
 
     check_target(output, ".png")
-    index = read_images(root, reading=reading)
+    with in_own_words(root=""):
+        index = read_images(root, reading=reading)
     if output.resolve() in {index.path(row).resolve() for row in range(len(index))}:
         raise UserError(f"{output} is one of the images; choose another --output.")
     audit = audit_images(index)
     print(f"{index.root}: {index.layout}; {len(index)} images, {len(index.classes)} classes")
     for kind, detail in index.doubts:
-        if kind != "unread":  # which the layout says
+        if kind in ("structure", "lost_class"):  # others stand in the line above
             print(f"note: {detail}")
     counts = index.counts()
     _print_frame("class", pd.concat([counts, counts.sum().to_frame("all").T]))

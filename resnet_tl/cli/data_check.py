@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from resnet_tl.cli.reading_options import add_reading_options
+from resnet_tl.cli.reading_options import add_reading_options, in_own_words
 from resnet_tl.cli.tables import print_table
 from resnet_tl.errors import UserError
 from resnet_tl.files import check_target
@@ -68,9 +68,10 @@ def check_images(root: Path, output: Path, exclude: Path | None, reading: Readin
     from resnet_tl.data.reading.exclude import without_excluded
     from resnet_tl.data.reading.layouts import read_images
 
-    index = read_images(root, reading=reading)
-    if exclude:
-        index = without_excluded(index, exclude)
+    with in_own_words(root=""):
+        index = read_images(root, reading=reading)
+        if exclude:
+            index = without_excluded(index, exclude)
     contents = content_digests(index)
     audit = audit_images(index, contents)
     duplicates = find_duplicates(index, contents, audit)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from resnet_tl.cli.arguments import CommandParser
 from resnet_tl.cli.garbage_collection import collecting_paused
-from resnet_tl.cli.reading_options import add_reading_options, reading_of
+from resnet_tl.cli.reading_options import add_reading_options, in_own_words, reading_of
 from resnet_tl.cli.tables import print_table
 from resnet_tl.files import check_target
 
@@ -33,7 +33,8 @@ def main(argv: list[str], split: str = "val") -> None:
         from resnet_tl.evaluation.predictions import write_predictions
         from resnet_tl.inference.scoring import score
 
-    table, metrics = score(arguments.run, split, arguments.root, reading_of(arguments))
+    with in_own_words(root="--root "):
+        table, metrics = score(arguments.run, split, arguments.root, reading_of(arguments))
     print(f"{len(table)} images")
     for name, value in metrics.items():
         print(f"{name:<20}  {value:.4f}")

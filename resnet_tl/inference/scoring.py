@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +17,8 @@ from resnet_tl.evaluation.metrics import compute_metrics
 from resnet_tl.files import from_cell
 from resnet_tl.inference.predictor import Predictor
 from resnet_tl.run import Run
+
+log = logging.getLogger(__name__)
 
 
 def score(
@@ -35,6 +38,8 @@ def score(
     if root is None and reading != BY_LOOKING:
         raise UserError("How images are read is said of other images than the run's own: name them with --root.")
     index = _own_images(Run.open(path)) if root is None else read_images(Path(root), learns=False, reading=reading)
+    if any(kind == "unread" for kind, _ in index.doubts):
+        log.warning(f"{index.root}: {index.layout}")
     predictor = Predictor(path)
     index = _in_order_of(predictor.classes, index)
     rows = index.rows(split)

@@ -36,11 +36,12 @@ class Kind:
 KINDS: dict[str, Kind] = {
     "unusable": Kind("stop", "no usable image", "repair, remove or exclude; data.on_bad_image skip leaves them out"),
     "missing": Kind("stop", "named in a table, but not there", "correct it; data.on_bad_image skip leaves them out"),
-    "lost_class": Kind("stop", "a class of which no file is read", "convert its files, or move its folder away"),
+    "lost_class": Kind("stop", "a class of which no file is read", "convert its files, or move them away"),
     "leak": Kind("stop", "the same picture in two splits", "exclude the copy that is trained on"),
     "cannot_split": Kind("stop", "nothing to validate with", "give a val split, or more images or groups"),
     "group_in_two_splits": Kind("stop", "a group in two splits", "give all its images one split"),
     "structure": Kind("warning", "what may be no class", "look at the folders; data.layout says what they mean"),
+    "empty_folder": Kind("warning", "a folder without images", "fill it, or remove it"),
     "unread": Kind("warning", "pictures that are not read", "convert them, or install what reads them"),
     "near_leak": Kind("warning", "nearly the same picture in two splits", "look, and exclude the copy in train"),
     "contradiction": Kind("warning", "one picture, two labels", "correct the label, or exclude all copies"),
@@ -130,7 +131,7 @@ def refuse_lost_classes(index: ImageIndex) -> None:
     """Raises UserError, in one sentence, when there is a class of which no file is read."""
     for kind, detail in index.doubts:
         if kind == "lost_class":
-            raise UserError(f"{index.root}: {detail}; or move its folder away, and it is no class.")
+            raise UserError(f"{index.root}: {detail}; to go on without it, move its files away.")
 
 
 def refuse_leaks(index: ImageIndex, findings: pd.DataFrame) -> None:

@@ -91,7 +91,7 @@ class _Reader:
         """Reads the splits in the folder at `path`; what else lies there, and images to predict, are left out."""
         named = {split: parts[split][0] for split in SPLITS if split in parts and split != "predict"}
         if self.learns and "train" not in named:
-            first = next(part for found in parts.values() for part in found)
+            first = [*named.values(), *parts.get("predict", [])][0]
             raise UserError(f"{path} has {first.name}/ but no train/; the folder to learn from is missing.")
         places: dict[str, Place] = {}
         flat, known = False, set[str]()
@@ -114,6 +114,8 @@ class _Reader:
             else:
                 self.say_loose(place.folder, f"in {part.name}/ ")
             places[split] = place if not part.name.startswith("<") else replace(place, within=part.name)
+        if not places:
+            raise UserError(f"{path} has no images with labels.")
         for part in parts.get("predict", []):
             self.notes.left_out([part.name], len(part.folder.all()), " without labels")
         used = {part.name for found in parts.values() for part in found}
@@ -206,7 +208,7 @@ class _Reader:
             self.notes.said.append(f"no images in {listed(f'{where}{name}/' for name in empty)}")
         for name in empty:
             others = counted(folder.folders[name].all_others(), "other file")
-            self.notes.doubts.append(("structure", f"{where}{name}/ holds no images ({others})"))
+            self.notes.doubts.append(("empty_folder", f"{where}{name}/ holds {others}"))
 
 
 def _has_no_labels(folder: Folder, classes: set[str], known: set[str]) -> bool:

@@ -41,7 +41,7 @@ def read_images(root: str | Path, learns: bool = True, reading: Reading = BY_LOO
     Raises:
         UserError: nothing usable is there, or classes, splits or paths do not fit together.
     """
-    given, root = _existing(root), located(root)
+    given, root = Path(os.path.abspath(Path(root).expanduser())), located(root)  # noqa: PTH100 -- as in _existing
     if root.is_file():
         if not is_table(root):
             raise UserError(f"{root} is neither a folder nor a .zip or a table ({', '.join(sorted(TABLE_SUFFIXES))}).")
@@ -56,7 +56,8 @@ def read_images(root: str | Path, learns: bool = True, reading: Reading = BY_LOO
         raise UserError(str(error).replace(str(root), str(given))) from None  # who gave a zip knows no other folder
     if unread := folder.all_unread():
         said = f"{counted(len(unread), 'file')} not read: {count_unread(unread)}"
-        index = replace(index, layout=f"{index.layout}; {said}", doubts=(*index.doubts, ("unread", said)))
+        doubts = [("unread", relative(path, root)) for path in unread]
+        index = replace(index, layout=f"{index.layout}; {said}", doubts=(*index.doubts, *doubts))
     return index
 
 
@@ -96,8 +97,8 @@ def unlabelled(paths: str | Path | Sequence[str | Path], reading: Reading = BY_L
         raise UserError("No images were given.")
     names = sorted({relative(path, root) for path in found}, key=_natural)
     if unread:
-        beside = f"{counted(len(unread), 'file')} beside {counted(len(names), 'image')}"
-        log.warning(printable(f"{beside} not read: {count_unread(unread)}"))
+        said = f"{counted(len(unread), 'file')} not read, beside {counted(len(names), 'image')}"
+        log.warning(printable(f"{said}: {count_unread(unread)}"))
     return replace(without_labels(root, names, "images without labels"), missing=tuple(missing))
 
 

@@ -122,7 +122,7 @@ def test_tables_called_after_splits_belong_together(tmp_path: Path) -> None:
         {"prices.csv": rows("path,label", "x{0},{1}", 6)},
         {"broken.csv": "\0\0", "notes.csv": 'a,b\n"'},
     ],
-    ids=["agrees", "only numbers", "out of date", "sizes", "findings", "predictions", "sample", "form", "else", "no table"],
+    ids=["agrees", "only numbers", "out of date", "sizes", "findings", "predictions", "sample", "form", "else", "none"],
 )  # fmt: skip
 def test_folders_of_classes_stay_what_they_are(tmp_path: Path, beside: dict[str, str]) -> None:
     index = read_images(write(tmp_path, {**images("{1}/{0}.jpg", 6), **beside}))

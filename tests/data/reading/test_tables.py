@@ -210,7 +210,7 @@ def test_images_lie_where_the_image_folder_says(tmp_path: Path) -> None:
         ("path,label,is_valid\n1.jpg,a,maybe\n2.jpg,b,1", "'maybe' in column 'is_valid' is neither true nor false"),
         ("path,label,split\n1.jpg,a,train\n2.jpg,b,train\n3.jpg,c,val", "'c' is in val but not in train"),
         ("path,label,split\n1.jpg,a,val\n2.jpg,b,val", "no images to train on"),
-        ("path,a,b\n1.jpg,1,0\n2.jpg,1,1\n3.jpg,0,0", r"1 row has no label \(3\.jpg\).*1 row has several classes, .*2\.jpg"),
+        ("path,a,b\n1.jpg,1,0\n2.jpg,1,1\n3.jpg,0,0", r"1 row has no label \(3\.jpg\).*1 row has several.*2\.jpg"),
         ("path,a,b\n1.jpg,1,0\n2.jpg,0.5,0.5", r"1 row has several classes, such as 2\.jpg with a, b"),
         ("path,label\n", "no rows"),
         ("path,label,split\n1.jpg,,trian\n9.jpg,a|b,train", "1 of its 2 images.*1 row has no label.*no split|'trian'"),
@@ -312,7 +312,7 @@ def test_lists_in_a_data_frame_are_several_labels(tmp_path: Path) -> None:
 def test_a_data_frame_is_refused_in_the_words_of_python(tmp_path: Path) -> None:
     touch(tmp_path, *SIX)
     frame = pd.DataFrame({"image": SIX, "Lable": list("ababab"), "age": range(6)})
-    with pytest.raises(UserError, match='say it: path_column="image", label_column="Lable"$'):
+    with pytest.raises(UserError, match=r'say it: path_column="image", label_column="Lable"$'):
         from_dataframe(frame, tmp_path)
     reading = Reading(path_column="image", label_column="Lable")
     assert from_dataframe(frame, tmp_path, reading).classes == ("a", "b")
