@@ -83,6 +83,26 @@ def test_a_group_comes_from_the_table_beside_class_folders(tmp_path: Path) -> No
     assert read_images(write(tmp_path, files)).table["group"].tolist() == ["p0", "p0", "p1", "p1", "p2", "p2"]
 
 
+def test_a_table_without_classes_adds_its_groups_and_splits_to_class_folders(tmp_path: Path) -> None:
+    write(tmp_path / "one", {**images("{1}/{0}.jpg", 6), "patients.csv": rows("image,patient", "{0}.jpg,{4}", 6)})
+    index = read_images(tmp_path / "one")
+    assert index.table["group"].tolist() == ["0", "1", "2", "0", "1", "2"]
+    assert index.layout == "class folders: <class>; group: patient of patients.csv"
+
+    text = rows("image,split", "{1}/{0}.jpg,train", 4) + "a/4.jpg,val\nb/5.jpg,val\n"
+    write(tmp_path / "two", {**images("{1}/{0}.jpg", 8), "split.csv": text})
+    index = read_images(tmp_path / "two")
+    assert index.counts().to_numpy().tolist() == [[2, 1], [2, 1]]
+    assert index.layout.endswith("split: split of split.csv; 2 images left out, it says no split of theirs")
+
+
+def test_a_table_that_repeats_the_splits_of_the_folders_adds_nothing(tmp_path: Path) -> None:
+    text = rows("filepaths,labels,data set", "train/{1}/{0}.jpg,{1},train", 6)
+    text += rows("", "valid/{1}/{0}.jpg,{1},valid", 4) + "train/a/gone.jpg,a,train\n"
+    files = {**images("train/{1}/{0}.jpg", 6), **images("valid/{1}/{0}.jpg", 4), "birds.csv": text}
+    assert read_images(write(tmp_path, files)).layout == "split folders: train/<class>, valid/<class>"
+
+
 @pytest.mark.parametrize("name", ["_classes.csv", "metadata.jsonl"])
 def test_each_split_may_have_its_table(tmp_path: Path, name: str) -> None:
     for split, count in (("train", 6), ("valid", 4), ("test", 2)):
