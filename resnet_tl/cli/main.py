@@ -36,10 +36,6 @@ examples:
 """
 
 
-ROOT = {"data": "", "predict": "", "submit": "--images ", "validate": "--root ", "test": "--root "}
-"""What commands that read images as `fit` does have in place of `--data.root`."""
-
-
 def main(argv: list[str] | None = None) -> int:
     """Runs one command; 0 when done, 1 when it failed, 2 when the user's input is wrong, 130 or 143 after a signal."""
     timing.begin("start-up")
@@ -84,7 +80,7 @@ def main(argv: list[str] | None = None) -> int:
     except UserError as error:
         if given.debug:
             traceback.print_exc()
-        print(f"resnet-tl: {_in_words_of(command, str(error))}", file=sys.stderr)
+        print(f"resnet-tl: {error}", file=sys.stderr)
         return 2
     except Stopped as stop:
         print(f"resnet-tl: {stop}", file=sys.stderr)
@@ -96,10 +92,3 @@ def main(argv: list[str] | None = None) -> int:
         # The reader, such as `head`, has seen enough.
         sys.stderr.close()
         return 0
-
-
-def _in_words_of(command: str, text: str) -> str:
-    """What a message says of `fit`'s options about the images, as this command has them: without `data.`."""
-    if command not in ROOT:
-        return text
-    return text.replace("--data.root ", ROOT[command]).replace("--data.", "--")

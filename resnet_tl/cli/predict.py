@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from resnet_tl.cli.arguments import CommandParser, positive
 from resnet_tl.cli.garbage_collection import collecting_paused
-from resnet_tl.cli.reading_options import add_table_options
+from resnet_tl.cli.reading_options import add_table_options, in_own_words
 from resnet_tl.cli.tables import print_table
 from resnet_tl.errors import UserError
 from resnet_tl.files import check_target
@@ -53,7 +53,8 @@ def main(argv: list[str]) -> None:
     predictor = Predictor(arguments.run, arguments.device)
     given = vars(arguments)
     options = {name: given[name] for name in ("batch_size", "on_bad_image", "path_column", "image_folder")}
-    table = predictor.predict(arguments.images, **options)
+    with in_own_words(root=""):
+        table = predictor.predict(arguments.images, **options)
     if arguments.output:
         write_predictions(table, arguments.output)
         print(f"{arguments.output}: {len(table)} images")

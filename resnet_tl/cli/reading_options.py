@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import fields
@@ -11,24 +12,25 @@ from typing import Any, get_args
 from resnet_tl.data.reading.options import Layout, Reading
 from resnet_tl.errors import UserError
 
+_SHARED = re.compile(r"--data\.(?=(layout|path_column|label_column|group_column|image_folder|exclude|on_bad_image)\b)")
+
 
 def add_reading_options(parser: argparse.ArgumentParser) -> None:
-    """Adds an option for each field of `Reading`, by the names that it has below `data` and in `fit`."""
+    """Adds an option for each field of `Reading`, by the name that it has below `--data` in `fit`."""
     layout = "what the folders mean; default: auto, which looks and stops where it is in doubt"
-    parser.add_argument("--layout", "--data.layout", choices=get_args(Layout), default="auto", help=layout)
+    parser.add_argument("--layout", choices=get_args(Layout), default="auto", help=layout)
     add_table_options(parser)
     for name, what in (("label", "holds their classes"), ("group", "has equal values where images belong together")):
-        _add(parser, f"{name}_column", "NAME", f"the column of a table that {what}; default: found by looking")
+        help = f"the column of a table that {what}; default: found by looking"
+        parser.add_argument(f"--{name}_column", metavar="NAME", help=help)
 
 
 def add_table_options(parser: argparse.ArgumentParser) -> None:
     """Adds what finds the images that a table names."""
-    _add(parser, "path_column", "NAME", "the column of a table that names its images; default: found by looking")
-    _add(parser, "image_folder", "FOLDER", "where a table's images are; default: in its own folder and all below it")
-
-
-def _add(parser: argparse.ArgumentParser, name: str, metavar: str, help: str) -> None:
-    parser.add_argument(f"--{name}", f"--data.{name}", metavar=metavar, help=help)
+    column = "the column of a table that names its images; default: found by looking"
+    parser.add_argument("--path_column", metavar="NAME", help=column)
+    folder = "where a table's images are; default: in its own folder and all below it"
+    parser.add_argument("--image_folder", metavar="FOLDER", help=folder)
 
 
 def reading_of(arguments: argparse.Namespace, **more: Any) -> Reading:
@@ -39,8 +41,8 @@ def reading_of(arguments: argparse.Namespace, **more: Any) -> Reading:
 
 @contextmanager
 def in_own_words(root: str) -> Iterator[None]:
-    """Puts `root` in place of `--data.root ` into a mistake: what it says to type must work with this command."""
+    """Words the options in a mistake as this command has them; `root` stands in place of `--data.root `."""
     try:
         yield
     except UserError as error:
-        raise UserError(str(error).replace("--data.root ", root)) from error
+        raise UserError(_SHARED.sub("--", str(error).replace("--data.root ", root))) from error

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from resnet_tl.cli.arguments import CommandParser
 from resnet_tl.cli.garbage_collection import collecting_paused
-from resnet_tl.cli.reading_options import add_table_options
+from resnet_tl.cli.reading_options import add_table_options, in_own_words
 from resnet_tl.errors import UserError, printable
 from resnet_tl.files import check_target
 
@@ -60,6 +60,8 @@ def main(argv: list[str]) -> int | None:
 
 
 def _check_paths(arguments: argparse.Namespace) -> None:
+    if arguments.predictions and (arguments.path_column or arguments.image_folder):
+        raise UserError("--path_column and --image_folder are for a table of --images, not for --predictions.")
     if arguments.predictions and (arguments.run or arguments.images):
         raise UserError("--predictions stands in place of RUN and --images; give one or the other.")
     if not arguments.predictions and not (arguments.run and arguments.images):
@@ -80,7 +82,8 @@ def _predict(arguments: argparse.Namespace) -> pd.DataFrame:
     from resnet_tl.inference.submission import build_submission
 
     named = {"path_column": arguments.path_column, "image_folder": arguments.image_folder}
-    ids = unlabelled([arguments.images], Reading(**named)).ids()
+    with in_own_words(root="--images "):
+        ids = unlabelled([arguments.images], Reading(**named)).ids()
     with collecting_paused():
         from resnet_tl.inference.predictor import Predictor
 
@@ -89,4 +92,5 @@ def _predict(arguments: argparse.Namespace) -> pd.DataFrame:
     # first image is decoded.
     even = prediction_table(ids, ids, None, np.zeros((len(ids), len(predictor.classes))), predictor.classes)
     build_submission(even, arguments.sample, arguments.positive, arguments.clip)
-    return predictor.predict(arguments.images, **named)
+    with in_own_words(root="--images "):
+        return predictor.predict(arguments.images, **named)

@@ -29,9 +29,9 @@ class ImageDataModule(DataOptions, L.LightningDataModule):
     """Labelled images as training, validation and test batches.
 
     Layouts, found by looking: `ROOT/{train,val[,test]}/<class>/*`; `ROOT/<class>/*` (split here); flat Kaggle names
-    (`ROOT/train/cat.0.jpg`); a table of images and labels (CSV, TSV, JSON lines), given or among them. Every image is
-    decoded once before training; what is found, and the decoded images, are kept for later runs. `DataOptions`
-    describes the arguments.
+    (`ROOT/train/cat.0.jpg`); a table of images and labels (CSV, TSV, JSON lines), given or among its images. Every
+    image is decoded once before training; what is found, and the decoded images, are kept for later runs.
+    `DataOptions` describes the arguments.
 
     Raises:
         UserError: nothing to read, fewer than two classes, images that cannot be decoded, or given splits that share

@@ -368,7 +368,7 @@ def test_bad_images_to_predict_stop_or_are_left_out(blobs: Path, tmp_path: Path)
         else:
             assert rows_of(data.predict_dataloader()) == [0]
             assert data.predict_index.ids() == ["a.png"]
-    with pytest.raises(UserError, match=r"give data\.predict_root files, folders or a CSV file"):
+    with pytest.raises(UserError, match=r"give data\.predict_root files, folders or a table"):
         ready(ImageDataModule(blobs)).predict_dataloader()
     with pytest.raises(UserError, match="No images were named"):
         ImageDataModule(predict_root=str(tmp_path / "new")).setup("fit")

@@ -160,10 +160,11 @@ def _label_columns(
     known = sorted((name for name in others if _is(name, LABELS)), key=lambda name: _rank(name, LABELS))
     if any(key_of(name) == "x" for name in others):  # x and y are a place
         known = [name for name in known if key_of(name) != "y"]
-    if len(known) > 1 and _rank(known[0], LABELS):
-        numbers = [pd.factorize(frame[name].map(str))[0] for name in known]
-        if all(np.array_equal(numbers[0], one) for one in numbers):  # numbers of classes beside their names
-            known.sort(key=lambda name: are_numbers(frame, name))
+    if len(known) > 1:
+        first, *rest = (pd.factorize(frame[name].map(str))[0] for name in known)
+        same = [known[0], *(name for name, one in zip(known[1:], rest, strict=True) if np.array_equal(first, one))]
+        if len(same) == len(known) or not _rank(known[0], LABELS):
+            known = sorted(same, key=lambda name: are_numbers(frame, name))  # names of classes before their numbers
         else:
             raise UserError(
                 f"{source.name} has different classes in the columns {' and '.join(known)}; say which: "
@@ -173,9 +174,10 @@ def _label_columns(
         return (known[0],)
     if hot := _shares(frame, others):
         return hot
+    others = [name for name in others if not _is(name, (*PERHAPS_SPLITS, "fold"))]
     if len(others) > 1:  # not every number is a class
         others = [] if has_header else [name for name in others if not are_numbers(frame, name)]
-    return tuple(others) if len(others) == 1 and 2 <= _distinct(frame[others[0]]) < len(frame) else ()
+    return tuple(others) if len(others) == 1 and 2 <= _distinct(frame[others[0]]) <= len(frame) / 2 else ()
 
 
 def _shares(frame: pd.DataFrame, others: list[str]) -> tuple[str, ...]:

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pandas as pd
 
 from resnet_tl.data.index import SPLITS, ImageIndex
-from resnet_tl.data.reading.columns import Columns, Source, are_numbers, find_path, likely_labels
+from resnet_tl.data.reading.added_columns import adds, with_columns_of
+from resnet_tl.data.reading.columns import GROUPS, SPLIT, Columns, Source, are_numbers, find_path, key_of, likely_labels
 from resnet_tl.data.reading.folders import Folder
 from resnet_tl.data.reading.label_rows import LabelTable, Rows, index_of, rows_of
-from resnet_tl.data.reading.named_images import NamedImages, relative
+from resnet_tl.data.reading.labelled_folders import labelled_in_folders
+from resnet_tl.data.reading.named_images import NamedImages, relative, split_by_folders
 from resnet_tl.data.reading.options import Reading
 from resnet_tl.data.reading.table_files import read_table
 from resnet_tl.data.reading.tables import images_for, with_columns
@@ -46,11 +50,15 @@ def labelled_by_table(root: Path, folder: Folder, reading: Reading, learns: bool
         return None
     root, folder = _with_tables(root, folder)
     looked_at = [_looked_at(path, root, folder, reading) for path in _table_files(root, folder)]
-    tables = [one for one in looked_at if one and one.table]
+    tables = [one for one in looked_at if one and one.table and one.table.columns.labels]
     if not tables:
         for one in looked_at:
             if one and one.question:
                 raise one.question
+        for one in looked_at:
+            if one and one.table:
+                index = labelled_in_folders(root, folder, reading.layout, learns)
+                return with_columns_of(index, rows_of(one.table, reading), one.path.name, learns)
         if said:
             raise UserError(f"{said[0]} is for tables, and no table in {root} names images and has this column.")
         return None
@@ -67,7 +75,7 @@ def labelled_by_table(root: Path, folder: Folder, reading: Reading, learns: bool
 
 @dataclass(frozen=True)
 class _Found:
-    """A table of labels, or one that may be: then with what cannot be told of it."""
+    """A table of labels, or of splits and groups alone, or one that may be: then with what cannot be told of it."""
 
     path: Path
     split: str
@@ -125,28 +133,40 @@ def _looked_at(path: Path, root: Path, folder: Folder, reading: Reading) -> _Fou
             return None
         table = with_columns(whole, source, images, reading)
     except UserError as question:
-        return _Found(path, split, question=question) if _is_worth_asking(whole.frame, images, folder) else None
+        column, paths = _images_of(whole.frame, images)
+        if 2 * len(set(paths) - {""}) < len(images.all):  # it is about other things
+            return None
+        if _may_label(whole.frame, column, paths, folder):
+            insist = f"; --data.root {shlex.quote(str(root))} --data.layout class_folders leaves the table aside"
+            return _Found(path, split, question=UserError(f"{question}{insist * (len(folder.filled()) > 1)}"))
+        with suppress(UserError):
+            table = with_columns(whole, source, images, reading, needs_labels=False)
+            return _Found(path, split, table) if adds(table.columns) else None
+        return None
     is_form = all(frame[name].map(str).nunique() == 1 for name in table.columns.labels)  # to be filled in
     return None if is_form and split in ("", "test") else _Found(path, split, table)
 
 
-def _is_worth_asking(frame: pd.DataFrame, images: NamedImages, folder: Folder) -> bool:
+def _images_of(frame: pd.DataFrame, images: NamedImages) -> tuple[str, list[str]]:
+    """The column that names the most images, and the path of each row's below the root; "" for none."""
+    meant = {name: images.meant_by(frame[name].map(str).unique().tolist()).paths for name in frame.columns}
+    column = max(meant, key=lambda name: len(meant[name]))
+    return column, [relative(meant[column].get(str(value), ""), images.root) for value in frame[column]]
+
+
+def _may_label(frame: pd.DataFrame, column: str, paths: list[str], folder: Folder) -> bool:
     """Whether a table whose columns cannot be told is likely to label the images, better than their folders do.
 
-    It names most of them, and has texts that repeat and are not the names of their folders; numbers, which may be
-    measures, count where there are no folders.
+    It has texts that repeat and are not the names of the folders; numbers, which may be measures, count where there are
+    no folders.
     """
-    meant = {name: images.meant_by(list(map(str, frame[name].map(str).unique()))).paths for name in frame.columns}
-    column = max(meant, key=lambda name: len(meant[name]))
-    if len(meant[column]) * 2 < len(images.all):
-        return False
-    paths = [relative(meant[column].get(str(value), ""), images.root) for value in frame[column]]
-    likely = [name for name in likely_labels(frame, Columns(column)) if not are_numbers(frame, name)]
-    for name in likely:
-        labels = list(map(str, frame[name]))
+    likely = [name for name in likely_labels(frame, Columns(column)) if key_of(name) not in (SPLIT, *GROUPS)]
+    texts = [name for name in likely if not are_numbers(frame, name)]
+    for name in texts:
+        labels = frame[name].map(str).tolist()
         if sum(map(str.__eq__, _most_like(paths, labels), labels)) > 0.9 * len(labels):
             return False
-    return bool(likely) or len(folder.filled()) < 2
+    return bool(texts) or len(folder.filled()) < 2
 
 
 # Several tables
@@ -187,7 +207,10 @@ def _folders_say_it(tables: Sequence[Rows], path: Path, root: Path) -> bool:
     folders = _most_like(ids, labels)
     equal = sum(map(str.__eq__, folders, labels))
     if equal == len(rows) or _are_numbers_of(folders, labels):
-        return not rows[["split", "group"]].any(axis=None)
+        by_folders = [split_by_folders(name.split("/")[:-1]) for name in ids]
+        return not rows["group"].any() and all(
+            split in ("", by_folder) for split, by_folder in zip(rows["split"], by_folders, strict=True)
+        )
     classes = set(labels)
     torn = [row for row, folder in enumerate(folders) if folder in classes and folder != labels[row]]
     if torn and equal > len(torn):

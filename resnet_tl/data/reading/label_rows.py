@@ -76,7 +76,7 @@ def rows_of(table: LabelTable, reading: Reading) -> Rows:
     meant = table.images.meant_by(different, given, split_in(Path(source.name).stem) if source.root else "")
     problems += not_found(meant, len(different), columns.path, table.images, source, reading)
     if bare := [value for value, label, split in zip(values, labels, splits, strict=True)
-                if not label and split != "predict"]:  # fmt: skip
+                if columns.labels and not label and split != "predict"]:  # fmt: skip
         problems.append(
             f"{_count(len(bare), 'row has', 'rows have')} no label ({listed(bare, 3)}); label them, remove them, or "
             "give them the split predict"
@@ -179,6 +179,8 @@ def _each_once(rows: pd.DataFrame, source: str, notes: list[str]) -> pd.DataFram
 
 
 def _labels(frame: pd.DataFrame, columns: Columns, source: Source, problems: list[str]) -> list[str]:
+    if not columns.labels:
+        return [""] * len(frame)
     if len(columns.labels) > 1:
         return _largest(frame, columns, source, problems)
     labels = [text_of(label) for label in frame[columns.labels[0]]]
@@ -206,15 +208,23 @@ def _largest(frame: pd.DataFrame, columns: Columns, source: Source, problems: li
 
 
 def _several_labels(labels: set[str]) -> list[str]:
-    """Lists in the label column: `cat|dog`, `cat;dog`, and `cat, dog` where cat and dog are labels as well."""
+    """What is wrong with the first label that is a list."""
     for label in sorted(labels):
-        parts = [part.strip() for part in label.split(",")]
-        if (found := re.search(r"[|;]", label)) or (len(parts) > 1 and labels.issuperset(parts)):
+        if mark := _mark_of_a_list(label, labels):
             return [
                 f"the label '{label}' looks like several labels, and an image must have exactly one: if it is one "
-                f"class, write its name without '{found[0] if found else ','}'; multi-label data is not supported"
+                f"class, write its name without '{mark}'; multi-label data is not supported"
             ]
     return []
+
+
+def _mark_of_a_list(label: str, labels: set[str]) -> str:
+    """What divides `cat|dog`, `cat;dog`, `7 12`, and `cat, dog` where cat and dog are labels as well; "" for none."""
+    if found := re.search(r"[|;]", label):
+        return found[0]
+    if re.fullmatch(r"\d+( \d+)+", label):
+        return " "
+    return "," if "," in label and labels.issuperset(part.strip() for part in label.split(",")) else ""
 
 
 def text_of(value: object) -> str:

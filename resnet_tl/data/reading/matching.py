@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from itertools import takewhile
 from typing import NamedTuple
+from unicodedata import normalize
 from urllib.parse import unquote
 
 from resnet_tl.data.reading.folders import is_image
@@ -21,6 +22,8 @@ class Parts(NamedTuple):
 
 def parts_of(name: str) -> Parts:
     """The parts of an id, a path of any system, or an address; "IMG_2.5" has no extension."""
+    if not name.isascii():  # a Mac takes letters and their accents apart
+        name = normalize("NFC", name)
     if "://" in name:
         name = unquote(name.split("?")[0])
     *folders, last = [part for part in name.replace("\\", "/").split("/") if part not in ("", ".")] or [""]

@@ -61,9 +61,7 @@ class NamedImages:
         named = set(paths)
         if self._tree or "all" in self.__dict__:
             return len(set(self.all) - named)
-        folders = {os.path.dirname(path) for path in named}  # noqa: PTH120 -- for speed
-        beside = {f"{folder}{os.sep}{name}" for folder in folders for name in self._in(folder) if is_image(name)}
-        return len(beside - named)
+        return len(set(self._beside(named)) - named)
 
     def meant_by(self, values: Sequence[str], splits: Mapping[str, str] | None = None, otherwise: str = "") -> Meant:
         """What different values mean: a path as it stands, else the one image that fits it best.
@@ -73,21 +71,23 @@ class NamedImages:
         """
         meant = Meant()
         others = [value for value in values if not self._as_it_stands(value, meant)]
-        if len(meant.paths) * 2 >= len(values):  # the table says where its files are, so the others are missing
-            meant.missing = others
+        if not others:
             return meant
-        images, moves = self._by_name, {}
+        says_where = len(meant.paths) * 2 >= len(values)  # then the others are there as well, or missing
+        pool = self._beside(meant.paths.values()) if says_where else self.all
+        images = Images([relative(path, self.root) for path in pool]) if says_where else self._by_name
+        moves: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {}
         for value in others:
             numbers = images.meant_by(value)
             if len(numbers) > 1:
                 split = (splits or {}).get(value) or otherwise or "train"
-                numbers = [one for one in numbers if _split_of(images.parts[one].folders) == split] or numbers
+                numbers = [one for one in numbers if split_by_folders(images.parts[one].folders) == split] or numbers
             if len(numbers) > 1:
-                meant.ambiguous[value] = [self.all[number] for number in numbers]
+                meant.ambiguous[value] = [pool[number] for number in numbers]
             elif not numbers:
                 meant.missing.append(value)
             else:
-                meant.paths[value] = self.all[numbers[0]]
+                meant.paths[value] = pool[numbers[0]]
                 given, found = parts_of(value), images.parts[numbers[0]]
                 shared = shared_folders(given, found)
                 if above := given.folders[: len(given.folders) - shared]:
@@ -108,6 +108,11 @@ class NamedImages:
             if sum(len(images.meant_by(value)) == 1 for value in values) > max(2, len(values) / 2):
                 return str(place)
         return None
+
+    def _beside(self, paths: Iterable[str]) -> list[str]:
+        """The images in the folders of these."""
+        folders = sorted({os.path.dirname(path) for path in paths})  # noqa: PTH120 -- for speed
+        return [f"{folder}{os.sep}{name}" for folder in folders for name in sorted(self._in(folder)) if is_image(name)]
 
     def _as_it_stands(self, value: str, meant: Meant) -> bool:
         path = join(self.base, value)
@@ -147,7 +152,8 @@ def _keep_sound_moves(moves: dict[str, tuple[tuple[str, ...], tuple[str, ...]]],
     meant.moved = [value for value in moves if value in sound]
 
 
-def _split_of(folders: Sequence[str]) -> str:
+def split_by_folders(folders: Sequence[str]) -> str:
+    """The split that the folders of an image speak of; "" for none, or for two."""
     found = {split_in(folder) for folder in folders} - {""}
     return found.pop() if len(found) == 1 else ""
 

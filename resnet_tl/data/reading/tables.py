@@ -62,8 +62,10 @@ def images_for(folder: Path, source: Source, reading: Reading) -> NamedImages:
     raise UserError(f"{source.name}: {option} is no folder in {folder}.{near}")
 
 
-def with_columns(file: TableFile, source: Source, images: NamedImages, reading: Reading, split: str = "") -> LabelTable:
-    """The table with its columns found, or as they are named; `split` is that of rows without one.
+def with_columns(
+    file: TableFile, source: Source, images: NamedImages, reading: Reading, needs_labels: bool = True
+) -> LabelTable:
+    """The table with its columns found, or as they are named; it may do without labels where folders say them.
 
     Raises:
         UserError: what is not found, with all that is to be typed.
@@ -73,10 +75,10 @@ def with_columns(file: TableFile, source: Source, images: NamedImages, reading: 
     path, is_found = find_path(file.frame, images, source, reading)
     columns = find_columns(file.frame, path, file.has_header, source, reading)
     unknown = [] if is_found else ["path"]
-    unknown += [] if columns.labels else ["label"]
+    unknown += [] if columns.labels or not needs_labels else ["label"]
     if unknown:
         raise UserError(_question(file.frame, columns, unknown, source, images, reading))
-    return LabelTable(file, source, images, columns, split)
+    return LabelTable(file, source, images, columns)
 
 
 def _question(
@@ -92,7 +94,8 @@ def _question(
     path = columns.path or max(names, key=lambda name: frame[name].map(str).nunique())
     if "path" in unknown:
         values = [value for value in map(text_of, frame[path]) if value]
-        reasons.append(f"nothing in its column '{path}' ({listed(values, 3)}) is an image below {images.base}")
+        examples = listed((value if len(value) < 80 else f"{value[:80]}…" for value in values), 3)
+        reasons.append(f"nothing in its column '{path}' ({examples}) is an image below {images.base}")
         folder = images.folder_beside(values[:100])
     if "label" in unknown:
         labels = likely_labels(frame, replace(columns, path=path))

@@ -71,11 +71,6 @@ def split_of(name: str) -> str:
     return "" if rest else split
 
 
-def split_in(name: str) -> str:
-    """The split that a name speaks of, whatever else it says: `train` for `labels-train`; "" where it does not."""
-    return split_and_rest(name)[0]
-
-
 def is_structure(name: str) -> bool:
     """Whether a name says what is stored, as `images` or `annotations`, rather than what is seen."""
     return _all_in(name, PICTURES | BESIDE)

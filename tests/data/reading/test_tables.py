@@ -166,6 +166,18 @@ def test_floats_that_number_classes_lose_their_zeros_and_folds_are_no_splits(tmp
     assert index.layout == "table images.csv (path, label; unused: fold)"
 
 
+def test_names_of_classes_come_before_their_numbers(tmp_path: Path) -> None:
+    touch(tmp_path, *SIX)
+    rows = "\n".join(f"{path},{n % 2},{'ab'[n % 2]}" for n, path in enumerate(SIX))
+    assert read_images(write_csv(tmp_path, f"Filename,Label,ClassName\n{rows}")).classes == ("a", "b")
+
+
+def test_accents_and_capital_suffixes_are_the_same_however_they_are_written(tmp_path: Path) -> None:
+    touch(tmp_path, "Ma\u0308dchen/1.JPG", "Ma\u0308dchen/2.jpg")
+    index = read_images(write_csv(tmp_path, "path,label\nM\u00e4dchen/1.jpg,a\nM\u00e4dchen/2.jpg,b"))
+    assert index.ids() == ["Ma\u0308dchen/1.JPG", "Ma\u0308dchen/2.jpg"]
+
+
 def test_named_columns_come_first(tmp_path: Path) -> None:
     touch(tmp_path, *SIX)
     rows = "\n".join(f"{n},{n + 1},{'ab'[n % 2]},{'xyz'[n % 3]},{n // 2}" for n in range(5))
@@ -204,13 +216,14 @@ def test_images_lie_where_the_image_folder_says(tmp_path: Path) -> None:
         ("path,label\n1.jpg,a|b\n2.jpg,a", r"'a\|b' looks like several labels.*write its name without '\|'"),
         ("path,label\n1.jpg,a;b\n2.jpg,a", "'a;b' looks like several labels.*write its name without ';'"),
         ('path,label\n1.jpg,rust\n2.jpg,scab\n3.jpg,"rust, scab"', "'rust, scab' looks like several"),
+        ("path,label\n1.jpg,1 2\n2.jpg,1", "'1 2' looks like several labels"),
         ("path,label_1,label_2\n1.jpg,a,b\n2.jpg,b,c", "several label columns, label_1, label_2"),
         ("path,label,split\n1.jpg,a,train\n2.jpg,b,trian", r"'trian' is no split.*Did you mean 'train'\?$"),
         ("path,label,split\n1.jpg,a,train\n2.jpg,b,", "1 row has no split; give all or none"),
         ("path,label,is_valid\n1.jpg,a,maybe\n2.jpg,b,1", "'maybe' in column 'is_valid' is neither true nor false"),
         ("path,label,split\n1.jpg,a,train\n2.jpg,b,train\n3.jpg,c,val", "'c' is in val but not in train"),
         ("path,label,split\n1.jpg,a,val\n2.jpg,b,val", "no images to train on"),
-        ("path,a,b\n1.jpg,1,0\n2.jpg,1,1\n3.jpg,0,0", r"1 row has no label \(3\.jpg\).*1 row has several classes, .*2\.jpg"),
+        ("path,a,b\n1.jpg,1,0\n2.jpg,1,1\n3.jpg,0,0", r"1 row has no label \(3\.jpg\).*1 row has several.*2\.jpg"),
         ("path,a,b\n1.jpg,1,0\n2.jpg,0.5,0.5", r"1 row has several classes, such as 2\.jpg with a, b"),
         ("path,label\n", "no rows"),
         ("path,label,split\n1.jpg,,trian\n9.jpg,a|b,train", "1 of its 2 images.*1 row has no label.*no split|'trian'"),
@@ -312,7 +325,7 @@ def test_lists_in_a_data_frame_are_several_labels(tmp_path: Path) -> None:
 def test_a_data_frame_is_refused_in_the_words_of_python(tmp_path: Path) -> None:
     touch(tmp_path, *SIX)
     frame = pd.DataFrame({"image": SIX, "Lable": list("ababab"), "age": range(6)})
-    with pytest.raises(UserError, match='say it: path_column="image", label_column="Lable"$'):
+    with pytest.raises(UserError, match=r'say it: path_column="image", label_column="Lable"$'):
         from_dataframe(frame, tmp_path)
     reading = Reading(path_column="image", label_column="Lable")
     assert from_dataframe(frame, tmp_path, reading).classes == ("a", "b")
