@@ -82,7 +82,7 @@ class _Reader:
     def one(self, place: Place) -> ImageIndex:
         """Reads a folder without splits."""
         if place.folder.filled():
-            self.say_loose(place.folder)
+            self.say_loose(len(place.folder.images))
         else:
             self.require_names(place.folder.require_images(place.path), place.path, self.learns)
         return self.index(place.path, {"": place})
@@ -96,7 +96,8 @@ class _Reader:
         places: dict[str, Place] = {}
         flat, known = False, set[str]()
         for split, part in named.items():
-            place = Place(part.path, part.folder) if self.insisted else settled(part.path, part.folder, self.notes)
+            notes = Notes()
+            place = Place(part.path, part.folder) if self.insisted else settled(part.path, part.folder, notes)
             classes = self.classes(place)
             if not places:
                 flat, known = not place.folder.filled(), set(classes)
@@ -104,24 +105,29 @@ class _Reader:
                 self.notes.left_out([part.name], len(part.folder.all()), " without labels")
                 continue
             place.folder.require_images(part.path)
-            if flat:
+            self.notes.said += notes.said
+            if place.folder.filled():
+                self.say_loose(len(place.folder.images), f"in {part.name}/ " if part.path != path else "")
+            elif flat:
                 self.require_names(place.folder, part.path, self.learns and split == "train")
-            elif not place.folder.filled():
+            else:
                 raise UserError(
                     f"{part.path} has images but no class folders as {named[next(iter(places))].name}/ has; move it "
                     "elsewhere, and a part of the training images is held out in its place."
                 )
-            else:
-                self.say_loose(place.folder, f"in {part.name}/ ")
             places[split] = place if not part.name.startswith("<") else replace(place, within=part.name)
         if not places:
             raise UserError(f"{path} has no images with labels.")
         for part in parts.get("predict", []):
             self.notes.left_out([part.name], len(part.folder.all()), " without labels")
-        used = {part.name for found in parts.values() for part in found}
-        beside = folder.filled() if all(part.path != path for part in named.values()) else {}
-        if beside := {name: inner for name, inner in beside.items() if name not in used}:
-            self.notes.left_out(sorted(beside), sum(len(inner.all()) for inner in beside.values()))
+        used = [part for found in parts.values() for part in found]
+        beside = folder.filled().keys() - {part.name for part in used}
+        if any(part.path == path for part in used):  # what lies beside the splits is one itself
+            beside = set()
+        if beside:
+            self.notes.left_out(sorted(beside), sum(len(folder.folders[name].all()) for name in beside))
+        inside = [*(part.folder for part in used), *(folder.folders[name] for name in beside)]
+        self.say_loose(len(folder.all()) - sum(len(inner.all()) for inner in inside))
         return self.index(path, {"": places["train"]} if places.keys() == {"train"} else places)
 
     def index(self, path: Path, places: dict[str, Place]) -> ImageIndex:
@@ -196,10 +202,10 @@ class _Reader:
                 f"{way_out}. If '{word}' is a class, insist by --data.layout flat_names."
             )
 
-    def say_loose(self, folder: Folder, where: str = "") -> None:
-        """Says how many images beside class folders are in none."""
-        if folder.images:
-            self.notes.said.append(f"{counted(len(folder.images), 'loose image')} {where}left out")
+    def say_loose(self, images: int, where: str = "") -> None:
+        """Says how many images beside class folders or splits are in none."""
+        if images:
+            self.notes.said.append(f"{counted(images, 'loose image')} {where}left out")
 
     def say_empty(self, folder: Folder, where: str) -> None:
         """Names the folders beside classes that hold no images."""

@@ -41,24 +41,28 @@ def read_images(root: str | Path, learns: bool = True, reading: Reading = BY_LOO
     Raises:
         UserError: nothing usable is there, or classes, splits or paths do not fit together.
     """
-    given, root = Path(os.path.abspath(Path(root).expanduser())), located(root)  # noqa: PTH100 -- as in _existing
-    if root.is_file():
-        if not is_table(root):
-            raise UserError(f"{root} is neither a folder nor a .zip or a table ({', '.join(sorted(TABLE_SUFFIXES))}).")
-        if reading.layout != "auto":
-            raise UserError(f"{root} is a table, which has no folders: leave out --data.layout {reading.layout}.")
-        return from_file(root, reading, learns)
+    given, root = os.path.abspath(Path(root).expanduser()), located(root)  # noqa: PTH100 -- as in located
     try:
+        if root.is_file():
+            return _from_table(root, reading, learns)
         folder = Folder.read(root)
         index = labelled_by_table(root, folder, reading, learns)
         index = index or labelled_in_folders(root, folder, reading.layout, learns)
     except UserError as error:
-        raise UserError(str(error).replace(str(root), str(given))) from None  # who gave a zip knows no other folder
+        raise UserError(str(error).replace(str(root), given)) from None  # who gave a zip knows no other folder
     if unread := folder.all_unread():
         said = f"{counted(len(unread), 'file')} not read: {count_unread(unread)}"
         doubts = [("unread", relative(path, root)) for path in unread]
         index = replace(index, layout=f"{index.layout}; {said}", doubts=(*index.doubts, *doubts))
     return index
+
+
+def _from_table(path: Path, reading: Reading, learns: bool) -> ImageIndex:
+    if not is_table(path):
+        raise UserError(f"{path} is neither a folder nor a .zip or a table ({', '.join(sorted(TABLE_SUFFIXES))}).")
+    if reading.layout != "auto":
+        raise UserError(f"{path} is a table, which has no folders: leave out --data.layout {reading.layout}.")
+    return from_file(path, reading, learns)
 
 
 def from_dataframe(frame: pd.DataFrame, root: str | Path | None = None, reading: Reading = BY_LOOKING) -> ImageIndex:
@@ -104,11 +108,11 @@ def unlabelled(paths: str | Path | Sequence[str | Path], reading: Reading = BY_L
 
 def located(path: str | Path) -> Path:
     """The absolute path of what exists; for a zip file, or a folder in it, in the cache: it is unpacked there, once."""
-    path = Path(os.path.abspath(Path(path).expanduser()))  # noqa: PTH100 -- resolve() would replace links
-    archive = next((one for one in (path, *path.parents) if one.suffix.lower() == ".zip" and one.is_file()), None)
+    whole = Path(os.path.abspath(Path(path).expanduser()))  # noqa: PTH100 -- resolve() would replace links
+    archive = next((one for one in (whole, *whole.parents) if one.suffix.lower() == ".zip" and one.is_file()), None)
     if archive is None:
         return _existing(path)
-    return _existing(unpacked(archive, cache_root().absolute() / "unpacked") / path.relative_to(archive))
+    return _existing(unpacked(archive, cache_root().absolute() / "unpacked") / whole.relative_to(archive))
 
 
 # Paths

@@ -188,8 +188,8 @@ def _refuse_pairs(path: Path, filled: dict[str, Folder]) -> None:
 
 
 def _only_counts(stems: Collection[str]) -> bool:
-    """Whether names differ by a number only, and the numbers follow each other closely."""
-    if len({re.sub(r"\d+", "#", stem) for stem in stems}) > 2:
+    """Whether names differ by a number only, of three series at most, and the numbers follow each other closely."""
+    if len({re.sub(r"\d+", "#", stem) for stem in stems}) > 3:
         return False
     numbers = [int(found[-1]) for stem in stems if (found := re.findall(r"\d+", stem))]
     return not numbers or max(numbers) - min(numbers) < 4 * len(numbers) + 10

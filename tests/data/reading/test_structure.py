@@ -131,7 +131,7 @@ REFUSED = {
         None,
     ),
     "pairs of pictures": (
-        [f"{side}/{stem}3*.png" for side in ("left", "right") for stem in ("x", "yy", "z")],
+        [f"{side}/{stem}3*.png" for side in ("left", "right") for stem in ("w", "x", "yy", "z")],
         "files of the same names",
         None,
     ),
