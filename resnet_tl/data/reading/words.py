@@ -65,6 +65,11 @@ def split_and_rest(name: str) -> tuple[str, tuple[str, ...]]:
     return (splits.pop(), tuple(rest)) if len(splits) == 1 else ("", tuple(rest))
 
 
+def split_in(name: str) -> str:
+    """The split that a name speaks of whatever else it says: `train` for `labels-train.csv`; "" for none."""
+    return split_and_rest(name)[0]
+
+
 def split_of(name: str) -> str:
     """The split that a name says and nothing else: `train` for `Training_set`; "" for `train_station` and `bus`."""
     split, rest = split_and_rest(name)
