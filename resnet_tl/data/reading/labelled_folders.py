@@ -103,17 +103,18 @@ class _Reader:
         likely = [doubt.path / name for name in doubt.likely]
         ways = [f"--data.root {shlex.quote(str(way))}" for way in likely if self.reads(way)]
         mean = f"; did you mean {' or '.join(ways)}?" if ways else "."
-        splits = f"; if splits, by {self.insist(path, 'split_folders')}" if doubt.splits else ""
+        are_splits = doubt.splits and self.reads(path, "split_folders")
+        splits = f"; if splits, by {self.insist(path, 'split_folders')}" if are_splits else ""
         insist = f"If they are classes, insist by {self.insist(path, layout)}{splits}."
         return UserError(f"{doubt.path}: {doubt.found}{mean} {insist}")
 
-    def reads(self, path: Path) -> bool:
+    def reads(self, path: Path, layout: Layout = "auto") -> bool:
         """Whether a folder in the tree can be read by itself."""
         folder = self.tree
         for name in path.relative_to(self.root).parts:
             folder = folder.folders[name]
         try:
-            return bool(labelled_in_folders(path, folder, "auto", self.learns))
+            return bool(labelled_in_folders(path, folder, layout, self.learns))
         except UserError:
             return False
 
@@ -152,9 +153,10 @@ class _Reader:
             elif flat:
                 self.require_names(place.folder, part.path, self.learns and split == "train", path)
             else:
+                model = named[next(iter(places))].name
                 raise UserError(
-                    f"{part.path} has images but no class folders as {named[next(iter(places))].name}/ has; move it "
-                    "elsewhere, and a part of the training images is held out in its place."
+                    f"{part.path} has images but no class folders as {f'{model}/ has' if model else 'lie beside it'}; "
+                    "move it elsewhere, and a part of the training images is held out in its place."
                 )
             places[split] = place if not part.name.startswith("<") else replace(place, within=part.name)
         if not places:
