@@ -129,6 +129,12 @@ def test_a_path_that_is_missing_does_not_mean_a_file_of_its_name_elsewhere(tmp_p
         read_images(table)
 
 
+def test_where_paths_stand_nothing_else_of_the_disk_is_looked_through(tmp_path: Path) -> None:
+    touch(tmp_path, *SIX, "d/" * 120 + "1.jpg")  # too deep to be read
+    rows = "\n".join(f"{path},{'ab'[n % 2]},p{n}" for n, path in enumerate(SIX))
+    assert len(read_images(write_csv(tmp_path, f"path,label,group\n{rows}"))) == 6
+
+
 def test_of_equal_ids_those_of_the_own_split_are_meant(tmp_path: Path) -> None:
     touch(tmp_path, *(f"{part}/{number}.jpg" for part in ("train_images", "test_images") for number in range(4)))
     index = read_images(write_csv(tmp_path, "id,label\n0,a\n1,b\n2,a\n3,b"))
