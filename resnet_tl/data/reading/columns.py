@@ -75,6 +75,11 @@ def key_of(name: str) -> str:
     return re.sub(r"[\W_]", "", name.casefold())
 
 
+def is_called_path(name: str) -> bool:
+    """Whether a column is called as those of images are."""
+    return _is(name, PATHS)
+
+
 def find_path(frame: pd.DataFrame, images: NamedImages, source: Source, reading: Reading) -> tuple[str, bool]:
     """The column whose values are images ("" where none is called so), and whether they are there, most of them.
 

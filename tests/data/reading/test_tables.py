@@ -111,6 +111,8 @@ def test_without_a_header_the_columns_are_known_by_what_is_in_them(tmp_path: Pat
     index = read_images(write_csv(tmp_path, rows))
     assert [label for _, label, _ in named(index)] == list("ababab")
     assert set(index.table["split"]) == {"train"}
+    index = read_images(write_csv(tmp_path, "\n".join(f"{n},{'ab'[n % 2]}" for n in range(6))))
+    assert named(index) == [(path, "ab"[n % 2], "") for n, path in enumerate(SIX)]
 
 
 @pytest.mark.parametrize("start", ["C:\\Users\\me\\photos\\", "/home/me/", "https://example.org/files/", "old/place/"])
@@ -342,7 +344,9 @@ def test_a_data_frame_is_refused_in_the_words_of_python(tmp_path: Path) -> None:
 # Images to predict
 
 
-@pytest.mark.parametrize("text", ["id,path\n1,img/1.jpg\n2,img\\2.jpg", "image_id\n1\n2", "img/1.jpg\nimg/2.jpg"])
+@pytest.mark.parametrize(
+    "text", ["id,path\n1,img/1.jpg\n2,img\\2.jpg", "image_id\n1\n2", "img/1.jpg\nimg/2.jpg", "1\n2"]
+)
 def test_a_table_of_images_to_predict_needs_no_labels(tmp_path: Path, text: str) -> None:
     touch(tmp_path, *SIX)
     assert unlabelled(write_csv(tmp_path, text)).ids() == ["img/1.jpg", "img/2.jpg"]
