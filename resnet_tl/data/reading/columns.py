@@ -75,6 +75,11 @@ def key_of(name: str) -> str:
     return re.sub(r"[\W_]", "", name.casefold())
 
 
+def is_called_path(name: str) -> bool:
+    """Whether a column is called as those of images are."""
+    return _is(name, PATHS)
+
+
 def find_path(frame: pd.DataFrame, images: NamedImages, source: Source, reading: Reading) -> tuple[str, bool]:
     """The column whose values are images ("" where none is called so), and whether they are there, most of them.
 
@@ -84,14 +89,19 @@ def find_path(frame: pd.DataFrame, images: NamedImages, source: Source, reading:
     names = list(frame.columns)
     if reading.path_column is not None:
         names = [named(frame, reading.path_column, "path_column", source)]
+    different = {name: [value for value in frame[name].map(str).str.strip().unique() if value] for name in names}
+    looked_at = {name: values[:_LOOKED_AT] for name, values in different.items()}
+    # Where paths are as they stand, nothing else of the disk is looked through, which may be a whole home.
+    standing = [name for name, values in looked_at.items() if 2 * len(images.standing(values)) >= max(1, len(values))]
     found = []
-    for name in names:
-        values = [value for value in map(str.strip, frame[name].map(str).drop_duplicates()) if value]
-        meant = images.meant_by(values[:_LOOKED_AT])
-        share = len(meant) / max(1, len(values[:_LOOKED_AT]))
-        looks = sum(map(is_image, values[:_LOOKED_AT])) * 2 > len(values[:_LOOKED_AT])
+    for name in standing or names:
+        values = looked_at[name]
+        meant = images.meant_by(values)
+        share = len(meant) / max(1, len(values))
+        looks = sum(map(is_image, values)) * 2 > len(values)
         if share > 0 and (share >= 0.5 or looks or _is(name, PATHS) or reading.path_column is not None):
-            found.append((not looks, -round(share * len(values)), _rank(name, PATHS), name, [*meant.paths.values()]))
+            count = round(share * len(different[name]))
+            found.append((not looks, -count, _rank(name, PATHS), name, [*meant.paths.values()]))
     if not found:
         called = [name for name in names if _is(name, PATHS) or reading.path_column is not None]
         return min(called, key=lambda name: _rank(name, PATHS), default=""), False

@@ -21,7 +21,7 @@ from resnet_tl.data.reading.label_rows import LabelTable, Rows, index_of, rows_o
 from resnet_tl.data.reading.labelled_folders import labelled_in_folders
 from resnet_tl.data.reading.named_images import NamedImages, relative, split_by_folders
 from resnet_tl.data.reading.options import Reading
-from resnet_tl.data.reading.table_files import read_table
+from resnet_tl.data.reading.table_files import TableFile, read_table
 from resnet_tl.data.reading.tables import images_for, with_columns
 from resnet_tl.data.reading.words import split_in
 from resnet_tl.errors import UserError, listed
@@ -29,6 +29,8 @@ from resnet_tl.errors import UserError, listed
 _SUFFIXES = (".csv", ".tsv", ".jsonl")
 _HEAD = 1 << 18
 """Bytes of a table's beginning that tell whether it is one of labels."""
+_LEAST = 0.05
+"""Share of the images that a table must name; one of fewer may be given itself."""
 _MOST = 50
 """Tables that are looked into."""
 _OPTIONS = ("path_column", "label_column", "group_column", "image_folder")
@@ -64,7 +66,8 @@ def labelled_by_table(root: Path, folder: Folder, reading: Reading, learns: bool
         return None
     chosen = _chosen(tables, root)
     rows = [rows_of(one.labels(), reading) for one in chosen]
-    if not said and _folders_say_it(rows, chosen[0].path, root):
+    named = sum(len(one.frame) - len(one.missing) for one in rows)
+    if not said and (named < _LEAST * len(rows[0].table.images.all) or _folders_say_it(rows, chosen[0].path, root)):
         return None
     names = listed(one.path.relative_to(root).as_posix() for one in chosen)
     index = index_of(rows, root, f"table{'s' * (len(chosen) > 1)} {names}", learns)
@@ -119,18 +122,18 @@ def _looked_at(path: Path, root: Path, folder: Folder, reading: Reading) -> _Fou
     images = images_for(root, source, reading) if reading.image_folder else NamedImages(path.parent, root, folder)
     split = split_in(path.stem) or ("" if path.parent == root else split_in(path.parent.name))
     named = {reading.path_column, reading.label_column, reading.group_column} - {None}
-    try:
-        head = read_table(path, _HEAD)
-    except UserError:  # of something else
+    head = _head(path)
+    if head is None:
         return None
     frame = head.frame
     is_of_predictions = any(name.startswith("prob_") for name in frame.columns)
     if frame.empty or is_of_predictions or not named.issubset(frame.columns):
         return None
-    whole = head if path.stat().st_size <= _HEAD else read_table(path)
+    whole = head
     try:
         if not find_path(frame, images, source, reading)[1]:
             return None
+        whole = head if path.stat().st_size <= _HEAD else read_table(path)
         table = with_columns(whole, source, images, reading)
     except UserError as question:
         column, paths = _images_of(whole.frame, images)
@@ -145,6 +148,14 @@ def _looked_at(path: Path, root: Path, folder: Folder, reading: Reading) -> _Fou
         return None
     is_form = all(frame[name].map(str).nunique() == 1 for name in table.columns.labels)  # to be filled in
     return None if is_form and split in ("", "test") else _Found(path, split, table)
+
+
+def _head(path: Path) -> TableFile | None:
+    """The beginning of a table; all of it where a value goes on beyond that; None for something else."""
+    for most in (_HEAD, None):
+        with suppress(UserError):
+            return read_table(path, most)
+    return None
 
 
 def _images_of(frame: pd.DataFrame, images: NamedImages) -> tuple[str, list[str]]:
