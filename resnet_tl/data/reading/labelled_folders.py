@@ -26,7 +26,7 @@ from resnet_tl.data.reading.structure import (
     entered,
     settled,
 )
-from resnet_tl.data.reading.words import class_in_name, says_no_class
+from resnet_tl.data.reading.words import PARTS, SERIES, class_in_name, numbered_as, says_no_class
 from resnet_tl.errors import UserError, listed, nearest
 
 
@@ -245,7 +245,7 @@ class _Reader:
             name = PurePath(classes[word][0]).name
             insist = f" If '{word}' is a class, insist by {self.insist(above or path, 'flat_names')}."
             raise UserError(
-                f"{path} has no class folders, and '{name}' carries no class in its name, for '{word}' {why}; "
+                f"{path} has no class folders, and in '{name}', where a class would stand, '{word}' {why}; "
                 f"{way_out}.{insist if len(classes) > 1 or not learns else ''}"
             )
 
@@ -265,10 +265,11 @@ class _Reader:
 
 
 def _has_no_labels(folder: Folder, classes: set[str], known: set[str]) -> bool:
-    """Whether test images carry no classes: none that is `known`, and no folders but one of another name."""
+    """Whether test images carry no classes: none that is `known`, and no folders but one, or parts of one heap."""
     if classes & known:
         return False
-    return not folder.filled() or (len(folder.filled()) == 1 and not any(nearest(name, known) for name in classes))
+    is_heap = len(classes) < 2 or PARTS.union(SERIES).issuperset(numbered_as(classes) or "-")
+    return not folder.filled() or (is_heap and not any(nearest(name, known) for name in classes))
 
 
 def _shape(path: Path, place: Place, flat: bool) -> str:

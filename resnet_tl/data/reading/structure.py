@@ -13,6 +13,7 @@ from resnet_tl.data.reading.words import (
     SERIES,
     class_in_name,
     holds_pictures,
+    is_date,
     is_structure,
     numbered_as,
     says_no_class,
@@ -178,7 +179,7 @@ def _parts(path: Path, inner: dict[str, Folder], notes: Notes) -> Place | None:
         notes.said.append(f"{listed(inner)} taken together{', each as a group' if is_series else ''}")
         return Place(path, merged(inner.values()), f"{' '.join(kind)}<number>/", is_series)
     found = f"{listed(inner)} hold the same folders ({listed(sorted(shared), most=5)})"
-    raise Doubtful(path, found, list(inner)[:1])
+    raise Doubtful(path, found, _pictures_first(inner)[:1])
 
 
 def _refuse_pairs(path: Path, filled: dict[str, Folder]) -> None:
@@ -190,7 +191,11 @@ def _refuse_pairs(path: Path, filled: dict[str, Folder]) -> None:
     is_pair = not _only_counts(shared) or any(map(is_structure, filled))
     if is_pair and shared and len(shared) >= 0.8 * min(map(len, stems)):
         found = f"{listed(filled)} hold files of the same names, such as {min(shared)}, as pairs of pictures do"
-        raise Doubtful(path, found, sorted(filled, key=lambda name: not holds_pictures(name))[:1])
+        raise Doubtful(path, found, _pictures_first(filled)[:1])
+
+
+def _pictures_first(names: Iterable[str]) -> list[str]:
+    return sorted(names, key=lambda name: not holds_pictures(name))
 
 
 def _only_counts(stems: Collection[str]) -> bool:
@@ -207,7 +212,7 @@ def class_doubts(folder: Folder, splits: bool = False) -> list[tuple[str, str]]:
     Among the folders of `splits` a class may be called `train`: there are vehicles.
     """
     classes = folder.filled()
-    odd = [name for name in classes if is_structure(name) or (split_of(name) and not splits)]
+    odd = [name for name in classes if is_structure(name) or is_date(name) or (split_of(name) and not splits)]
     kind = numbered_as(classes)
     if kind and PARTS.union(SERIES).issuperset(kind):
         odd = list(classes)

@@ -71,6 +71,11 @@ READ = {
         "class folders: train/<class>; test/ left out (3 images without labels)",
         {"": 4},
     ),
+    "parts of a heap below test": (
+        ["train/a/2*.jpg", "train/b/2*.jpg", "test/batch1/3*.jpg", "test/batch2/3*.jpg"],
+        "class folders: train/<class>; test/ left out (6 images without labels)",
+        {"": 4},
+    ),
     "one class below test": (
         ["train/a/2*.jpg", "train/b/2*.jpg", "test/b/3*.jpg"],
         "split folders: train/<class>, test/<class>",

@@ -135,6 +135,11 @@ REFUSED = {
         "files of the same names",
         None,
     ),
+    "what was made of the pictures": (
+        [f"{stored}/{name}/3*.jpg" for stored in ("original", "augmented") for name in ("cat", "dog")],
+        "hold the same",
+        "original",
+    ),
     "two that hold pictures": (
         ["jpg/cat/2*.jpg", "jpg/dog/2*.jpg", "raw/cat/2*.jpg", "raw/dog/2*.jpg"],
         "may each hold",
@@ -210,6 +215,10 @@ def test_folders_of_what_is_stored_may_be_classes_if_one_insists(tree: Callable[
     [
         (["control/3*.png", "test/3*.png"], "called like parts of the data, not like what is seen: test"),
         (["bus/3*.png", "car/3*.png", "train/3*.png"], "called like parts of the data, not like what is seen: train"),
+        (
+            ["100CANON/IMG_3*.png", "2024-01-02/x3*.png"],
+            "called like parts of the data, not like what is seen: 100CANON, 2024-01-02",
+        ),
         (["cat/3*.png", "images/x3*.png"], "called like parts of the data, not like what is seen: images"),
         (
             ["session1/3*.png", "session2/3*.png"],
