@@ -27,8 +27,8 @@ PERHAPS_SPLITS = ("set", "subset", "dataset", "partition")
 """Columns of splits where all of their values are."""
 FLAGS = {"isvalid": "val", "isval": "val", "isvalidation": "val", "istest": "test"}
 GROUPS = ("group", "groupid", "subject", "subjectid", "patient", "patientid", "driver", "lesionid")
-_LOOKED_AT = 1_000
-"""Different values of a column that tell whether they are images."""
+_ROWS, _LOOKED_AT = 10_000, 1_000
+"""Rows, and different values of a column in them, that tell whether they are images."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,8 @@ def find_path(frame: pd.DataFrame, images: NamedImages, source: Source, reading:
     names = list(frame.columns)
     if reading.path_column is not None:
         names = [named(frame, reading.path_column, "path_column", source)]
-    different = {name: [value for value in frame[name].map(str).str.strip().unique() if value] for name in names}
+    head = frame.head(_ROWS)
+    different = {name: [value for value in head[name].map(str).str.strip().unique() if value] for name in names}
     looked_at = {name: values[:_LOOKED_AT] for name, values in different.items()}
     # Where paths are as they stand, nothing else of the disk is looked through, which may be a whole home.
     standing = [name for name, values in looked_at.items() if 2 * len(images.standing(values)) >= max(1, len(values))]
@@ -134,7 +135,7 @@ def find_columns(frame: pd.DataFrame, path: str, has_header: bool, source: Sourc
         labels: tuple[str, ...] = (named(frame, reading.label_column, "label_column", source),)
     else:
         labels = _label_columns(frame, others, has_header, source, path)
-    return Columns(path, labels, split, flags, group if group not in labels else None)
+    return Columns(path, labels, split, flags, group if reading.group_column or group not in labels else None)
 
 
 def named(frame: pd.DataFrame, column: str, option: str, source: Source) -> str:
@@ -209,11 +210,10 @@ def shares(column: pd.Series) -> pd.Series:
 
 
 def _split_columns(frame: pd.DataFrame, others: list[str], has_header: bool) -> tuple[str | None, tuple[str, ...]]:
-    if name := _first(others, (SPLIT,)):
-        return name, ()
     for name in others:
-        perhaps = key_of(name) in PERHAPS_SPLITS or not has_header
-        if perhaps and all(map(split_of, frame[name].map(str).unique())):
+        is_called, perhaps = key_of(name) == SPLIT, key_of(name) in PERHAPS_SPLITS or not has_header
+        are_splits = map(split_of, frame[name].map(str).unique()) if is_called or perhaps else ()
+        if (is_called and any(are_splits)) or (perhaps and all(are_splits)):  # not numbers of folds
             return name, ()
     return None, tuple(name for name in others if key_of(name) in FLAGS)
 

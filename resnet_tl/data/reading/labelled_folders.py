@@ -245,7 +245,7 @@ class _Reader:
             name = PurePath(classes[word][0]).name
             insist = f" If '{word}' is a class, insist by {self.insist(above or path, 'flat_names')}."
             raise UserError(
-                f"{path} has no class folders, and in '{name}', where a class would stand, '{word}' {why}; "
+                f"{path} has no class folders, and '{name}' does not begin with a class: '{word}' {why}; "
                 f"{way_out}.{insist if len(classes) > 1 or not learns else ''}"
             )
 

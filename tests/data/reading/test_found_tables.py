@@ -89,6 +89,11 @@ def test_a_table_without_classes_adds_its_groups_and_splits_to_class_folders(tmp
     assert index.table["group"].tolist() == ["0", "1", "2", "0", "1", "2"]
     assert index.layout == "class folders: <class>; group: patient of patients.csv"
 
+    write(tmp_path / "one", {"split.csv": rows("image,set", "{0}.jpg,train", 4) + "4.jpg,val\n5.jpg,val\n"})
+    index = read_images(tmp_path / "one")
+    assert index.counts().to_numpy().tolist() == [[2, 1], [2, 1]]
+    assert index.table["group"].nunique() == 3
+
     text = rows("image,split", "{1}/{0}.jpg,train", 4) + "a/4.jpg,val\nb/5.jpg,val\n"
     write(tmp_path / "two", {**images("{1}/{0}.jpg", 8), "split.csv": text})
     index = read_images(tmp_path / "two")

@@ -168,10 +168,10 @@ def test_splits_come_as_words_and_as_flags(tmp_path: Path, header: str, cells: l
 
 def test_floats_that_number_classes_lose_their_zeros_and_folds_are_no_splits(tmp_path: Path) -> None:
     touch(tmp_path, *SIX)
-    rows = "\n".join(f"{path},{n % 2}.0,{n % 3}" for n, path in enumerate(SIX))
-    index = read_images(write_csv(tmp_path, f"path,label,fold\n{rows}"))
+    rows = "\n".join(f"{path},{n % 2}.0,{n % 3},{n % 3}" for n, path in enumerate(SIX))
+    index = read_images(write_csv(tmp_path, f"path,label,fold,split\n{rows}"))
     assert index.classes == ("0", "1")
-    assert index.layout == "table images.csv (path, label; unused: fold)"
+    assert index.layout == "table images.csv (path, label; unused: fold, split)"
 
 
 def test_names_of_classes_come_before_their_numbers(tmp_path: Path) -> None:
