@@ -65,7 +65,8 @@ class ImageSamples(Dataset["Batch | UserError"]):
         if self.contents is not None and digest_of(content) != self.contents[row].tobytes():
             raise BadImage("has changed since the images were checked: start again when all are in place", path)
         try:
-            return planned.store(decode(content, planned.channels, planned.storage_size))
+            pixels = decode(content, planned.channels, planned.storage_size, planned.value_range)
+            return planned.store(pixels)
         except BadImage as error:
             raise BadImage(error.reason, path) from None
 
