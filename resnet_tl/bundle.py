@@ -86,6 +86,16 @@ class Bundle:
         except (ValueError, TypeError, AttributeError, RecursionError, OSError) as error:
             raise UserError(f"{file} is damaged: {error}.") from None
 
+    @classmethod
+    def of_checkpoint(cls, path: Path, saved: Any) -> Bundle:
+        """What a checkpoint says of its network, `checkpoint["resnet_tl"]`; its weights are in the checkpoint alone."""
+        try:
+            network, weights = dict(saved["network"]), dict(saved["weights"])
+            seen = Preprocessing.from_dict(saved["preprocessing"])
+            return cls(path, network, _class_names(list(saved["classes"])), seen, weights)
+        except (KeyError, ValueError, TypeError, AttributeError) as error:
+            raise UserError(f"{path} is damaged, or no checkpoint of this version of resnet-tl: {error}.") from None
+
     @property
     def weights_file(self) -> Path:
         return self.path / "weights.safetensors"

@@ -20,9 +20,6 @@ _FOREIGN = {
     "a Photoshop file": rb"8BPS",
     "an OpenEXR image": rb"v/1\x01",
     "a NumPy array": rb"\x93NUMPY",
-    "an HDF5 or MATLAB file": rb"\x89HDF|MATLAB ",
-    "a ZIP archive": rb"PK\x03\x04",
-    "a gzip archive": rb"\x1f\x8b",
 }
 _MARKUP = re.compile(rb"(\xef\xbb\xbf)?\s*<")
 _STARTS = {name: re.compile(start, re.DOTALL) for name, start in _FOREIGN.items()}
@@ -34,7 +31,9 @@ def foreign(content: bytes) -> str:
     if _MARKUP.match(content):
         return "is not an image (HTML?)"
     kind = next((name for name, start in _STARTS.items() if start.match(content)), "")
-    return f"is {kind}; convert it to PNG or JPEG" if kind else "is not an image (JPEG, PNG, WebP, BMP, GIF or TIFF)"
+    if kind:
+        return f"is not an image that can be read, but {kind}; convert it to PNG or JPEG"
+    return "is not an image (JPEG, PNG, WebP, BMP, GIF or TIFF)"
 
 
 def cause(content: bytes, error: Exception) -> str:

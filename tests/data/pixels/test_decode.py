@@ -296,9 +296,9 @@ def test_what_is_no_image_says_so(tmp_path: Path, content: bytes, reason: str) -
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        (bytes(128) + b"DICM" + bytes(200), "is a DICOM file; convert it to PNG or JPEG"),
-        (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "is a HEIF photo; convert it to PNG or JPEG"),
-        (b"%PDF-1.4", "is a PDF; convert it to PNG or JPEG"),
+        (bytes(128) + b"DICM" + bytes(200), "is not an image that can be read, but a DICOM file; convert"),
+        (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "is not an image that can be read, but a HEIF photo; convert"),
+        (b"%PDF-1.4", "is not an image that can be read, but a PDF; convert"),
         (tiff(np.zeros((4, 4, 13), np.uint16)), "has 13 bands; an image of 1, 3 or 4 is needed: save three"),
         (tiff(np.zeros((4, 4, 6), np.uint8), is_planar=True), "has 6 bands; an image of 1, 3 or 4 is needed"),
         (tiff(np.zeros((4, 4, 3), np.float32)), "has 3 bands of 32-bit floating-point numbers in a layout that"),
