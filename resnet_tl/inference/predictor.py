@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Sequence
+from io import BytesIO
 from pathlib import Path
 from threading import Lock
-from typing import Any, Literal, TypeAlias
+from typing import IO, Any, Literal, TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -18,18 +19,21 @@ from resnet_tl.bundle import Bundle
 from resnet_tl.data.index import ImageIndex
 from resnet_tl.data.loader import ImageLoader
 from resnet_tl.data.order import evaluation_batches
-from resnet_tl.data.pixels.decode import BadImage, decode, upright_pixels
+from resnet_tl.data.pixels.decode import BadImage, decode, header_facts, upright_pixels
+from resnet_tl.data.pixels.deep import FULL, to_eight_bits
 from resnet_tl.data.pixels.preprocessing import Preprocessing
 from resnet_tl.data.quality.audit import placeholders
 from resnet_tl.data.reading.layouts import unlabelled
-from resnet_tl.data.reading.tables import without_labels
+from resnet_tl.data.reading.tables import relative, without_labels
 from resnet_tl.data.samples import ImageSamples
 from resnet_tl.data.threads import usable_cores
-from resnet_tl.errors import UserError
+from resnet_tl.errors import UserError, reason_of
 from resnet_tl.evaluation.predictions import prediction_table
+from resnet_tl.networks.checkpoint import read_content
 from resnet_tl.networks.frozen import FrozenStages, compute_type, head_logits
+from resnet_tl.networks.stages import StagedNetwork
 
-ImageInMemory: TypeAlias = bytes | Image.Image | np.ndarray
+ImageInMemory: TypeAlias = bytes | bytearray | memoryview | IO[bytes] | Image.Image | np.ndarray
 ImageSource: TypeAlias = str | Path | ImageInMemory
 
 log = logging.getLogger(__name__)
@@ -39,19 +43,18 @@ class Predictor:
     """The trained network with its own preprocessing and class names.
 
     Args:
-        path: a run, or a model bundle.
+        path: a run, a model bundle, or a checkpoint of a fit.
         device: such as cpu, cuda or mps; default: the fastest at hand.
         network: the user's own network, for a bundle of one; it is given the bundle's weights.
 
     Raises:
-        UserError: there is no bundle, or it is damaged.
+        UserError: there is no such thing, or it is damaged.
     """
 
     def __init__(self, path: str | Path, device: str | None = None, network: nn.Module | None = None) -> None:
-        self.bundle = Bundle.open(path)
         self.device = _device(device)
-        own: dict[str, Any] = {} if network is None else {"network": network}
-        loaded = self.bundle.load_network(**own).to(self.device)
+        self.bundle, loaded = _opened(Path(path), network)
+        loaded.to(self.device)
         self.stages = FrozenStages(loaded, dtype=compute_type(self.bundle.precision, self.device.type))
         self.head = loaded.head
 
@@ -71,28 +74,32 @@ class Predictor:
         On disk: files, folders, patterns such as `photos/*.jpg`, or a CSV file with a `path` column; one or several.
         The rows are in the natural order of their paths.
 
-        In memory: PIL images, arrays (H, W) or (H, W, C) of uint8 with 1, 3 or 4 channels, bytes of image files; one
-        or several. Their ids are "0", "1", ... and their path is "". The last digits may differ from those of a large
-        JPEG file, which is decoded at a fraction of its size.
+        In memory: PIL images, the bytes of image files or what they can be read from, and arrays (H, W) or (H, W, C) of
+        uint8 with 1, 3 or 4 channels; where the model was trained on more than 8 bits, arrays of such values too. One
+        or several, also among files. The rows are in the order given, the id of what has no path is its place ("0",
+        "1", ...), and its path is "". The numbers are those of the file; but a large JPEG file is decoded at a fraction
+        of its size, so that the last digits may differ for what was decoded before.
 
         Raises:
             UserError: there are no images, or, unless `on_bad_image` is skip, some cannot be decoded; all are listed.
         """
         given = _as_list(images)
-        is_path = [isinstance(image, str | Path) for image in given]
-        if any(is_path) and not all(is_path):
-            raise UserError("The images are partly paths and partly in memory; predict the two in two calls.")
-        if all(is_path):
+        if all(isinstance(image, str | Path) for image in given):
             in_memory, index = None, unlabelled(given)
         else:
-            in_memory = [_checked(number, image) for number, image in enumerate(given)]
-            index = without_labels(Path(), [str(number) for number in range(len(given))], "images in memory")
+            is_deep = self.bundle.preprocessing.value_range is not None
+            in_memory = [_checked(number, image, is_deep) for number, image in enumerate(given)]
+            names = [
+                relative(str(image), Path.cwd()) if isinstance(image, Path) else str(number)
+                for number, image in enumerate(in_memory)
+            ]
+            index = without_labels(Path.cwd(), names, "images in memory")
         samples = _Given(index, in_memory, self.bundle.preprocessing)
         bad, stops = samples.bad, on_bad_image == "stop"
         logits = self._logits(samples, np.arange(len(index)), batch_size, wanted=lambda: not (stops and bad))
         if bad:
             reasons = "\n".join(f"  {index.id(row)}: {reason}" for row, reason in sorted(bad.items()))
-            of_all = f"{len(bad)} of {len(index)} {'files' if in_memory is None else 'images in memory'}"
+            of_all = f"{len(bad)} of {len(index)} {'files' if in_memory is None else 'images'}"
             if stops:
                 raise UserError(
                     f"{of_all} cannot be used as images; remove them, or leave them out with "
@@ -101,7 +108,9 @@ class Predictor:
             log.warning("Left out %s, which cannot be used as images:\n%s", of_all, reasons)
         rows = np.array([row for row in range(len(index)) if row not in bad], np.int64)
         table = self._table(index, rows, logits[rows])
-        return table if in_memory is None else table.assign(path="")
+        if in_memory is not None:
+            table.loc[[not isinstance(in_memory[row], Path) for row in rows], "path"] = ""
+        return table
 
     def predict_rows(self, index: ImageIndex, rows: np.ndarray, batch_size: int = 32) -> pd.DataFrame:
         """The prediction table of some rows of an index, labelled where that is; BadImage for a file that is bad."""
@@ -138,7 +147,10 @@ class _Given(ImageSamples):
     """The images that `predict` was given; one that cannot be used is noted in `bad` and black in its batch."""
 
     def __init__(
-        self, index: ImageIndex, in_memory: Sequence[ImageInMemory] | None, preprocessing: Preprocessing
+        self,
+        index: ImageIndex,
+        in_memory: Sequence[Path | bytes | Image.Image | np.ndarray] | None,
+        preprocessing: Preprocessing,
     ) -> None:
         super().__init__(index, preprocessing)
         self.in_memory = in_memory
@@ -148,43 +160,94 @@ class _Given(ImageSamples):
     def stored(self, row: int) -> torch.Tensor:
         try:
             if row not in self.bad:
-                return super().stored(row) if self.in_memory is None else self._from_memory(self.in_memory[row])
+                given = None if self.in_memory is None else self.in_memory[row]
+                return super().stored(row) if given is None or isinstance(given, Path) else self._from_memory(given)
         except BadImage as error:
             self.bad[row] = error.reason
         side = self.preprocessing.storage_size
         return torch.zeros((self.preprocessing.channels, side, side), dtype=torch.uint8)
 
-    def _from_memory(self, image: ImageInMemory) -> torch.Tensor:
+    def _from_memory(self, image: bytes | Image.Image | np.ndarray) -> torch.Tensor:
         planned = self.preprocessing
+        if isinstance(image, Image.Image):
+            with self.one_at_a_time:
+                image = _file_of(image) or image
         if isinstance(image, bytes):
-            return planned.store(decode(image, planned.channels, planned.storage_size))
+            return planned.store(decode(image, planned.channels, planned.storage_size, planned.value_range))
         try:
             if isinstance(image, np.ndarray):
-                image = Image.fromarray(image.squeeze(2) if image.shape[2:] == (1,) else image)
+                values = image.squeeze(2) if image.shape[2:] == (1,) else image
+                is_deep = values.dtype != np.uint8
+                image = to_eight_bits(values, planned.value_range or FULL) if is_deep else Image.fromarray(values)
             with self.one_at_a_time:
-                return planned.store(upright_pixels(image, planned.channels))
+                return planned.store(upright_pixels(image, planned.channels, planned.value_range))
         except (BadImage, MemoryError):
             raise
         except Exception as error:  # of a file that Pillow reads only now: whatever its parsing meets
-            raise BadImage(f"cannot be decoded: {error}") from error
+            raise BadImage(f"cannot be decoded: {reason_of(error)}") from error
+
+
+def _opened(path: Path, network: nn.Module | None) -> tuple[Bundle, StagedNetwork]:
+    """What is known of a model, and its network; `network` is one of the user's own that it names."""
+    own: dict[str, Any] = {} if network is None else {"network": network}
+    if not path.is_file():
+        bundle = Bundle.open(path)
+        return bundle, bundle.load_network(**own)
+    content = read_content(path)
+    if not isinstance(content, dict) or not isinstance(content.get("state_dict"), dict) or "resnet_tl" not in content:
+        raise UserError(
+            f"{path} is no checkpoint of a fit with resnet-tl; give a run, a model bundle or such a "
+            "checkpoint. To train from the weights of another program, give them as model.weights."
+        )
+    bundle = Bundle.of_checkpoint(path, content["resnet_tl"])
+    ours = {key: tensor for key, tensor in content["state_dict"].items() if key.startswith("network.")}
+    return bundle, bundle.with_weights({key.removeprefix("network."): tensor for key, tensor in ours.items()}, **own)
+
+
+def _file_of(image: Image.Image) -> bytes | None:
+    """The file of an image that Pillow has opened and not read yet, so that it is decoded like any file."""
+    file = getattr(image, "fp", None)
+    if file is None or not getattr(image, "tile", None) or image.tell() != 0:
+        return None
+    try:
+        place = file.tell()
+        file.seek(0)
+        content = file.read()
+        file.seek(place)
+    except (OSError, ValueError, AttributeError):  # closed, or no file
+        return None
+    return content if header_facts(content)[:2] == image.size else None  # else it is to be read in part
 
 
 def _as_list(images: Any) -> list[Any]:
     is_paths = isinstance(images, np.ndarray) and images.dtype.kind in "OU"
-    is_one = isinstance(images, str | Path | bytes | Image.Image | np.ndarray) or not isinstance(images, Iterable)
+    single = str | Path | bytes | bytearray | memoryview | Image.Image | np.ndarray
+    is_one = isinstance(images, single) or hasattr(images, "read") or not isinstance(images, Iterable)
     return [images] if is_one and not is_paths else list(images)
 
 
-def _checked(number: int, image: Any) -> ImageInMemory:
-    """An image in memory, or a UserError that says what is taken."""
+def _checked(number: int, image: Any, is_deep: bool) -> Path | bytes | Image.Image | np.ndarray:
+    """An image among those in memory, or a UserError that says what is taken; `is_deep` allows more than 8 bits."""
     found = f"of type {type(image).__name__}"
     if isinstance(image, np.ndarray):
         channels = image.shape[2:]
-        if image.dtype == np.uint8 and image.size and image.ndim in (2, 3) and channels in ((), (1,), (3,), (4,)):
+        is_shape = image.size and image.ndim in (2, 3) and channels in ((), (1,), (3,), (4,))
+        if is_shape and (image.dtype == np.uint8 or (is_deep and image.dtype.kind in "iuf")):
             return image
         found = f"an array {image.shape} of {image.dtype}"
-    elif isinstance(image, bytes | Image.Image):
+    elif isinstance(image, bytes | bytearray | memoryview):
+        return bytes(image)
+    elif isinstance(image, Image.Image):
         return image
+    elif isinstance(image, str | Path):
+        if not Path(image).is_dir():
+            return Path(image)
+        found = f"the folder {image}, which can only be given among files"
+    elif hasattr(image, "read"):
+        content = image.getvalue() if isinstance(image, BytesIO) else image.read()
+        if isinstance(content, bytes):
+            return content
+        found += " that was opened for text"
     raise UserError(
         f"Image {number} is {found}; images are paths, PIL images, the bytes of files, or arrays (H, W) or (H, W, C) "
         "of uint8 with 1, 3 or 4 channels."
