@@ -37,7 +37,7 @@ class DataOptions:
     Args:
         root: folder of images, .zip of one, or CSV file; overrides `source`.
         source: a data set known by name: see `resnet-tl data list`.
-        batch_size: images per step and process.
+        batch_size: images per step and process; where an epoch would end on a single image, that one is left out.
         augmentation: of training images: none, light (random resized crop, flip), standard (light, colour, rotation),
             trivial_augment, shift (for digits), or shift_flip (the CIFAR-10 articles).
         views: how many augmented versions of each image there are: epoch e shows version e mod `views`, so that what
