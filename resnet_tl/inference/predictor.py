@@ -19,8 +19,8 @@ from resnet_tl.bundle import Bundle
 from resnet_tl.data.index import ImageIndex
 from resnet_tl.data.loader import ImageLoader
 from resnet_tl.data.order import evaluation_batches
-from resnet_tl.data.pixels.decode import BadImage, decode, header_facts, upright_pixels
-from resnet_tl.data.pixels.deep import FULL, to_eight_bits
+from resnet_tl.data.pixels.decode import BadImage, header_facts, upright_pixels
+from resnet_tl.data.pixels.deep import EIGHT_BITS, FULL, to_eight_bits
 from resnet_tl.data.pixels.preprocessing import Preprocessing
 from resnet_tl.data.quality.audit import placeholders
 from resnet_tl.data.reading.layouts import unlabelled
@@ -106,6 +106,12 @@ class Predictor:
                     f"--on_bad_image skip:\n{reasons}"
                 )
             log.warning("Left out %s, which cannot be used as images:\n%s", of_all, reasons)
+        if samples.unknown_range:
+            log.warning(
+                "%d of %d images have more than 8 bits, but the model was trained on images of 8: values of 16 bits "
+                "are taken as 0 to 65535; where yours fill less of that, save them as 8 bits first.",
+                *(len(samples.unknown_range), len(index)),
+            )
         rows = np.array([row for row in range(len(index)) if row not in bad], np.int64)
         table = self._table(index, rows, logits[rows])
         if in_memory is not None:
@@ -155,6 +161,7 @@ class _Given(ImageSamples):
         super().__init__(index, preprocessing)
         self.in_memory = in_memory
         self.bad = placeholders(index)
+        self.unknown_range: list[bool] = []  # one for each image of more than 8 bits, of which the model knows no range
         self.one_at_a_time = Lock()  # the same PIL image may have been given twice
 
     def stored(self, row: int) -> torch.Tensor:
@@ -167,13 +174,18 @@ class _Given(ImageSamples):
         side = self.preprocessing.storage_size
         return torch.zeros((self.preprocessing.channels, side, side), dtype=torch.uint8)
 
+    def stored_from(self, content: bytes) -> torch.Tensor:
+        if self.preprocessing.value_range is None and header_facts(content)[2] != EIGHT_BITS:
+            self.unknown_range.append(True)
+        return super().stored_from(content)
+
     def _from_memory(self, image: bytes | Image.Image | np.ndarray) -> torch.Tensor:
         planned = self.preprocessing
         if isinstance(image, Image.Image):
             with self.one_at_a_time:
                 image = _file_of(image) or image
         if isinstance(image, bytes):
-            return planned.store(decode(image, planned.channels, planned.storage_size, planned.value_range))
+            return self.stored_from(image)
         try:
             if isinstance(image, np.ndarray):
                 values = image.squeeze(2) if image.shape[2:] == (1,) else image

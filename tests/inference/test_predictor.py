@@ -12,6 +12,7 @@ from PIL import Image
 
 from resnet_tl.bundle import Bundle, write_bundle
 from resnet_tl.data.index import ImageIndex
+from resnet_tl.data.pixels import decode as decode_module
 from resnet_tl.data.pixels.decode import decode
 from resnet_tl.data.pixels.preprocessing import Preprocessing, plan_preprocessing
 from resnet_tl.data.reading.layouts import read_images
@@ -142,11 +143,11 @@ def test_all_bad_images_are_listed_or_left_out_on_request(
 
 
 def test_each_file_is_decoded_once(predictor: Predictor, photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    opened = []
-    whole = Image.open
-    monkeypatch.setattr(Image, "open", lambda *given, **options: opened.append(given) or whole(*given, **options))
+    decoded = []
+    whole = decode_module.upright_pixels
+    monkeypatch.setattr(decode_module, "upright_pixels", lambda *given: decoded.append(given) or whole(*given))
     predictor.predict(photos, on_bad_image="skip")
-    assert len(opened) == 5  # the placeholder is known by its name
+    assert len(decoded) == 3  # the good ones
 
 
 ODD = {  # what it is in the file, by the file's name
@@ -224,7 +225,9 @@ def test_paths_and_images_in_memory_can_be_mixed(predictor: Predictor, blobs: Pa
         predictor.predict(given)
 
 
-def test_values_of_more_than_8_bits_are_taken_where_the_model_knows_them(tmp_path: Path) -> None:
+def test_values_of_more_than_8_bits_are_taken_where_the_model_knows_them(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     planned = Preprocessing(size=32, storage_size=36, crop_size=32, value_range=(1000, 2000))
     predictor = Predictor(bundle_at(tmp_path / "model", planned).path, device="cpu")
     values = np.random.default_rng(0).integers(900, 2100, (40, 50), dtype=np.uint16)
@@ -234,7 +237,13 @@ def test_values_of_more_than_8_bits_are_taken_where_the_model_knows_them(tmp_pat
     memory = [values, values.astype(np.float32), values[..., None], Image.open(tmp_path / "a.png"), loaded]
     table = predictor.predict(memory)
     assert (probabilities(table) == probabilities(predictor.predict(tmp_path / "a.png"))).all()
-    other = Predictor(bundle_at(tmp_path / "other").path, device="cpu").predict(tmp_path / "a.png")
+    assert caplog.messages == []
+    other = Predictor(bundle_at(tmp_path / "other").path, device="cpu").predict(
+        [tmp_path / "a.png", b""], on_bad_image="skip"
+    )
+    assert caplog.messages[-1].startswith(
+        "1 of 2 images have more than 8 bits, but the model was trained on images of 8"
+    )
     assert (probabilities(other) != probabilities(table)[:1]).any()
 
 

@@ -22,9 +22,6 @@ MAX_ASPECT = 16
 """Of a longer image only the middle is kept: whole, a line of one pixel would grow into gigabytes."""
 
 
-_TUPLES = ("mean", "std", "value_range")
-
-
 def check_value_range(values: Sequence[Any]) -> None:
     """Raises ValueError unless it is two finite numbers, the smaller one first."""
     is_number = [isinstance(value, int | float) and abs(value) <= 1e38 for value in values]
@@ -70,7 +67,9 @@ class Preprocessing:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Preprocessing:
         """What `to_dict` gave; ValueError for what no network takes, for it may come from a stranger's file."""
-        made = cls(**values | {name: tuple(values[name]) for name in _TUPLES if values.get(name) is not None})
+        value_range = values.get("value_range")
+        known = {"mean": tuple(values["mean"]), "std": tuple(values["std"])}
+        made = cls(**values | known | {"value_range": None if value_range is None else tuple(value_range)})
         for name in ("size", "storage_size", "crop_size"):
             side = getattr(made, name)
             if type(side) is not int or not 1 <= side <= MAX_SIDE:
