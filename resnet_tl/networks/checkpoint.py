@@ -84,8 +84,8 @@ def read_content(path: Path) -> Any:
                 return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # UnpicklingError, EOFError, RuntimeError, ...: whatever a strange file leads to
         raise UserError(
-            f"{path} could not be read as a file of tensors: it is damaged, or it holds Python objects, which are "
-            "never unpickled here; save its state_dict() as .safetensors and give that."
+            f"{path} could not be read as a file of tensors: torch has not saved it, it is damaged, or it holds Python "
+            "objects, which are never unpickled here; save its state_dict() as .safetensors and give that."
         ) from error
 
 

@@ -185,6 +185,17 @@ def test_a_dictionary_that_holds_itself_ends(state: State, tmp_path: Path) -> No
         load_weights(made(), str(tmp_path / "w.pth"))
 
 
+def test_weights_are_looked_at_before_images_are_decoded(
+    fit: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("RESNET_TL_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "keras.h5").write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(100))
+    for weights in (tmp_path / "keras.h5", "no_such_tag"):
+        with caplog.at_level(logging.INFO, logger="resnet_tl"), pytest.raises(UserError):
+            fit(weights=str(weights))
+    assert "decoded" not in caplog.text
+
+
 @pytest.fixture(scope="module")
 def checkpoint(blobs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Of a plain Trainer."""
