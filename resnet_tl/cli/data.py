@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 from resnet_tl.cli.arguments import CommandParser
 from resnet_tl.cli.data_check import add_check, check_images
+from resnet_tl.cli.reading_options import add_reading_options, in_own_words, reading_of
 from resnet_tl.cli.tables import print_table
-from resnet_tl.errors import UserError
+from resnet_tl.errors import UserError, printable
 from resnet_tl.files import check_target
 
 if TYPE_CHECKING:
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
     from resnet_tl.data.index import ImageIndex
     from resnet_tl.data.quality.audit import Audit
+    from resnet_tl.data.reading.options import Reading
 
 EPILOG = """examples:
   resnet-tl data list
@@ -47,14 +49,16 @@ def main(argv: list[str]) -> int:
     get.add_argument("name", metavar="NAME", help="a name from `resnet-tl data list`")
     get.add_argument("--to", type=Path, metavar="FOLDER", help="make FOLDER/NAME; by default it goes to the cache")
     show = verbs.add_parser("show", help="count, check and draw a contact sheet", allow_abbrev=False)
-    show.add_argument("root", type=Path, metavar="ROOT", help="a folder of images, a .zip of one, or a CSV file")
+    show.add_argument("root", type=Path, metavar="ROOT", help="a folder of images, a .zip of one, or a table of them")
+    add_reading_options(show)
     show.add_argument(
         "--output", type=Path, default=Path("contact_sheet.png"), metavar="FILE", help="default: %(default)s"
     )
     add_check(verbs)
     arguments = parser.parse_args(argv)
     if arguments.verb == "check":
-        return check_images(arguments.root, arguments.output, arguments.exclude)
+        reading = reading_of(arguments, on_bad_image="skip")  # what is not there is found and counted
+        return check_images(arguments.root, arguments.output, arguments.exclude, reading)
     if arguments.verb == "list":
         _list()
     elif arguments.verb == "fetch":
@@ -62,7 +66,7 @@ def main(argv: list[str]) -> int:
 
         print(fetch(arguments.name, arguments.to))
     else:
-        _show(arguments.root, arguments.output)
+        _show(arguments.root, arguments.output, reading_of(arguments, on_bad_image="skip"))
     return 0
 
 
@@ -77,22 +81,27 @@ def _list() -> None:
     print(f"Fetched data sets go to {root_of('')}.")
 
 
-def _show(root: Path, output: Path) -> None:
+def _show(root: Path, output: Path, reading: Reading) -> None:
     import pandas as pd
 
     from resnet_tl.data.content_hashes import hashes_and_headers
+    from resnet_tl.data.index import NOT_THERE
     from resnet_tl.data.quality.audit import audit_images
     from resnet_tl.data.reading.layouts import read_images
     from resnet_tl.data.value_range import find_value_range, in_words
     from resnet_tl.evaluation.figures import contact_sheet
 
     check_target(output, ".png")
-    index = read_images(root)
+    with in_own_words(root=""):
+        index = read_images(root, reading=reading)
     if output.resolve() in {index.path(row).resolve() for row in range(len(index))}:
         raise UserError(f"{output} is one of the images; choose another --output.")
     hashes, _, kinds = hashes_and_headers(index)
     audit = audit_images(index, hashes, value_range=find_value_range(index, hashes, kinds))
     print(f"{index.root}: {index.layout}; {len(index)} images, {len(index.classes)} classes")
+    for kind, detail in index.doubts:
+        if kind in ("structure", "lost_class"):  # others stand in the line above
+            print(f"note: {detail}")
     counts = index.counts()
     _print_frame("class", pd.concat([counts, counts.sum().to_frame("all").T]))
     if len(good := audit.sizes[audit.sizes[:, 0] > 0]):
@@ -100,11 +109,13 @@ def _show(root: Path, output: Path) -> None:
         _print_frame("pixels", pd.DataFrame(sides).agg(["min", "median", "max"]).T)
     if said := in_words(kinds, audit.value_range):
         print(said)
-    print(f"bad images: {len(audit.bad)}")
-    for row, reason in list(audit.bad.items())[:BAD_SHOWN]:
-        print(f"  {index.id(row)}: {reason}")
-    if len(audit.bad) > BAD_SHOWN:
-        print(f"  and {len(audit.bad) - BAD_SHOWN} more")
+    bad = [f"{index.id(row)}: {reason}" for row, reason in audit.bad.items()]
+    bad += [f"{name}: {NOT_THERE}" for name in index.missing]
+    print(f"bad images: {len(bad)}")
+    for line in bad[:BAD_SHOWN]:
+        print(printable(f"  {line}"))
+    if len(bad) > BAD_SHOWN:
+        print(f"  and {len(bad) - BAD_SHOWN} more")
     contact_sheet(_examples(index, audit), output, title=root.resolve().name)
     of = f" of the first {CLASSES} classes" if len(index.classes) > CLASSES else ""
     print(f"contact sheet{of}: {output}")

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from resnet_tl.cli.reading_options import add_reading_options, in_own_words
 from resnet_tl.cli.tables import print_table
 from resnet_tl.errors import UserError
 from resnet_tl.files import check_target
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from resnet_tl.data.index import ImageIndex
     from resnet_tl.data.quality.audit import Audit
     from resnet_tl.data.quality.findings import Finding
+    from resnet_tl.data.reading.options import Reading
 
 HELP = """Reads ROOT as `fit --data.root ROOT` would, decodes every image once and reports what it finds:
 
@@ -44,12 +46,13 @@ def add_check(verbs: argparse._SubParsersAction) -> None:
         epilog=EXAMPLES,
         allow_abbrev=False,
     )
-    check.add_argument("root", type=Path, metavar="ROOT", help="a folder of images, a .zip of one, or a CSV file")
+    check.add_argument("root", type=Path, metavar="ROOT", help="a folder of images, a .zip of one, or a table of them")
+    add_reading_options(check)
     check.add_argument("--output", type=Path, default=Path(), metavar="FOLDER", help="default: the current one")
     check.add_argument("--exclude", type=Path, metavar="FILE", help="leave these images out first, as fit would")
 
 
-def check_images(root: Path, output: Path, exclude: Path | None) -> int:
+def check_images(root: Path, output: Path, exclude: Path | None, reading: Reading) -> int:
     """Checks, writes and prints; 1 when something was found that stops a fit."""
     page, table = output / "findings.html", output / "findings.csv"
     if table.exists():
@@ -66,9 +69,10 @@ def check_images(root: Path, output: Path, exclude: Path | None) -> int:
     from resnet_tl.data.reading.layouts import read_images
     from resnet_tl.data.value_range import find_value_range, in_words
 
-    index = read_images(root)
-    if exclude:
-        index = without_excluded(index, exclude)
+    with in_own_words(root=""):
+        index = read_images(root, reading=reading)
+        if exclude:
+            index = without_excluded(index, exclude)
     contents, _, kinds = hashes_and_headers(index)
     audit = audit_images(index, contents, value_range=find_value_range(index, contents, kinds))
     duplicates = find_duplicates(index, contents, audit)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from resnet_tl.cli.arguments import CommandParser, positive
 from resnet_tl.cli.garbage_collection import collecting_paused
+from resnet_tl.cli.reading_options import add_table_options, in_own_words
 from resnet_tl.cli.tables import print_table
 from resnet_tl.errors import UserError
 from resnet_tl.files import check_target
@@ -18,7 +19,7 @@ EXAMPLES = """\
 examples:
   resnet-tl predict runs/freeze_backbone-1 photo.jpg
   resnet-tl predict runs/freeze_backbone-1 new_photos 'more/*.png' --output predictions.csv
-  resnet-tl predict runs/freeze_backbone-1 list.csv --top 3      a CSV with a column `path`
+  resnet-tl predict runs/freeze_backbone-1 list.csv --top 3      a table that names images
 """
 
 
@@ -31,12 +32,13 @@ def main(argv: list[str]) -> None:
     )
     parser.add_argument("run", metavar="RUN", help="a run such as runs/freeze_backbone-1, or a model bundle")
     parser.add_argument(
-        "images", metavar="IMAGES", nargs="+", help="files, folders, globs, or a CSV with a column path"
+        "images", metavar="IMAGES", nargs="+", help="files, folders, zips, globs, or tables that name images"
     )
     parser.add_argument("-o", "--output", type=Path, help="write the table to this CSV file; default: print it")
     parser.add_argument("--top", type=positive, default=3, help="classes to print for each image; default: 3")
     parser.add_argument("--batch_size", type=positive, default=32, help="images at once; default: 32")
     parser.add_argument("--on_bad_image", choices=["stop", "skip"], default="stop", help="default: stop")
+    add_table_options(parser)
     parser.add_argument("--device", help="such as cpu or cuda; default: the fastest at hand")
     arguments = parser.parse_args(argv)
     if arguments.output:
@@ -49,7 +51,10 @@ def main(argv: list[str]) -> None:
         from resnet_tl.inference.predictor import Predictor
 
     predictor = Predictor(arguments.run, arguments.device)
-    table = predictor.predict(arguments.images, arguments.batch_size, arguments.on_bad_image)
+    given = vars(arguments)
+    options = {name: given[name] for name in ("batch_size", "on_bad_image", "path_column", "image_folder")}
+    with in_own_words(root=""):
+        table = predictor.predict(arguments.images, **options)
     if arguments.output:
         write_predictions(table, arguments.output)
         print(f"{arguments.output}: {len(table)} images")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from resnet_tl.cli.arguments import CommandParser
 from resnet_tl.cli.garbage_collection import collecting_paused
+from resnet_tl.cli.reading_options import add_table_options, in_own_words
 from resnet_tl.errors import UserError, printable
 from resnet_tl.files import check_target
 
@@ -33,7 +34,8 @@ def main(argv: list[str]) -> int | None:
     )
     add = parser.add_argument
     add("run", nargs="?", type=Path, metavar="RUN", help="a run directory or a model bundle")
-    add("--images", type=Path, metavar="DIR", help="the folder of images to predict")
+    add("--images", metavar="IMAGES", help="the images to predict: a folder, a zip of one, or a table that names them")
+    add_table_options(parser)
     columns = "a table with the columns id and prob_<class>, such as `predict` writes, in place of RUN and --images"
     add("--predictions", type=Path, metavar="FILE", help=columns)
     add("--sample", type=Path, required=True, metavar="FILE", help="the competition's sample submission")
@@ -58,14 +60,14 @@ def main(argv: list[str]) -> int | None:
 
 
 def _check_paths(arguments: argparse.Namespace) -> None:
+    if arguments.predictions and (arguments.path_column or arguments.image_folder):
+        raise UserError("--path_column and --image_folder are for a table of --images, not for --predictions.")
     if arguments.predictions and (arguments.run or arguments.images):
         raise UserError("--predictions stands in place of RUN and --images; give one or the other.")
     if not arguments.predictions and not (arguments.run and arguments.images):
-        raise UserError("A submission needs RUN and --images DIR, or --predictions FILE.")
+        raise UserError("A submission needs RUN and --images IMAGES, or --predictions FILE.")
     if arguments.run and not arguments.run.is_dir():
         raise UserError(f"{arguments.run}: there is no such run directory.")
-    if arguments.images and not arguments.images.is_dir():
-        raise UserError(f"--images {arguments.images}: there is no such folder.")
     check_target(arguments.output)
     if arguments.output.resolve() == arguments.sample.resolve():
         raise UserError(f"--output {arguments.output} is the sample file itself; choose another name.")
@@ -75,16 +77,20 @@ def _predict(arguments: argparse.Namespace) -> pd.DataFrame:
     import numpy as np
 
     from resnet_tl.data.reading.layouts import unlabelled
+    from resnet_tl.data.reading.options import Reading
     from resnet_tl.evaluation.predictions import prediction_table
     from resnet_tl.inference.submission import build_submission
 
+    named = {"path_column": arguments.path_column, "image_folder": arguments.image_folder}
+    with in_own_words(root="--images "):
+        ids = unlabelled([arguments.images], Reading(**named)).ids()
     with collecting_paused():
         from resnet_tl.inference.predictor import Predictor
 
     predictor = Predictor(arguments.run)
     # A table of even odds has every id and class: what is wrong with the ids, the form or an option shows before the
     # first image is decoded.
-    ids = unlabelled([arguments.images]).ids()
     even = prediction_table(ids, ids, None, np.zeros((len(ids), len(predictor.classes))), predictor.classes)
     build_submission(even, arguments.sample, arguments.positive, arguments.clip)
-    return predictor.predict(arguments.images)
+    with in_own_words(root="--images "):
+        return predictor.predict(arguments.images, **named)

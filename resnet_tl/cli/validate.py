@@ -6,6 +6,7 @@ from pathlib import Path
 
 from resnet_tl.cli.arguments import CommandParser
 from resnet_tl.cli.garbage_collection import collecting_paused
+from resnet_tl.cli.reading_options import add_reading_options, in_own_words, reading_of
 from resnet_tl.cli.tables import print_table
 from resnet_tl.files import check_target
 
@@ -21,6 +22,7 @@ def main(argv: list[str], split: str = "val") -> None:
     )
     parser.add_argument("run", metavar="RUN", help="a run; with --root a model bundle too")
     parser.add_argument("--root", type=Path, help=f"other labelled images: their {split} split, or all of them")
+    add_reading_options(parser)
     parser.add_argument("-o", "--output", type=Path, help="write the prediction table to this CSV file")
     arguments = parser.parse_args(argv)
     if arguments.output:
@@ -31,7 +33,8 @@ def main(argv: list[str], split: str = "val") -> None:
         from resnet_tl.evaluation.predictions import write_predictions
         from resnet_tl.inference.scoring import score
 
-    table, metrics = score(arguments.run, split, arguments.root)
+    with in_own_words(root="--root "):
+        table, metrics = score(arguments.run, split, arguments.root, reading_of(arguments))
     print(f"{len(table)} images")
     for name, value in metrics.items():
         print(f"{name:<20}  {value:.4f}")

@@ -29,8 +29,9 @@ class ImageDataModule(DataOptions, L.LightningDataModule):
     """Labelled images as training, validation and test batches.
 
     Layouts, found by looking: `ROOT/{train,val[,test]}/<class>/*`; `ROOT/<class>/*` (split here); flat Kaggle names
-    (`ROOT/train/cat.0.jpg`); a CSV file with `path,label[,split][,group]`. Every image is decoded once before training;
-    what is found, and the decoded images, are kept for later runs. `DataOptions` describes the arguments.
+    (`ROOT/train/cat.0.jpg`); a table of images and labels (CSV, TSV, JSON lines), given or among its images. Every
+    image is decoded once before training; what is found, and the decoded images, are kept for later runs.
+    `DataOptions` describes the arguments.
 
     Raises:
         UserError: nothing to read, fewer than two classes, images that cannot be decoded, or given splits that share
@@ -48,7 +49,7 @@ class ImageDataModule(DataOptions, L.LightningDataModule):
     def from_dataframe(
         cls, frame: pd.DataFrame, root: str | os.PathLike[str] | None = None, **options: Any
     ) -> ImageDataModule:
-        """A data module over a table `path`, `label` and, if you like, `split` and `group`; paths below `root`."""
+        """A data module over a table of images and labels, whose columns are found as a file's; paths below `root`."""
         module = cls(root=root, **options)
         module.frame = frame
         return module
@@ -65,9 +66,9 @@ class ImageDataModule(DataOptions, L.LightningDataModule):
         is_named = any(given is not None for given in (self.frame, self.root, self.source))
         only_predicts = not is_named and self.predict_root is not None and stage in ("predict", None)
         if self._dataset is None and not only_predicts:
-            self._dataset = read_dataset(self.root, self.source, self.frame, self.exclude)
+            self._dataset = read_dataset(self.root, self.source, self.frame, self.exclude, self.reading)
         if stage == "predict" and self._predict is None and self.predict_root is not None:
-            self._predict = dataset_of(unlabelled(self.predict_root))
+            self._predict = dataset_of(unlabelled(self.predict_root, self.reading))
 
     def use(self, preprocessing: Preprocessing) -> None:
         """From now on batches are made by this preprocessing; whoever knows the network calls it.
@@ -182,7 +183,8 @@ class ImageDataModule(DataOptions, L.LightningDataModule):
     def predict_dataloader(self) -> ImageLoader:
         """Batches of `predict_root`, in the order of the rows of `predict_index`."""
         dataset = self._to_predict
-        self._predict = dataset if dataset.skipped else usable(dataset, self.preprocessing, self)[0]
+        is_checked = len(dataset.skipped) > len(dataset.index.missing)
+        self._predict = dataset if is_checked else usable(dataset, self.preprocessing, self)[0]
         pixels = open_pixels(self._predict, self.preprocessing, self.pixel_cache)
         return self._evaluation_loader(self._predict, np.arange(len(self._predict.index)), pixels)
 
@@ -195,7 +197,7 @@ class ImageDataModule(DataOptions, L.LightningDataModule):
     def _to_predict(self) -> Dataset:
         self.setup("predict")
         if self._predict is None:
-            raise UserError("No images to predict were named: give data.predict_root files, folders or a CSV file.")
+            raise UserError("No images to predict were named: give data.predict_root files, folders or a table.")
         return self._predict
 
     def teardown(self, stage: str) -> None:

@@ -15,17 +15,18 @@ import pandas as pd
 
 from resnet_tl import cache
 from resnet_tl.data.content_hashes import digest_in_order, hashes_and_headers
-from resnet_tl.data.index import ImageIndex
+from resnet_tl.data.index import NOT_THERE, ImageIndex
 from resnet_tl.data.options import DataOptions, PixelCacheMode
 from resnet_tl.data.pixels.deep import ValueRange
 from resnet_tl.data.pixels.pixel_cache import PixelCache, keep_pixels, stored_bytes
 from resnet_tl.data.pixels.preprocessing import Preprocessing
 from resnet_tl.data.quality.audit import Audit, audit_images
 from resnet_tl.data.quality.duplicates import find_duplicates
-from resnet_tl.data.quality.findings import COLUMNS, find_all, in_one_line, refuse_leaks
+from resnet_tl.data.quality.findings import COLUMNS, find_all, in_one_line, refuse_leaks, refuse_lost_classes
 from resnet_tl.data.reading.catalog import fetch
 from resnet_tl.data.reading.exclude import without_excluded
 from resnet_tl.data.reading.layouts import from_dataframe, read_images
+from resnet_tl.data.reading.options import BY_LOOKING, Reading
 from resnet_tl.data.splits import assign_splits
 from resnet_tl.data.value_range import find_value_range, in_words
 from resnet_tl.errors import UserError
@@ -80,6 +81,7 @@ def read_dataset(
     source: str | None = None,
     frame: pd.DataFrame | None = None,
     exclude: str | os.PathLike[str] | None = None,
+    reading: Reading = BY_LOOKING,
 ) -> Dataset:
     """Reads which images there are; none is decoded, and splits are those that were given.
 
@@ -91,16 +93,17 @@ def read_dataset(
     if root is not None and not str(root).strip():
         raise UserError("data.root is empty; name a folder, or . for the current one.")
     if frame is not None:
-        index = from_dataframe(frame, Path(root) if root is not None else None)
+        index = from_dataframe(frame, Path(root) if root is not None else None, reading)
     elif root is not None:
-        index = read_images(Path(root))
+        index = read_images(Path(root), reading=reading)
     elif source is not None:
-        index = read_images(fetch(source))
+        index = read_images(fetch(source), reading=reading)
     else:
         raise UserError(
             "No images were named: give data.root a folder or zip of images, "
             "or data.source a name from `resnet-tl data list`."
         )
+    refuse_lost_classes(index)
     return dataset_of(index if exclude is None else without_excluded(index, exclude))
 
 
@@ -110,7 +113,8 @@ def dataset_of(index: ImageIndex) -> Dataset:
         hashes, sizes, kinds = hashes_and_headers(index)
     sides = sizes.min(axis=1)
     short_side = int(np.median(sides[sides > 0])) if sides.any() else UNKNOWN_SIDE
-    return Dataset(index, hashes, sizes, short_side, hashes, kinds)
+    skipped = dict.fromkeys(index.missing, NOT_THERE)
+    return Dataset(index, hashes, sizes, short_side, hashes, kinds, skipped=skipped)
 
 
 def checked(dataset: Dataset, preprocessing: Preprocessing, options: DataOptions) -> Dataset:
@@ -128,14 +132,17 @@ def checked(dataset: Dataset, preprocessing: Preprocessing, options: DataOptions
         duplicates = find_duplicates(index, dataset.hashes, audit)
     clusters = duplicates.clusters(len(index))
     seed = options.seed if options.split_seed is None else options.split_seed
+    findings = find_all(index, audit, dataset.hashes, duplicates)  # before our own split, as `data check` does
     index = assign_splits(index, options.val_fraction, options.test_fraction, seed, clusters, may_leak)
-    findings = find_all(index, audit, dataset.hashes, duplicates)
     if said := in_words(dataset.kinds, preprocessing.value_range):
         log.info(said if options.value_range is None else f"{said}, as set")
     elif options.value_range is not None:
         log.info(f"{index.root} has no images of more than 8 bits: data.value_range is not used in training")
     counts = ", ".join(f"{len(index.rows(split))} {split}" for split in index.counts().columns)
     log.info(f"{index.root}: {index.layout}; {len(index.classes)} classes; {counts} images")
+    for kind, detail in index.doubts:
+        if kind == "structure":
+            log.warning(f"{index.root}: {detail}")
     if not may_leak:
         refuse_leaks(index, findings)
     if len(findings):
@@ -166,7 +173,8 @@ def usable(dataset: Dataset, preprocessing: Preprocessing, options: DataOptions)
     rows = list(audit.bad)
     names = ("hashes", "sizes", "kinds")
     good = {name: np.delete(getattr(dataset, name), rows, axis=0) for name in names}
-    return replace(dataset, index=index.without(rows), skipped=bad, **good), audit.without_bad()
+    skipped = {**dataset.skipped, **bad}
+    return replace(dataset, index=index.without(rows), skipped=skipped, **good), audit.without_bad()
 
 
 def open_pixels(dataset: Dataset, preprocessing: Preprocessing, mode: PixelCacheMode) -> PixelCache | None:

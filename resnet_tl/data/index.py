@@ -14,6 +14,8 @@ from resnet_tl.errors import UserError
 
 SPLITS = ("train", "val", "test", "predict")
 UNLABELLED = -1
+NOT_THERE = "there is no such file"
+"""Why an image that a table names is missing."""
 
 _COLUMNS = ("path", "label", "split", "group")
 
@@ -28,12 +30,16 @@ class ImageIndex:
             `classes`, or -1), `split` (one of `SPLITS`, or "" before splitting) and `group` ("" = none).
         classes: Class names in plain string order, as torchvision's `ImageFolder` numbers them.
         layout: One line that says what was found.
+        missing: What a table of images names although there is no such file; it is left out.
+        doubts: What stays doubtful about it: pairs of a kind of `quality.findings` and a sentence without its stop.
     """
 
     root: Path
     table: pd.DataFrame
     classes: tuple[str, ...]
     layout: str
+    missing: tuple[str, ...] = ()
+    doubts: tuple[tuple[str, str], ...] = ()
 
     def __post_init__(self) -> None:
         if tuple(self.table.columns) != _COLUMNS or not self.table.index.equals(pd.RangeIndex(len(self.table))):

@@ -11,6 +11,7 @@ import pandas as pd
 from resnet_tl.data.pixels.augmentation import Policy
 from resnet_tl.data.pixels.preprocessing import ResizeRule, check_value_range
 from resnet_tl.data.pixels.transform import UserTransform
+from resnet_tl.data.reading.options import Layout, Reading
 from resnet_tl.errors import UserError, nearest
 
 Channels = Literal[1, 3, 4]
@@ -20,6 +21,7 @@ PixelCacheMode = Literal["auto", "on", "off"]
 SamplerName = Literal["shuffled", "balanced"]
 
 _WORDS = {
+    "layout": Layout,
     "augmentation": Policy,
     "resize_rule": ResizeRule,
     "channels": Channels,
@@ -35,7 +37,7 @@ class DataOptions:
     """The section `data` of a recipe.
 
     Args:
-        root: folder of images, .zip of one, or CSV file; overrides `source`.
+        root: folder of images, .zip of one, or table of them (.csv, .tsv, .jsonl); overrides `source`.
         source: a data set known by name: see `resnet-tl data list`.
         batch_size: images per step and process; where an epoch would end on a single image, that one is left out.
         augmentation: of training images: none, light (random resized crop, flip), standard (light, colour, rotation),
@@ -53,11 +55,17 @@ class DataOptions:
             float files); default: found over the training images.
         val_fraction: share of the training images held out for validation, per class, where there is no val split.
         test_fraction: share of the training images held out for a test, where there is no labelled test split.
-        on_bad_image: stop, or skip files that cannot be decoded (they are listed in the run).
+        on_bad_image: stop, or skip files that cannot be decoded or that a table names in vain (the run lists them).
         on_leak: stop, or warn when an image of one split, or a group, is in another one as well; our own split never
             leaks.
         exclude: CSV file with the column path: images to leave out; of `resnet-tl data check` those with the
             suggestion exclude.
+        layout: what the folders in `root` mean: class_folders, split_folders (train, val, test), flat_names (the class
+            in each file's name, as cat.0.jpg), or auto, which looks and stops where it is in doubt.
+        path_column: the column of a table that names its images; default: found by looking, as the next two.
+        label_column: the one that holds their classes.
+        group_column: the one whose equal values, of a patient or a camera, stay in one split.
+        image_folder: the folder that holds a table's images; default: the table's own, and all below it.
         sampler: shuffled, or balanced: every class equally likely, drawn with replacement.
         pixel_cache: keep the decoded images on disk: auto where there is room, on (an error where there is none), off.
             The results are the same.
@@ -66,7 +74,7 @@ class DataOptions:
         split_seed: of the split alone, so that runs with other seeds are judged on the same images; default: `seed`.
         transform: your own of a training image, uint8 (C, H, W), in front of `augmentation` (none: in its place), run
             in worker processes: module.Name or {class_path, init_args}; in Python also a callable, as of torchvision.
-        predict_root: files, folders or CSV files of images without labels, for `trainer.predict`.
+        predict_root: files, folders or tables of images without labels, for `trainer.predict`.
 
     Raises:
         UserError: a value that is not allowed.
@@ -90,6 +98,11 @@ class DataOptions:
         on_bad_image: OnBadImage = "stop",
         on_leak: OnLeak = "stop",
         exclude: str | os.PathLike[str] | None = None,
+        layout: Layout = "auto",
+        path_column: str | None = None,
+        label_column: str | None = None,
+        group_column: str | None = None,
+        image_folder: str | None = None,
         sampler: SamplerName = "shuffled",
         pixel_cache: PixelCacheMode | bool = "auto",
         workers: int | None = None,
@@ -118,6 +131,11 @@ class DataOptions:
         self.on_bad_image = on_bad_image
         self.on_leak = on_leak
         self.exclude = exclude
+        self.layout = layout
+        self.path_column = path_column
+        self.label_column = label_column
+        self.group_column = group_column
+        self.image_folder = image_folder
         self.sampler = sampler
         # YAML reads a bare on or off as a boolean.
         self.pixel_cache = ("off", "on")[pixel_cache] if isinstance(pixel_cache, bool) else pixel_cache
@@ -125,6 +143,12 @@ class DataOptions:
         self.seed = seed
         self.split_seed = split_seed
         self._check()
+
+    @property
+    def reading(self) -> Reading:
+        """How the images are read."""
+        columns = (self.path_column, self.label_column, self.group_column)
+        return Reading(self.layout, *columns, self.image_folder, self.on_bad_image)
 
     def _check(self) -> None:
         """What the command line's parser would have refused; a plain caller has no parser."""

@@ -16,18 +16,21 @@ from PIL import Image
 from torch import nn
 
 from resnet_tl.bundle import Bundle
-from resnet_tl.data.index import ImageIndex
+from resnet_tl.data.index import NOT_THERE, ImageIndex
 from resnet_tl.data.loader import ImageLoader
 from resnet_tl.data.order import evaluation_batches
 from resnet_tl.data.pixels.decode import BadImage, header_facts, upright_pixels
 from resnet_tl.data.pixels.deep import EIGHT_BITS, FULL, to_eight_bits
 from resnet_tl.data.pixels.preprocessing import Preprocessing
 from resnet_tl.data.quality.audit import placeholders
+from resnet_tl.data.reading.indexing import without_labels
 from resnet_tl.data.reading.layouts import unlabelled
-from resnet_tl.data.reading.tables import relative, without_labels
+from resnet_tl.data.reading.named_images import relative
+from resnet_tl.data.reading.options import Reading
+from resnet_tl.data.reading.table_files import is_table
 from resnet_tl.data.samples import ImageSamples
 from resnet_tl.data.threads import usable_cores
-from resnet_tl.errors import UserError, reason_of
+from resnet_tl.errors import UserError, listed, printable, reason_of
 from resnet_tl.evaluation.predictions import prediction_table
 from resnet_tl.networks.checkpoint import read_content
 from resnet_tl.networks.frozen import FrozenStages, compute_type, head_logits
@@ -68,10 +71,13 @@ class Predictor:
         images: ImageSource | Iterable[ImageSource],
         batch_size: int = 32,
         on_bad_image: Literal["stop", "skip"] = "stop",
+        path_column: str | None = None,
+        image_folder: str | None = None,
     ) -> pd.DataFrame:
         """The prediction table of images on disk or in memory; each is decoded once.
 
-        On disk: files, folders, patterns such as `photos/*.jpg`, or a CSV file with a `path` column; one or several.
+        On disk: files, folders, patterns such as `photos/*.jpg`, or a table that names images; one or several.
+        `path_column` is the column that names them and `image_folder` where they are, if looking does not tell.
         The rows are in the natural order of their paths.
 
         In memory: PIL images, the bytes of image files or what they can be read from, and arrays (H, W) or (H, W, C) of
@@ -84,8 +90,17 @@ class Predictor:
             UserError: there are no images, or, unless `on_bad_image` is skip, some cannot be decoded; all are listed.
         """
         given = _as_list(images)
-        if all(isinstance(image, str | Path) for image in given):
-            in_memory, index = None, unlabelled(given)
+        is_path = [isinstance(image, str | Path) for image in given]
+        are_tables = all(is_path) and any(is_table(Path(path)) for path in given)
+        if (path_column or image_folder) and not are_tables:
+            option = "path_column" if path_column else "image_folder"
+            raise UserError(f"--data.{option} is for tables that name images, and none is given; leave it out.")
+        if all(is_path):
+            reading = Reading(path_column=path_column, image_folder=image_folder, on_bad_image=on_bad_image)
+            in_memory, index = None, unlabelled(given, reading)
+            if index.missing:
+                named = f"{len(index.missing)} images that a table names: {NOT_THERE} ({listed(index.missing)})"
+                log.warning(printable(f"Left out {named}"))
         else:
             is_deep = self.bundle.preprocessing.value_range is not None
             in_memory = [_checked(number, image, is_deep) for number, image in enumerate(given)]

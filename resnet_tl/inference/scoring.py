@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,25 +11,35 @@ import pandas as pd
 
 from resnet_tl.data.index import UNLABELLED, ImageIndex
 from resnet_tl.data.reading.layouts import read_images
+from resnet_tl.data.reading.options import BY_LOOKING, Reading
 from resnet_tl.errors import UserError, listed, nearest
 from resnet_tl.evaluation.metrics import compute_metrics
 from resnet_tl.files import from_cell
 from resnet_tl.inference.predictor import Predictor
 from resnet_tl.run import Run
 
+log = logging.getLogger(__name__)
 
-def score(path: str | Path, split: str, root: str | Path | None = None) -> tuple[pd.DataFrame, dict[str, float]]:
+
+def score(
+    path: str | Path, split: str, root: str | Path | None = None, reading: Reading = BY_LOOKING
+) -> tuple[pd.DataFrame, dict[str, float]]:
     """The prediction table and metrics of a run on one of its own splits, or of a run or bundle on other images.
 
     Args:
         path: a run, or with `root` a bundle too.
         split: `val` or `test`.
         root: other labelled images: their split of that name, or all of them when they have no splits.
+        reading: how those are read.
 
     Raises:
         UserError: the run has no such split, its images are gone, or the classes are not those of the network.
     """
-    index = _own_images(Run.open(path)) if root is None else read_images(Path(root), learns=False)
+    if root is None and reading != BY_LOOKING:
+        raise UserError("How images are read is said of other images than the run's own: name them with --root.")
+    index = _own_images(Run.open(path)) if root is None else read_images(Path(root), learns=False, reading=reading)
+    if any(kind == "unread" for kind, _ in index.doubts):
+        log.warning(f"{index.root}: {index.layout}")
     predictor = Predictor(path)
     index = _in_order_of(predictor.classes, index)
     rows = index.rows(split)

@@ -10,14 +10,13 @@ import csv
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import takewhile
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from resnet_tl.data.reading.layouts import IMAGE_SUFFIXES
+from resnet_tl.data.reading.matching import Images, parts_of
 from resnet_tl.errors import UserError, listed, nearest
 from resnet_tl.evaluation.predictions import classes_of, completed, contradiction, probabilities
 from resnet_tl.files import replacing
@@ -105,15 +104,12 @@ def _read_csv(path: Path) -> pd.DataFrame:
 
 def _match(sample: pd.DataFrame, ids: Sequence[str], reasons: list[str], notes: list[str]) -> tuple[str, list[int]]:
     """Name of the id column, and for each row of the sample that has exactly one image that image's row."""
-    images: defaultdict[str, list[int]] = defaultdict(list)
-    for row, image in enumerate(ids):
-        images[_parts(image)[0]].append(row)
-
+    images = Images(ids)
     # The id column is the one with the most different values that are images; mostly, and when in doubt, the first.
-    stems = ({_parts(value)[0] for value in set(sample[name])} for name in sample.columns)
-    column = sample.columns[int(np.argmax([len(images.keys() & names) for names in stems]))]
+    stems = ({parts_of(value).stem for value in set(sample[name])} for name in sample.columns)
+    column = sample.columns[int(np.argmax([len(images.by_stem.keys() & names) for names in stems]))]
     asked = sample[column].tolist()
-    found = {value: _images_of(value, images, ids) for value in dict.fromkeys(asked)}
+    found = {value: images.meant_by(value) for value in dict.fromkeys(asked)}
     rows = [found[value][0] for value in asked if len(found[value]) == 1]
 
     twice = [value for value, count in Counter(asked).items() if count > 1]
@@ -139,27 +135,6 @@ def _match(sample: pd.DataFrame, ids: Sequence[str], reasons: list[str], notes: 
     if unasked := len(ids) - len(shared):
         notes.append(f"{unasked} of {len(ids)} images are not asked for by the sample and were left out")
     return column, rows
-
-
-def _images_of(value: str, images: dict[str, list[int]], ids: Sequence[str]) -> list[int]:
-    """Rows of the images that an id means: those with its stem, its extension, if any, and most of its folders."""
-    stem, suffix, folders = _parts(value)
-    closeness = {}
-    for row in images.get(stem, ()):
-        _, image_suffix, image_folders = _parts(ids[row])
-        if not suffix or not image_suffix or suffix == image_suffix:
-            equal = (a == b for a, b in zip(reversed(folders), reversed(image_folders), strict=False))
-            closeness[row] = sum(takewhile(bool, equal))
-    return [row for row, near in closeness.items() if near == max(closeness.values())]
-
-
-def _parts(name: str) -> tuple[str, str, tuple[str, ...]]:
-    """Stem, image extension in lower case ("" when it is none) and folders of an id or path."""
-    path = PurePosixPath(name.replace("\\", "/"))
-    suffix = path.suffix.lower()
-    if suffix not in IMAGE_SUFFIXES:  # "IMG_2.5" has no extension
-        return path.name, "", path.parts[:-1]
-    return path.stem, suffix, path.parts[:-1]
 
 
 class _Form(NamedTuple):

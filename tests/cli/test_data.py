@@ -78,7 +78,7 @@ def test_show_writes_a_contact_sheet(pets, tmp_path, monkeypatch):
 def test_show_looks_into_a_zip(capsys, pets, tmp_path):
     archive = shutil.make_archive(str(tmp_path / "pets"), "zip", tmp_path, "pets")
     assert main(["show", archive, "--output", str(tmp_path / "sheet.png")]) == 0
-    assert "split folders: train/<class>, val/<class>; 6 images, 2 classes" in capsys.readouterr().out
+    assert "split folders: train/<class>, val/<class>; all in pets/; 6 images, 2 classes" in capsys.readouterr().out
     assert (tmp_path / "sheet.png").is_file()
 
 

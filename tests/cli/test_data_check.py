@@ -108,6 +108,49 @@ def test_other_layouts_are_read_as_fit_reads_them(photos: Path, tmp_path: Path, 
     assert row.finding == ("duplicate" if layout == "flat names" else "leak")
 
 
+def test_files_that_are_not_read_are_findings_and_a_lost_class_stops_as_in_a_fit(photos: Path, command) -> None:
+    (photos / "val/cat/copy.png").unlink()
+    for path in ("train/bird/1.dcm", "train/cat/scan.nef", "val/cat/clip.mov"):
+        (photos / path).parent.mkdir(exist_ok=True)
+        (photos / path).touch()
+    done = command("data", "check", photos, "--output", "lost")
+    assert done.code == 1
+    assert "3 files not read: 1 .dcm, 1 .mov, 1 .nef (convert them to PNG or JPEG)" in done.out
+    found = pd.read_csv("lost/findings.csv")
+    assert found["finding"].tolist() == ["lost_class", "unread", "unread", "unread"]
+    assert found["detail"].tolist()[1:] == ["train/bird/1.dcm", "train/cat/scan.nef", "val/cat/clip.mov"]
+    refused = command("fit", "--data.root", photos)
+    assert refused.code == 2
+    assert "no image of the class 'bird' can be read, only 1 .dcm" in refused.err
+    shutil.rmtree(photos / "train/bird")
+    assert command("data", "check", photos, "--output", "without").code == 0
+
+
+def test_what_a_refusal_says_to_type_works(photos: Path, tmp_path: Path, command) -> None:
+    shutil.rmtree(photos / "val")
+    shutil.move(photos / "train", tmp_path / "sites/north")
+    shutil.copytree(tmp_path / "sites/north", tmp_path / "sites/south")
+    for file in (tmp_path / "sites/south").rglob("*.png"):
+        Image.open(file).transpose(Image.Transpose.ROTATE_90).save(file)
+    refused = command("data", "check", "sites")
+    assert refused.code == 2
+    assert f"did you mean {tmp_path}/sites/north? If they are classes, insist by --layout class_folders." in refused.err
+    assert "cat  " in command("data", "show", tmp_path / "sites/north").out
+    insisted = command("data", "show", "sites", "--layout", "class_folders")
+    assert "class folders: <class>; 44 images, 2 classes" in insisted.out
+    assert "north  " in insisted.out
+
+
+def test_show_prints_what_is_doubtful(photos: Path, command) -> None:
+    (photos / "train").rename(photos / "control")
+    shutil.rmtree(photos / "val")
+    (photos / "control/cat").rename(photos / "test")
+    (photos / "control/dog").rename(photos / "images")
+    (photos / "control").rmdir()
+    (photos / "images").rename(photos / "control")
+    assert "note: called like parts of the data, not like what is seen: test" in command("data", "show", photos).out
+
+
 def test_a_missing_folder_is_the_users_mistake(command) -> None:
     done = command("data", "check", "nowhere")
     assert done.code == 2

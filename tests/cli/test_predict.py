@@ -41,6 +41,32 @@ def test_files_folders_globs_and_a_csv(command, tiny_run, photos, tmp_path, imag
     assert table[["prob_blue", "prob_green", "prob_red"]].sum(axis=1).to_numpy() == pytest.approx(1)
 
 
+@pytest.mark.parametrize("images", ["photos", "photos/*"])
+def test_files_beside_images_that_are_not_read_are_counted(command, tiny_run, photos, images, caplog):
+    for name in ("scan.dcm", "IMG_1.NEF", "notes.txt"):
+        (photos / name).touch()
+    shutil.copy(photos / "a.png", photos / "d.jfif")
+
+    done = command("predict", tiny_run, images, "--output", "predictions.csv")
+
+    assert done.code == 0
+    assert done.out.endswith("predictions.csv: 4 images\n")
+    assert [record.getMessage() for record in caplog.records if record.levelname == "WARNING"] == [
+        "2 files not read, beside 4 images: 1 .dcm, 1 .nef (convert them to PNG or JPEG)"
+    ]
+
+
+@pytest.mark.parametrize("images", ["scans", "scans/*"])
+def test_only_files_that_are_not_read_are_a_mistake(command, tiny_run, tmp_path, images):
+    (tmp_path / "scans").mkdir()
+    (tmp_path / "scans/1.dcm").touch()
+
+    done = command("predict", tiny_run, images)
+
+    assert done.code == 2
+    assert "only 1 .dcm (convert them to PNG or JPEG)." in done.err
+
+
 def test_the_table_shows_the_likeliest_classes_first(command, tiny_run, photos, tmp_path):
     code, out, _ = command("predict", tiny_run, "photos", "--top", 2)
     command("predict", tiny_run, "photos", "-o", "predictions.csv")

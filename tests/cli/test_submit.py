@@ -68,10 +68,10 @@ def test_a_folder_is_no_output(tmp_path, files):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "needs RUN and --images DIR, or --predictions FILE"),
-        (["{folder}"], "needs RUN and --images DIR, or --predictions FILE"),
+        ([], "needs RUN and --images IMAGES, or --predictions FILE"),
+        (["{folder}"], "needs RUN and --images IMAGES, or --predictions FILE"),
         (["{folder}/nowhere", "--images", "{folder}"], "nowhere: there is no such run directory"),
-        (["{folder}", "--images", "{folder}/nowhere"], "nowhere: there is no such folder"),
+        (["{folder}", "--images", "{folder}/nowhere"], "nowhere does not exist"),
         (["{folder}", "--predictions", "{folder}/predictions.csv"], "give one or the other"),
         (["--predictions", "{folder}/nowhere.csv"], "no such prediction table"),
     ],

@@ -368,7 +368,7 @@ def test_bad_images_to_predict_stop_or_are_left_out(blobs: Path, tmp_path: Path)
         else:
             assert rows_of(data.predict_dataloader()) == [0]
             assert data.predict_index.ids() == ["a.png"]
-    with pytest.raises(UserError, match=r"give data\.predict_root files, folders or a CSV file"):
+    with pytest.raises(UserError, match=r"give data\.predict_root files, folders or a table"):
         ready(ImageDataModule(blobs)).predict_dataloader()
     with pytest.raises(UserError, match="No images were named"):
         ImageDataModule(predict_root=str(tmp_path / "new")).setup("fit")
@@ -714,7 +714,8 @@ def test_a_leak_may_be_allowed_and_is_told_in_one_line(leaking: Path, caplog: py
     with caplog.at_level("INFO"):
         data = ready(ImageDataModule(leaking, on_leak="warn"))
     lines = [line for line in caplog.messages if "found by the way" in line]
-    assert lines == ["found by the way (`resnet-tl data check` shows them): 1 leak, 3 tiny_class, 1 duplicate"]
+    found = "the same picture in two splits: 1, few images to train on: 3, the same picture twice in a split: 1"
+    assert lines == [f"found by the way (`resnet-tl data check` shows them): {found}"]
     assert data.findings["finding"].tolist() == ["leak", "tiny_class", "tiny_class", "tiny_class", "duplicate"]
     assert len(data.index) == 46
 

@@ -19,11 +19,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from resnet_tl.data.content_hashes import content_digests, hashes_and_sizes
+from resnet_tl.data.content_hashes import content_digests, hashes_and_headers
 from resnet_tl.data.pixels.decode import MAX_PIXELS, BadImage, decode, read_file
 from resnet_tl.data.quality.audit import audit_images
 from resnet_tl.data.reading.layouts import read_images, unlabelled
-from resnet_tl.data.reading.tables import from_csv
+from resnet_tl.data.reading.options import Reading
+from resnet_tl.data.reading.tables import from_file
 from resnet_tl.errors import UserError
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="pipes, links and limits are those of POSIX")
@@ -187,7 +188,7 @@ def test_what_is_no_image_is_told_in_a_moment(tmp_path: Path, monkeypatch: pytes
     start, before = time.perf_counter(), peak_megabytes()
     index = unlabelled(tmp_path / "x")
     assert {Path(path).name for path in index.ids()} == reasons.keys()
-    _, sizes = hashes_and_sizes(index)
+    _, sizes, _ = hashes_and_headers(index)
     assert not sizes.any()
     bad = audit_images(index).bad
     assert {index.id(row) for row in bad} == reasons.keys()
@@ -275,7 +276,7 @@ def test_a_table_may_name_any_file_but_nothing_of_it_is_told(path: str, tmp_path
     touch(tmp_path, "a.jpg")
     (tmp_path / "list.csv").write_text(f"path,label\na.jpg,cat\n{path},dog\n")
     try:
-        index = from_csv(tmp_path / "list.csv", learns=True)
+        index = from_file(tmp_path / "list.csv", Reading(), learns=True)
     except UserError as error:
         assert "do not exist" in str(error) or "does not exist" in str(error) or "that does not" in str(error)
         return

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 import stat
 import warnings
 from contextlib import nullcontext
@@ -14,14 +13,15 @@ from threading import Lock
 
 import numpy as np
 import PIL
-from PIL import Image, TiffImagePlugin, WebPImagePlugin
+from PIL import Image
 
 from resnet_tl.data.pixels import deep
 from resnet_tl.data.pixels.deep import ValueRange
+from resnet_tl.data.pixels.formats import FORMATS, HEIF_READER, SIGNATURES
 from resnet_tl.data.pixels.reasons import cause, foreign
 from resnet_tl.errors import UserError, printable
 
-DECODER = f"pillow {PIL.__version__}"
+DECODER = f"pillow {PIL.__version__}, {HEIF_READER}".removesuffix(", ")
 MAX_PIXELS = 250_000_000
 """Larger images are refused, for a file of a few kilobytes can claim any size (a decompression bomb)."""
 MAX_BYTES = 1 << 30
@@ -33,9 +33,6 @@ SPARE = 3
 """How many times the wanted short side a JPEG must still have when it is decoded at a fraction of its size: then it
 differs by 0.2 levels of 255 in the mean (0.7 with 2, 2.3 with 1), in less than half the time; 4 is no better."""
 
-# Formats are opened by name, so that a file from a stranger never reaches a rarer, less tested reader.
-_FORMATS = ("JPEG", "PNG", WebPImagePlugin.WebPImageFile.format, "BMP", "GIF", TiffImagePlugin.TiffImageFile.format)
-_SIGNATURES = re.compile(rb"\xff\xd8\xff|\x89PNG|GIF8|BM|RIFF....WEBP|II[*+]\0|MM\0[*+]", re.DOTALL)
 _ORIENTATION = 0x0112
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -77,8 +74,8 @@ def decode(
 ) -> np.ndarray:
     """Decodes an image file (a path) or its content (bytes) to upright pixels; safe to call from many threads.
 
-    JPEG, PNG, WebP, BMP, GIF and TIFF, the first frame. EXIF orientation is applied, ICC profiles are not. For 1 or 3
-    channels transparency is laid on white.
+    The formats of `formats.py`, the first frame. EXIF orientation is applied, ICC profiles are not. For 1 or 3 channels
+    transparency is laid on white.
 
     Args:
         source: A path or the bytes of a file.
@@ -110,7 +107,7 @@ def decode_with_size(
     path = None if isinstance(source, bytes) else Path(source)
     content = source if isinstance(source, bytes) else read_file(source)
     try:
-        with Image.open(BytesIO(content), formats=_FORMATS) as image:
+        with Image.open(BytesIO(content), formats=FORMATS) as image:
             whole = image.size
             if whole[0] * whole[1] > MAX_PIXELS:  # should someone have lifted Pillow's limit
                 raise Image.DecompressionBombError
@@ -155,10 +152,10 @@ def deep_values(content: bytes) -> np.ndarray:
     Raises:
         Exception: of any kind, as Pillow's: `decode` says what is wrong.
     """
-    with Image.open(BytesIO(content), formats=_FORMATS) as image:
+    with Image.open(BytesIO(content), formats=FORMATS) as image:
         if not deep.is_deep_colour(image):
             return _finite(np.asarray(image))
-    return deep.colour_values(lambda: Image.open(BytesIO(content), formats=_FORMATS))
+    return deep.colour_values(lambda: Image.open(BytesIO(content), formats=FORMATS))
 
 
 def read_file(path: str | Path) -> bytes:
@@ -182,7 +179,7 @@ def read_file(path: str | Path) -> bytes:
 def header_facts(content: bytes) -> tuple[int, int, int]:
     """Width, height (as stored, not upright) and kind of values by the header of a file; zeros if it has none."""
     try:
-        with Image.open(BytesIO(content), formats=_FORMATS) as image:
+        with Image.open(BytesIO(content), formats=FORMATS) as image:
             return *image.size, deep.kind_of(image)
     except Exception:  # decoding will say what is wrong
         return 0, 0, deep.EIGHT_BITS
@@ -231,4 +228,4 @@ def _reason(content: bytes, error: Exception) -> str:
         return "is empty"
     if isinstance(error, Image.DecompressionBombError):
         return f"has more than {MAX_PIXELS / 1e6:.0f} megapixels, the limit"
-    return cause(content, error) if _SIGNATURES.match(content) else foreign(content)
+    return cause(content, error) if SIGNATURES.match(content) else foreign(content)

@@ -7,6 +7,7 @@ from io import BytesIO
 
 from PIL import TiffImagePlugin, UnidentifiedImageError
 
+from resnet_tl.data.pixels.formats import FORMAT_NAMES
 from resnet_tl.errors import reason_of
 
 # Files that are taken for images again and again, by how they begin.
@@ -32,8 +33,9 @@ def foreign(content: bytes) -> str:
         return "is not an image (HTML?)"
     kind = next((name for name, start in _STARTS.items() if start.match(content)), "")
     if kind:
-        return f"is not an image that can be read, but {kind}; convert it to PNG or JPEG"
-    return "is not an image (JPEG, PNG, WebP, BMP, GIF or TIFF)"
+        extra = "`pip install pillow-heif`, or " if "HEIF" in kind else ""
+        return f"is not an image that can be read, but {kind}; {extra}convert it to PNG or JPEG"
+    return f"is not an image ({FORMAT_NAMES})"
 
 
 def cause(content: bytes, error: Exception) -> str:

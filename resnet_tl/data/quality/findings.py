@@ -35,9 +35,14 @@ class Kind:
 
 KINDS: dict[str, Kind] = {
     "unusable": Kind("stop", "no usable image", "repair, remove or exclude; data.on_bad_image skip leaves them out"),
+    "missing": Kind("stop", "named in a table, but not there", "correct it; data.on_bad_image skip leaves them out"),
+    "lost_class": Kind("stop", "a class of which no file is read", "convert its files, or move them away"),
     "leak": Kind("stop", "the same picture in two splits", "exclude the copy that is trained on"),
     "cannot_split": Kind("stop", "nothing to validate with", "give a val split, or more images or groups"),
     "group_in_two_splits": Kind("stop", "a group in two splits", "give all its images one split"),
+    "structure": Kind("warning", "what may be no class", "look at the folders; data.layout says what they mean"),
+    "empty_folder": Kind("warning", "a folder without images", "fill it, or remove it"),
+    "unread": Kind("warning", "pictures that are not read", "convert them, or install what reads them"),
     "near_leak": Kind("warning", "nearly the same picture in two splits", "look, and exclude the copy in train"),
     "contradiction": Kind("warning", "one picture, two labels", "correct the label, or exclude all copies"),
     "class_names": Kind("warning", "class names hard to tell apart", "rename, if they mean one class"),
@@ -74,6 +79,8 @@ def find_all(
         *_duplicates(index, contents, duplicates),
         *_classes(index, audit),
         *_groups(index),
+        *(Finding("", "missing", name) for name in index.missing),
+        *(Finding("", kind, detail) for kind, detail in index.doubts),
         *others,
     ]
     order = {kind: place for place, kind in enumerate(KINDS)}
@@ -105,8 +112,8 @@ def stops(findings: pd.DataFrame) -> bool:
 
 
 def in_one_line(findings: pd.DataFrame) -> str:
-    """The counts as one line, such as `3 duplicate, 28 near_duplicate`; "" when nothing was found."""
-    return ", ".join(f"{count} {kind}" for kind, count in counts(findings).items())
+    """The counts as one line, such as `few images to train on: 3`, in the words of `data check`; "" for none."""
+    return ", ".join(f"{KINDS[kind].title}: {count}" for kind, count in counts(findings).items())
 
 
 def write_findings(findings: pd.DataFrame, path: str | Path) -> None:
@@ -118,6 +125,13 @@ def write_findings(findings: pd.DataFrame, path: str | Path) -> None:
     safe = findings.assign(**{name: findings[name].map(no_formula) for name in ("path", "partner")})
     with replacing(path) as temporary:
         safe.to_csv(temporary, index=False, lineterminator="\n", encoding="utf-8")
+
+
+def refuse_lost_classes(index: ImageIndex) -> None:
+    """Raises UserError, in one sentence, when there is a class of which no file is read."""
+    for kind, detail in index.doubts:
+        if kind == "lost_class":
+            raise UserError(f"{index.root}: {detail}; to go on without it, move its files away.")
 
 
 def refuse_leaks(index: ImageIndex, findings: pd.DataFrame) -> None:

@@ -8,8 +8,9 @@ from collections.abc import Container
 from pathlib import Path
 
 from resnet_tl.data.index import ImageIndex
-from resnet_tl.data.reading.tables import read_csv, relative, require_columns
-from resnet_tl.errors import UserError, nearest
+from resnet_tl.data.reading.named_images import relative
+from resnet_tl.data.reading.table_files import read_table
+from resnet_tl.errors import UserError, listed, nearest
 
 log = logging.getLogger(__name__)
 
@@ -24,8 +25,9 @@ def without_excluded(index: ImageIndex, file: str | os.PathLike[str]) -> ImageIn
         UserError: the file cannot be read, names an image that is not in the data set, or empties a class.
     """
     file = Path(file).expanduser()
-    frame = read_csv(file)
-    require_columns(frame, ("path",), str(file))
+    frame = read_table(file).frame
+    if "path" not in frame:
+        raise UserError(f"data.exclude: {file} has no column 'path', only {listed(frame.columns)}.")
     if "suggestion" in frame:
         unknown = sorted(set(frame["suggestion"]) - {"exclude", "look", ""})
         if unknown:

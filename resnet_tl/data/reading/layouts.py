@@ -3,80 +3,92 @@
 from __future__ import annotations
 
 import glob
+import logging
 import os
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from pathlib import Path, PurePath
+from dataclasses import replace
+from pathlib import Path
 
 import pandas as pd
 
 from resnet_tl.cache import cache_root
-from resnet_tl.data.index import SPLITS, ImageIndex
+from resnet_tl.data.index import ImageIndex
+from resnet_tl.data.pixels.formats import UNREAD_SUFFIXES, count_unread, suffix_of
 from resnet_tl.data.reading.archive import unpacked
-from resnet_tl.data.reading.tables import (
-    SPLIT_OF,
-    from_csv,
-    from_table,
-    number_classes,
-    paths_in_csv,
-    relative,
-    without_labels,
-)
-from resnet_tl.errors import UserError, listed, nearest
+from resnet_tl.data.reading.folders import Folder, is_image
+from resnet_tl.data.reading.found_tables import labelled_by_table
+from resnet_tl.data.reading.indexing import without_labels
+from resnet_tl.data.reading.labelled_folders import labelled_in_folders
+from resnet_tl.data.reading.named_images import relative
+from resnet_tl.data.reading.options import BY_LOOKING, Reading
+from resnet_tl.data.reading.structure import counted
+from resnet_tl.data.reading.table_files import TABLE_SUFFIXES, is_table
+from resnet_tl.data.reading.tables import from_file, from_frame, images_in
+from resnet_tl.errors import UserError, nearest, printable
 
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
-
-MAX_DEPTH = 100
-"""Folders within folders."""
+log = logging.getLogger(__name__)
 
 
-def read_images(root: str | Path, learns: bool = True) -> ImageIndex:
-    """Labelled images in a folder, a zip file or a CSV file; what is there decides how it is read (data/README.md).
+def read_images(root: str | Path, learns: bool = True, reading: Reading = BY_LOOKING) -> ImageIndex:
+    """Labelled images in a folder, a zip file or a table; what is there decides how it is read (data/README.md).
 
-    Folders of classes, perhaps within folders of splits, or flat names such as `cat.0.jpg`, in a folder or zip; or the
-    columns `path,label[,split][,group]`. Class folders are searched at any depth; hidden files and what is no image by
-    its suffix do not count. Images that are only to be judged (`learns` is false) need no train split and no second
-    class.
+    Folders of classes, perhaps within folders of splits, or flat names such as `cat.0.jpg`, in a folder or zip; or a
+    table (CSV, TSV, JSON lines) of images and labels, given or lying among its images. Class folders are searched at
+    any depth; hidden files and what is no image by its suffix do not count. Images that are only to be judged (`learns`
+    is false) need no train split and no second class.
 
     Raises:
         UserError: nothing usable is there, or classes, splits or paths do not fit together.
     """
-    given, root = _existing(root), located(root)
+    given, root = os.path.abspath(Path(root).expanduser()), located(root)  # noqa: PTH100 -- as in located
     if root.is_file():
-        if root.suffix.lower() != ".csv":
-            raise UserError(f"{root} is neither a folder nor a .csv or .zip file.")
-        return from_csv(root, learns)
+        if not is_table(root):
+            raise UserError(f"{root} is neither a folder nor a .zip or a table ({', '.join(sorted(TABLE_SUFFIXES))}).")
+        if reading.layout != "auto":
+            raise UserError(f"{root} is a table, which has no folders: leave out --data.layout {reading.layout}.")
+        return from_file(root, reading, learns)
     try:
-        folder = _Folder.read(root)
-        inner, folder = _without_wrapper(root, folder) if root != given else (root, folder)
-        return (_split_folders if _has_splits(folder) else _one_folder)(inner, folder, learns)
+        folder = Folder.read(root)
+        index = labelled_by_table(root, folder, reading, learns)
+        index = index or labelled_in_folders(root, folder, reading.layout, learns)
     except UserError as error:
-        raise UserError(str(error).replace(str(root), str(given))) from None  # who gave a zip knows no other folder
+        raise UserError(str(error).replace(str(root), given)) from None  # who gave a zip knows no other folder
+    if unread := folder.all_unread():
+        said = f"{counted(len(unread), 'file')} not read: {count_unread(unread)}"
+        doubts = [("unread", relative(path, root)) for path in unread]
+        index = replace(index, layout=f"{index.layout}; {said}", doubts=(*index.doubts, *doubts))
+    return index
 
 
-def from_dataframe(frame: pd.DataFrame, root: str | Path | None = None) -> ImageIndex:
-    """Labelled images from a table `path`, `label` and perhaps `split` and `group`; paths below `root`, or here."""
-    return from_table(frame, located(root or Path()), "The data frame", "data frame", learns=True)
+def from_dataframe(frame: pd.DataFrame, root: str | Path | None = None, reading: Reading = BY_LOOKING) -> ImageIndex:
+    """Labelled images from a data frame, whose columns are found as those of a file; paths below `root`, or here."""
+    if reading.layout != "auto":
+        raise UserError(f"A data frame has no folders: leave out --data.layout {reading.layout}.")
+    return from_frame(frame, located(root or Path()), reading)
 
 
-def unlabelled(paths: str | Path | Sequence[str | Path]) -> ImageIndex:
+def unlabelled(paths: str | Path | Sequence[str | Path], reading: Reading = BY_LOOKING) -> ImageIndex:
     """Images to predict, in natural order of their paths (2.jpg before 10.jpg), each once.
 
-    Takes files, folders and zip files, patterns such as `photos/*.jpg`, and CSV files with a `path` column. Paths are
-    relative to the one folder (or zip, or the one CSV's folder) that was given, else to the current folder.
+    Takes files, folders and zip files, patterns such as `photos/*.jpg`, and tables that name images. Paths are relative
+    to the one folder (or zip, or the one table's folder) that was given, else to the current folder.
 
     Raises:
         UserError: a path or pattern leads to nothing, or a folder holds no images.
     """
     given = [paths] if isinstance(paths, str | Path) else list(paths)
-    sources = [path for one in given for path in _matching(one)]
-    root, found = Path.cwd(), []
+    unread: list[str] = []
+    sources = [path for one in given for path in _matching(one, unread)]
+    root, found, missing = Path.cwd(), list[str](), list[str]()
     for source in sources:
         if source.is_dir():
-            folder, images = source, _Folder.read(source).require_images(source).all()
-        elif source.suffix.lower() == ".csv":
-            folder, images = source.parent, paths_in_csv(source)
+            read = Folder.read(source).require_images(source)
+            folder, images = source, read.all()
+            unread += read.all_unread()
+        elif is_table(source):
+            folder, (images, absent) = source.parent, images_in(source, reading)
+            missing += absent
         else:
             folder, images = root, [str(source)]
         root = folder if len(given) == len(sources) == 1 else root
@@ -84,179 +96,19 @@ def unlabelled(paths: str | Path | Sequence[str | Path]) -> ImageIndex:
     if not found:
         raise UserError("No images were given.")
     names = sorted({relative(path, root) for path in found}, key=_natural)
-    return without_labels(root, names, "images without labels")
+    if unread:
+        said = f"{counted(len(unread), 'file')} not read, beside {counted(len(names), 'image')}"
+        log.warning(printable(f"{said}: {count_unread(unread)}"))
+    return replace(without_labels(root, names, "images without labels"), missing=tuple(missing))
 
 
 def located(path: str | Path) -> Path:
-    """The absolute path of what exists; for a zip file, the folder in the cache that it is unpacked into, once."""
-    path = _existing(path)
-    if path.suffix.lower() == ".zip" and path.is_file():
-        return unpacked(path, cache_root().absolute() / "unpacked")
-    return path
-
-
-# Folders
-
-
-@dataclass
-class _Folder:
-    """A folder's images and subfolders, both by absolute path and in string order."""
-
-    images: list[str] = field(default_factory=list)
-    folders: dict[str, _Folder] = field(default_factory=dict)
-
-    @staticmethod
-    def read(path: str | Path, above: frozenset[tuple[int, int]] = frozenset()) -> _Folder:
-        """Reads the tree below `path` without a stat per file; a link back to a folder `above` is not followed."""
-        folder = _Folder()
-        if len(above) > MAX_DEPTH:
-            raise UserError(f"{path} lies more than {MAX_DEPTH} folders deep; move it up, or name a folder further in.")
-        try:
-            status = Path(path).stat()
-            with os.scandir(path) as entries:
-                ordered = sorted(entries, key=lambda entry: entry.name)
-        except OSError as error:
-            raise UserError(f"{path} cannot be read: {error.strerror}.") from error
-        identity = (status.st_dev, status.st_ino)
-        if identity in above:
-            return folder
-        for entry in ordered:
-            if entry.name.startswith(".") or entry.name == "__MACOSX":
-                continue
-            if _is_folder(entry):
-                folder.folders[entry.name] = _Folder.read(entry.path, above | {identity})
-            elif _is_image(entry.name):
-                folder.images.append(entry.path)
-        return folder
-
-    def all(self) -> list[str]:
-        return [*self.images, *(path for folder in self.folders.values() for path in folder.all())]
-
-    def classes(self) -> dict[str, list[str]]:
-        """Images by the subfolder that they are below; subfolders without images are no classes."""
-        return {name: paths for name, folder in self.folders.items() if (paths := folder.all())}
-
-    def classes_by_name(self) -> dict[str, list[str]]:
-        """Images that lie here by the class in their names; those without one under ""."""
-        found: dict[str, list[str]] = {}
-        for path in self.images:
-            found.setdefault(_class_in_name(PurePath(path).stem), []).append(path)
-        return found
-
-    def require_images(self, path: Path) -> _Folder:
-        if not self.all():
-            raise UserError(f"{path} holds no images ({', '.join(sorted(IMAGE_SUFFIXES))}).")
-        return self
-
-
-def _is_folder(entry: os.DirEntry[str]) -> bool:
-    try:
-        return entry.is_dir()
-    except OSError:  # a link that leads to itself
-        return False
-
-
-def _is_image(name: str) -> bool:
-    return name[name.rfind(".") :].lower() in IMAGE_SUFFIXES
-
-
-def _class_in_name(stem: str) -> str:
-    """`St. Bernard` for `St. Bernard.12`, `cat` for `cat_0`; "" for a name without a class, such as `2024.01.02`."""
-    numbered = re.fullmatch(r"(.+?)[._-]+\d+", stem)
-    return numbered[1] if numbered and not re.fullmatch(r"\d+([._-]+\d+)+", numbered[1]) else ""
-
-
-def _without_wrapper(root: Path, folder: _Folder) -> tuple[Path, _Folder]:
-    """Goes into the one folder that all of an archive lies in, unless it is a split or a class itself."""
-    while not folder.images and len(names := list(folder.classes())) == 1:
-        inner = folder.folders[names[0]]
-        by_name = inner.classes_by_name()
-        if names[0].lower() in SPLIT_OF or not (inner.folders or (len(by_name) > 1 and "" not in by_name)):
-            break
-        root, folder = root / names[0], inner
-    return root, folder
-
-
-def _has_splits(folder: _Folder) -> bool:
-    """Whether the subfolders are splits; `train` without classes of its own, beside `bus` and `car`, is a class."""
-    splits = {name for name in folder.folders if name.lower() in SPLIT_OF}
-    train = [folder.folders[name] for name in splits if name.lower() == "train"]
-    is_class = train and not train[0].classes() and len(train[0].classes_by_name()) < 2
-    return bool(splits) and not (is_class and folder.classes().keys() - splits)
-
-
-def _split_folders(root: Path, folder: _Folder, learns: bool) -> ImageIndex:
-    named: dict[str, str] = {}
-    for name in folder.folders:
-        if split := SPLIT_OF.get(name.lower()):
-            if split in named:
-                raise UserError(f"{root} has both {named[split]}/ and {name}/; keep one of them.")
-            named[split] = name
-    names = {split: named[split] for split in SPLITS if split in named}
-    first = next(iter(names.values()))
-    if learns and "train" not in names:
-        raise UserError(f"{root} has {first}/ but no train/; the folder to learn from is missing.")
-
-    flat = not folder.folders[first].classes()
-    others = sorted(folder.classes().keys() - names.values())
-    notes = [f"{listed(others)} left out"] if others else []
-    found: dict[str, dict[str, list[str]]] = {}
-    for split, name in names.items():
-        part = folder.folders[name]
-        classes = part.classes_by_name() if flat else part.classes()
-        if split == "test" and not (classes.keys() & found.get("train", classes).keys()) and not part.classes():
-            notes.append(f"{name}/ left out, it has no labels")
-            continue
-        part.require_images(root / name)
-        if flat:
-            _require_names(classes, root / name, learns=split == "train")
-        elif not classes:
-            raise UserError(f"{root / name} has images but no class folders as {first}/ has.")
-        elif part.images:
-            notes.append(f"{len(part.images)} loose images in {name}/ left out")
-        found[split] = classes
-
-    kind = "flat names" if flat else "split folders" if len(found) > 1 else "class folders"
-    shapes = ", ".join(f"{names[split]}/{'<class>.<number>' if flat else '<class>'}" for split in found)
-    if found.keys() == {"train"}:
-        found = {"": found["train"]}
-    return _from_classes(root, found, "; ".join([f"{kind}: {shapes}", *notes]), learns)
-
-
-def _one_folder(root: Path, folder: _Folder, learns: bool) -> ImageIndex:
-    folder.require_images(root)
-    classes = folder.classes()
-    if classes:
-        if len(classes) == 1 and folder.folders[next(iter(classes))].folders:
-            raise UserError(f"{root} holds one folder only; did you mean {root / next(iter(classes))}?")
-        notes = [f"{len(folder.images)} loose images left out"] if folder.images else []
-        return _from_classes(root, {"": classes}, "; ".join(["class folders: <class>", *notes]), learns)
-    classes = folder.classes_by_name()
-    _require_names(classes, root)
-    return _from_classes(root, {"": classes}, "flat names: <class>.<number>", learns)
-
-
-def _require_names(classes: dict[str, list[str]], path: Path, learns: bool = True) -> None:
-    """Refuses flat files whose names carry no class: one without or, to learn from, as many classes as images."""
-    odd = classes.get("", [])
-    if learns and not odd and all(len(images) == 1 for images in classes.values()):
-        odd = next(iter(classes.values()))
-    if odd:
-        raise UserError(
-            f"{path} has no class folders, and '{PurePath(odd[0]).name}' carries no class in its name (as cat.0.jpg); "
-            "put each class into a folder of its own, or give a CSV with the columns path,label."
-        )
-
-
-def _from_classes(root: Path, found: dict[str, dict[str, list[str]]], layout: str, learns: bool) -> ImageIndex:
-    rows = [
-        (relative(path, root), name, split, "")
-        for split, classes in found.items()
-        for name, paths in sorted(classes.items())
-        for path in paths
-    ]
-    table = pd.DataFrame(rows, columns=["path", "label", "split", "group"])
-    return number_classes(root, table, str(root), layout, learns)
+    """The absolute path of what exists; for a zip file, or a folder in it, in the cache: it is unpacked there, once."""
+    whole = Path(os.path.abspath(Path(path).expanduser()))  # noqa: PTH100 -- resolve() would replace links
+    archive = next((one for one in (whole, *whole.parents) if one.suffix.lower() == ".zip" and one.is_file()), None)
+    if archive is None:
+        return _existing(path)
+    return _existing(unpacked(archive, cache_root().absolute() / "unpacked") / whole.relative_to(archive))
 
 
 # Paths
@@ -272,14 +124,19 @@ def _existing(path: str | Path) -> Path:
     return Path(os.path.abspath(path))  # noqa: PTH100 -- resolve() would replace links
 
 
-def _matching(path: str | Path) -> list[Path]:
-    """What a path or a pattern stands for; a file whose name looks like a pattern is that file."""
+def _matching(path: str | Path, unread: list[str]) -> list[Path]:
+    """What a path or a pattern stands for; a file whose name looks like a pattern is that file.
+
+    Files that a pattern stands for, and that hold pictures but are not read, are added to `unread`.
+    """
     pattern = str(Path(path).expanduser())
     if re.search(r"[*?[]", pattern) and not Path(pattern).exists():
-        found = glob.glob(pattern, recursive=True)  # noqa: PTH207 -- Path.glob takes no absolute patterns
-        images = [_existing(name) for name in found if _is_image(name) and not Path(name).is_dir()]
+        found = [name for name in glob.glob(pattern, recursive=True) if not Path(name).is_dir()]  # noqa: PTH207 -- Path.glob takes no absolute patterns
+        images = [_existing(name) for name in found if is_image(name)]
+        others = [name for name in found if suffix_of(name) in UNREAD_SUFFIXES]
         if not images:
-            raise UserError(f"No image matches {path}.")
+            raise UserError(f"No image matches {path}{f', only {count_unread(others)}' if others else ''}.")
+        unread += others
         return images
     return [located(path)]
 

@@ -24,7 +24,9 @@ from resnet_tl.data.pixels.decode import (
     header_facts,
 )
 from resnet_tl.data.pixels.deep import INTEGERS
+from resnet_tl.data.pixels.formats import FORMAT_NAMES
 from resnet_tl.data.pixels.preprocessing import Preprocessing
+from resnet_tl.data.pixels.reasons import foreign
 from resnet_tl.errors import UserError
 
 COLOURS = np.array([[[200, 30, 60], [10, 220, 90], [20, 40, 240]], [[0, 0, 0], [255, 255, 255], [128, 128, 128]]])
@@ -278,9 +280,9 @@ def test_a_truncated_file_is_bad(kind: str, kept: float) -> None:
     [
         (b"", "is empty"),
         (b"\n<!DOCTYPE html><html>404</html>", "is not an image (HTML?)"),
-        (b"some text", "is not an image (JPEG, PNG, WebP, BMP, GIF or TIFF)"),
-        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "is not an image (JPEG, PNG, WebP, BMP, GIF or TIFF)"),
-        (bytes(100), "is not an image (JPEG, PNG, WebP, BMP, GIF or TIFF)"),
+        (b"some text", f"is not an image ({FORMAT_NAMES})"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", f"is not an image ({FORMAT_NAMES})"),
+        (bytes(100), f"is not an image ({FORMAT_NAMES})"),
     ],
 )
 def test_what_is_no_image_says_so(tmp_path: Path, content: bytes, reason: str) -> None:
@@ -297,7 +299,6 @@ def test_what_is_no_image_says_so(tmp_path: Path, content: bytes, reason: str) -
     ("content", "reason"),
     [
         (bytes(128) + b"DICM" + bytes(200), "is not an image that can be read, but a DICOM file; convert"),
-        (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "is not an image that can be read, but a HEIF photo; convert"),
         (b"%PDF-1.4", "is not an image that can be read, but a PDF; convert"),
         (tiff(np.zeros((4, 4, 13), np.uint16)), "has 13 bands; an image of 1, 3 or 4 is needed: save three"),
         (tiff(np.zeros((4, 4, 6), np.uint8), is_planar=True), "has 6 bands; an image of 1, 3 or 4 is needed"),
@@ -314,6 +315,12 @@ def test_what_cannot_be_read_says_the_true_cause(content: bytes, reason: str) ->
         decode(content)
     assert error.value.reason.startswith(reason)
     assert "truncated" not in error.value.reason
+
+
+def test_a_photo_of_an_iphone_says_what_reads_it() -> None:
+    assert foreign(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic") == (
+        "is not an image that can be read, but a HEIF photo; `pip install pillow-heif`, or convert it to PNG or JPEG"
+    )
 
 
 def test_a_missing_file_and_a_folder_say_so(tmp_path: Path) -> None:
@@ -353,6 +360,7 @@ def test_nothing_is_printed_whatever_pillow_thinks(tmp_path: Path) -> None:
     program = """
 import sys
 from resnet_tl.data.pixels.decode import BadImage, decode
+from resnet_tl.data.pixels.formats import FORMAT_NAMES
 for name in sys.argv[1:]:
     try:
         print(decode(name, 1).shape)

@@ -48,7 +48,7 @@ def test_sound_photos_give_no_findings(photos: Path) -> None:
     findings = check(read_images(photos))
     assert lines(findings) == set()
     assert not stops(findings)
-    assert in_one_line(findings) == "2 tiny_class"
+    assert in_one_line(findings) == "few images to train on: 2"
 
 
 def test_every_finding_has_a_known_kind_and_the_gravest_come_first(photos: Path) -> None:

@@ -273,7 +273,7 @@ def test_cifar10_becomes_class_folders_of_png_files(cifar10, tmp_path):
     root = fetch("cifar10", tmp_path)
     index = read_images(root)
     assert index.classes == ("airplane", "automobile", "bird")
-    assert index.layout == "split folders: train/<class>, test/<class>"
+    assert index.layout == "split folders: train/<class>, test/<class>; no images in test/automobile/, test/bird/"
     assert sorted(index.ids()) == [
         "test/airplane/00000.png",
         "train/airplane/00000.png",

@@ -1,0 +1,48 @@
+"""How the commands that look at labelled images are told what lies on disk: the same words as `fit` has."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import fields
+from typing import Any, get_args
+
+from resnet_tl.data.reading.options import Layout, Reading
+from resnet_tl.errors import UserError
+
+_SHARED = re.compile(r"--data\.(?=(layout|path_column|label_column|group_column|image_folder|exclude|on_bad_image)\b)")
+
+
+def add_reading_options(parser: argparse.ArgumentParser) -> None:
+    """Adds an option for each field of `Reading`, by the name that it has below `--data` in `fit`."""
+    layout = "what the folders mean; default: auto, which looks and stops where it is in doubt"
+    parser.add_argument("--layout", choices=get_args(Layout), default="auto", help=layout)
+    add_table_options(parser)
+    for name, what in (("label", "holds their classes"), ("group", "has equal values where images belong together")):
+        help = f"the column of a table that {what}; default: found by looking"
+        parser.add_argument(f"--{name}_column", metavar="NAME", help=help)
+
+
+def add_table_options(parser: argparse.ArgumentParser) -> None:
+    """Adds what finds the images that a table names."""
+    column = "the column of a table that names its images; default: found by looking"
+    parser.add_argument("--path_column", metavar="NAME", help=column)
+    folder = "where a table's images are; default: in its own folder and all below it"
+    parser.add_argument("--image_folder", metavar="FOLDER", help=folder)
+
+
+def reading_of(arguments: argparse.Namespace, **more: Any) -> Reading:
+    """What was said, and `more` that holds for the command."""
+    given = {**vars(arguments), **more}
+    return Reading(**{field.name: given[field.name] for field in fields(Reading) if field.name in given})
+
+
+@contextmanager
+def in_own_words(root: str) -> Iterator[None]:
+    """Words the options in a mistake as this command has them; `root` stands in place of `--data.root `."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(_SHARED.sub("--", str(error).replace("--data.root ", root))) from error

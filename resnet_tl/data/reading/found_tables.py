@@ -1,0 +1,241 @@
+"""Label tables that lie among their images, as Kaggle, Hugging Face and Roboflow lay them out: found by looking."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pandas as pd
+
+from resnet_tl.data.index import SPLITS, ImageIndex
+from resnet_tl.data.reading.added_columns import adds, with_columns_of
+from resnet_tl.data.reading.columns import GROUPS, SPLIT, Columns, Source, are_numbers, find_path, key_of, likely_labels
+from resnet_tl.data.reading.folders import Folder
+from resnet_tl.data.reading.label_rows import LabelTable, Rows, index_of, rows_of
+from resnet_tl.data.reading.labelled_folders import labelled_in_folders
+from resnet_tl.data.reading.named_images import NamedImages, relative, split_by_folders
+from resnet_tl.data.reading.options import Reading
+from resnet_tl.data.reading.table_files import read_table
+from resnet_tl.data.reading.tables import images_for, with_columns
+from resnet_tl.data.reading.words import split_in
+from resnet_tl.errors import UserError, listed
+
+_SUFFIXES = (".csv", ".tsv", ".jsonl")
+_HEAD = 1 << 18
+"""Bytes of a table's beginning that tell whether it is one of labels."""
+_MOST = 50
+"""Tables that are looked into."""
+_OPTIONS = ("path_column", "label_column", "group_column", "image_folder")
+
+
+def labelled_by_table(root: Path, folder: Folder, reading: Reading, learns: bool) -> ImageIndex | None:
+    """The images of `folder`, read from `root`, as tables in it label them; None where folders or names do.
+
+    A table of labels names images below `root` and has classes for them. Where the folders say the same, it counts only
+    for the splits and groups that it adds.
+
+    Raises:
+        UserError: tables contradict each other or the folders, or it cannot be told which columns count.
+    """
+    said = [f"--data.{name}" for name in _OPTIONS if getattr(reading, name)]
+    if reading.layout != "auto":
+        if said:
+            raise UserError(f"{said[0]} is for tables, which --data.layout {reading.layout} leaves aside; drop one.")
+        return None
+    root, folder = _with_tables(root, folder)
+    looked_at = [_looked_at(path, root, folder, reading) for path in _table_files(root, folder)]
+    tables = [one for one in looked_at if one and one.table and one.table.columns.labels]
+    if not tables:
+        for one in looked_at:
+            if one and one.question:
+                raise one.question
+        for one in looked_at:
+            if one and one.table:
+                index = labelled_in_folders(root, folder, reading.layout, learns)
+                return with_columns_of(index, rows_of(one.table, reading), one.path.name, learns)
+        if said:
+            raise UserError(f"{said[0]} is for tables, and no table in {root} names images and has this column.")
+        return None
+    chosen = _chosen(tables, root)
+    rows = [rows_of(one.labels(), reading) for one in chosen]
+    if not said and _folders_say_it(rows, chosen[0].path, root):
+        return None
+    names = listed(one.path.relative_to(root).as_posix() for one in chosen)
+    index = index_of(rows, root, f"table{'s' * (len(chosen) > 1)} {names}", learns)
+    used = {one.path for one in chosen}
+    passed_over = [one.path.relative_to(root).as_posix() for one in tables if one.path not in used]
+    return replace(index, layout=f"{index.layout}; not read: {listed(passed_over)}") if passed_over else index
+
+
+@dataclass(frozen=True)
+class _Found:
+    """A table of labels, or of splits and groups alone, or one that may be: then with what cannot be told of it."""
+
+    path: Path
+    split: str
+    table: LabelTable | None = None
+    question: UserError | None = None
+
+    def labels(self) -> LabelTable:
+        assert self.table is not None
+        return self.table
+
+
+# Where tables lie
+
+
+def _with_tables(root: Path, folder: Folder) -> tuple[Path, Folder]:
+    """Goes into the one folder that all lies in."""
+    while not folder.images and not _table_files(root, folder) and len(inner := folder.filled()) == 1:
+        name, folder = next(iter(inner.items()))
+        root = root / name
+    return root, folder
+
+
+def _table_files(root: Path, folder: Folder) -> list[Path]:
+    """The tables in `root` and in the folders there; none that is a form for predictions."""
+    inner = [path for name, one in folder.folders.items() for path in _tables_in(root / name, one)]
+    every = [*_tables_in(root, folder), *inner]
+    return [path for path in every if not re.search("submission|sample", path.stem, re.IGNORECASE)][:_MOST]
+
+
+def _tables_in(path: Path, folder: Folder) -> list[Path]:
+    if not folder.others:
+        return []
+    with os.scandir(path) as entries:
+        names = sorted(entry.name for entry in entries if entry.is_file() and not entry.name.startswith("."))
+    return [path / name for name in names if name.lower().endswith(_SUFFIXES)]
+
+
+def _looked_at(path: Path, root: Path, folder: Folder, reading: Reading) -> _Found | None:
+    """A table by its beginning, and where it is one of labels, all of it; None for any other."""
+    source = Source(str(path), str(root))
+    images = images_for(root, source, reading) if reading.image_folder else NamedImages(path.parent, root, folder)
+    split = split_in(path.stem) or ("" if path.parent == root else split_in(path.parent.name))
+    named = {reading.path_column, reading.label_column, reading.group_column} - {None}
+    try:
+        head = read_table(path, _HEAD)
+    except UserError:  # of something else
+        return None
+    frame = head.frame
+    is_of_predictions = any(name.startswith("prob_") for name in frame.columns)
+    if frame.empty or is_of_predictions or not named.issubset(frame.columns):
+        return None
+    whole = head if path.stat().st_size <= _HEAD else read_table(path)
+    try:
+        if not find_path(frame, images, source, reading)[1]:
+            return None
+        table = with_columns(whole, source, images, reading)
+    except UserError as question:
+        column, paths = _images_of(whole.frame, images)
+        if 2 * len(set(paths) - {""}) < len(images.all):  # it is about other things
+            return None
+        if _may_label(whole.frame, column, paths, folder):
+            insist = f"; --data.root {shlex.quote(str(root))} --data.layout class_folders leaves the table aside"
+            return _Found(path, split, question=UserError(f"{question}{insist * (len(folder.filled()) > 1)}"))
+        with suppress(UserError):
+            table = with_columns(whole, source, images, reading, needs_labels=False)
+            return _Found(path, split, table) if adds(table.columns) else None
+        return None
+    is_form = all(frame[name].map(str).nunique() == 1 for name in table.columns.labels)  # to be filled in
+    return None if is_form and split in ("", "test") else _Found(path, split, table)
+
+
+def _images_of(frame: pd.DataFrame, images: NamedImages) -> tuple[str, list[str]]:
+    """The column that names the most images, and the path of each row's below the root; "" for none."""
+    meant = {name: images.meant_by(frame[name].map(str).unique().tolist()).paths for name in frame.columns}
+    column = max(meant, key=lambda name: len(meant[name]))
+    return column, [relative(meant[column].get(str(value), ""), images.root) for value in frame[column]]
+
+
+def _may_label(frame: pd.DataFrame, column: str, paths: list[str], folder: Folder) -> bool:
+    """Whether a table whose columns cannot be told is likely to label the images, better than their folders do.
+
+    It has texts that repeat and are not the names of the folders; numbers, which may be measures, count where there are
+    no folders.
+    """
+    likely = [name for name in likely_labels(frame, Columns(column)) if key_of(name) not in (SPLIT, *GROUPS)]
+    texts = [name for name in likely if not are_numbers(frame, name)]
+    for name in texts:
+        labels = frame[name].map(str).tolist()
+        if sum(map(str.__eq__, _most_like(paths, labels), labels)) > 0.9 * len(labels):
+            return False
+    return bool(texts) or len(folder.filled()) < 2
+
+
+# Several tables
+
+
+def _chosen(tables: Sequence[_Found], root: Path) -> list[_Found]:
+    """The table of labels, or those of the splits, told apart by their names or folders.
+
+    Raises:
+        UserError: it cannot be told which counts.
+    """
+    if len(tables) == 1:
+        return list(tables)
+    splits = Counter(one.split for one in tables if one.split)
+    if "train" in splits and max(splits.values()) == 1:
+        of_splits = sorted((one for one in tables if one.split), key=lambda one: SPLITS.index(one.split))
+        return [replace(one, table=replace(one.labels(), split=one.split)) for one in of_splits]
+    raise UserError(
+        f"{root} has several tables of labels, {listed(one.path.relative_to(root) for one in tables)}; say which: "
+        f"{Source('', str(tables[0].path)).command()}"
+    )
+
+
+# Tables and folders
+
+
+def _folders_say_it(tables: Sequence[Rows], path: Path, root: Path) -> bool:
+    """Whether the folders name the classes as the tables do, which add neither splits nor groups.
+
+    Raises:
+        UserError: the folders name most of the classes as the tables do, and some otherwise.
+    """
+    rows = pd.concat([one.frame for one in tables], ignore_index=True)
+    count, rows = len(rows), rows[(rows["path"] != "") & (rows["label"] != "")]
+    if 2 * len(rows) < count:
+        return False
+    ids, labels = [relative(name, root) for name in rows["path"]], rows["label"].tolist()
+    folders = _most_like(ids, labels)
+    equal = sum(map(str.__eq__, folders, labels))
+    if equal == len(rows) or _are_numbers_of(folders, labels):
+        by_folders = [split_by_folders(name.split("/")[:-1]) for name in ids]
+        return not rows["group"].any() and all(
+            split in ("", by_folder) for split, by_folder in zip(rows["split"], by_folders, strict=True)
+        )
+    classes = set(labels)
+    torn = [row for row, folder in enumerate(folders) if folder in classes and folder != labels[row]]
+    if torn and equal > len(torn):
+        layout = "split_folders" if split_in(ids[torn[0]].split("/")[0]) else "class_folders"
+        by_folder, by_table = (Source("", str(where)).command() for where in (root, path))
+        raise UserError(
+            f"{path} contradicts the folders of {len(torn):,} of {len(rows):,} images: it calls {ids[torn[0]]} "
+            f"'{labels[torn[0]]}'; say which is right: {by_table} or {by_folder} --data.layout {layout}"
+        )
+    return False
+
+
+def _most_like(ids: Sequence[str], labels: Sequence[str]) -> list[str]:
+    """One folder of each image, equally far from its file, so that most are called as the image's class."""
+    places = [[_folder(path, place) for path in ids] for place in (1, 2, 3)]
+    return max(places, key=lambda folders: sum(map(str.__eq__, folders, labels)))
+
+
+def _are_numbers_of(folders: Sequence[str], labels: Sequence[str]) -> bool:
+    """Whether the labels only number the folders, which have names."""
+    pairs = set(zip(folders, labels, strict=True))
+    one_to_one = len(pairs) == len(set(folders)) == len(set(labels)) > 1
+    return one_to_one and all(map(str.isdecimal, labels)) and not any(map(str.isdecimal, folders))
+
+
+def _folder(path: str, place: int) -> str:
+    parts = path.split("/")
+    return parts[-1 - place] if place < len(parts) else ""

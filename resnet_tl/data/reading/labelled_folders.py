@@ -1,0 +1,232 @@
+"""From a tree of folders (class folders, splits, names such as cat.0.jpg) to an ImageIndex."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path, PurePath
+
+import pandas as pd
+
+from resnet_tl.data.index import SPLITS, ImageIndex
+from resnet_tl.data.pixels.formats import count_unread
+from resnet_tl.data.reading.folders import Folder
+from resnet_tl.data.reading.indexing import number_classes
+from resnet_tl.data.reading.named_images import relative
+from resnet_tl.data.reading.options import Layout
+from resnet_tl.data.reading.split_folders import Part, splits_among
+from resnet_tl.data.reading.structure import (
+    INSIST,
+    Notes,
+    Place,
+    below,
+    by_name,
+    class_doubts,
+    counted,
+    entered,
+    settled,
+)
+from resnet_tl.data.reading.words import class_in_name, says_no_class
+from resnet_tl.errors import UserError, listed, nearest
+
+
+def labelled_in_folders(root: Path, folder: Folder, layout: Layout, learns: bool) -> ImageIndex:
+    """The images in a folder by the classes that its folders or their names say; what is not read is said.
+
+    Raises:
+        UserError: there are no classes, they do not fit together, or folders can be meant in two ways.
+    """
+    folder.require_images(root)
+    reader = _Reader(root, learns, layout != "auto")
+    return reader.by_looking(root, folder) if layout == "auto" else reader.as_told(folder, layout)
+
+
+@dataclass
+class _Reader:
+    """How one tree is read; `insisted` says that its owner knows better than its names."""
+
+    root: Path
+    learns: bool
+    insisted: bool
+    notes: Notes = field(default_factory=Notes)
+
+    def by_looking(self, path: Path, folder: Folder) -> ImageIndex:
+        """Reads the folder at `path`, below the root, as what it looks like."""
+        path, folder = entered(path, folder, self.notes, stops_at_splits=True)
+        if parts := splits_among(path, folder):
+            return self.splits(path, folder, parts)
+        inner = below(path, folder, self.notes)
+        if inner is None or inner.within:
+            return self.one(inner or Place(path, folder))
+        try:
+            return self.by_looking(inner.path, inner.folder)
+        except UserError as error:
+            if inner.path == path or INSIST in str(error):
+                raise
+            raise UserError(f"{error} If {listed(folder.filled())} are classes, insist by {INSIST}.") from None
+
+    def as_told(self, folder: Folder, layout: Layout) -> ImageIndex:
+        """Reads the folder at the root as its owner says."""
+        path, folder = entered(self.root, folder, self.notes)
+        if layout == "class_folders":
+            if not folder.filled():
+                raise UserError(f"{path} has no folders with images in them, so it cannot be read as {layout}.")
+            return self.one(Place(path, folder))
+        parts = splits_among(path, folder, insisted=True)
+        if layout == "flat_names":
+            parts = {split: [replace(part, folder=part.folder.flat()) for part in parts[split]] for split in parts}
+            return self.splits(path, folder, parts) if "train" in parts else self.one(Place(path, folder.flat()))
+        if not parts:
+            raise UserError(f"{path} has no folders such as train/ and val/, so it cannot be read as {layout}.")
+        return self.splits(path, folder, parts)
+
+    def one(self, place: Place) -> ImageIndex:
+        """Reads a folder without splits."""
+        if place.folder.filled():
+            self.say_loose(len(place.folder.images))
+        else:
+            self.require_names(place.folder.require_images(place.path), place.path, self.learns)
+        return self.index(place.path, {"": place})
+
+    def splits(self, path: Path, folder: Folder, parts: dict[str, list[Part]]) -> ImageIndex:
+        """Reads the splits in the folder at `path`; what else lies there, and images to predict, are left out."""
+        named = {split: parts[split][0] for split in SPLITS if split in parts and split != "predict"}
+        if self.learns and "train" not in named:
+            first = [*named.values(), *parts.get("predict", [])][0]
+            raise UserError(f"{path} has {first.name}/ but no train/; the folder to learn from is missing.")
+        places: dict[str, Place] = {}
+        flat, known = False, set[str]()
+        for split, part in named.items():
+            notes = Notes()
+            place = Place(part.path, part.folder) if self.insisted else settled(part.path, part.folder, notes)
+            classes = self.classes(place)
+            if not places:
+                flat, known = not place.folder.filled(), set(classes)
+            if split == "test" and _has_no_labels(place.folder, set(classes), known):
+                self.notes.left_out([part.name], len(part.folder.all()), " without labels")
+                continue
+            place.folder.require_images(part.path)
+            self.notes.said += notes.said
+            if place.folder.filled():
+                self.say_loose(len(place.folder.images), f"in {part.name}/ " if part.path != path else "")
+            elif flat:
+                self.require_names(place.folder, part.path, self.learns and split == "train")
+            else:
+                raise UserError(
+                    f"{part.path} has images but no class folders as {named[next(iter(places))].name}/ has; move it "
+                    "elsewhere, and a part of the training images is held out in its place."
+                )
+            places[split] = place if not part.name.startswith("<") else replace(place, within=part.name)
+        if not places:
+            raise UserError(f"{path} has no images with labels.")
+        for part in parts.get("predict", []):
+            self.notes.left_out([part.name], len(part.folder.all()), " without labels")
+        used = [part for found in parts.values() for part in found]
+        beside = folder.filled().keys() - {part.name for part in used}
+        if any(part.path == path for part in used):  # what lies beside the splits is one itself
+            beside = set()
+        if beside:
+            self.notes.left_out(sorted(beside), sum(len(folder.folders[name].all()) for name in beside))
+        inside = [*(part.folder for part in used), *(folder.folders[name] for name in beside)]
+        self.say_loose(len(folder.all()) - sum(len(inner.all()) for inner in inside))
+        return self.index(path, {"": places["train"]} if places.keys() == {"train"} else places)
+
+    def index(self, path: Path, places: dict[str, Place]) -> ImageIndex:
+        """Numbers the classes of all places, which lie in `path`, and says what was found there."""
+        flat = not next(iter(places.values())).folder.filled()
+        found = {split: self.classes(place) for split, place in places.items()}
+        kind = "flat names" if flat else "split folders" if len(places) > 1 else "class folders"
+        shapes = ", ".join(_shape(path, place, flat) for place in places.values())
+        if path != self.root:
+            self.notes.said.insert(0, f"all in {relative(str(path), self.root)}/")
+        for place in places.values():
+            self.say_empty(place.folder, f"{relative(str(place.path), path)}/" if place.path != path else "")
+        rows = [
+            (relative(file, path), name, split, relative(file, place.path).split("/")[0] if place.series else "")
+            for split, place in places.items()
+            for name, files in sorted(found[split].items())
+            for file in files
+        ]
+        table = pd.DataFrame(rows, columns=["path", "label", "split", "group"])
+        lost = self.lost(places, found)
+        layout = "; ".join([f"{kind}: {shapes}", *self.notes.said])
+        try:
+            index = number_classes(path, table, str(path), layout, self.learns)
+        except UserError as error:
+            if lost:
+                raise UserError(f"{path}: {lost[0]}.") from error
+            raise
+        if not self.insisted:
+            self.notes.doubts += class_doubts(next(iter(places.values())).folder, splits="" not in found)
+        return replace(index, doubts=(*self.notes.doubts, *(("lost_class", detail) for detail in lost)))
+
+    def classes(self, place: Place) -> dict[str, list[str]]:
+        """Images by the folder that they are below, or by their names where there are no folders."""
+        filled = place.folder.filled()
+        if not filled:
+            return by_name(place.folder)
+        return {name: paths for name, folder in filled.items() if (paths := folder.all())}
+
+    def lost(self, places: dict[str, Place], found: dict[str, dict[str, list[str]]]) -> list[str]:
+        """A sentence for each class that has no image to learn from, or at all, because its files are not read."""
+        unread: dict[str, list[str]] = {}
+        for place in places.values():
+            for name, folder in place.folder.filled().items():
+                unread.setdefault(name, []).extend(folder.all_unread())
+            for file in place.folder.unread:
+                unread.setdefault(class_in_name(PurePath(file).stem), []).append(file)
+        learnt = found.get("train", found.get("", {}))
+        read = learnt if self.learns else {name for classes in found.values() for name in classes}
+        return [
+            f"no image of the class '{name}' can be read, only {count_unread(files)}"
+            for name, files in sorted(unread.items())
+            if name and files and name not in read
+        ]
+
+    def require_names(self, folder: Folder, path: Path, learns: bool) -> None:
+        """Refuses flat files whose names carry no class, or, to learn from, as many classes as images."""
+        classes = by_name(folder)
+        odd = classes.get("", [])
+        if learns and not odd and all(len(images) == 1 for images in classes.values()):
+            odd = next(iter(classes.values()))
+        way_out = "put each class into a folder of its own, or give a CSV with the columns path,label"
+        if odd:
+            raise UserError(
+                f"{path} has no class folders, and '{PurePath(odd[0]).name}' carries no class in its name (as "
+                f"cat.0.jpg); {way_out}."
+            )
+        word, why = says_no_class(classes)
+        if word and not self.insisted:
+            name = PurePath(classes[word][0]).name
+            raise UserError(
+                f"{path} has no class folders, and '{name}' carries no class in its name, for '{word}' {why}; "
+                f"{way_out}. If '{word}' is a class, insist by --data.layout flat_names."
+            )
+
+    def say_loose(self, images: int, where: str = "") -> None:
+        """Says how many images beside class folders or splits are in none."""
+        if images:
+            self.notes.said.append(f"{counted(images, 'loose image')} {where}left out")
+
+    def say_empty(self, folder: Folder, where: str) -> None:
+        """Names the folders beside classes that hold no images."""
+        empty = sorted(folder.folders.keys() - folder.filled().keys()) if folder.filled() else []
+        if empty:
+            self.notes.said.append(f"no images in {listed(f'{where}{name}/' for name in empty)}")
+        for name in empty:
+            others = counted(folder.folders[name].all_others(), "other file")
+            self.notes.doubts.append(("empty_folder", f"{where}{name}/ holds {others}"))
+
+
+def _has_no_labels(folder: Folder, classes: set[str], known: set[str]) -> bool:
+    """Whether test images carry no classes: none that is `known`, and no folders but one of another name."""
+    if classes & known:
+        return False
+    return not folder.filled() or (len(folder.filled()) == 1 and not any(nearest(name, known) for name in classes))
+
+
+def _shape(path: Path, place: Place, flat: bool) -> str:
+    """Where the classes of a place lie below `path`, such as `seg_train/seg_train/<class>`."""
+    if place.within.startswith("<"):
+        return place.within
+    way = f"{relative(str(place.path), path)}/" if place.path != path else ""
+    return f"{way}{place.within}{'<class>.<number>' if flat else '<class>'}"
