@@ -86,7 +86,7 @@ class StagedNetwork(nn.Module):
     @property
     def has_fixed_size(self) -> bool:
         """Whether it takes images of `image_size` alone."""
-        return bool(self.facts.get("fixed_input_size"))
+        return bool(self.facts.get("fixed_input_size")) and not getattr(self.body, "dynamic_img_size", False)
 
     def stage(self, name: str) -> nn.Sequential:
         """The modules of one stage in order: a view on the body, not a copy."""

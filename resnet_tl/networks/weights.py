@@ -46,6 +46,7 @@ class WeightsOrigin:
         image_size: side in pixels of the images that it was trained on.
         crop_ratio: side of the centre crop over the short side of the resized image.
         interpolation: of that resize.
+        is_fixed_size: the network takes images of that size alone.
         part: of a file with more than these weights, such as `state_dict_ema`; "" where it holds nothing else.
     """
 
@@ -57,6 +58,7 @@ class WeightsOrigin:
     image_size: int
     crop_ratio: float
     interpolation: str
+    is_fixed_size: bool = False
     part: str = ""
 
 
@@ -89,7 +91,7 @@ def load_weights(
     """
     known = _facts_of(network)
     if weights == "none" or (network.is_users and weights == "default"):
-        return _origin("as given" if network.is_users else "none", "", known, network.in_chans)
+        return _origin("as given" if network.is_users else "none", "", known, network)
     with torch.device("cpu"):  # whatever the device that trains
         found, content, metadata = _read(_find(network, weights, known), network.name)
         facts = {**found.facts, **_facts_in(metadata, found.source)}
@@ -97,7 +99,7 @@ def load_weights(
         part = _fill(network, content, found, keeps_head)
     with found.path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return replace(_origin(found.source, digest, facts, network.in_chans), part=part)
+    return replace(_origin(found.source, digest, facts, network), part=part)
 
 
 def _find(network: StagedNetwork, weights: str, known: Mapping[str, Any]) -> _Found:
@@ -375,7 +377,8 @@ def _facts_in(metadata: Mapping[str, str], source: str) -> dict[str, Any]:
     return facts
 
 
-def _origin(source: str, digest: str, facts: Mapping[str, Any], in_chans: int) -> WeightsOrigin:
+def _origin(source: str, digest: str, facts: Mapping[str, Any], network: StagedNetwork) -> WeightsOrigin:
+    in_chans, is_fixed_size = network.in_chans, network.has_fixed_size
     mean, std = (tuple(facts.get(key, usual)) for key, usual in (("mean", IMAGENET_MEAN), ("std", IMAGENET_STD)))
     if len(mean) != in_chans:  # the first convolution was adapted in the same way
         mean, std = ((sum(values) / len(values),) * in_chans for values in (mean, std))
@@ -385,7 +388,8 @@ def _origin(source: str, digest: str, facts: Mapping[str, Any], in_chans: int) -
         licence=(facts.get("license") or "unknown") if digest else "",
         mean=mean,
         std=std,
-        image_size=facts.get("input_size", (224,))[-1],
+        image_size=network.image_size if is_fixed_size else facts.get("input_size", (224,))[-1],
         crop_ratio=facts.get("crop_pct", 0.875),
         interpolation=facts.get("interpolation", "bilinear"),
+        is_fixed_size=is_fixed_size,
     )

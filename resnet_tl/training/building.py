@@ -75,7 +75,7 @@ def build(network: Network, settings: Mapping[str, Any], data: ImageDataModule) 
         )
         made.to(memory_format=made.memory_format)
         origin = load_weights(made, settings["weights"], classes=data.classes)
-    preprocessing, choices = choose_preprocessing(data, origin, made.image_size if made.has_fixed_size else None)
+    preprocessing, choices = choose_preprocessing(data, origin)
     costs = stage_costs(made, preprocessing.size)
     return BuiltNetwork(made, data.classes, preprocessing, origin, costs, resolved | choices)
 
@@ -115,16 +115,13 @@ def choose_network(name: Any, short_side: int) -> tuple[Any, str]:
 
 
 def choose_preprocessing(
-    data: ImageDataModule, origin: WeightsOrigin, fixed_size: int | None = None
+    data: ImageDataModule, origin: WeightsOrigin
 ) -> tuple[Preprocessing, dict[str, tuple[Any, str]]]:
-    """The preprocessing for some weights and images, and what was chosen for it, with the reason.
-
-    `fixed_size` is the side of the only images that the network takes, in pixels.
-    """
+    """The preprocessing for some weights and images, and what was chosen for it, with the reason."""
     choices: dict[str, tuple[Any, str]] = {}
     size = data.image_size
     if size is None:
-        size, why = (fixed_size, "the only size that the network takes") if fixed_size else _choose_size(data, origin)
+        size, why = _choose_size(data.short_side, origin)
         choices["data.image_size"] = (size, why)
     value_range = data.value_range
     if value_range is None and (value_range := data.dataset.value_range):
@@ -147,8 +144,9 @@ def choose_preprocessing(
     return planned, choices
 
 
-def _choose_size(data: ImageDataModule, origin: WeightsOrigin) -> tuple[int, str]:
-    short_side = data.short_side
+def _choose_size(short_side: int, origin: WeightsOrigin) -> tuple[int, str]:
+    if origin.is_fixed_size:
+        return origin.image_size, "the only size that the network takes"
     if origin.source == "none" and short_side <= SMALL:
         return short_side, "the images' short side (median)"
     if origin.source.startswith("built-in"):

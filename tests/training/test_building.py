@@ -51,7 +51,7 @@ def test_a_network_that_takes_one_size_alone_gets_it_whatever_the_images(images)
     network = create_network("vit_tiny_patch16_224", 2, network_args={"img_size": 48, "depth": 1})
     origin = load_weights(network, "none")
 
-    preprocessing, choices = choose_preprocessing(images(28), origin, network.image_size)
+    preprocessing, choices = choose_preprocessing(images(28), origin)
     assert (preprocessing.size, choices["data.image_size"]) == (48, (48, "the only size that the network takes"))
 
 
