@@ -43,7 +43,7 @@ def assign_splits(
         if len(splits) > 1:
             raise UserError(
                 f"{index.root}: the group '{group}' has images in {', '.join(sorted(splits))}; a group must stay in "
-                "one split, or validation would look at what was trained on."
+                "one split, or validation would look at what was trained on; allow it with --data.on_leak warn."
             )
     return made
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shlex
 import shutil
 from pathlib import Path
 
@@ -162,3 +163,26 @@ def test_help_tells_the_exit_codes(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["data", "check", "--help"])
     assert "The exit code is 0 when a fit would start" in " ".join(capsys.readouterr().out.split())
+
+
+def test_what_a_table_names_in_vain_is_a_finding_and_shown(photos: Path, tmp_path: Path, command) -> None:
+    paths = [file.relative_to(photos) for file in sorted(photos.rglob("*.*"))]
+    rows = "".join(f"{path},{path.parent.name}\n" for path in paths)
+    (photos / "images.csv").write_text(f"path,label\n{rows}gone.png,{paths[0].parent.name}\n")
+    checked = command("data", "check", photos / "images.csv", "--output", tmp_path / "checked")
+    assert checked.code == 1
+    assert "1 image that it names is not there" in checked.out
+    assert "named in a table, but not there" in checked.out
+    assert ",missing,gone.png," in (tmp_path / "checked" / "findings.csv").read_text()
+    shown = command("data", "show", photos / "images.csv", "--output", tmp_path / "sheet.png")
+    assert "gone.png: there is no such file" in shown.out
+
+
+def test_a_refusal_of_a_table_shows_the_options_of_data(photos: Path, tmp_path: Path, command) -> None:
+    paths = [file.relative_to(photos) for file in sorted(photos.rglob("*.*"))]
+    rows = "".join(f"{path},{'ab'[n % 2]},{'xyz'[n % 3]}\n" for n, path in enumerate(paths))
+    (photos / "images.csv").write_text(f"path,species,breed\n{rows}")
+    refused = command("data", "check", photos / "images.csv", "--output", tmp_path)
+    assert refused.code == 2
+    typed = shlex.split(refused.err.partition("say which: ")[2])
+    assert "3 classes" in command("data", "check", *typed, "--output", tmp_path).out

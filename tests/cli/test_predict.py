@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shlex
 import shutil
 
 import pandas as pd
@@ -39,6 +40,28 @@ def test_files_folders_globs_and_a_csv(command, tiny_run, photos, tmp_path, imag
     assert [path.rsplit("/", 1)[-1] for path in table["path"]] == [name.rsplit("/", 1)[-1] for name in names]
     assert list(table.columns) == ["id", "path", "label", "predicted", "prob_blue", "prob_green", "prob_red"]
     assert table[["prob_blue", "prob_green", "prob_red"]].sum(axis=1).to_numpy() == pytest.approx(1)
+
+
+def test_a_refusal_of_a_table_shows_the_options_of_predict(command, tiny_run, photos, tmp_path):
+    lines = ["left,right", *(f"photos/{name}.png,photos/{other}.png" for name, other in ("ab", "bc"))]
+    (tmp_path / "pairs.csv").write_text("\n".join(lines))
+    code, _, err = command("predict", tiny_run, "pairs.csv")
+    assert code == 2
+    typed = shlex.split(err.partition("say which: ")[2])
+    assert typed[1:] == ["--path_column", "left"]
+    code, out, _ = command("predict", tiny_run, *typed)
+    assert code == 0
+    assert "photos/a.png" in out
+
+    (tmp_path / "list.csv").write_text("id\na\nb\nx\n")
+    code, _, err = command("predict", tiny_run, "list.csv", "--image_folder", "photos")
+    assert (code, "(x); correct them, or leave them out with --on_bad_image skip" in err) == (2, True)
+    code, out, err = command("predict", tiny_run, "list.csv", "--image_folder", "photos", "--on_bad_image", "skip")
+    assert code == 0
+    assert "photos/b.png" in out
+
+    code, _, err = command("predict", tiny_run, "photos", "--path_column", "id")
+    assert (code, "is for tables that name images" in err) == (2, True)
 
 
 @pytest.mark.parametrize("images", ["photos", "photos/*"])

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import shutil
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -73,6 +75,7 @@ def test_a_folder_is_no_output(tmp_path, files):
         (["{folder}/nowhere", "--images", "{folder}"], "nowhere: there is no such run directory"),
         (["{folder}", "--images", "{folder}/nowhere"], "nowhere does not exist"),
         (["{folder}", "--predictions", "{folder}/predictions.csv"], "give one or the other"),
+        (["--predictions", "{folder}/predictions.csv", "--path_column", "id"], "not for --predictions"),
         (["--predictions", "{folder}/nowhere.csv"], "no such prediction table"),
     ],
 )
@@ -82,3 +85,17 @@ def test_a_wrong_path_or_combination_is_one_sentence(tmp_path, arguments, messag
     with pytest.raises(UserError, match=message) as caught:
         main([*given, "--sample", str(tmp_path / "sample.csv"), "-o", str(tmp_path / "submission.csv")])
     assert "\n" not in str(caught.value)
+
+
+def test_images_may_be_a_folder_a_zip_or_a_table(command, tiny_run, blobs, tmp_path):
+    ids = [file.relative_to(blobs / "test").as_posix() for file in sorted((blobs / "test").rglob("*.png"))]
+    (tmp_path / "sample.csv").write_text("id,label\n" + "".join(f"{name},red\n" for name in ids))
+    (tmp_path / "list.csv").write_text("image\n" + "".join(f"{blobs}/test/{name}\n" for name in ids))
+    archive = shutil.make_archive(str(tmp_path / "test"), "zip", blobs / "test")
+    written = []
+    for images in (blobs / "test", archive, "list.csv"):
+        outcome = command("submit", tiny_run, "--images", images, "--sample", "sample.csv", "-o", "out.csv")
+        assert outcome.code == 0, outcome.err
+        written.append((tmp_path / "out.csv").read_text())
+    assert len(written[0].splitlines()) == 8
+    assert written[0] == written[1] == written[2]

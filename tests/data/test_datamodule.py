@@ -374,6 +374,28 @@ def test_bad_images_to_predict_stop_or_are_left_out(blobs: Path, tmp_path: Path)
         ImageDataModule(predict_root=str(tmp_path / "new")).setup("fit")
 
 
+def test_what_a_table_names_in_vain_stops_or_is_left_out_and_remembered(blobs: Path, tmp_path: Path) -> None:
+    frame = pd.concat([table(blobs), pd.DataFrame({"path": ["gone.png"], "label": ["red"]})])
+    with pytest.raises(UserError, match=r'not exist \(gone\.png\); .* out with on_bad_image="skip"'):
+        ImageDataModule.from_dataframe(frame, blobs).setup()
+    data = ready(ImageDataModule.from_dataframe(frame, blobs, on_bad_image="skip"))
+    assert data.skipped == {"gone.png": "there is no such file"}
+    assert len(data.index) == 24
+
+    save(tmp_path / "a.png")
+    (tmp_path / "list.csv").write_text("id\na\ngone\n")
+    data = ready(ImageDataModule(predict_root=str(tmp_path / "list.csv"), on_bad_image="skip"))
+    assert rows_of(data.predict_dataloader()) == rows_of(data.predict_dataloader()) == [0]
+
+
+def test_columns_of_a_table_are_named_by_options(blobs: Path) -> None:
+    frame = table(blobs).rename(columns={"path": "one", "label": "kind"}).assign(two="x", place=range(24))
+    options = {"path_column": "one", "label_column": "kind", "group_column": "place"}
+    data = ready(ImageDataModule.from_dataframe(frame, blobs, **options))
+    assert data.classes == ("blue", "green", "red")
+    assert data.index.table["group"].nunique() == 24
+
+
 # What is kept for later runs
 
 

@@ -17,7 +17,7 @@ from PIL import Image
 
 from resnet_tl.data.index import SPLITS, UNLABELLED, ImageIndex
 from resnet_tl.data.pixels.decode import decode
-from resnet_tl.data.reading.tables import without_labels
+from resnet_tl.data.reading.indexing import without_labels
 from resnet_tl.data.splits import assign_splits
 from resnet_tl.errors import CONTROLS, UserError, printable
 from resnet_tl.evaluation.intervals import bootstrap_interval, holm, image_resamples, mcnemar, wilson

@@ -27,8 +27,8 @@ PERHAPS_SPLITS = ("set", "subset", "dataset", "partition")
 """Columns of splits where all of their values are."""
 FLAGS = {"isvalid": "val", "isval": "val", "isvalidation": "val", "istest": "test"}
 GROUPS = ("group", "groupid", "subject", "subjectid", "patient", "patientid", "driver", "lesionid")
-_LOOKED_AT = 1_000
-"""Different values of a column that tell whether they are images."""
+_ROWS, _LOOKED_AT = 10_000, 1_000
+"""Rows, and different values of a column in them, that tell whether they are images."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +75,11 @@ def key_of(name: str) -> str:
     return re.sub(r"[\W_]", "", name.casefold())
 
 
+def is_called_path(name: str) -> bool:
+    """Whether a column is called as those of images are."""
+    return _is(name, PATHS)
+
+
 def find_path(frame: pd.DataFrame, images: NamedImages, source: Source, reading: Reading) -> tuple[str, bool]:
     """The column whose values are images ("" where none is called so), and whether they are there, most of them.
 
@@ -84,14 +89,20 @@ def find_path(frame: pd.DataFrame, images: NamedImages, source: Source, reading:
     names = list(frame.columns)
     if reading.path_column is not None:
         names = [named(frame, reading.path_column, "path_column", source)]
+    head = frame.head(_ROWS)
+    different = {name: [value for value in head[name].map(str).str.strip().unique() if value] for name in names}
+    looked_at = {name: values[:_LOOKED_AT] for name, values in different.items()}
+    # Where paths are as they stand, nothing else of the disk is looked through, which may be a whole home.
+    standing = [name for name, values in looked_at.items() if 2 * len(images.standing(values)) >= max(1, len(values))]
     found = []
-    for name in names:
-        values = [value for value in map(str.strip, frame[name].map(str).drop_duplicates()) if value]
-        meant = images.meant_by(values[:_LOOKED_AT])
-        share = len(meant) / max(1, len(values[:_LOOKED_AT]))
-        looks = sum(map(is_image, values[:_LOOKED_AT])) * 2 > len(values[:_LOOKED_AT])
+    for name in standing or names:
+        values = looked_at[name]
+        meant = images.meant_by(values)
+        share = len(meant) / max(1, len(values))
+        looks = sum(map(is_image, values)) * 2 > len(values)
         if share > 0 and (share >= 0.5 or looks or _is(name, PATHS) or reading.path_column is not None):
-            found.append((not looks, -round(share * len(values)), _rank(name, PATHS), name, [*meant.paths.values()]))
+            count = round(share * len(different[name]))
+            found.append((not looks, -count, _rank(name, PATHS), name, [*meant.paths.values()]))
     if not found:
         called = [name for name in names if _is(name, PATHS) or reading.path_column is not None]
         return min(called, key=lambda name: _rank(name, PATHS), default=""), False
@@ -124,7 +135,7 @@ def find_columns(frame: pd.DataFrame, path: str, has_header: bool, source: Sourc
         labels: tuple[str, ...] = (named(frame, reading.label_column, "label_column", source),)
     else:
         labels = _label_columns(frame, others, has_header, source, path)
-    return Columns(path, labels, split, flags, group if group not in labels else None)
+    return Columns(path, labels, split, flags, group if reading.group_column or group not in labels else None)
 
 
 def named(frame: pd.DataFrame, column: str, option: str, source: Source) -> str:
@@ -199,11 +210,10 @@ def shares(column: pd.Series) -> pd.Series:
 
 
 def _split_columns(frame: pd.DataFrame, others: list[str], has_header: bool) -> tuple[str | None, tuple[str, ...]]:
-    if name := _first(others, (SPLIT,)):
-        return name, ()
     for name in others:
-        perhaps = key_of(name) in PERHAPS_SPLITS or not has_header
-        if perhaps and all(map(split_of, frame[name].map(str).unique())):
+        is_called, perhaps = key_of(name) == SPLIT, key_of(name) in PERHAPS_SPLITS or not has_header
+        are_splits = map(split_of, frame[name].map(str).unique()) if is_called or perhaps else ()
+        if (is_called and any(are_splits)) or (perhaps and all(are_splits)):  # not numbers of folds
             return name, ()
     return None, tuple(name for name in others if key_of(name) in FLAGS)
 

@@ -15,13 +15,13 @@ import pandas as pd
 
 from resnet_tl.data.index import SPLITS, ImageIndex
 from resnet_tl.data.reading.added_columns import adds, with_columns_of
-from resnet_tl.data.reading.columns import GROUPS, SPLIT, Columns, Source, are_numbers, find_path, key_of, likely_labels
+from resnet_tl.data.reading.columns import Columns, Source, are_numbers, find_path, likely_labels
 from resnet_tl.data.reading.folders import Folder
 from resnet_tl.data.reading.label_rows import LabelTable, Rows, index_of, rows_of
 from resnet_tl.data.reading.labelled_folders import labelled_in_folders
 from resnet_tl.data.reading.named_images import NamedImages, relative, split_by_folders
 from resnet_tl.data.reading.options import Reading
-from resnet_tl.data.reading.table_files import read_table
+from resnet_tl.data.reading.table_files import TableFile, read_table
 from resnet_tl.data.reading.tables import images_for, with_columns
 from resnet_tl.data.reading.words import split_in
 from resnet_tl.errors import UserError, listed
@@ -29,6 +29,8 @@ from resnet_tl.errors import UserError, listed
 _SUFFIXES = (".csv", ".tsv", ".jsonl")
 _HEAD = 1 << 18
 """Bytes of a table's beginning that tell whether it is one of labels."""
+_LEAST = 0.05
+"""Share of the images that a table must name; one of fewer may be given itself."""
 _MOST = 50
 """Tables that are looked into."""
 _OPTIONS = ("path_column", "label_column", "group_column", "image_folder")
@@ -55,16 +57,17 @@ def labelled_by_table(root: Path, folder: Folder, reading: Reading, learns: bool
         for one in looked_at:
             if one and one.question:
                 raise one.question
-        for one in looked_at:
-            if one and one.table:
-                index = labelled_in_folders(root, folder, reading.layout, learns)
-                return with_columns_of(index, rows_of(one.table, reading), one.path.name, learns)
-        if said:
+        adding = [one for one in looked_at if one and one.table]
+        if said and not adding:
             raise UserError(f"{said[0]} is for tables, and no table in {root} names images and has this column.")
-        return None
+        index = labelled_in_folders(root, folder, reading.layout, learns) if adding else None
+        for one in adding:
+            index = index and with_columns_of(index, rows_of(one.labels(), reading), one.path.name, learns)
+        return index
     chosen = _chosen(tables, root)
     rows = [rows_of(one.labels(), reading) for one in chosen]
-    if not said and _folders_say_it(rows, chosen[0].path, root):
+    named = sum(len(one.frame) - len(one.missing) for one in rows)
+    if not said and (named < _LEAST * len(rows[0].table.images.all) or _folders_say_it(rows, chosen[0].path, root)):
         return None
     names = listed(one.path.relative_to(root).as_posix() for one in chosen)
     index = index_of(rows, root, f"table{'s' * (len(chosen) > 1)} {names}", learns)
@@ -83,6 +86,7 @@ class _Found:
     question: UserError | None = None
 
     def labels(self) -> LabelTable:
+        """The table, where there is one."""
         assert self.table is not None
         return self.table
 
@@ -102,7 +106,7 @@ def _table_files(root: Path, folder: Folder) -> list[Path]:
     """The tables in `root` and in the folders there; none that is a form for predictions."""
     inner = [path for name, one in folder.folders.items() for path in _tables_in(root / name, one)]
     every = [*_tables_in(root, folder), *inner]
-    return [path for path in every if not re.search("submission|sample", path.stem, re.IGNORECASE)][:_MOST]
+    return [path for path in every if not re.search("submission|^sample$", path.stem, re.IGNORECASE)][:_MOST]
 
 
 def _tables_in(path: Path, folder: Folder) -> list[Path]:
@@ -119,32 +123,41 @@ def _looked_at(path: Path, root: Path, folder: Folder, reading: Reading) -> _Fou
     images = images_for(root, source, reading) if reading.image_folder else NamedImages(path.parent, root, folder)
     split = split_in(path.stem) or ("" if path.parent == root else split_in(path.parent.name))
     named = {reading.path_column, reading.label_column, reading.group_column} - {None}
-    try:
-        head = read_table(path, _HEAD)
-    except UserError:  # of something else
+    head = _head(path)
+    if head is None:
         return None
     frame = head.frame
     is_of_predictions = any(name.startswith("prob_") for name in frame.columns)
     if frame.empty or is_of_predictions or not named.issubset(frame.columns):
         return None
-    whole = head if path.stat().st_size <= _HEAD else read_table(path)
+    whole = head
     try:
         if not find_path(frame, images, source, reading)[1]:
             return None
+        whole = head if path.stat().st_size <= _HEAD else read_table(path)
         table = with_columns(whole, source, images, reading)
     except UserError as question:
         column, paths = _images_of(whole.frame, images)
         if 2 * len(set(paths) - {""}) < len(images.all):  # it is about other things
             return None
-        if _may_label(whole.frame, column, paths, folder):
-            insist = f"; --data.root {shlex.quote(str(root))} --data.layout class_folders leaves the table aside"
-            return _Found(path, split, question=UserError(f"{question}{insist * (len(folder.filled()) > 1)}"))
+        known = None
         with suppress(UserError):
-            table = with_columns(whole, source, images, reading, needs_labels=False)
-            return _Found(path, split, table) if adds(table.columns) else None
-        return None
+            known = with_columns(whole, source, images, reading, needs_labels=False)
+        if _may_label(whole.frame, known.columns if known else Columns(column), paths, folder):
+            insist = f"; --data.root {shlex.quote(str(root))} --data.layout class_folders leaves the table aside"
+            asked = f"{str(question).rstrip('.')}{insist}" if len(folder.filled()) > 1 else question
+            return _Found(path, split, question=UserError(asked))
+        return _Found(path, split, known) if known and adds(known.columns) else None
     is_form = all(frame[name].map(str).nunique() == 1 for name in table.columns.labels)  # to be filled in
     return None if is_form and split in ("", "test") else _Found(path, split, table)
+
+
+def _head(path: Path) -> TableFile | None:
+    """The beginning of a table; all of it where a value goes on beyond that; None for something else."""
+    for most in (_HEAD, None):
+        with suppress(UserError):
+            return read_table(path, most)
+    return None
 
 
 def _images_of(frame: pd.DataFrame, images: NamedImages) -> tuple[str, list[str]]:
@@ -154,14 +167,13 @@ def _images_of(frame: pd.DataFrame, images: NamedImages) -> tuple[str, list[str]
     return column, [relative(meant[column].get(str(value), ""), images.root) for value in frame[column]]
 
 
-def _may_label(frame: pd.DataFrame, column: str, paths: list[str], folder: Folder) -> bool:
+def _may_label(frame: pd.DataFrame, columns: Columns, paths: list[str], folder: Folder) -> bool:
     """Whether a table whose columns cannot be told is likely to label the images, better than their folders do.
 
     It has texts that repeat and are not the names of the folders; numbers, which may be measures, count where there are
     no folders.
     """
-    likely = [name for name in likely_labels(frame, Columns(column)) if key_of(name) not in (SPLIT, *GROUPS)]
-    texts = [name for name in likely if not are_numbers(frame, name)]
+    texts = [name for name in likely_labels(frame, columns) if not are_numbers(frame, name)]
     for name in texts:
         labels = frame[name].map(str).tolist()
         if sum(map(str.__eq__, _most_like(paths, labels), labels)) > 0.9 * len(labels):

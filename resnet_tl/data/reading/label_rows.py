@@ -170,7 +170,8 @@ def _each_once(rows: pd.DataFrame, source: str, notes: list[str]) -> pd.DataFram
         if len(torn := kinds[kinds.map(len) > 1]):
             raise UserError(
                 f"{source} gives {_count(len(torn), 'image', 'images')} more than one {column} ({torn.index[0]}: "
-                f"{listed(torn.iloc[0])}), and an image has one; correct the table."
+                f"{listed(torn.iloc[0])}), and an image has one; correct the table"
+                + ("; multi-label data is not supported." if column == "label" else ".")
             )
     return different.reset_index(drop=True)
 

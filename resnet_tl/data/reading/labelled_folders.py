@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePath
 
@@ -15,7 +16,7 @@ from resnet_tl.data.reading.named_images import relative
 from resnet_tl.data.reading.options import Layout
 from resnet_tl.data.reading.split_folders import Part, splits_among
 from resnet_tl.data.reading.structure import (
-    INSIST,
+    Doubtful,
     Notes,
     Place,
     below,
@@ -25,7 +26,7 @@ from resnet_tl.data.reading.structure import (
     entered,
     settled,
 )
-from resnet_tl.data.reading.words import class_in_name, says_no_class
+from resnet_tl.data.reading.words import PARTS, SERIES, class_in_name, numbered_as, says_no_class
 from resnet_tl.errors import UserError, listed, nearest
 
 
@@ -36,15 +37,21 @@ def labelled_in_folders(root: Path, folder: Folder, layout: Layout, learns: bool
         UserError: there are no classes, they do not fit together, or folders can be meant in two ways.
     """
     folder.require_images(root)
-    reader = _Reader(root, learns, layout != "auto")
-    return reader.by_looking(root, folder) if layout == "auto" else reader.as_told(folder, layout)
+    reader = _Reader(root, folder, learns, layout != "auto")
+    if reader.insisted:
+        return reader.as_told(layout)
+    try:
+        return reader.by_looking(root, folder)
+    except Doubtful as doubt:
+        raise reader.refusal(doubt, doubt.path, "class_folders") from None
 
 
 @dataclass
 class _Reader:
-    """How one tree is read; `insisted` says that its owner knows better than its names."""
+    """How the tree at `root` is read; `insisted` says that its owner knows better than its names."""
 
     root: Path
+    tree: Folder
     learns: bool
     insisted: bool
     notes: Notes = field(default_factory=Notes)
@@ -59,14 +66,17 @@ class _Reader:
             return self.one(inner or Place(path, folder))
         try:
             return self.by_looking(inner.path, inner.folder)
+        except Doubtful:
+            raise
         except UserError as error:
-            if inner.path == path or INSIST in str(error):
+            if inner.path == path or "insist by" in str(error):
                 raise
-            raise UserError(f"{error} If {listed(folder.filled())} are classes, insist by {INSIST}.") from None
+            insist = self.insist(path, "class_folders")
+            raise UserError(f"{error} If {listed(folder.filled())} are classes, insist by {insist}.") from None
 
-    def as_told(self, folder: Folder, layout: Layout) -> ImageIndex:
+    def as_told(self, layout: Layout) -> ImageIndex:
         """Reads the folder at the root as its owner says."""
-        path, folder = entered(self.root, folder, self.notes)
+        path, folder = self.start(layout, self.notes)
         if layout == "class_folders":
             if not folder.filled():
                 raise UserError(f"{path} has no folders with images in them, so it cannot be read as {layout}.")
@@ -78,6 +88,35 @@ class _Reader:
         if not parts:
             raise UserError(f"{path} has no folders such as train/ and val/, so it cannot be read as {layout}.")
         return self.splits(path, folder, parts)
+
+    def start(self, layout: Layout, notes: Notes) -> tuple[Path, Folder]:
+        """Where reading starts when a layout is insisted on: past wrappers."""
+        return entered(self.root, self.tree, notes, stops_at_splits=layout != "class_folders")
+
+    def insist(self, path: Path, layout: Layout) -> str:
+        """What to type so that the folder at `path` is read in a layout."""
+        root = "" if self.start(layout, Notes())[0] == path else f"--data.root {shlex.quote(str(path))} "
+        return f"{root}--data.layout {layout}"
+
+    def refusal(self, doubt: Doubtful, path: Path, layout: Layout) -> UserError:
+        """The sentence about a doubt: what was likely meant, as far as it can be read, and how to insist at `path`."""
+        likely = [doubt.path / name for name in doubt.likely]
+        ways = [f"--data.root {shlex.quote(str(way))}" for way in likely if self.reads(way)]
+        mean = f"; did you mean {' or '.join(ways)}?" if ways else "."
+        are_splits = doubt.splits and self.reads(path, "split_folders")
+        splits = f"; if splits, by {self.insist(path, 'split_folders')}" if are_splits else ""
+        insist = f"If they are classes, insist by {self.insist(path, layout)}{splits}."
+        return UserError(f"{doubt.path}: {doubt.found}{mean} {insist}")
+
+    def reads(self, path: Path, layout: Layout = "auto") -> bool:
+        """Whether a folder in the tree can be read by itself."""
+        folder = self.tree
+        for name in path.relative_to(self.root).parts:
+            folder = folder.folders[name]
+        try:
+            return bool(labelled_in_folders(path, folder, layout, self.learns))
+        except UserError:
+            return False
 
     def one(self, place: Place) -> ImageIndex:
         """Reads a folder without splits."""
@@ -97,7 +136,10 @@ class _Reader:
         flat, known = False, set[str]()
         for split, part in named.items():
             notes = Notes()
-            place = Place(part.path, part.folder) if self.insisted else settled(part.path, part.folder, notes)
+            try:
+                place = Place(part.path, part.folder) if self.insisted else settled(part.path, part.folder, notes)
+            except Doubtful as doubt:
+                raise self.refusal(doubt, path, "split_folders") from None
             classes = self.classes(place)
             if not places:
                 flat, known = not place.folder.filled(), set(classes)
@@ -109,11 +151,12 @@ class _Reader:
             if place.folder.filled():
                 self.say_loose(len(place.folder.images), f"in {part.name}/ " if part.path != path else "")
             elif flat:
-                self.require_names(place.folder, part.path, self.learns and split == "train")
+                self.require_names(place.folder, part.path, self.learns and split == "train", path)
             else:
+                model = named[next(iter(places))].name
                 raise UserError(
-                    f"{part.path} has images but no class folders as {named[next(iter(places))].name}/ has; move it "
-                    "elsewhere, and a part of the training images is held out in its place."
+                    f"{part.path} has images but no class folders as {f'{model}/ has' if model else 'lie beside it'}; "
+                    "move it elsewhere, and a part of the training images is held out in its place."
                 )
             places[split] = place if not part.name.startswith("<") else replace(place, within=part.name)
         if not places:
@@ -182,8 +225,11 @@ class _Reader:
             if name and files and name not in read
         ]
 
-    def require_names(self, folder: Folder, path: Path, learns: bool) -> None:
-        """Refuses flat files whose names carry no class, or, to learn from, as many classes as images."""
+    def require_names(self, folder: Folder, path: Path, learns: bool, above: Path | None = None) -> None:
+        """Refuses flat files whose names carry no class, or, to learn from, as many classes as images.
+
+        Where `path` is one of several splits, these lie in `above`.
+        """
         classes = by_name(folder)
         odd = classes.get("", [])
         if learns and not odd and all(len(images) == 1 for images in classes.values()):
@@ -197,9 +243,10 @@ class _Reader:
         word, why = says_no_class(classes)
         if word and not self.insisted:
             name = PurePath(classes[word][0]).name
+            insist = f" If '{word}' is a class, insist by {self.insist(above or path, 'flat_names')}."
             raise UserError(
-                f"{path} has no class folders, and '{name}' carries no class in its name, for '{word}' {why}; "
-                f"{way_out}. If '{word}' is a class, insist by --data.layout flat_names."
+                f"{path} has no class folders, and '{name}' does not begin with a class: '{word}' {why}; "
+                f"{way_out}.{insist if len(classes) > 1 or not learns else ''}"
             )
 
     def say_loose(self, images: int, where: str = "") -> None:
@@ -218,10 +265,11 @@ class _Reader:
 
 
 def _has_no_labels(folder: Folder, classes: set[str], known: set[str]) -> bool:
-    """Whether test images carry no classes: none that is `known`, and no folders but one of another name."""
+    """Whether test images carry no classes: none that is `known`, and no folders but one, or parts of one heap."""
     if classes & known:
         return False
-    return not folder.filled() or (len(folder.filled()) == 1 and not any(nearest(name, known) for name in classes))
+    is_heap = len(classes) < 2 or PARTS.union(SERIES).issuperset(numbered_as(classes) or "-")
+    return not folder.filled() or (is_heap and not any(nearest(name, known) for name in classes))
 
 
 def _shape(path: Path, place: Place, flat: bool) -> str:

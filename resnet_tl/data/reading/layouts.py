@@ -42,13 +42,9 @@ def read_images(root: str | Path, learns: bool = True, reading: Reading = BY_LOO
         UserError: nothing usable is there, or classes, splits or paths do not fit together.
     """
     given, root = os.path.abspath(Path(root).expanduser()), located(root)  # noqa: PTH100 -- as in located
-    if root.is_file():
-        if not is_table(root):
-            raise UserError(f"{root} is neither a folder nor a .zip or a table ({', '.join(sorted(TABLE_SUFFIXES))}).")
-        if reading.layout != "auto":
-            raise UserError(f"{root} is a table, which has no folders: leave out --data.layout {reading.layout}.")
-        return from_file(root, reading, learns)
     try:
+        if root.is_file():
+            return _from_table(root, reading, learns)
         folder = Folder.read(root)
         index = labelled_by_table(root, folder, reading, learns)
         index = index or labelled_in_folders(root, folder, reading.layout, learns)
@@ -59,6 +55,14 @@ def read_images(root: str | Path, learns: bool = True, reading: Reading = BY_LOO
         doubts = [("unread", relative(path, root)) for path in unread]
         index = replace(index, layout=f"{index.layout}; {said}", doubts=(*index.doubts, *doubts))
     return index
+
+
+def _from_table(path: Path, reading: Reading, learns: bool) -> ImageIndex:
+    if not is_table(path):
+        raise UserError(f"{path} is neither a folder nor a .zip or a table ({', '.join(sorted(TABLE_SUFFIXES))}).")
+    if reading.layout != "auto":
+        raise UserError(f"{path} is a table, which has no folders: leave out --data.layout {reading.layout}.")
+    return from_file(path, reading, learns)
 
 
 def from_dataframe(frame: pd.DataFrame, root: str | Path | None = None, reading: Reading = BY_LOOKING) -> ImageIndex:

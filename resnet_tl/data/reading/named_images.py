@@ -69,8 +69,8 @@ class NamedImages:
         Where a value fits images of several splits, such as `train/1.jpg` and `test/1.jpg`, it means that of its own
         split, as `splits` has it by value, or of the split `otherwise`; of training where neither says.
         """
-        meant = Meant()
-        others = [value for value in values if not self._as_it_stands(value, meant)]
+        meant = Meant(self.standing(values))
+        others = [value for value in values if value not in meant.paths]
         if not others:
             return meant
         says_where = len(meant.paths) * 2 >= len(values)  # then the others are there as well, or missing
@@ -114,13 +114,11 @@ class NamedImages:
         folders = sorted({os.path.dirname(path) for path in paths})  # noqa: PTH120 -- for speed
         return [f"{folder}{os.sep}{name}" for folder in folders for name in sorted(self._in(folder)) if is_image(name)]
 
-    def _as_it_stands(self, value: str, meant: Meant) -> bool:
-        path = join(self.base, value)
-        folder, name = os.path.split(path)
-        if name in self._in(folder):
-            meant.paths[value] = path
-            return True
-        return False
+    def standing(self, values: Iterable[str]) -> dict[str, str]:
+        """The absolute path of each value that is one as it stands; only the folders that they name are looked into."""
+        paths = {value: join(self.base, value) for value in values}
+        split = {value: os.path.split(path) for value, path in paths.items()}
+        return {value: paths[value] for value, (folder, name) in split.items() if name in self._in(folder)}
 
     def _in(self, folder: str) -> set[str]:
         """The files that lie in a folder; listed once, which takes less than a look at each file."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from resnet_tl.data.reading.folders import Folder
-from resnet_tl.data.reading.structure import Notes, doubtful, entered, names_classes
+from resnet_tl.data.reading.structure import Doubtful, Notes, entered, names_classes
 from resnet_tl.data.reading.words import (
     PARTS,
     SERIES,
@@ -37,7 +37,8 @@ def splits_among(path: Path, folder: Folder, insisted: bool = False) -> dict[str
     """The splits in a folder: one part each for train, val and test, any number for predict; empty for no splits.
 
     Raises:
-        UserError: two folders are the same split, or, unless splits are `insisted` on, they might be classes as well.
+        UserError: two folders are the same split.
+        Doubtful: they might be classes as well, and splits are not `insisted` on.
     """
     if found := _within_classes(path, folder):
         return found
@@ -48,11 +49,11 @@ def splits_among(path: Path, folder: Folder, insisted: bool = False) -> dict[str
     for name, split in splits.items():
         parts.setdefault(split, []).append(Part(name, path / name, folder.folders[name]))
     others = {name: inner for name, inner in folder.filled().items() if name not in splits}
-    if not insisted and "train" in parts:
-        if others and len(parts) == 1 and _is_class(path, parts["train"][0], others):
+    if "train" in parts:
+        if not insisted and others and len(parts) == 1 and _is_class(path, parts["train"][0], others):
             return {}
-    elif not insisted and (others or names_classes(folder)):
-        train = _train_beside(path, folder, parts, others)
+    elif others or names_classes(folder):
+        train = _train_beside(path, folder, parts, others, insisted)
         if train is None:
             return {}
         parts["train"] = [train]
@@ -79,7 +80,7 @@ def _named(path: Path, folder: Folder, insisted: bool) -> dict[str, str]:
         return affixed
     if len(set(affixed.values())) < len(affixed) and not any(within):
         found = f"{listed(affixed)} seem to name a class and a split each"
-        raise doubtful(path, f"{found}: put folders of the classes into train/ and val/ or test/")
+        raise Doubtful(path, f"{found}: put folders of the classes into train/ and val/ or test/")
     return {}
 
 
@@ -107,26 +108,30 @@ def _is_class(path: Path, train: Part, others: dict[str, Folder]) -> bool:
     own = _inside(train.folder).filled().keys()
     within = [_inside(other).filled().keys() for other in others.values()]
     if len(own) > 1 and len(others) > 1 and all(len(names) > 1 and not names & own for names in within):
-        raise doubtful(path, f"{train.name}/ may be a split, or a class as {listed(others)} beside it", [train.name])
+        raise Doubtful(
+            path, f"{train.name}/ beside {listed(others)} may be a class or a split", [train.name], splits=True
+        )
     return False
 
 
-def _train_beside(path: Path, folder: Folder, parts: dict[str, list[Part]], others: dict[str, Folder]) -> Part | None:
+def _train_beside(
+    path: Path, folder: Folder, parts: dict[str, list[Part]], others: dict[str, Folder], insisted: bool
+) -> Part | None:
     """What to train on where no folder is called so: what lies beside `val` or `test`; None where these are classes."""
-    if not others:
-        return Part("", path, Folder(images=folder.images, unread=folder.unread))
     judged = [part for split in parts.keys() - {"predict"} for part in parts[split]]
-    if not judged or any(_inside(part.folder).filled().keys() & others.keys() for part in judged):
-        return Part("", path, Folder(images=folder.images, unread=folder.unread, folders=others))
+    beside = Part("", path, Folder(images=folder.images, unread=folder.unread, folders=others))
+    if not others or not judged or any(_inside(part.folder).filled().keys() & others.keys() for part in judged):
+        return beside
     names = listed(f"{part.name}/" for part in judged)
     if len(others) > 1:
-        found = f"{names} beside {listed(others)} may be a class, or images to be judged"
-        raise doubtful(path, f"{found}: move such images elsewhere")
+        if insisted:
+            return beside
+        raise Doubtful(path, f"{names} beside {listed(others)} may be a class or a split", splits=True)
     other = Part(name := next(iter(others)), path / name, others[name])
-    if holds_pictures(name):
+    if holds_pictures(name) or (insisted and other.has_labels()):
         return other
     if other.has_labels():
-        raise doubtful(path, f"{name}/ beside {names} may be what to train on: rename it to train", [name])
+        raise Doubtful(path, f"{name}/ beside {names} may be what to train on", [name], splits=True)
     return None
 
 

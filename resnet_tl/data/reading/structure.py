@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shlex
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
@@ -14,6 +13,7 @@ from resnet_tl.data.reading.words import (
     SERIES,
     class_in_name,
     holds_pictures,
+    is_date,
     is_structure,
     numbered_as,
     says_no_class,
@@ -22,7 +22,6 @@ from resnet_tl.data.reading.words import (
 )
 from resnet_tl.errors import UserError, listed
 
-INSIST = "--data.layout class_folders"
 FEW = 8
 """Only so few folders are compared file by file: pairs of pictures are kept in two or three."""
 
@@ -37,6 +36,20 @@ class Notes:
     def left_out(self, names: Iterable[str], images: int, why: str = "") -> None:
         """Says that folders are left out, with the number of images in them."""
         self.said.append(f"{listed(f'{name}/' for name in names)} left out ({counted(images, 'image')}{why})")
+
+
+class Doubtful(UserError):
+    """Folders in `path` that can be meant in two ways; `likely` names folders there that may be meant instead.
+
+    `splits` says that it is a question of splits.
+    """
+
+    def __init__(self, path: Path, found: str, likely: Collection[str] = (), splits: bool = False) -> None:
+        super().__init__(f"{path}: {found}.")
+        self.splits = splits
+        self.path = path
+        self.found = found
+        self.likely = likely
 
 
 @dataclass(frozen=True)
@@ -58,13 +71,6 @@ def counted(number: int, noun: str) -> str:
     return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
-def doubtful(path: Path, found: str, likely: Iterable[str] = ()) -> UserError:
-    """What to raise where folders can be meant in two ways: the likely one, and how to insist that they are classes."""
-    ways = listed((f"--data.root {shlex.quote(str(path / name))}" for name in likely), most=3)
-    mean = f"; did you mean {ways}?" if ways else "."
-    return UserError(f"{path}: {found}{mean} If they are classes, insist by {INSIST}.")
-
-
 def by_name(folder: Folder) -> dict[str, list[str]]:
     """Images that lie here by the class in their names; those without one under ""."""
     found: dict[str, list[str]] = {}
@@ -83,7 +89,7 @@ def settled(path: Path, folder: Folder, notes: Notes) -> Place:
     """Where the classes in a folder lie.
 
     Raises:
-        UserError: the folders can be meant in two ways.
+        Doubtful: the folders can be meant in two ways.
     """
     path, folder = entered(path, folder, notes)
     inner = below(path, folder, notes)
@@ -119,7 +125,7 @@ def below(path: Path, folder: Folder, notes: Notes) -> Place | None:
             continue
         if not all(_files(inside) <= _files(filled[other]) for other, inside in again.items()):
             found = f"{name}/ holds folders of its neighbours' names ({listed(again)}), with other images"
-            raise doubtful(path, f"{found}: move these to their neighbours", [name])
+            raise Doubtful(path, f"{found}: move these to their neighbours", [name])
         notes.left_out([name], len(filled[name].all()), ", copies of those beside it")
         return Place(path, folder.without([name]))
     if place := _pictures_among(path, folder, notes) or _parts(path, inner, notes):
@@ -138,10 +144,10 @@ def _pictures_among(path: Path, folder: Folder, notes: Notes) -> Place | None:
     pictures, beside = _by_what_is_stored(filled)
     if not pictures or len(pictures + beside) < len(filled) or (not beside and len(pictures) < 2):
         if pictures and beside:
-            raise doubtful(path, f"{listed(pictures + beside)} look like what is stored, not what is seen", pictures)
+            raise Doubtful(path, f"{listed(pictures + beside)} look like what is stored, not what is seen", pictures)
         return None
     if len(pictures) > 1:
-        raise doubtful(path, f"{listed(pictures)} may each hold the pictures", pictures)
+        raise Doubtful(path, f"{listed(pictures)} may each hold the pictures", pictures)
     notes.left_out(beside, sum(len(filled[name].all()) for name in beside))
     if folder.images:
         notes.said.append(f"{counted(len(folder.images), 'loose image')} left out")
@@ -173,7 +179,7 @@ def _parts(path: Path, inner: dict[str, Folder], notes: Notes) -> Place | None:
         notes.said.append(f"{listed(inner)} taken together{', each as a group' if is_series else ''}")
         return Place(path, merged(inner.values()), f"{' '.join(kind)}<number>/", is_series)
     found = f"{listed(inner)} hold the same folders ({listed(sorted(shared), most=5)})"
-    raise doubtful(path, found, list(inner)[:1])
+    raise Doubtful(path, found, _pictures_first(inner)[:1])
 
 
 def _refuse_pairs(path: Path, filled: dict[str, Folder]) -> None:
@@ -182,9 +188,14 @@ def _refuse_pairs(path: Path, filled: dict[str, Folder]) -> None:
         return
     stems = [{PurePath(file).stem for file in folder.all()} for folder in filled.values()]
     shared = set.intersection(*stems)
-    if len(shared) >= 0.8 * min(map(len, stems)) and not _only_counts(shared):
+    is_pair = not _only_counts(shared) or any(map(is_structure, filled))
+    if is_pair and shared and len(shared) >= 0.8 * min(map(len, stems)):
         found = f"{listed(filled)} hold files of the same names, such as {min(shared)}, as pairs of pictures do"
-        raise doubtful(path, found, list(filled)[:1])
+        raise Doubtful(path, found, _pictures_first(filled)[:1])
+
+
+def _pictures_first(names: Iterable[str]) -> list[str]:
+    return sorted(names, key=lambda name: not holds_pictures(name))
 
 
 def _only_counts(stems: Collection[str]) -> bool:
@@ -201,7 +212,7 @@ def class_doubts(folder: Folder, splits: bool = False) -> list[tuple[str, str]]:
     Among the folders of `splits` a class may be called `train`: there are vehicles.
     """
     classes = folder.filled()
-    odd = [name for name in classes if is_structure(name) or (split_of(name) and not splits)]
+    odd = [name for name in classes if is_structure(name) or is_date(name) or (split_of(name) and not splits)]
     kind = numbered_as(classes)
     if kind and PARTS.union(SERIES).issuperset(kind):
         odd = list(classes)

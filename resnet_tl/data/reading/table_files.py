@@ -37,6 +37,13 @@ class TableFile:
     notes: list[str] = field(default_factory=list)
 
 
+def without_header(file: TableFile) -> TableFile:
+    """The table with its first line among the rows."""
+    names = [f"column {number + 1}" for number in range(file.frame.shape[1])]
+    rows = [file.frame.columns.tolist(), *file.frame.to_numpy().tolist()]
+    return TableFile(pd.DataFrame(rows, columns=names, dtype=object), has_header=False, notes=file.notes)
+
+
 def is_table(path: Path) -> bool:
     """Whether a file of this name is read as a table."""
     return path.suffix.lower() in TABLE_SUFFIXES

@@ -10,11 +10,19 @@ from pathlib import Path
 import pandas as pd
 
 from resnet_tl.data.index import ImageIndex
-from resnet_tl.data.reading.columns import Columns, Source, find_columns, find_path, likely_labels, numbered_labels
+from resnet_tl.data.reading.columns import (
+    Columns,
+    Source,
+    find_columns,
+    find_path,
+    is_called_path,
+    likely_labels,
+    numbered_labels,
+)
 from resnet_tl.data.reading.label_rows import LabelTable, index_of, not_found, rows_of, sentence, text_of
 from resnet_tl.data.reading.named_images import NamedImages
 from resnet_tl.data.reading.options import Reading
-from resnet_tl.data.reading.table_files import TableFile, read_table
+from resnet_tl.data.reading.table_files import TableFile, read_table, without_header
 from resnet_tl.data.reading.words import split_in
 from resnet_tl.errors import UserError, listed, nearest
 
@@ -42,7 +50,8 @@ def images_in(path: Path, reading: Reading) -> tuple[list[str], list[str]]:
     column, is_found = find_path(file.frame, images, source, reading)
     if not is_found:
         raise UserError(_question(file.frame, Columns(column), ["path"], source, images, reading))
-    values = [value for value in dict.fromkeys(map(text_of, file.frame[column])) if value]
+    first = [column] if file.has_header and _is_an_image(column, images) else []
+    values = [value for value in dict.fromkeys([*first, *map(text_of, file.frame[column])]) if value]
     meant = images.meant_by(values, otherwise=split_in(path.stem))
     if problems := not_found(meant, len(values), column, images, source, reading):
         raise UserError(sentence(source, problems))
@@ -73,12 +82,19 @@ def with_columns(
     if file.frame.empty:
         raise UserError(f"{source.name} has no rows.")
     path, is_found = find_path(file.frame, images, source, reading)
+    if file.has_header and is_found and _is_an_image(path, images):
+        return with_columns(without_header(file), source, images, reading, needs_labels)
     columns = find_columns(file.frame, path, file.has_header, source, reading)
     unknown = [] if is_found else ["path"]
     unknown += [] if columns.labels or not needs_labels else ["label"]
     if unknown:
         raise UserError(_question(file.frame, columns, unknown, source, images, reading))
     return LabelTable(file, source, images, columns)
+
+
+def _is_an_image(column: str, images: NamedImages) -> bool:
+    """Whether the name of a column of images is that of one: then the first line is a row."""
+    return not is_called_path(column) and len(images.meant_by([column]).paths) == 1
 
 
 def _question(

@@ -91,6 +91,11 @@ def _all_in(name: str, known: frozenset[str]) -> bool:
     return bool(words) and (known.issuperset(words) or "".join(words) in known)  # SegmentationClass
 
 
+def is_date(name: str) -> bool:
+    """Whether a folder is called by a date, or by a camera's count as `100CANON`."""
+    return bool(re.fullmatch(r"(19|20)\d\d([-_. ]?\d\d){1,2}|\d{3}[A-Z_]{5}", name))
+
+
 def numbered_as(names: Collection[str]) -> tuple[str, ...]:
     """The words that names have in common when they differ by a number only: `('fold',)` for `fold1` and `fold2`."""
     plain = {words_of(name) for name in names}
@@ -104,18 +109,26 @@ def class_in_name(stem: str) -> str:
 
 
 def says_no_class(names: Collection[str]) -> tuple[str, str]:
-    """The first of the classes in file names that is none, such as `IMG` or `Train`, and why; "" twice for none.
+    """The first of the classes in file names that is none, such as `IMG` or `Train`, and what it is; "" twice for none.
 
     One letter may be a class among others, and so may `train` among vehicles.
     """
     cameras = [name for name in names if (words := words_of(name)) and CAMERA.issuperset(words)]
     splits = [name for name in names if split_of(name)]
+    years = [name for name in names if re.fullmatch(r"(19|20)\d\d", name)]
+    both = list(names) if all(map(split_in, names)) and len(set(map(split_in, names))) > 1 else []
     if len(cameras) < len(names):
         cameras = [name for name in cameras if len(name) > 1]
     if len(splits) < len(names):
         splits = [name for name in splits if split_of(name) != "train" or len(splits) > 1]
-    years = [name for name in names if re.fullmatch(r"(19|20)\d\d", name)]
-    found = [(name, "is what a camera or a program writes") for name in cameras]
-    found += [(name, "names a split") for name in splits]
-    found += [(name, "is a year") for name in years if len(years) == len(names)]
-    return next(iter(found), ("", ""))
+    if len(years) < len(names):
+        years = []
+    for found, what in (
+        (cameras, "is what a camera or a program writes"),
+        (splits, "is a split"),
+        (both, "is a split and a class in one"),
+        (years, "is a year"),
+    ):
+        if found:
+            return found[0], what
+    return "", ""

@@ -89,6 +89,11 @@ def test_a_table_without_classes_adds_its_groups_and_splits_to_class_folders(tmp
     assert index.table["group"].tolist() == ["0", "1", "2", "0", "1", "2"]
     assert index.layout == "class folders: <class>; group: patient of patients.csv"
 
+    write(tmp_path / "one", {"split.csv": rows("image,set", "{0}.jpg,train", 4) + "4.jpg,val\n5.jpg,val\n"})
+    index = read_images(tmp_path / "one")
+    assert index.counts().to_numpy().tolist() == [[2, 1], [2, 1]]
+    assert index.table["group"].nunique() == 3
+
     text = rows("image,split", "{1}/{0}.jpg,train", 4) + "a/4.jpg,val\nb/5.jpg,val\n"
     write(tmp_path / "two", {**images("{1}/{0}.jpg", 8), "split.csv": text})
     index = read_images(tmp_path / "two")
@@ -141,13 +146,14 @@ def test_tables_called_after_splits_belong_together(tmp_path: Path) -> None:
         {"form.csv": rows("id,label", "{0},0", 6)},
         {"prices.csv": rows("path,label", "x{0},{1}", 6)},
         {"broken.csv": "\0\0", "notes.csv": 'a,b\n"'},
+        {**images("a/more{0}.jpg", 90), "examples.csv": rows("path,label", "{1}/{0}.jpg,x{3}", 4)},
     ],
-    ids=["agrees", "only numbers", "out of date", "sizes", "findings", "predictions", "sample", "form", "else", "none"],
+    ids=["agrees", "numbers", "outdated", "sizes", "findings", "predictions", "sample", "form", "else", "none", "few"],
 )  # fmt: skip
 def test_folders_of_classes_stay_what_they_are(tmp_path: Path, beside: dict[str, str]) -> None:
     index = read_images(write(tmp_path, {**images("{1}/{0}.jpg", 6), **beside}))
     assert index.layout == "class folders: <class>"
-    assert len(index) == 6
+    assert index.classes == ("a", "b")
 
 
 def test_a_table_that_contradicts_the_folders_is_refused_with_both_readings(tmp_path: Path) -> None:
@@ -172,6 +178,17 @@ def test_columns_that_cannot_be_told_are_asked_for_with_all_that_is_to_be_typed(
     index = read_images(tmp_path, reading=Reading(path_column="image_id", label_column="dx"))
     assert index.classes == ("a", "b")
     assert index.table["group"].nunique() == 6
+
+
+def test_ids_that_fit_two_folders_are_refused_with_the_folder_to_type(tmp_path: Path) -> None:
+    files = {**images("images/{0}.jpg", 6), **images("masks/{0}.jpg", 6), "l.csv": rows("image,label", "{0},{1}", 6)}
+    with pytest.raises(UserError) as caught:
+        read_images(write(tmp_path, files))
+    assert str(caught.value).endswith(
+        f"--data.root {tmp_path} --data.path_column image --data.image_folder {tmp_path}/images"
+    )
+    index = read_images(tmp_path, reading=Reading(path_column="image", image_folder=f"{tmp_path}/images"))
+    assert index.ids()[0] == "images/0.jpg"
 
 
 def test_several_tables_are_refused_with_the_one_to_type(tmp_path: Path) -> None:

@@ -56,8 +56,11 @@ def test_or_refused_with_the_reason(
 @pytest.mark.parametrize(
     ("patterns", "sentence"),
     [
-        (["IMG_9*.jpg"], "'IMG' is what a camera or a program writes.* insist by --data.layout flat_names"),
-        (["Train_4*.jpg", "Test_4*.jpg"], "'Test' names a split"),
+        (
+            ["IMG_9*.jpg", "DSC_9*.jpg"],
+            "'DSC' is what a camera or a program writes.* insist by --data.layout flat_names",
+        ),
+        (["Train_4*.jpg", "Test_4*.jpg"], "'Test' is a split"),
     ],
 )
 def test_names_that_say_no_class_are_refused(tree: Callable[..., Path], patterns: list[str], sentence: str) -> None:

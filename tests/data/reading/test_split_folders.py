@@ -71,6 +71,11 @@ READ = {
         "class folders: train/<class>; test/ left out (3 images without labels)",
         {"": 4},
     ),
+    "parts of a heap below test": (
+        ["train/a/2*.jpg", "train/b/2*.jpg", "test/batch1/3*.jpg", "test/batch2/3*.jpg"],
+        "class folders: train/<class>; test/ left out (6 images without labels)",
+        {"": 4},
+    ),
     "one class below test": (
         ["train/a/2*.jpg", "train/b/2*.jpg", "test/b/3*.jpg"],
         "split folders: train/<class>, test/<class>",
@@ -101,31 +106,43 @@ def test_splits_are_known_by_their_names_and_by_what_they_hold(
 
 
 @pytest.mark.parametrize(
-    ("patterns", "sentence"),
+    ("patterns", "sentence", "splits"),
     [
-        (["cat/2*.jpg", "dog/2*.jpg", "test/2*.jpg"], "test/ beside cat, dog may be a class, or images to be judged"),
         (
-            [f"{name}_{split}/2*.jpg" for name in ("cats", "dogs") for split in ("train", "test")],
-            "a class and a split each",
+            ["cat/2*.jpg", "dog/2*.jpg", "test/3*.jpg"],
+            "test/ beside cat, dog may be a class or a split",
+            ["cat", "dog"],
         ),
         (
             ["flowers/rose/2*.jpg", "flowers/tulip/2*.jpg", "test/rose/2*.jpg"],
-            "rename it to train; did you mean .*flowers",
+            r"flowers/ beside test/ may be what to train on; did you mean .*flowers\?",
+            ["rose", "tulip"],
         ),
         (
             ["bus/u/2*.jpg", "bus/v/2*.jpg", "car/w/2*.jpg", "car/x/2*.jpg", "train/y/2*.jpg", "train/z/2*.jpg"],
-            r"train/ may be a split, or a class as bus, car beside it; did you mean .*train\?",
+            r"train/ beside bus, car may be a class or a split; did you mean .*train\?",
+            ["y", "z"],
         ),
     ],
 )
-def test_doubtful_splits_are_refused_with_a_way_to_insist(
-    tree: Callable[..., Path], patterns: list[str], sentence: str
+def test_what_may_be_a_class_or_a_split_is_refused_and_one_insists_on_either(
+    tree: Callable[..., Path], patterns: list[str], sentence: str, splits: list[str]
 ) -> None:
     data = tree(*patterns)
-    with pytest.raises(UserError, match=sentence):
+    with pytest.raises(UserError, match=sentence) as error:
         read_images(data)
-    insisted = read_images(data, reading=Reading("class_folders"))
-    assert set(insisted.classes) == {path.name for path in data.iterdir()}
+    ways = "If they are classes, insist by --data.layout class_folders; if splits, by --data.layout split_folders."
+    assert str(error.value).endswith(ways)
+    assert set(read_images(data, reading=Reading("class_folders")).classes) == {path.name for path in data.iterdir()}
+    assert list(read_images(data, reading=Reading("split_folders")).classes) == splits
+
+
+def test_a_class_and_a_split_in_one_name_are_refused(tree: Callable[..., Path]) -> None:
+    data = tree(*(f"{name}_{split}/2*.jpg" for name in ("cats", "dogs") for split in ("train", "test")))
+    with pytest.raises(
+        UserError, match="seem to name a class and a split each: put folders of the classes into train/"
+    ):
+        read_images(data)
 
 
 @pytest.mark.parametrize(

@@ -135,6 +135,11 @@ REFUSED = {
         "files of the same names",
         None,
     ),
+    "what was made of the pictures": (
+        [f"{stored}/{name}/3*.jpg" for stored in ("original", "augmented") for name in ("cat", "dog")],
+        "hold the same",
+        "original",
+    ),
     "two that hold pictures": (
         ["jpg/cat/2*.jpg", "jpg/dog/2*.jpg", "raw/cat/2*.jpg", "raw/dog/2*.jpg"],
         "may each hold",
@@ -164,6 +169,39 @@ def test_what_may_be_meant_in_two_ways_is_refused_and_every_way_out_works(
         assert len(read_images(shlex.split(root[1])[0]).classes) == 2
 
 
+@pytest.mark.parametrize(
+    ("patterns", "insist", "classes"),
+    [
+        (
+            [f"images/{domain}/{name}/2*.jpg" for domain in ("photo", "sketch") for name in ("cat", "dog")]
+            + ["masks/x.png"],
+            "--data.root {data}/images --data.layout class_folders",
+            ["photo", "sketch"],
+        ),
+        (
+            [f"train/{domain}/{name}/2*.jpg" for domain in ("photo", "sketch") for name in ("cat", "dog")]
+            + ["test/9.jpg"],
+            "--data.layout split_folders",
+            ["photo", "sketch"],
+        ),
+        (
+            ["images/IMG_2*.jpg", "images/DSC_2*.jpg", "masks/x.png"],
+            "--data.root {data}/images --data.layout flat_names",
+            ["DSC", "IMG"],
+        ),
+    ],
+)
+def test_one_insists_on_the_very_folder_that_is_in_doubt(
+    tree: Callable[..., Path], patterns: list[str], insist: str, classes: list[str]
+) -> None:
+    data = tree(*patterns)
+    with pytest.raises(UserError) as error:
+        read_images(data)
+    assert str(error.value).endswith(f"insist by {insist.format(data=data)}.")
+    *root, _, layout = insist.format(data=data).split()
+    assert list(read_images(root[-1] if root else data, reading=Reading(layout)).classes) == classes
+
+
 def test_folders_of_what_is_stored_may_be_classes_if_one_insists(tree: Callable[..., Path]) -> None:
     data = tree("photos/3*.jpg", "figures/3*.jpg")
     with pytest.raises(UserError, match=r"If figures, photos are classes, insist by --data.layout class_folders"):
@@ -177,7 +215,11 @@ def test_folders_of_what_is_stored_may_be_classes_if_one_insists(tree: Callable[
     [
         (["control/3*.png", "test/3*.png"], "called like parts of the data, not like what is seen: test"),
         (["bus/3*.png", "car/3*.png", "train/3*.png"], "called like parts of the data, not like what is seen: train"),
-        (["cat/3*.png", "images/3*.png"], "called like parts of the data, not like what is seen: images"),
+        (
+            ["100CANON/IMG_3*.png", "2024-01-02/x3*.png"],
+            "called like parts of the data, not like what is seen: 100CANON, 2024-01-02",
+        ),
+        (["cat/3*.png", "images/x3*.png"], "called like parts of the data, not like what is seen: images"),
         (
             ["session1/3*.png", "session2/3*.png"],
             "called like parts of the data, not like what is seen: session1, session2",

@@ -111,6 +111,8 @@ def test_without_a_header_the_columns_are_known_by_what_is_in_them(tmp_path: Pat
     index = read_images(write_csv(tmp_path, rows))
     assert [label for _, label, _ in named(index)] == list("ababab")
     assert set(index.table["split"]) == {"train"}
+    index = read_images(write_csv(tmp_path, "\n".join(f"{n},{'ab'[n % 2]}" for n in range(6))))
+    assert named(index) == [(path, "ab"[n % 2], "") for n, path in enumerate(SIX)]
 
 
 @pytest.mark.parametrize("start", ["C:\\Users\\me\\photos\\", "/home/me/", "https://example.org/files/", "old/place/"])
@@ -127,6 +129,12 @@ def test_a_path_that_is_missing_does_not_mean_a_file_of_its_name_elsewhere(tmp_p
     table = write_csv(tmp_path, "path,label\ntrain/0.jpg,a\ntrain/1.jpg,b\nval/1.jpg,a\n")
     with pytest.raises(UserError, match=r"1 of its 3 images does not exist \(val/1\.jpg\)"):
         read_images(table)
+
+
+def test_where_paths_stand_nothing_else_of_the_disk_is_looked_through(tmp_path: Path) -> None:
+    touch(tmp_path, *SIX, "d/" * 120 + "1.jpg")  # too deep to be read
+    rows = "\n".join(f"{path},{'ab'[n % 2]},p{n}" for n, path in enumerate(SIX))
+    assert len(read_images(write_csv(tmp_path, f"path,label,group\n{rows}"))) == 6
 
 
 def test_of_equal_ids_those_of_the_own_split_are_meant(tmp_path: Path) -> None:
@@ -160,10 +168,10 @@ def test_splits_come_as_words_and_as_flags(tmp_path: Path, header: str, cells: l
 
 def test_floats_that_number_classes_lose_their_zeros_and_folds_are_no_splits(tmp_path: Path) -> None:
     touch(tmp_path, *SIX)
-    rows = "\n".join(f"{path},{n % 2}.0,{n % 3}" for n, path in enumerate(SIX))
-    index = read_images(write_csv(tmp_path, f"path,label,fold\n{rows}"))
+    rows = "\n".join(f"{path},{n % 2}.0,{n % 3},{n % 3}" for n, path in enumerate(SIX))
+    index = read_images(write_csv(tmp_path, f"path,label,fold,split\n{rows}"))
     assert index.classes == ("0", "1")
-    assert index.layout == "table images.csv (path, label; unused: fold)"
+    assert index.layout == "table images.csv (path, label; unused: fold, split)"
 
 
 def test_names_of_classes_come_before_their_numbers(tmp_path: Path) -> None:
@@ -336,7 +344,9 @@ def test_a_data_frame_is_refused_in_the_words_of_python(tmp_path: Path) -> None:
 # Images to predict
 
 
-@pytest.mark.parametrize("text", ["id,path\n1,img/1.jpg\n2,img\\2.jpg", "image_id\n1\n2", "img/1.jpg\nimg/2.jpg"])
+@pytest.mark.parametrize(
+    "text", ["id,path\n1,img/1.jpg\n2,img\\2.jpg", "image_id\n1\n2", "img/1.jpg\nimg/2.jpg", "1\n2"]
+)
 def test_a_table_of_images_to_predict_needs_no_labels(tmp_path: Path, text: str) -> None:
     touch(tmp_path, *SIX)
     assert unlabelled(write_csv(tmp_path, text)).ids() == ["img/1.jpg", "img/2.jpg"]

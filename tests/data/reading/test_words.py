@@ -54,6 +54,8 @@ def test_a_date_is_no_class(stem: str) -> None:
         (["Test", "Train"], "Test"),
         (["cat", "dog", "test"], "test"),
         (["2007", "2008"], "2007"),
+        (["train_cat", "train_dog", "test_cat"], "train_cat"),
+        (["train_cat", "train_dog"], ""),
         (["P"], "P"),
         (["A", "B", "P"], ""),
         (["bus", "car", "train"], ""),
