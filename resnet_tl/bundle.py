@@ -17,6 +17,8 @@ from resnet_tl.errors import CONTROLS, UserError
 from resnet_tl.files import replacing, write_text
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from resnet_tl.networks import Network
     from resnet_tl.networks.stages import StagedNetwork
 
@@ -86,6 +88,16 @@ class Bundle:
         except (ValueError, TypeError, AttributeError, RecursionError, OSError) as error:
             raise UserError(f"{file} is damaged: {error}.") from None
 
+    @classmethod
+    def of_checkpoint(cls, path: Path, saved: Any) -> Bundle:
+        """What a checkpoint says of its network, `checkpoint["resnet_tl"]`; its weights are in the checkpoint alone."""
+        try:
+            network, weights = dict(saved["network"]), dict(saved["weights"])
+            seen = Preprocessing.from_dict(saved["preprocessing"])
+            return cls(path, network, _class_names(list(saved["classes"])), seen, weights)
+        except (KeyError, ValueError, TypeError, AttributeError) as error:
+            raise UserError(f"{path} is damaged, or no checkpoint of this version of resnet-tl: {error}.") from None
+
     @property
     def weights_file(self) -> Path:
         return self.path / "weights.safetensors"
@@ -104,8 +116,6 @@ class Bundle:
         from safetensors import SafetensorError
         from safetensors.torch import load
 
-        from resnet_tl.networks import rebuild_network
-
         if not self.weights_file.is_file():
             raise UserError(f"{self.path} has no weights.safetensors.")
         content = self.weights_file.read_bytes()  # once, so that what is loaded is what was checked
@@ -114,17 +124,26 @@ class Bundle:
         try:
             with torch.device("cpu"):
                 weights = load(content)
-            _check_size(sum(tensor.numel() for tensor in weights.values()), len(self.classes), **self.network)
-            built = rebuild_network(self.network, len(self.classes), network, whose=str(self.path))
-            built.load_state_dict(weights)
         except SafetensorError as error:
             raise UserError(f"{self.weights_file} is not a safetensors file: {error}.") from error
+        return self.with_weights(weights, network)
+
+    def with_weights(self, weights: Mapping[str, Tensor], network: Network | None = None) -> StagedNetwork:
+        """The network in eval mode with some weights; `network` as in `load_network`."""
+        import torch
+
+        from resnet_tl.networks import rebuild_network
+
+        try:
+            with torch.device("cpu"):
+                _check_size(sum(tensor.numel() for tensor in weights.values()), len(self.classes), **self.network)
+                built = rebuild_network(self.network, len(self.classes), network, whose=str(self.path))
+                built.load_state_dict(weights)
         except (RuntimeError, TypeError, ValueError, AttributeError) as error:
             if network is not None:
                 raise UserError(f"The network given is not the one that {self.path} was made with.") from error
-            raise UserError(
-                f"{self.path / 'model.json'} was changed: its network or classes do not fit its weights."
-            ) from error
+            file = self.path if self.path.is_file() else self.path / "model.json"
+            raise UserError(f"{file} was changed: its network or classes do not fit its weights.") from error
         return built.eval()
 
 

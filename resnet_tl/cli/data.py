@@ -84,9 +84,11 @@ def _list() -> None:
 def _show(root: Path, output: Path, reading: Reading) -> None:
     import pandas as pd
 
+    from resnet_tl.data.content_hashes import hashes_and_headers
     from resnet_tl.data.index import NOT_THERE
     from resnet_tl.data.quality.audit import audit_images
     from resnet_tl.data.reading.layouts import read_images
+    from resnet_tl.data.value_range import find_value_range, in_words
     from resnet_tl.evaluation.figures import contact_sheet
 
     check_target(output, ".png")
@@ -94,7 +96,8 @@ def _show(root: Path, output: Path, reading: Reading) -> None:
         index = read_images(root, reading=reading)
     if output.resolve() in {index.path(row).resolve() for row in range(len(index))}:
         raise UserError(f"{output} is one of the images; choose another --output.")
-    audit = audit_images(index)
+    hashes, _, kinds = hashes_and_headers(index)
+    audit = audit_images(index, hashes, value_range=find_value_range(index, hashes, kinds))
     print(f"{index.root}: {index.layout}; {len(index)} images, {len(index.classes)} classes")
     for kind, detail in index.doubts:
         if kind in ("structure", "lost_class"):  # others stand in the line above
@@ -104,6 +107,8 @@ def _show(root: Path, output: Path, reading: Reading) -> None:
     if len(good := audit.sizes[audit.sizes[:, 0] > 0]):
         sides = {"width": good[:, 0], "height": good[:, 1], "short side": good.min(axis=1)}
         _print_frame("pixels", pd.DataFrame(sides).agg(["min", "median", "max"]).T)
+    if said := in_words(kinds, audit.value_range):
+        print(said)
     bad = [f"{index.id(row)}: {reason}" for row, reason in audit.bad.items()]
     bad += [f"{name}: {NOT_THERE}" for name in index.missing]
     print(f"bad images: {len(bad)}")
@@ -132,7 +137,7 @@ def _examples(index: ImageIndex, audit: Audit) -> dict[str, list]:
     for label, name in enumerate(index.classes[:CLASSES]):
         rows = np.setdiff1d(np.flatnonzero(index.labels == label), list(audit.bad))
         chosen = rows[np.linspace(0, len(rows) - 1, min(PER_CLASS, len(rows))).round().astype(int)]
-        images = [Image.fromarray(decode(index.path(int(row)), short_side=THUMBNAIL)) for row in chosen]
+        images = [Image.fromarray(decode(index.path(int(row)), 3, THUMBNAIL, audit.value_range)) for row in chosen]
         for image in images:
             image.thumbnail((THUMBNAIL, THUMBNAIL))
         examples[name] = [np.asarray(image) for image in images]

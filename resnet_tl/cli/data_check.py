@@ -60,24 +60,27 @@ def check_images(root: Path, output: Path, exclude: Path | None, reading: Readin
     for target in (page, table):
         check_target(target)
 
-    from resnet_tl.data.content_hashes import content_digests
+    from resnet_tl.data.content_hashes import hashes_and_headers
     from resnet_tl.data.quality.audit import audit_images
     from resnet_tl.data.quality.duplicates import find_duplicates
     from resnet_tl.data.quality.findings import find_all, stops, write_findings
     from resnet_tl.data.quality.page import write_audit_page
     from resnet_tl.data.reading.exclude import without_excluded
     from resnet_tl.data.reading.layouts import read_images
+    from resnet_tl.data.value_range import find_value_range, in_words
 
     with in_own_words(root=""):
         index = read_images(root, reading=reading)
         if exclude:
             index = without_excluded(index, exclude)
-    contents = content_digests(index)
-    audit = audit_images(index, contents)
+    contents, _, kinds = hashes_and_headers(index)
+    audit = audit_images(index, contents, value_range=find_value_range(index, contents, kinds))
     duplicates = find_duplicates(index, contents, audit)
     findings = find_all(index, audit, contents, duplicates, _no_split(index, audit))
     _print(index, findings)
-    write_audit_page(findings, index, page)
+    if said := in_words(kinds, audit.value_range):
+        print(said)
+    write_audit_page(findings, index, page, audit.value_range)
     write_findings(findings, table)
     print(f"{page}\n{table}")
     return 1 if stops(findings) else 0

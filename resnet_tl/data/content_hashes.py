@@ -10,9 +10,10 @@ import numpy as np
 from resnet_tl import __version__
 from resnet_tl.data.index import ImageIndex
 from resnet_tl.data.kept_arrays import Arrays, kept_arrays
-from resnet_tl.data.pixels.decode import DECODER, BadImage, header_size, read_file
+from resnet_tl.data.pixels.decode import DECODER, BadImage, header_facts, read_file
 from resnet_tl.data.threads import for_each
 
+_ARRAYS = ("hashes", "sizes", "kinds")
 SETTLED = 2.0
 """Seconds after which a file's times tell of any further change: file systems round them, some to so much."""
 
@@ -25,19 +26,20 @@ def content_digests(index: ImageIndex) -> np.ndarray:
     return _read(index)["hashes"]
 
 
-def hashes_and_sizes(index: ImageIndex) -> tuple[np.ndarray, np.ndarray]:
-    """Content hashes (N, 32) uint8 and the widths and heights in the files' headers (N, 2) int32, zeros where unknown.
+def hashes_and_headers(index: ImageIndex) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Content hashes (N, 32) uint8 and, by the headers, widths and heights (N, 2) int32 and kinds of values (N,) uint8.
 
-    They are kept by the path, size and times of each file, so that files that nobody has touched are not read again.
+    Sizes are zeros where unknown; kinds are those of `pixels.deep`. All are kept by the path, size and times of each
+    file, so that files that nobody has touched are not read again.
     """
     key, about = _state(index), f"content hashes of {len(index)} images in {index.root}"
-    names = ("hashes", "sizes")
-    found = kept_arrays(key, names, len(index), 40, about, lambda: _read(index)) if key else _read(index)
-    return found["hashes"], found["sizes"]
+    found = kept_arrays(key, _ARRAYS, len(index), 41, about, lambda: _read(index)) if key else _read(index)
+    return found["hashes"], found["sizes"], found["kinds"]
 
 
 def _read(index: ImageIndex) -> Arrays:
-    hashes, sizes = np.empty((len(index), 32), np.uint8), np.zeros((len(index), 2), np.int32)
+    count = len(index)
+    hashes, sizes, kinds = np.empty((count, 32), np.uint8), np.zeros((count, 2), np.int32), np.zeros(count, np.uint8)
 
     def read(row: int) -> None:
         try:
@@ -45,10 +47,10 @@ def _read(index: ImageIndex) -> Arrays:
         except BadImage as error:
             content = b"\0" + error.reason.encode()  # no image begins with a zero
         hashes[row] = np.frombuffer(digest_of(content), np.uint8)
-        sizes[row] = header_size(content)
+        *sizes[row], kinds[row] = header_facts(content)
 
-    for_each(np.arange(len(index)), read)
-    return {"hashes": hashes, "sizes": sizes}
+    for_each(np.arange(count), read)
+    return dict(zip(_ARRAYS, (hashes, sizes, kinds), strict=True))
 
 
 def digest_of(content: bytes) -> bytes:
@@ -63,7 +65,7 @@ def digest_in_order(digests: np.ndarray) -> str:
 
 def _state(index: ImageIndex) -> str | None:
     """A digest of what changes with any file; None while one is missing, or so new that its times may not yet tell."""
-    state = hashlib.sha256(f"{__version__}\n{DECODER}\n{index.root}\n".encode())
+    state = hashlib.sha256(f"{__version__}\n{DECODER}\n{_ARRAYS}\n{index.root}\n".encode())
     settled = time.time_ns() - int(SETTLED * 1e9)
     for row in range(len(index)):
         try:

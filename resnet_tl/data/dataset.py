@@ -7,15 +7,17 @@ import logging
 import os
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from resnet_tl import cache
-from resnet_tl.data.content_hashes import digest_in_order, hashes_and_sizes
+from resnet_tl.data.content_hashes import digest_in_order, hashes_and_headers
 from resnet_tl.data.index import NOT_THERE, ImageIndex
 from resnet_tl.data.options import DataOptions, PixelCacheMode
+from resnet_tl.data.pixels.deep import ValueRange
 from resnet_tl.data.pixels.pixel_cache import PixelCache, keep_pixels, stored_bytes
 from resnet_tl.data.pixels.preprocessing import Preprocessing
 from resnet_tl.data.quality.audit import Audit, audit_images
@@ -26,6 +28,7 @@ from resnet_tl.data.reading.exclude import without_excluded
 from resnet_tl.data.reading.layouts import from_dataframe, read_images
 from resnet_tl.data.reading.options import BY_LOOKING, Reading
 from resnet_tl.data.splits import assign_splits
+from resnet_tl.data.value_range import find_value_range, in_words
 from resnet_tl.errors import UserError
 from resnet_tl.timing import measure
 
@@ -47,6 +50,7 @@ class Dataset:
     sizes: np.ndarray  # widths and heights by the files' headers, (N, 2) int32; zeros where unknown
     short_side: int  # the median by the headers, in pixels
     all_hashes: np.ndarray
+    kinds: np.ndarray  # of the files' values, (N,) uint8, as of `pixels.deep`
     findings: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=COLUMNS))
     skipped: dict[str, str] = field(default_factory=dict)  # why an image was left out, by its path
 
@@ -54,6 +58,12 @@ class Dataset:
     def classes(self) -> tuple[str, ...]:
         """The class names in the order of the network's outputs."""
         return self.index.classes
+
+    @cached_property
+    def value_range(self) -> ValueRange | None:
+        """The range of the values in images of more than 8 bits; None where there are no such images."""
+        with measure("pixels"):
+            return find_value_range(self.index, self.hashes, self.kinds)
 
     def contents_digest(self, rows: np.ndarray) -> str:
         """One digest of the contents of some rows' files, in their order: it names what is computed from them."""
@@ -100,11 +110,11 @@ def read_dataset(
 def dataset_of(index: ImageIndex) -> Dataset:
     """The data set of an index, nothing of it decoded."""
     with measure("pixels"):
-        hashes, sizes = hashes_and_sizes(index)
+        hashes, sizes, kinds = hashes_and_headers(index)
     sides = sizes.min(axis=1)
     short_side = int(np.median(sides[sides > 0])) if sides.any() else UNKNOWN_SIDE
     skipped = dict.fromkeys(index.missing, NOT_THERE)
-    return Dataset(index, hashes, sizes, short_side, hashes, skipped=skipped)
+    return Dataset(index, hashes, sizes, short_side, hashes, kinds, skipped=skipped)
 
 
 def checked(dataset: Dataset, preprocessing: Preprocessing, options: DataOptions) -> Dataset:
@@ -124,6 +134,10 @@ def checked(dataset: Dataset, preprocessing: Preprocessing, options: DataOptions
     seed = options.seed if options.split_seed is None else options.split_seed
     findings = find_all(index, audit, dataset.hashes, duplicates)  # before our own split, as `data check` does
     index = assign_splits(index, options.val_fraction, options.test_fraction, seed, clusters, may_leak)
+    if said := in_words(dataset.kinds, preprocessing.value_range):
+        log.info(said if options.value_range is None else f"{said}, as set")
+    elif options.value_range is not None:
+        log.info(f"{index.root} has no images of more than 8 bits: data.value_range is not used in training")
     counts = ", ".join(f"{len(index.rows(split))} {split}" for split in index.counts().columns)
     log.info(f"{index.root}: {index.layout}; {len(index.classes)} classes; {counts} images")
     for kind, detail in index.doubts:
@@ -146,7 +160,7 @@ def usable(dataset: Dataset, preprocessing: Preprocessing, options: DataOptions)
     with measure("pixels"):
         if options.pixel_cache != "off":  # which makes the audit on the way
             keep_pixels(index, hashes, preprocessing, dataset.sizes, dataset.all_hashes)
-        audit = audit_images(index, hashes, channels)
+        audit = audit_images(index, hashes, channels, preprocessing.value_range)
     if not audit.bad:
         return dataset, audit
     bad = {index.id(row): reason for row, reason in audit.bad.items()}
@@ -157,10 +171,10 @@ def usable(dataset: Dataset, preprocessing: Preprocessing, options: DataOptions)
         raise UserError(f"{found}; remove them, or leave them out with --data.on_bad_image skip:\n{listed}")
     log.info(f"{found} and are left out:\n{listed}")
     rows = list(audit.bad)
-    hashes, sizes = (np.delete(array, rows, axis=0) for array in (hashes, dataset.sizes))
+    names = ("hashes", "sizes", "kinds")
+    good = {name: np.delete(getattr(dataset, name), rows, axis=0) for name in names}
     skipped = {**dataset.skipped, **bad}
-    dataset = replace(dataset, index=index.without(rows), hashes=hashes, sizes=sizes, skipped=skipped)
-    return dataset, audit.without_bad()
+    return replace(dataset, index=index.without(rows), skipped=skipped, **good), audit.without_bad()
 
 
 def open_pixels(dataset: Dataset, preprocessing: Preprocessing, mode: PixelCacheMode) -> PixelCache | None:

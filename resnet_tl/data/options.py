@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args
 import pandas as pd
 
 from resnet_tl.data.pixels.augmentation import Policy
-from resnet_tl.data.pixels.preprocessing import ResizeRule
+from resnet_tl.data.pixels.preprocessing import ResizeRule, check_value_range
 from resnet_tl.data.pixels.transform import UserTransform
 from resnet_tl.data.reading.options import Layout, Reading
 from resnet_tl.errors import UserError, nearest
@@ -39,7 +39,7 @@ class DataOptions:
     Args:
         root: folder of images, .zip of one, or table of them (.csv, .tsv, .jsonl); overrides `source`.
         source: a data set known by name: see `resnet-tl data list`.
-        batch_size: images per step and process.
+        batch_size: images per step and process; where an epoch would end on a single image, that one is left out.
         augmentation: of training images: none, light (random resized crop, flip), standard (light, colour, rotation),
             trivial_augment, shift (for digits), or shift_flip (the CIFAR-10 articles).
         views: how many augmented versions of each image there are: epoch e shows version e mod `views`, so that what
@@ -51,6 +51,8 @@ class DataOptions:
             default: 8/7 of `image_size`.
         resize_rule: short_side keeps an image's shape and crops it, squash stretches it to a square.
         channels: 3 for RGB, 1 for grey, 4 for RGBA.
+        value_range: [LOW, HIGH], the values that become black and white in images of more than 8 bits (16-bit and
+            float files); default: found over the training images.
         val_fraction: share of the training images held out for validation, per class, where there is no val split.
         test_fraction: share of the training images held out for a test, where there is no labelled test split.
         on_bad_image: stop, or skip files that cannot be decoded or that a table names in vain (the run lists them).
@@ -90,6 +92,7 @@ class DataOptions:
         storage_size: int | None = None,
         resize_rule: ResizeRule = "short_side",
         channels: Channels = 3,
+        value_range: tuple[float, float] | None = None,
         val_fraction: float = 0.2,
         test_fraction: float = 0.0,
         on_bad_image: OnBadImage = "stop",
@@ -122,6 +125,7 @@ class DataOptions:
         self.storage_size = storage_size
         self.resize_rule = resize_rule
         self.channels = channels
+        self.value_range = None if value_range is None else tuple(value_range)
         self.val_fraction = val_fraction
         self.test_fraction = test_fraction
         self.on_bad_image = on_bad_image
@@ -161,6 +165,11 @@ class DataOptions:
             value = getattr(self, name)
             if not 0 <= value <= 1:
                 raise UserError(f"data.{name} is {value}; it must be from 0 to 1.")
+        if self.value_range is not None:
+            try:
+                check_value_range(self.value_range)
+            except ValueError as error:
+                raise UserError(f"data.{error}, such as [0, 4095].") from None
         if self.val_fraction + self.test_fraction >= 1:
             raise UserError(
                 "data.val_fraction and data.test_fraction add up to 1 or more: nothing is left to train on."

@@ -60,14 +60,19 @@ class ImageSamples(Dataset["Batch | UserError"]):
         return self.cache(row, self._decoded) if self.cache else self._decoded(row)
 
     def _decoded(self, row: int) -> torch.Tensor:
-        planned, path = self.preprocessing, self.index.path(row)
+        path = self.index.path(row)
         content = read_file(path)
         if self.contents is not None and digest_of(content) != self.contents[row].tobytes():
             raise BadImage("has changed since the images were checked: start again when all are in place", path)
         try:
-            return planned.store(decode(content, planned.channels, planned.storage_size))
+            return self.stored_from(content)
         except BadImage as error:
             raise BadImage(error.reason, path) from None
+
+    def stored_from(self, content: bytes) -> torch.Tensor:
+        """The stored image (C, h, w) uint8 of the bytes of a file."""
+        planned = self.preprocessing
+        return planned.store(decode(content, planned.channels, planned.storage_size, planned.value_range))
 
     def empty(self, number: int) -> torch.Tensor:
         """Room for so many of the network's inputs."""

@@ -37,15 +37,11 @@ class Phase:
             return ()
         if self.mode == "head":
             return tuple(stage_names)
-        if len(stage_names) == 1:
-            raise UserError(
-                "model.mode is last_stages, but this network is no chain of stages that could be divided: use the mode "
-                "head, or all."
-            )
-        if not 1 <= self.trainable_stages < len(stage_names):
+        most = max(1, len(stage_names) - 1)  # a network that is no chain is one stage, its last
+        if not 1 <= self.trainable_stages <= most:
             raise UserError(
                 f"model.trainable_stages is {self.trainable_stages}; this network has the stages "
-                f"{', '.join(stage_names)}, so it must be 1 to {len(stage_names) - 1} "
+                f"{', '.join(stage_names)}, so it must be {'1' if most == 1 else f'1 to {most}'} "
                 "(mode head trains no stage, mode all trains every one)."
             )
         return tuple(stage_names[: -self.trainable_stages])

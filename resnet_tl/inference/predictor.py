@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Sequence
+from io import BytesIO
 from pathlib import Path
 from threading import Lock
-from typing import Any, Literal, TypeAlias
+from typing import IO, Any, Literal, TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -18,20 +19,24 @@ from resnet_tl.bundle import Bundle
 from resnet_tl.data.index import NOT_THERE, ImageIndex
 from resnet_tl.data.loader import ImageLoader
 from resnet_tl.data.order import evaluation_batches
-from resnet_tl.data.pixels.decode import BadImage, decode, upright_pixels
+from resnet_tl.data.pixels.decode import BadImage, header_facts, upright_pixels
+from resnet_tl.data.pixels.deep import EIGHT_BITS, FULL, to_eight_bits
 from resnet_tl.data.pixels.preprocessing import Preprocessing
 from resnet_tl.data.quality.audit import placeholders
 from resnet_tl.data.reading.indexing import without_labels
 from resnet_tl.data.reading.layouts import unlabelled
+from resnet_tl.data.reading.named_images import relative
 from resnet_tl.data.reading.options import Reading
 from resnet_tl.data.reading.table_files import is_table
 from resnet_tl.data.samples import ImageSamples
 from resnet_tl.data.threads import usable_cores
-from resnet_tl.errors import UserError, listed, printable
+from resnet_tl.errors import UserError, listed, printable, reason_of
 from resnet_tl.evaluation.predictions import prediction_table
+from resnet_tl.networks.checkpoint import read_content
 from resnet_tl.networks.frozen import FrozenStages, compute_type, head_logits
+from resnet_tl.networks.stages import StagedNetwork
 
-ImageInMemory: TypeAlias = bytes | Image.Image | np.ndarray
+ImageInMemory: TypeAlias = bytes | bytearray | memoryview | IO[bytes] | Image.Image | np.ndarray
 ImageSource: TypeAlias = str | Path | ImageInMemory
 
 log = logging.getLogger(__name__)
@@ -41,19 +46,18 @@ class Predictor:
     """The trained network with its own preprocessing and class names.
 
     Args:
-        path: a run, or a model bundle.
+        path: a run, a model bundle, or a checkpoint of a fit.
         device: such as cpu, cuda or mps; default: the fastest at hand.
         network: the user's own network, for a bundle of one; it is given the bundle's weights.
 
     Raises:
-        UserError: there is no bundle, or it is damaged.
+        UserError: there is no such thing, or it is damaged.
     """
 
     def __init__(self, path: str | Path, device: str | None = None, network: nn.Module | None = None) -> None:
-        self.bundle = Bundle.open(path)
         self.device = _device(device)
-        own: dict[str, Any] = {} if network is None else {"network": network}
-        loaded = self.bundle.load_network(**own).to(self.device)
+        self.bundle, loaded = _opened(Path(path), network)
+        loaded.to(self.device)
         self.stages = FrozenStages(loaded, dtype=compute_type(self.bundle.precision, self.device.type))
         self.head = loaded.head
 
@@ -76,44 +80,58 @@ class Predictor:
         `path_column` is the column that names them and `image_folder` where they are, if looking does not tell.
         The rows are in the natural order of their paths.
 
-        In memory: PIL images, arrays (H, W) or (H, W, C) of uint8 with 1, 3 or 4 channels, bytes of image files; one
-        or several. Their ids are "0", "1", ... and their path is "". The last digits may differ from those of a large
-        JPEG file, which is decoded at a fraction of its size.
+        In memory: PIL images, the bytes of image files or what they can be read from, and arrays (H, W) or (H, W, C) of
+        uint8 with 1, 3 or 4 channels; where the model was trained on more than 8 bits, arrays of such values too. One
+        or several, also among files. The rows are in the order given, the id of what has no path is its place ("0",
+        "1", ...), and its path is "". The numbers are those of the file; but a large JPEG file is decoded at a fraction
+        of its size, so that the last digits may differ for what was decoded before.
 
         Raises:
             UserError: there are no images, or, unless `on_bad_image` is skip, some cannot be decoded; all are listed.
         """
         given = _as_list(images)
         is_path = [isinstance(image, str | Path) for image in given]
-        if any(is_path) and not all(is_path):
-            raise UserError("The images are partly paths and partly in memory; predict the two in two calls.")
+        are_tables = all(is_path) and any(is_table(Path(path)) for path in given)
+        if (path_column or image_folder) and not are_tables:
+            option = "path_column" if path_column else "image_folder"
+            raise UserError(f"--data.{option} is for tables that name images, and none is given; leave it out.")
         if all(is_path):
-            if (path_column or image_folder) and not any(is_table(Path(path)) for path in given):
-                option = "path_column" if path_column else "image_folder"
-                raise UserError(f"--data.{option} is for tables that name images, and none is given; leave it out.")
             reading = Reading(path_column=path_column, image_folder=image_folder, on_bad_image=on_bad_image)
             in_memory, index = None, unlabelled(given, reading)
             if index.missing:
                 named = f"{len(index.missing)} images that a table names: {NOT_THERE} ({listed(index.missing)})"
                 log.warning(printable(f"Left out {named}"))
         else:
-            in_memory = [_checked(number, image) for number, image in enumerate(given)]
-            index = without_labels(Path(), [str(number) for number in range(len(given))], "images in memory")
+            is_deep = self.bundle.preprocessing.value_range is not None
+            in_memory = [_checked(number, image, is_deep) for number, image in enumerate(given)]
+            names = [
+                relative(str(image), Path.cwd()) if isinstance(image, Path) else str(number)
+                for number, image in enumerate(in_memory)
+            ]
+            index = without_labels(Path.cwd(), names, "images in memory")
         samples = _Given(index, in_memory, self.bundle.preprocessing)
         bad, stops = samples.bad, on_bad_image == "stop"
         logits = self._logits(samples, np.arange(len(index)), batch_size, wanted=lambda: not (stops and bad))
         if bad:
             reasons = "\n".join(f"  {index.id(row)}: {reason}" for row, reason in sorted(bad.items()))
-            of_all = f"{len(bad)} of {len(index)} {'files' if in_memory is None else 'images in memory'}"
+            of_all = f"{len(bad)} of {len(index)} {'files' if in_memory is None else 'images'}"
             if stops:
                 raise UserError(
                     f"{of_all} cannot be used as images; remove them, or leave them out with "
                     f"--on_bad_image skip:\n{reasons}"
                 )
             log.warning("Left out %s, which cannot be used as images:\n%s", of_all, reasons)
+        if samples.unknown_range:
+            log.warning(
+                "%d of %d images have more than 8 bits, but the model was trained on images of 8: values of 16 bits "
+                "are taken as 0 to 65535; where yours fill less of that, save them as 8 bits first.",
+                *(len(samples.unknown_range), len(index)),
+            )
         rows = np.array([row for row in range(len(index)) if row not in bad], np.int64)
         table = self._table(index, rows, logits[rows])
-        return table if in_memory is None else table.assign(path="")
+        if in_memory is not None:
+            table.loc[[not isinstance(in_memory[row], Path) for row in rows], "path"] = ""
+        return table
 
     def predict_rows(self, index: ImageIndex, rows: np.ndarray, batch_size: int = 32) -> pd.DataFrame:
         """The prediction table of some rows of an index, labelled where that is; BadImage for a file that is bad."""
@@ -150,53 +168,113 @@ class _Given(ImageSamples):
     """The images that `predict` was given; one that cannot be used is noted in `bad` and black in its batch."""
 
     def __init__(
-        self, index: ImageIndex, in_memory: Sequence[ImageInMemory] | None, preprocessing: Preprocessing
+        self,
+        index: ImageIndex,
+        in_memory: Sequence[Path | bytes | Image.Image | np.ndarray] | None,
+        preprocessing: Preprocessing,
     ) -> None:
         super().__init__(index, preprocessing)
         self.in_memory = in_memory
         self.bad = placeholders(index)
+        self.unknown_range: list[bool] = []  # one for each image of more than 8 bits, of which the model knows no range
         self.one_at_a_time = Lock()  # the same PIL image may have been given twice
 
     def stored(self, row: int) -> torch.Tensor:
         try:
             if row not in self.bad:
-                return super().stored(row) if self.in_memory is None else self._from_memory(self.in_memory[row])
+                given = None if self.in_memory is None else self.in_memory[row]
+                return super().stored(row) if given is None or isinstance(given, Path) else self._from_memory(given)
         except BadImage as error:
             self.bad[row] = error.reason
         side = self.preprocessing.storage_size
         return torch.zeros((self.preprocessing.channels, side, side), dtype=torch.uint8)
 
-    def _from_memory(self, image: ImageInMemory) -> torch.Tensor:
+    def stored_from(self, content: bytes) -> torch.Tensor:
+        if self.preprocessing.value_range is None and header_facts(content)[2] != EIGHT_BITS:
+            self.unknown_range.append(True)
+        return super().stored_from(content)
+
+    def _from_memory(self, image: bytes | Image.Image | np.ndarray) -> torch.Tensor:
         planned = self.preprocessing
+        if isinstance(image, Image.Image):
+            with self.one_at_a_time:
+                image = _file_of(image) or image
         if isinstance(image, bytes):
-            return planned.store(decode(image, planned.channels, planned.storage_size))
+            return self.stored_from(image)
         try:
             if isinstance(image, np.ndarray):
-                image = Image.fromarray(image.squeeze(2) if image.shape[2:] == (1,) else image)
+                values = image.squeeze(2) if image.shape[2:] == (1,) else image
+                is_deep = values.dtype != np.uint8
+                image = to_eight_bits(values, planned.value_range or FULL) if is_deep else Image.fromarray(values)
             with self.one_at_a_time:
-                return planned.store(upright_pixels(image, planned.channels))
+                return planned.store(upright_pixels(image, planned.channels, planned.value_range))
         except (BadImage, MemoryError):
             raise
         except Exception as error:  # of a file that Pillow reads only now: whatever its parsing meets
-            raise BadImage(f"cannot be decoded: {error}") from error
+            raise BadImage(f"cannot be decoded: {reason_of(error)}") from error
+
+
+def _opened(path: Path, network: nn.Module | None) -> tuple[Bundle, StagedNetwork]:
+    """What is known of a model, and its network; `network` is one of the user's own that it names."""
+    own: dict[str, Any] = {} if network is None else {"network": network}
+    if not path.is_file():
+        bundle = Bundle.open(path)
+        return bundle, bundle.load_network(**own)
+    content = read_content(path)
+    if not isinstance(content, dict) or not isinstance(content.get("state_dict"), dict) or "resnet_tl" not in content:
+        raise UserError(
+            f"{path} is no checkpoint of a fit with resnet-tl; give a run, a model bundle or such a "
+            "checkpoint. To train from the weights of another program, give them as model.weights."
+        )
+    bundle = Bundle.of_checkpoint(path, content["resnet_tl"])
+    ours = {key: tensor for key, tensor in content["state_dict"].items() if key.startswith("network.")}
+    return bundle, bundle.with_weights({key.removeprefix("network."): tensor for key, tensor in ours.items()}, **own)
+
+
+def _file_of(image: Image.Image) -> bytes | None:
+    """The file of an image that Pillow has opened and not read yet, so that it is decoded like any file."""
+    file = getattr(image, "fp", None)
+    if file is None or not getattr(image, "tile", None) or image.tell() != 0:
+        return None
+    try:
+        place = file.tell()
+        file.seek(0)
+        content = file.read()
+        file.seek(place)
+    except (OSError, ValueError, AttributeError):  # closed, or no file
+        return None
+    return content if header_facts(content)[:2] == image.size else None  # else it is to be read in part
 
 
 def _as_list(images: Any) -> list[Any]:
     is_paths = isinstance(images, np.ndarray) and images.dtype.kind in "OU"
-    is_one = isinstance(images, str | Path | bytes | Image.Image | np.ndarray) or not isinstance(images, Iterable)
+    single = str | Path | bytes | bytearray | memoryview | Image.Image | np.ndarray
+    is_one = isinstance(images, single) or hasattr(images, "read") or not isinstance(images, Iterable)
     return [images] if is_one and not is_paths else list(images)
 
 
-def _checked(number: int, image: Any) -> ImageInMemory:
-    """An image in memory, or a UserError that says what is taken."""
+def _checked(number: int, image: Any, is_deep: bool) -> Path | bytes | Image.Image | np.ndarray:
+    """An image among those in memory, or a UserError that says what is taken; `is_deep` allows more than 8 bits."""
     found = f"of type {type(image).__name__}"
     if isinstance(image, np.ndarray):
         channels = image.shape[2:]
-        if image.dtype == np.uint8 and image.size and image.ndim in (2, 3) and channels in ((), (1,), (3,), (4,)):
+        is_shape = image.size and image.ndim in (2, 3) and channels in ((), (1,), (3,), (4,))
+        if is_shape and (image.dtype == np.uint8 or (is_deep and image.dtype.kind in "iuf")):
             return image
         found = f"an array {image.shape} of {image.dtype}"
-    elif isinstance(image, bytes | Image.Image):
+    elif isinstance(image, bytes | bytearray | memoryview):
+        return bytes(image)
+    elif isinstance(image, Image.Image):
         return image
+    elif isinstance(image, str | Path):
+        if not Path(image).is_dir():
+            return Path(image)
+        found = f"the folder {image}, which can only be given among files"
+    elif hasattr(image, "read"):
+        content = image.getvalue() if isinstance(image, BytesIO) else image.read()
+        if isinstance(content, bytes):
+            return content
+        found += " that was opened for text"
     raise UserError(
         f"Image {number} is {found}; images are paths, PIL images, the bytes of files, or arrays (H, W) or (H, W, C) "
         "of uint8 with 1, 3 or 4 channels."

@@ -8,7 +8,7 @@ A network of the user's own may declare its parts by two attributes:
 
 `stages` is a mapping from names to lists of paths. `head` is the path of the classifier, or the submodule itself, which
 takes features (N, F) and returns logits (N, classes). What is not declared is found; a network that is no chain is one
-stage, which suits the modes `all` and `head`.
+stage.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from resnet_tl.errors import UserError, nearest, reason_of
+from resnet_tl.errors import UserError, listed, nearest, reason_of
 from resnet_tl.networks.decomposition import make_head_linear, possible_cuts
 from resnet_tl.networks.tracing import Given, is_same, kind_of, observed, trace
 
@@ -51,6 +51,8 @@ class StagedNetwork(nn.Module):
         self.convolutions_with_norm: tuple[tuple[str, str], ...] = ()
         facts = getattr(body, "pretrained_cfg", None)
         self.facts: Mapping[str, Any] = facts if isinstance(facts, Mapping) else {}  # on images, in timm's words
+        if side := _side_of_patches(body):  # which the network's arguments may have changed
+            self.facts = {**self.facts, "input_size": (in_chans, side, side)}
         self.register_state_dict_post_hook(_head_into_body)
         self.register_load_state_dict_pre_hook(_head_out_of_body)
         with torch.random.fork_rng(devices=[]), torch.no_grad():
@@ -80,6 +82,11 @@ class StagedNetwork(nn.Module):
     def image_size(self) -> int:
         """Side in pixels of the images that the network was designed for."""
         return self.facts.get("input_size", (3, self._side))[-1]
+
+    @property
+    def has_fixed_size(self) -> bool:
+        """Whether it takes images of `image_size` alone."""
+        return bool(self.facts.get("fixed_input_size")) and not getattr(self.body, "dynamic_img_size", False)
 
     def stage(self, name: str) -> nn.Sequential:
         """The modules of one stage in order: a view on the body, not a copy."""
@@ -168,6 +175,10 @@ class StagedNetwork(nn.Module):
             if not (reason := self._refute(x, logits, given.get(self.head, ["nothing"]))):
                 break
         if reason:
+            layers = self.body.named_modules()
+            alike = [path for path, one in layers if getattr(one, "out_features", 0) == self.num_outputs]
+            if not self.is_users and len(alike) > 1:
+                reason = f"it has several layers that could be its head ({listed(alike, most=3)})"
             way_out = (
                 "let it return logits (N, classes), and name its classifier: `head = 'path.of.the.last.layer'`"
                 if self.is_users
@@ -186,7 +197,7 @@ class StagedNetwork(nn.Module):
         """Random images, the body's logits of them, and what each of its modules was given."""
         count = 2 if self.is_users else 1  # what drops the axis of a single image works in training
         usual = self.facts.get("input_size", (3, 224))[-1]
-        first = usual if self.facts.get("fixed_input_size") else min(usual, 96)
+        first = usual if self.has_fixed_size else min(usual, 96)
         others = (usual, *SIDES) if self.is_users else (usual,)
         error: Exception | None = None
         for side in dict.fromkeys((first, *others)):
@@ -273,6 +284,12 @@ class StagedNetwork(nn.Module):
             if not is_same(features, given[whole.get_submodule(self.head_path)][0]):
                 return "in training its parts run one after the other do not give its output"
         return ""
+
+
+def _side_of_patches(body: nn.Module) -> int | None:
+    """Side in pixels of the images that a network of timm cuts into patches, where that was fixed when it was made."""
+    sizes = (getattr(module, "img_size", None) for module in body.modules())
+    return next((size[0] for size in sizes if isinstance(size, tuple) and size and isinstance(size[0], int)), None)
 
 
 def _seeded(run: Callable[[], Any]) -> Any:

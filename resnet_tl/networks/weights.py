@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import warnings
+import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -18,10 +18,16 @@ from resnet_tl.errors import UserError, listed, nearest, printable
 from resnet_tl.networks import IMAGENET_RESNETS, network_names
 from resnet_tl.networks.body import create_body
 from resnet_tl.networks.catalog import find_own
+from resnet_tl.networks.checkpoint import Part, beside, choose, parts, read_content, tables
 from resnet_tl.networks.stages import StagedNetwork
 
+if TYPE_CHECKING:
+    from resnet_tl.bundle import Bundle
+
+log = logging.getLogger(__name__)
+
 BUILT_IN = Path(__file__).parent / "pretrained"
-SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
+SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt", ".tar")
 IN_REPOSITORIES = ("model.safetensors", "pytorch_model.bin")
 MAX_SIDE = 10_000
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -40,6 +46,8 @@ class WeightsOrigin:
         image_size: side in pixels of the images that it was trained on.
         crop_ratio: side of the centre crop over the short side of the resized image.
         interpolation: of that resize.
+        is_fixed_size: the network takes images of that size alone.
+        part: of a file with more than these weights, such as `state_dict_ema`; "" where it holds nothing else.
     """
 
     source: str
@@ -50,6 +58,8 @@ class WeightsOrigin:
     image_size: int
     crop_ratio: float
     interpolation: str
+    is_fixed_size: bool = False
+    part: str = ""
 
 
 @dataclass(frozen=True)
@@ -72,8 +82,8 @@ def load_weights(
         network: gets the weights; its head stays as it is, unless the weights are those of a run or bundle with the
             same classes and the same head.
         weights: `default` (the built-in file or torchvision's first ImageNet weights where there are such, otherwise
-            timm's choice), `none`, a tag of timm (`a1_in1k`), `hf-hub:ORGANISATION/NAME`, a `.safetensors`, `.pth`
-            or `.pt` file with the key names of timm or torchvision, or the folder of a run or bundle.
+            timm's choice), `none`, a tag of timm (`a1_in1k`), `hf-hub:ORGANISATION/NAME`, a `.safetensors` file or a
+            checkpoint of any program in which the key names of timm or torchvision appear, or a run or bundle.
         classes: the class names of the head, in order.
 
     Raises:
@@ -81,16 +91,15 @@ def load_weights(
     """
     known = _facts_of(network)
     if weights == "none" or (network.is_users and weights == "default"):
-        return _origin("as given" if network.is_users else "none", "", known, network.in_chans)
+        return _origin("as given" if network.is_users else "none", "", known, network)
     with torch.device("cpu"):  # whatever the device that trains
-        found = _find(network, weights, known)
-        tensors, metadata = _read(found.path)
+        found, content, metadata = _read(_find(network, weights, known), network.name)
         facts = {**found.facts, **_facts_in(metadata, found.source)}
         keeps_head = classes is not None and tuple(classes) == found.classes
-        _fill(network, tensors, found, keeps_head)
+        part = _fill(network, content, found, keeps_head)
     with found.path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return _origin(found.source, digest, facts, network.in_chans)
+    return replace(_origin(found.source, digest, facts, network), part=part)
 
 
 def _find(network: StagedNetwork, weights: str, known: Mapping[str, Any]) -> _Found:
@@ -162,12 +171,17 @@ def _in_bundle(name: str, path: Path, weights: str) -> _Found:
     from resnet_tl.bundle import Bundle
 
     bundle = Bundle.open(path)
-    own = next((bundle.network[kind] for kind in ("name", "import", "object") if kind in bundle.network), None)
-    if own != name:
-        raise UserError(f"{weights} holds weights of '{own}', but model.network is '{name}'.")
     if not bundle.weights_file.is_file():
         raise UserError(f"{weights} has no weights.safetensors.")
-    seen = bundle.preprocessing
+    return _of_ours(name, bundle, bundle.weights_file, weights)
+
+
+def _of_ours(name: str, bundle: Bundle, path: Path, source: str) -> _Found:
+    """The weights of a bundle or of a checkpoint of ours, which must be of this network."""
+    network, seen = bundle.network, bundle.preprocessing
+    own = next((network[kind] for kind in ("name", "import", "object") if kind in network), None)
+    if own != name:
+        raise UserError(f"{source} holds weights of '{own}', but model.network is '{name}'.")
     facts = {
         "license": bundle.weights.get("licence", "unknown"),
         "mean": seen.mean,
@@ -176,8 +190,8 @@ def _in_bundle(name: str, path: Path, weights: str) -> _Found:
         "crop_pct": seen.crop_size / seen.storage_size,
         "interpolation": seen.interpolation,
     }
-    arguments = bundle.network.get("network_args") or bundle.network.get("init_args") or {}
-    return _Found(bundle.weights_file, weights, facts, bundle.classes, arguments)
+    arguments = network.get("network_args") or network.get("init_args") or {}
+    return _Found(path, source, facts, bundle.classes, arguments)
 
 
 def _fetch(repository: str, *filenames: str) -> Path:
@@ -201,64 +215,61 @@ def _fetch(repository: str, *filenames: str) -> Path:
     raise UserError(f"The repository {repository} on the Hugging Face hub has no {' or '.join(filenames)}.")
 
 
-def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """All tensors of a file and its metadata, on the CPU; nothing but tensors is ever unpickled."""
+def _read(found: _Found, name: str) -> tuple[_Found, Any, dict[str, str]]:
+    """The content of a file, a mapping, and its metadata; a checkpoint of ours says more about itself."""
+    path = found.path
     if path.suffix == ".safetensors":
         from safetensors import SafetensorError, safe_open
 
         try:
             with safe_open(path, framework="pt") as file:
-                return {key: file.get_tensor(key) for key in file.keys()}, file.metadata() or {}  # noqa: SIM118
+                return found, {key: file.get_tensor(key) for key in file.keys()}, file.metadata() or {}  # noqa: SIM118
         except SafetensorError as error:
             raise UserError(f"{path} is not a safetensors file, or is cut off: {error}.") from error
-    try:
-        with warnings.catch_warnings(action="ignore"):  # on unusual pickles, which end in the error below
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # UnpicklingError, EOFError, RuntimeError, ...: whatever a strange file leads to
-        raise UserError(
-            f"{path} could not be read as a file of tensors: it is damaged, or it holds Python objects, which are "
-            "never unpickled here; save its state_dict() as .safetensors and give that."
-        ) from error
-    while isinstance(content, dict) and (inner := content.get("state_dict", content.get("model"))) is not None:
-        content = inner
-    tensors = {k: v for k, v in content.items() if isinstance(v, Tensor)} if isinstance(content, dict) else {}
-    if not tensors:
-        raise UserError(f"{path} holds no state_dict: a mapping from names such as conv1.weight to tensors.")
-    return tensors, {}
+    content = read_content(path)
+    if isinstance(content, dict) and "resnet_tl" in content:
+        from resnet_tl.bundle import Bundle
+
+        found = _of_ours(name, Bundle.of_checkpoint(path, content["resnet_tl"]), path, found.source)
+    return found, content, {}
 
 
-def _fill(network: StagedNetwork, tensors: dict[str, Tensor], found: _Found, keeps_head: bool) -> None:
-    """Loads `tensors` into the network's body, all or nothing."""
+def _fill(network: StagedNetwork, content: Any, found: _Found, keeps_head: bool) -> str:
+    """Loads the network's tensors of a file into its body, all or nothing; gives the part of the file that they are."""
     own = {key.removeprefix("body."): tensor for key, tensor in network.state_dict().items()}
-    for prefix in ("module.", "_orig_mod.", "module.", "body."):
-        if not own.keys() & tensors.keys() and all(key.startswith(prefix) for key in tensors):
-            tensors = {key.removeprefix(prefix): tensor for key, tensor in tensors.items()}
     # The convolution that ends a ResNet v2 is `head.fc` in files, and `head.fc.1` since it was made linear.
     in_file = network.head_path if network.is_users else network.head_path.removesuffix(".1")
     heads = (f"{network.head_path}.", f"{in_file}.")
     own_head = {key: tensor.shape for key, tensor in own.items() if key.startswith(heads)}
-    head = {key: tensors[key] for key in tensors if key.startswith(heads)}
-    body = {key: tensor for key, tensor in tensors.items() if key not in head}
-    _adapt_first_convolution(network, body)
-
     expected = {key: tensor for key, tensor in own.items() if key not in own_head}
-    # `model.half()` and other programs make the counters numbers of any kind, or leave them out.
-    counters = {key for key in expected if key.endswith("num_batches_tracked")}
-    wrong = [key for key in expected if key not in body and key not in counters]
-    wrong += [
-        key
-        for key, tensor in body.items()
-        if key not in expected
-        or tensor.shape != expected[key].shape
-        or not _holds_plain_numbers(tensor)
-        or (tensor.is_floating_point() != expected[key].is_floating_point() and key not in counters)
-    ]
-    if wrong:
+    begins = {key.partition(".")[0] for key in expected}
+
+    def body_of(part: Part) -> dict[str, Tensor]:
+        """The tensors that belong to the body, by how their names begin."""
+        own_names = [key for key in part.tensors if key.partition(".")[0] in begins and not key.startswith(heads)]
+        body = {key: part.tensors[key] for key in own_names}
+        _adapt_first_convolution(network, body)
+        return body
+
+    saved = list(tables(content))
+    if not saved:
+        raise UserError(
+            f"{found.path} holds no state_dict, a mapping from names such as conv1.weight to tensors, or has it within "
+            "Python objects, which are never unpickled here; save its state_dict() as .safetensors and give that."
+        )
+    candidates = list(parts(saved, expected)) or [max(saved, key=lambda table: len(table.tensors))]
+    wrong = [_wrong(body_of(part), expected) for part in candidates]
+    good = [part for part, names in zip(candidates, wrong, strict=True) if not names]
+    if not good:
+        names = min(wrong, key=len)
         of = f"; they were trained with model.network_args {dict(found.network_args)}" if found.network_args else ""
         raise UserError(
-            f"The weights {found.source} are not those of {network.name}: {len(wrong)} are missing, unexpected, or of "
-            f"another shape or type ({listed(wrong, most=3)}){of}.{_suggestion(body, network.in_chans)}"
+            f"The weights {found.source} are not those of {network.name}: {len(names)} are missing, unexpected, or of "
+            f"another shape or type ({listed(names, most=3)}){of}.{_suggestion(saved, network.in_chans)}"
         )
+    chosen = choose(good, expected, found.source, network.name)
+    body = body_of(chosen)
+    head = {key: tensor for key, tensor in chosen.tensors.items() if key.startswith(heads)}
     if keeps_head and own_head == {key: tensor.shape for key, tensor in head.items()}:
         body |= head
     if odd := [key for key, tensor in body.items() if not tensor.float().isfinite().all()]:
@@ -267,13 +278,38 @@ def _fill(network: StagedNetwork, tensors: dict[str, Tensor], found: _Found, kee
             "they come from a training that went wrong: use others."
         )
     network.load_state_dict({f"body.{key}": tensor for key, tensor in body.items()}, strict=False)
+    if others := beside(chosen, saved, [*(f"{name}." for name in begins), *begins & expected.keys(), *heads]):
+        log.info(
+            f"{found.source}: the weights are those of {chosen.where or 'the network'}; not used: {listed(others)}"
+        )
+    return chosen.where
 
 
-def _suggestion(tensors: Mapping[str, Tensor], in_chans: int) -> str:
+def _wrong(body: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> list[str]:
+    """The names of tensors that are missing, unexpected, or not of the kind that a network has."""
+    # `model.half()` and other programs make the counters numbers of any kind, or leave them out.
+    counters = {key for key in expected if key.endswith("num_batches_tracked")}
+    missing = [key for key in expected if key not in body and key not in counters]
+    return missing + [
+        key
+        for key, tensor in body.items()
+        if key not in expected
+        or tensor.shape != expected[key].shape
+        or not _holds_plain_numbers(tensor)
+        or (tensor.is_floating_point() != expected[key].is_floating_point() and key not in counters)
+    ]
+
+
+def _suggestion(saved: list[Part], in_chans: int) -> str:
     """The known network whose names and shapes are these, as a sentence, or nothing."""
-    found = _shapes(tensors)
-    name = next((name for name in network_names() if _shapes_of(name, in_chans) == found), "")
-    return f" They look like {name}: use --model.network {name}." if name else ""
+    for name in network_names():
+        shapes = _shapes_of(name, in_chans)
+        begins = {key.partition(".")[0] for key in shapes}
+        for part in parts(saved, shapes):
+            found = _shapes(part.tensors)
+            if shapes == {key: shape for key, shape in found.items() if key.partition(".")[0] in begins}:
+                return f" They look like {name}: use --model.network {name}."
+    return ""
 
 
 @cache
@@ -341,7 +377,8 @@ def _facts_in(metadata: Mapping[str, str], source: str) -> dict[str, Any]:
     return facts
 
 
-def _origin(source: str, digest: str, facts: Mapping[str, Any], in_chans: int) -> WeightsOrigin:
+def _origin(source: str, digest: str, facts: Mapping[str, Any], network: StagedNetwork) -> WeightsOrigin:
+    in_chans, is_fixed_size = network.in_chans, network.has_fixed_size
     mean, std = (tuple(facts.get(key, usual)) for key, usual in (("mean", IMAGENET_MEAN), ("std", IMAGENET_STD)))
     if len(mean) != in_chans:  # the first convolution was adapted in the same way
         mean, std = ((sum(values) / len(values),) * in_chans for values in (mean, std))
@@ -351,7 +388,8 @@ def _origin(source: str, digest: str, facts: Mapping[str, Any], in_chans: int) -
         licence=(facts.get("license") or "unknown") if digest else "",
         mean=mean,
         std=std,
-        image_size=facts.get("input_size", (224,))[-1],
+        image_size=network.image_size if is_fixed_size else facts.get("input_size", (224,))[-1],
         crop_ratio=facts.get("crop_pct", 0.875),
         interpolation=facts.get("interpolation", "bilinear"),
+        is_fixed_size=is_fixed_size,
     )

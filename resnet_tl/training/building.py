@@ -123,6 +123,9 @@ def choose_preprocessing(
     if size is None:
         size, why = _choose_size(data.short_side, origin)
         choices["data.image_size"] = (size, why)
+    value_range = data.value_range
+    if value_range is None and (value_range := data.dataset.value_range):
+        choices["data.value_range"] = (list(value_range), "found in the images of more than 8 bits")
     crop_ratio = origin.crop_ratio if size > SMALL else 1.0  # nothing to spare at the border of small images
     planned = plan_preprocessing(
         size,
@@ -134,6 +137,7 @@ def choose_preprocessing(
         resize_rule=data.resize_rule,
         interpolation=origin.interpolation,
         decoder=DECODER,
+        value_range=value_range,
     )
     if data.storage_size is None:
         choices["data.storage_size"] = (planned.storage_size, f"image_size / {crop_ratio:g}")
@@ -141,6 +145,8 @@ def choose_preprocessing(
 
 
 def _choose_size(short_side: int, origin: WeightsOrigin) -> tuple[int, str]:
+    if origin.is_fixed_size:
+        return origin.image_size, "the only size that the network takes"
     if origin.source == "none" and short_side <= SMALL:
         return short_side, "the images' short side (median)"
     if origin.source.startswith("built-in"):

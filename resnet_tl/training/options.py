@@ -23,7 +23,7 @@ class ClassifierOptions(L.LightningModule):
         network_args: further arguments of the network, such as {shortcut: projection} for a CIFAR ResNet or
             {drop_path_rate: 0.1} for one of timm's.
         weights: default (ImageNet for a timm network, built in for resnet20), none, a timm tag such as a1_in1k,
-            hf-hub:OWNER/NAME, a .safetensors or .pth file, or a run or bundle to start from.
+            hf-hub:OWNER/NAME, a .safetensors file or checkpoint, or a run or bundle to start from.
         mode: all trains everything, last_stages the last stages and the head, head a new head alone.
         trainable_stages: how many stages train in the mode last_stages.
         schedule: phases one after another, such as [{mode: head, epochs: 3}, {mode: all, lr: 0.0003}];

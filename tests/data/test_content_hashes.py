@@ -10,7 +10,7 @@ import pytest
 
 from resnet_tl import cache
 from resnet_tl.data import content_hashes
-from resnet_tl.data.content_hashes import content_digests, digest_in_order, hashes_and_sizes
+from resnet_tl.data.content_hashes import content_digests, digest_in_order, hashes_and_headers
 from resnet_tl.data.reading.layouts import read_images
 
 
@@ -62,24 +62,25 @@ def settled(blobs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
 
 def test_untouched_files_are_not_read_again(settled: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     index = read_images(settled)
-    hashes, sizes = hashes_and_sizes(index)
+    hashes, sizes, kinds = hashes_and_headers(index)
     np.testing.assert_array_equal(hashes, content_digests(index))
     assert (sizes == 32).all()
+    assert not kinds.any()
     monkeypatch.setattr(content_hashes, "read_file", None)
-    monkeypatch.setattr(content_hashes, "header_size", None)
-    again = hashes_and_sizes(read_images(settled))
+    monkeypatch.setattr(content_hashes, "header_facts", None)
+    again = hashes_and_headers(read_images(settled))
     np.testing.assert_array_equal(again[0], hashes)
     np.testing.assert_array_equal(again[1], sizes)
 
 
 def test_a_touched_file_is_read_again_even_if_size_and_date_are_the_same(settled: Path) -> None:
     index = read_images(settled)
-    before, _ = hashes_and_sizes(index)
+    before, *_ = hashes_and_headers(index)
     file = index.path(3)
     status = file.stat()
     file.write_bytes(bytes(reversed(file.read_bytes())))
     os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))
-    after, sizes = hashes_and_sizes(index)
+    after, sizes, _ = hashes_and_headers(index)
     assert np.flatnonzero((before != after).any(axis=1)).tolist() == [3]
     assert sizes[3].tolist() == [0, 0]
 
@@ -90,12 +91,12 @@ def test_of_new_and_missing_files_and_of_damaged_entries_nothing_is_believed(
     index = read_images(settled)
     expected = content_digests(index)
     monkeypatch.setattr(content_hashes, "SETTLED", 3600.0)
-    hashes_and_sizes(index)
+    hashes_and_headers(index)
     assert cache.entries() == []
     monkeypatch.setattr(content_hashes, "SETTLED", 0.0)
-    hashes_and_sizes(index)
+    hashes_and_headers(index)
     (entry,) = cache.entries()
     (entry.path / "sizes.npy").write_bytes(b"")
-    np.testing.assert_array_equal(hashes_and_sizes(index)[0], expected)
+    np.testing.assert_array_equal(hashes_and_headers(index)[0], expected)
     index.path(0).unlink()
-    assert (hashes_and_sizes(index)[0] != expected).any(axis=1).tolist() == [True] + [False] * 43
+    assert (hashes_and_headers(index)[0] != expected).any(axis=1).tolist() == [True] + [False] * 43

@@ -32,6 +32,14 @@ def test_last_stages_must_leave_some_frozen_and_some_trained(number: int):
         Phase("last_stages", trainable_stages=number).frozen_stages(STAGES)
 
 
+def test_a_network_of_one_stage_trains_it_as_its_last():
+    assert Phase("last_stages").frozen_stages(("backbone",)) == ()
+    with pytest.raises(
+        UserError, match="trainable_stages is 2; this network has the stages backbone, so it must be 1 "
+    ):
+        Phase("last_stages", trainable_stages=2).frozen_stages(("backbone",))
+
+
 def test_the_phase_is_a_function_of_the_epoch():
     schedule = Schedule((Phase("head", 2), Phase("last_stages", 3), Phase("all")))
 

@@ -56,6 +56,16 @@ def assert_same(kept: ImageClassifier, computed: ImageClassifier) -> None:
     assert kept.numbers == computed.numbers
 
 
+def test_a_transformer_is_frozen_or_trained_as_one_stage(fit: Fit) -> None:
+    arguments = {"img_size": 16, "patch_size": 8, "depth": 1, "embed_dim": 16, "num_heads": 2}
+    settings = {"network": "vit_tiny_patch16_224", "network_args": arguments}
+    data = {"augmentation": "none", "image_size": None}
+    (kept, watch), (computed, other) = both(fit, 2, data=data, mode="head", **settings)
+    assert (watch.kind, watch.seen) == ("activation", other.seen)
+    assert_same(kept, computed)
+    assert_same(fit(2, data=data, mode="last_stages", **settings), fit(2, data=data, mode="all", **settings))
+
+
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
 @pytest.mark.parametrize("settings", [HEAD, LAST_STAGES], ids=["head", "last_stages"])
 @pytest.mark.parametrize(

@@ -5,8 +5,10 @@ from __future__ import annotations
 import io
 import json
 import resource
+import struct
 import sys
 import time
+import zlib
 from collections import Counter
 from pathlib import Path
 
@@ -53,12 +55,25 @@ def seeds() -> list[bytes]:
             buffer = io.BytesIO()
             image.save(buffer, kind, **options)
             made.append(buffer.getvalue())
+    made += [deep_png(noise[..., :3], 2), deep_png(noise[..., :2], 4), deep_png(noise, 6)]
     frames = [Image.fromarray(generator.integers(0, 256, (20, 20, 3), dtype=np.uint8)) for _ in range(3)]
     for kind in ("GIF", "PNG", "WEBP", "TIFF"):
         buffer = io.BytesIO()
         frames[0].save(buffer, kind, save_all=True, append_images=frames[1:])
         made.append(buffer.getvalue())
     return made
+
+
+def deep_png(values: np.ndarray, colour: int) -> bytes:
+    """A PNG of 16 bits for each colour, which Pillow does not write."""
+
+    def chunk(name: bytes, body: bytes) -> bytes:
+        return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
+
+    height, width = values.shape[:2]
+    lines = b"".join(b"\0" + line.astype(">u2").tobytes() for line in values)
+    header = struct.pack(">IIBBBBB", width, height, 16, colour, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(lines)) + chunk(b"IEND", b"")
 
 
 def mutate(content: bytes, others: list[bytes], generator: np.random.Generator) -> bytes:
@@ -103,7 +118,8 @@ def main(count: int, seed: int) -> None:
         content = mutate(files[number % len(files)], files, generator)
         start = time.perf_counter()
         try:
-            pixels = decode(content, channels=(1, 3, 4)[number % 3], short_side=(None, 8)[number % 2])
+            value_range = (None, (0.0, 4095.0))[number // 6 % 2]
+            pixels = decode(content, (1, 3, 4)[number % 3], (None, 8)[number % 2], value_range)
             assert pixels.dtype == np.uint8
             assert pixels.flags["C_CONTIGUOUS"]
             outcomes["decoded"] += 1

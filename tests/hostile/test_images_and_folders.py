@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from resnet_tl.data.content_hashes import content_digests, hashes_and_sizes
+from resnet_tl.data.content_hashes import content_digests, hashes_and_headers
 from resnet_tl.data.pixels.decode import MAX_PIXELS, BadImage, decode, read_file
 from resnet_tl.data.quality.audit import audit_images
 from resnet_tl.data.reading.layouts import read_images, unlabelled
@@ -188,7 +188,7 @@ def test_what_is_no_image_is_told_in_a_moment(tmp_path: Path, monkeypatch: pytes
     start, before = time.perf_counter(), peak_megabytes()
     index = unlabelled(tmp_path / "x")
     assert {Path(path).name for path in index.ids()} == reasons.keys()
-    _, sizes = hashes_and_sizes(index)
+    _, sizes, _ = hashes_and_headers(index)
     assert not sizes.any()
     bad = audit_images(index).bad
     assert {index.id(row) for row in bad} == reasons.keys()

@@ -149,6 +149,8 @@ EDITS: list[tuple[str, Any]] = [
     *((f"preprocessing.{name}", value) for name in ("mean", "std")
       for value in ([], [0.5], ["a"] * 3, None, [1e400] * 3, [float("nan")] * 3, 3, [[1]] * 3)),
     ("preprocessing.std", [0, 0, 0]),
+    *(("preprocessing.value_range", value) for value in ([], [1], [5, 1], [1, 1], ["a", "b"], 7, [0, float("inf")],
+                                                         [float("nan"), 1], [0, 1, 2], "ab", {"a": 1, "b": 2})),
     ("preprocessing.command", "rm -rf /"),
     *(("classes", value) for value in (None, [], ["a"], ["a", "a", "b"], [1, 2, 3], [["a"], "b", "c"], {"a": 1}, "abc",
                                        ["a", "b", "\x1b[2J"], ["a", "b", "c\nd"], ["a", "b", "\u202egpj"])),

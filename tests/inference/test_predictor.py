@@ -12,6 +12,7 @@ from PIL import Image
 
 from resnet_tl.bundle import Bundle, write_bundle
 from resnet_tl.data.index import ImageIndex
+from resnet_tl.data.pixels import decode as decode_module
 from resnet_tl.data.pixels.decode import decode
 from resnet_tl.data.pixels.preprocessing import Preprocessing, plan_preprocessing
 from resnet_tl.data.reading.layouts import read_images
@@ -142,11 +143,11 @@ def test_all_bad_images_are_listed_or_left_out_on_request(
 
 
 def test_each_file_is_decoded_once(predictor: Predictor, photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    opened = []
-    whole = Image.open
-    monkeypatch.setattr(Image, "open", lambda *given, **options: opened.append(given) or whole(*given, **options))
+    decoded = []
+    whole = decode_module.upright_pixels
+    monkeypatch.setattr(decode_module, "upright_pixels", lambda *given: decoded.append(given) or whole(*given))
     predictor.predict(photos, on_bad_image="skip")
-    assert len(opened) == 5  # the placeholder is known by its name
+    assert len(decoded) == 3  # the good ones
 
 
 ODD = {  # what it is in the file, by the file's name
@@ -194,13 +195,82 @@ def test_a_file_gets_the_same_numbers_as_path_bytes_image_and_array(
     assert image.size == (70, 40)
 
 
+def test_a_large_photo_that_pillow_has_only_opened_gets_the_numbers_of_its_file(
+    predictor: Predictor, tmp_path: Path
+) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (30, 40, 3), dtype=np.uint8)
+    Image.fromarray(noise).resize((1600, 1200)).save(tmp_path / "large.jpg", exif=_turned())
+    content = (tmp_path / "large.jpg").read_bytes()
+    opened = Image.open(tmp_path / "large.jpg")
+    with (tmp_path / "large.jpg").open("rb") as file:
+        memory = [content, opened, bytearray(content), memoryview(content), io.BytesIO(content), file]
+        table = predictor.predict(memory)
+    assert (probabilities(table) == probabilities(predictor.predict(tmp_path / "large.jpg"))).all()
+    assert np.asarray(opened).shape == (1200, 1600, 3)
+    in_part = Image.open(io.BytesIO(content))
+    in_part.draft("RGB", (200, 150))
+    assert len(predictor.predict(in_part)) == 1
+
+
+def test_paths_and_images_in_memory_can_be_mixed(predictor: Predictor, blobs: Path, tmp_path: Path) -> None:
+    files = sorted((blobs / "val" / "red").iterdir())
+    (tmp_path / "bad.png").write_bytes(b"")
+    given = [files[3], np.asarray(Image.open(files[0])), str(files[1]), Image.open(files[2]), tmp_path / "bad.png"]
+    table = predictor.predict((image for image in given), on_bad_image="skip")
+    assert table["id"].tolist() == [str(files[3]), "1", str(files[1]), "3"]
+    assert table["path"].tolist() == [str(files[3]), "", str(files[1]), ""]
+    alone = predictor.predict(files)
+    assert (probabilities(table) == probabilities(alone)[[3, 0, 1, 2]]).all()
+    with pytest.raises(UserError, match="1 of 5 images cannot be used"):
+        predictor.predict(given)
+
+
+def test_values_of_more_than_8_bits_are_taken_where_the_model_knows_them(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    planned = Preprocessing(size=32, storage_size=36, crop_size=32, value_range=(1000, 2000))
+    predictor = Predictor(bundle_at(tmp_path / "model", planned).path, device="cpu")
+    values = np.random.default_rng(0).integers(900, 2100, (40, 50), dtype=np.uint16)
+    Image.fromarray(values).save(tmp_path / "a.png")
+    loaded = Image.open(tmp_path / "a.png")
+    loaded.load()
+    memory = [values, values.astype(np.float32), values[..., None], Image.open(tmp_path / "a.png"), loaded]
+    table = predictor.predict(memory)
+    assert (probabilities(table) == probabilities(predictor.predict(tmp_path / "a.png"))).all()
+    assert caplog.messages == []
+    other = Predictor(bundle_at(tmp_path / "other").path, device="cpu").predict(
+        [tmp_path / "a.png", b""], on_bad_image="skip"
+    )
+    assert caplog.messages[-1].startswith(
+        "1 of 2 images have more than 8 bits, but the model was trained on images of 8"
+    )
+    assert (probabilities(other) != probabilities(table)[:1]).any()
+
+
+def test_a_checkpoint_predicts_as_its_bundle_does(fit, blobs: Path, tmp_path: Path) -> None:
+    model = fit()
+    model.trainer.save_checkpoint(tmp_path / "a.ckpt")
+    model.save(tmp_path / "model")
+    one, other = Predictor(tmp_path / "a.ckpt", device="cpu"), Predictor(tmp_path / "model", device="cpu")
+    assert one.classes == other.classes == ("blue", "green", "red")
+    assert one.predict(blobs / "val").equals(other.predict(blobs / "val"))
+    content = torch.load(tmp_path / "a.ckpt", weights_only=True)
+    content["resnet_tl"]["network"]["name"] = "resnet32"
+    torch.save(content, tmp_path / "changed.ckpt")
+    with pytest.raises(UserError, match=r"changed\.ckpt was changed: its network or classes do not fit its weights"):
+        Predictor(tmp_path / "changed.ckpt")
+    torch.save(content["state_dict"], tmp_path / "weights.pth")
+    with pytest.raises(UserError, match=r"weights\.pth is no checkpoint of a fit with resnet-tl; give a run"):
+        Predictor(tmp_path / "weights.pth")
+
+
 def test_images_in_memory_that_cannot_be_used_are_said_by_number(predictor: Predictor, blobs: Path) -> None:
     good, content = np.zeros((4, 5), np.uint8), (blobs / "val" / "red" / "0.png").read_bytes()
     torn = Image.open(io.BytesIO(content[:900]))
     with pytest.raises(UserError) as caught:
         predictor.predict([good, b"", torn])
-    assert "2 of 3 images in memory cannot be used" in str(caught.value)
-    assert "\n  1: is empty\n  2: cannot be decoded: " in str(caught.value)
+    assert "2 of 3 images cannot be used" in str(caught.value)
+    assert "\n  1: is empty\n  2: is truncated" in str(caught.value)
     images = [b"", good, content]
     assert predictor.predict(images, on_bad_image="skip")["id"].tolist() == ["1", "2"]
 
@@ -217,7 +287,9 @@ def test_images_in_memory_that_cannot_be_used_are_said_by_number(predictor: Pred
             r"Image 0 is of type Tensor; images are paths, PIL images, the bytes of files, or arrays",
         ),
         (7, "Image 0 is of type int; images are paths"),
-        ([b"", "photo.jpg"], "partly paths and partly in memory; predict the two in two calls"),
+        ([b"", Path(__file__).parent], "Image 1 is the folder .*, which can only be given among files"),
+        (io.StringIO("text"), "Image 0 is of type StringIO that was opened for text; images are"),
+        (np.zeros((4, 5), np.uint16), r"Image 0 is an array \(4, 5\) of uint16; images are .* of uint8"),
         ([], "No images were given"),
     ],
 )

@@ -55,6 +55,34 @@ def test_a_resnet_has_a_stem_four_stages_and_a_pool_in_the_last(name):
     assert sizes == [16, 16, 8, 4]
 
 
+TRANSFORMERS = {
+    "vit_tiny_patch16_224": {"img_size": 32, "patch_size": 8, "depth": 1},
+    "vit_small_patch14_dinov2": {"img_size": 56, "depth": 1},
+    "vit_small_patch14_reg4_dinov2": {"img_size": 28, "depth": 1, "embed_dim": 48, "num_heads": 3},
+    "mixer_s32_224": {"img_size": 64},
+    "beit_base_patch16_224": {"img_size": 32, "depth": 1, "embed_dim": 48, "num_heads": 3},
+}
+
+
+@pytest.mark.parametrize("name", TRANSFORMERS)
+def test_a_transformer_of_another_size_takes_images_of_that_size_alone(name):
+    arguments = TRANSFORMERS[name]
+    network = create_network(name, num_classes=5, network_args=arguments)
+    side = arguments["img_size"]
+    assert (network.stage_names, network.image_size, network.has_fixed_size) == (("backbone",), side, True)
+    network.freeze(network.stage_names)
+    logits = network.train()(torch.randn(2, 3, side, side))
+    logits.sum().backward()
+    assert logits.shape == (2, 5)
+    assert all((parameter.grad is not None) == key.startswith("body.head") or key.startswith("detached")
+               for key, parameter in network.named_parameters())  # fmt: skip
+
+
+def test_a_network_of_several_heads_is_refused_with_the_reason():
+    with pytest.raises(UserError, match=r"several layers that could be its head \(head\.0, head\.1\)"):
+        create_network("crossvit_tiny_240", num_classes=5)
+
+
 @pytest.mark.parametrize("name", ["vit_tiny_patch16_224", pytest.param("hrnet_w18_small", marks=pytest.mark.slow)])
 @torch.no_grad()
 def test_a_network_that_is_no_chain_is_one_stage_under_its_own_keys(name):

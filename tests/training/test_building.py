@@ -47,6 +47,14 @@ def test_without_weights_small_images_keep_their_size(images, name: str, side: i
     assert choose_preprocessing(images(side), origin)[0].size == size
 
 
+def test_a_network_that_takes_one_size_alone_gets_it_whatever_the_images(images):
+    network = create_network("vit_tiny_patch16_224", 2, network_args={"img_size": 48, "depth": 1})
+    origin = load_weights(network, "none")
+
+    preprocessing, choices = choose_preprocessing(images(28), origin)
+    assert (preprocessing.size, choices["data.image_size"]) == (48, (48, "the only size that the network takes"))
+
+
 @pytest.mark.parametrize(("side", "name"), [(28, "resnet20"), (64, "resnet20"), (65, "resnet18")])
 def test_auto_is_the_small_network_up_to_64_pixels(side: int, name: str):
     assert choose_network("auto", side)[0] == name

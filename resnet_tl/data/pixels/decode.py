@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 import stat
 import warnings
 from contextlib import nullcontext
@@ -16,7 +15,10 @@ import numpy as np
 import PIL
 from PIL import Image
 
-from resnet_tl.data.pixels.formats import FORMAT_NAMES, FORMATS, HEIF_READER, SIGNATURES
+from resnet_tl.data.pixels import deep
+from resnet_tl.data.pixels.deep import ValueRange
+from resnet_tl.data.pixels.formats import FORMATS, HEIF_READER, SIGNATURES
+from resnet_tl.data.pixels.reasons import cause, foreign
 from resnet_tl.errors import UserError, printable
 
 DECODER = f"pillow {PIL.__version__}, {HEIF_READER}".removesuffix(", ")
@@ -31,7 +33,6 @@ SPARE = 3
 """How many times the wanted short side a JPEG must still have when it is decoded at a fraction of its size: then it
 differs by 0.2 levels of 255 in the mean (0.7 with 2, 2.3 with 1), in less than half the time; 4 is no better."""
 
-_MARKUP = re.compile(rb"(\xef\xbb\xbf)?\s*<", re.DOTALL)
 _ORIENTATION = 0x0112
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -65,18 +66,25 @@ class BadImage(UserError):
         return printable(f"{self.path or 'The image'} {self.reason}.")
 
 
-def decode(source: str | Path | bytes, channels: int = 3, short_side: int | None = None) -> np.ndarray:
+def decode(
+    source: str | Path | bytes,
+    channels: int = 3,
+    short_side: int | None = None,
+    value_range: ValueRange | None = None,
+) -> np.ndarray:
     """Decodes an image file (a path) or its content (bytes) to upright pixels; safe to call from many threads.
 
-    The formats of `formats.py`, the first frame. EXIF orientation is applied, ICC profiles are not. 16-bit
-    values are scaled by 1/257; integer or float images of 32 bits are taken as 0 to 1 (float only), 0 to 255 or 0 to
-    65535, the smallest range that holds them. For 1 or 3 channels transparency is laid on white.
+    The formats of `formats.py`, the first frame. EXIF orientation is applied, ICC profiles are not. For 1 or 3 channels
+    transparency is laid on white.
 
     Args:
         source: A path or the bytes of a file.
         channels: 1 (grey), 3 (RGB) or 4 (RGBA).
         short_side: What the caller will shrink the short side to, in pixels. A JPEG that is much larger is then decoded
             at 1/2, 1/4 or 1/8 of its size; at least `SPARE` times `short_side` is left to shrink.
+        value_range: of images of more than 8 bits, the values that become 0 and 255; what lies beyond is clipped.
+            Without it each image is taken by itself: 16 bits as 0 to 65535; 32 bits as 0 to 1 (floats only), 0 to 255
+            or 0 to 65535, the smallest range that holds them.
 
     Returns:
         (H, W, channels) uint8, C-contiguous and writable.
@@ -84,11 +92,14 @@ def decode(source: str | Path | bytes, channels: int = 3, short_side: int | None
     Raises:
         BadImage: the file is missing, empty, truncated, no image, or larger than `MAX_PIXELS`.
     """
-    return decode_with_size(source, channels, short_side)[0]
+    return decode_with_size(source, channels, short_side, value_range)[0]
 
 
 def decode_with_size(
-    source: str | Path | bytes, channels: int = 3, short_side: int | None = None
+    source: str | Path | bytes,
+    channels: int = 3,
+    short_side: int | None = None,
+    value_range: ValueRange | None = None,
 ) -> tuple[np.ndarray, tuple[int, int]]:
     """As `decode`, with the width and height of the whole upright image, which the pixels may be a fraction of."""
     if channels not in _MODES:
@@ -104,7 +115,7 @@ def decode_with_size(
                 image.draft(image.mode, (SPARE * short_side, SPARE * short_side))  # for a JPEG; others ignore it
             is_part = image.size != whole
             with _one_at_a_time if image.width * image.height >= LARGE_PIXELS else nullcontext():
-                pixels = upright_pixels(image, channels)
+                pixels = upright_pixels(image, channels, value_range, content)
     except BadImage as error:
         raise BadImage(error.reason, path) from None
     except MemoryError:
@@ -118,13 +129,33 @@ def decode_with_size(
     return pixels, whole
 
 
-def upright_pixels(image: Image.Image, channels: int) -> np.ndarray:
-    """The pixels of an opened image as `decode` gives them, (H, W, channels) uint8; raises whatever Pillow meets."""
+def upright_pixels(
+    image: Image.Image, channels: int, value_range: ValueRange | None = None, content: bytes = b""
+) -> np.ndarray:
+    """The pixels of an opened image as `decode` gives them, (H, W, channels) uint8; raises whatever Pillow meets.
+
+    `content` is its file, in which Pillow has colours of more than 8 bits read again.
+    """
+    is_deep_colour = content and deep.is_deep_colour(image)
     image.load()
     orientation = orientation_of(image)
+    if is_deep_colour or deep.kind_of(image) != deep.EIGHT_BITS:
+        image = _of_eight_bits(image, value_range, content if is_deep_colour else b"")
     upright = image.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else image
     pixels = np.array(_convert(upright, _MODES[channels]))
     return pixels.reshape(*pixels.shape[:2], channels)
+
+
+def deep_values(content: bytes) -> np.ndarray:
+    """The values of an image of more than 8 bits as its file has them: (H, W), or colours (H, W, C) uint16.
+
+    Raises:
+        Exception: of any kind, as Pillow's: `decode` says what is wrong.
+    """
+    with Image.open(BytesIO(content), formats=FORMATS) as image:
+        if not deep.is_deep_colour(image):
+            return _finite(np.asarray(image))
+    return deep.colour_values(lambda: Image.open(BytesIO(content), formats=FORMATS))
 
 
 def read_file(path: str | Path) -> bytes:
@@ -145,13 +176,13 @@ def read_file(path: str | Path) -> bytes:
         raise BadImage(f"cannot be read: {error.strerror}", Path(path)) from error
 
 
-def header_size(content: bytes) -> tuple[int, int]:
-    """Width and height by the header of a file, without decoding and as stored, not upright; zeros if it has none."""
+def header_facts(content: bytes) -> tuple[int, int, int]:
+    """Width, height (as stored, not upright) and kind of values by the header of a file; zeros if it has none."""
     try:
         with Image.open(BytesIO(content), formats=FORMATS) as image:
-            return image.size
+            return *image.size, deep.kind_of(image)
     except Exception:  # decoding will say what is wrong
-        return 0, 0
+        return 0, 0, deep.EIGHT_BITS
 
 
 def orientation_of(image: Image.Image) -> int:
@@ -162,10 +193,26 @@ def orientation_of(image: Image.Image) -> int:
         return 1
 
 
+def _of_eight_bits(image: Image.Image, value_range: ValueRange | None, content: bytes) -> Image.Image:
+    """An image of more than 8 bits by the range of its values; `content` is the file of one in colour."""
+    values = deep_values(content) if content else _finite(np.asarray(image))
+    chosen = value_range or deep.range_of_one(values, deep.kind_of(image))
+    if chosen is None:
+        raise BadImage(
+            f"has {values.dtype.itemsize * 8}-bit pixels from {values.min():g} to {values.max():g}, whose scale is "
+            "unknown; store it in 8 or 16 bits"
+        )
+    return deep.to_eight_bits(values, chosen)
+
+
+def _finite(values: np.ndarray) -> np.ndarray:
+    if values.dtype.kind == "f" and not np.isfinite(values).all():
+        raise BadImage("holds values that are no finite numbers (NaN or infinity); put others in their place")
+    return values
+
+
 def _convert(image: Image.Image, mode: str) -> Image.Image:
-    """Converts to `mode` (L, RGB or RGBA) without clipping deep pixels or losing what transparency means."""
-    if image.mode.startswith(("I", "F")):
-        image = _to_eight_bits(image)
+    """Converts to `mode` (L, RGB or RGBA) without losing what transparency means."""
     if image.mode == "La":
         image = image.convert("LA")  # premultiplied grey has no direct way to RGBA
     if image.has_transparency_data:
@@ -175,35 +222,10 @@ def _convert(image: Image.Image, mode: str) -> Image.Image:
     return image if image.mode == mode else image.convert(mode)
 
 
-def _to_eight_bits(image: Image.Image) -> Image.Image:
-    """Grey pixels of 16 or 32 bits as 8-bit grey, scaled and rounded, never clipped."""
-    values = np.asarray(image).astype(np.float64)
-    low, high = float(values.min()), float(values.max())
-    if image.mode == "F" and low >= 0 and high <= 1:
-        scale = 255.0
-    elif image.mode in ("I", "F") and low >= 0 and high <= 255:
-        scale = 1.0
-    elif low >= 0 and high <= 65535:
-        scale = 1 / 257
-    else:  # not a number comes here as well: every comparison with it is false
-        raise BadImage(f"has 32-bit pixels from {low:g} to {high:g}, whose scale is unknown; store it in 8 or 16 bits")
-    return Image.fromarray(np.rint(values * scale).astype(np.uint8))
-
-
 def _reason(content: bytes, error: Exception) -> str:
     """What is wrong with `content`, as the end of a sentence."""
     if not content:
         return "is empty"
     if isinstance(error, Image.DecompressionBombError):
         return f"has more than {MAX_PIXELS / 1e6:.0f} megapixels, the limit"
-    if _MARKUP.match(content):
-        return "is not an image (HTML?)"
-    if not SIGNATURES.match(content):
-        return f"is not an image ({FORMAT_NAMES})"
-    if isinstance(error, EOFError) or "truncated" in str(error).lower():
-        return "is truncated"
-    if "decompressed data too large" in str(error).lower():
-        return "has a text or colour profile that unpacks to megabytes"
-    if isinstance(error, ValueError) and "conversion" in str(error):
-        return f"has colours that cannot be read as RGB ({error})"
-    return "is truncated or damaged"
+    return cause(content, error) if SIGNATURES.match(content) else foreign(content)

@@ -88,6 +88,7 @@ def keep_pixels(
 
     def write(folder: Path) -> None:
         log.info(f"{len(index)} images are decoded; this is done once")
+        channels, value_range = preprocessing.channels, preprocessing.value_range
         places: dict[bytes, tuple[int, int, int]] = {}
         lock = Lock()
 
@@ -102,11 +103,11 @@ def keep_pixels(
                     file.write(image.data)
 
         with (folder / _PIXELS).open("wb") as file:
-            audit = decode_all(index, contents, preprocessing.channels, preprocessing.storage_size, add)
+            audit = decode_all(index, contents, channels, preprocessing.storage_size, add, value_range)
         digests = np.frombuffer(b"".join(places), np.uint8).reshape(-1, 32)
         np.save(folder / _DIGESTS, digests, allow_pickle=False)
         np.save(folder / _PLACES, np.array(list(places.values()), np.int64).reshape(-1, 3), allow_pickle=False)
-        kept_audit(index, contents, preprocessing.channels, lambda: audit)
+        kept_audit(index, contents, channels, value_range, lambda: audit)
 
     about = f"{len(index)} images in {index.root}, {preprocessing.resize_rule} {preprocessing.storage_size} px"
     size = stored_bytes(sizes, preprocessing)
@@ -116,7 +117,7 @@ def keep_pixels(
 def _key(contents: np.ndarray, preprocessing: Preprocessing) -> str:
     """The key of the cache's entry: of the set of contents (N, 32) and all that shapes a stored image."""
     planned = preprocessing
-    shape = [planned.storage_size, planned.resize_rule, planned.interpolation, planned.channels]
+    shape = [planned.storage_size, planned.resize_rule, planned.interpolation, planned.channels, planned.value_range]
     facts = [__version__, torch.__version__, DECODER, *shape]  # torch resizes
     digests = sorted({digest.tobytes() for digest in contents})
     return hashlib.sha256(json.dumps(facts).encode() + b"".join(digests)).hexdigest()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal, get_args
@@ -10,6 +11,8 @@ if TYPE_CHECKING:
     import numpy as np
     import torch
 
+    from resnet_tl.data.pixels.deep import ValueRange
+
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 ResizeRule = Literal["short_side", "squash"]
@@ -17,6 +20,13 @@ MAX_SIDE = 10_000
 """Of what a network sees or is stored, in pixels; a model file that asks for more would fill the memory."""
 MAX_ASPECT = 16
 """Of a longer image only the middle is kept: whole, a line of one pixel would grow into gigabytes."""
+
+
+def check_value_range(values: Sequence[Any]) -> None:
+    """Raises ValueError unless it is two finite numbers, the smaller one first."""
+    is_number = [isinstance(value, int | float) and abs(value) <= 1e38 for value in values]
+    if len(values) != 2 or not all(is_number) or values[0] >= values[1]:
+        raise ValueError(f"value_range is {list(values)!r}; it must be two finite numbers, the smaller one first")
 
 
 @dataclass(frozen=True)
@@ -36,6 +46,8 @@ class Preprocessing:
         std: per channel, of pixels in [0, 1].
         channels: 1 (grey), 3 (RGB) or 4 (RGBA).
         decoder: name and version of the decoder that the model was trained with.
+        value_range: the values that become 0 and 255 in images of more than 8 bits, found over the data set; None
+            where there were none.
     """
 
     size: int
@@ -47,6 +59,7 @@ class Preprocessing:
     std: tuple[float, ...] = IMAGENET_STD
     channels: int = 3
     decoder: str = ""
+    value_range: ValueRange | None = None
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -54,7 +67,9 @@ class Preprocessing:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Preprocessing:
         """What `to_dict` gave; ValueError for what no network takes, for it may come from a stranger's file."""
-        made = cls(**{**values, "mean": tuple(values["mean"]), "std": tuple(values["std"])})
+        value_range = values.get("value_range")
+        known = {"mean": tuple(values["mean"]), "std": tuple(values["std"])}
+        made = cls(**values | known | {"value_range": None if value_range is None else tuple(value_range)})
         for name in ("size", "storage_size", "crop_size"):
             side = getattr(made, name)
             if type(side) is not int or not 1 <= side <= MAX_SIDE:
@@ -70,6 +85,8 @@ class Preprocessing:
             is_number = [isinstance(number, int | float) and abs(number) <= 1e6 for number in numbers]
             if len(numbers) != made.channels or not all(is_number) or (name == "std" and min(numbers) <= 0):
                 raise ValueError(f"{name} is {list(numbers)!r}; it must be {made.channels} finite numbers")
+        if made.value_range is not None:
+            check_value_range(made.value_range)
         return made
 
     def store(self, pixels: np.ndarray) -> torch.Tensor:

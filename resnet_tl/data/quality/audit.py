@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from resnet_tl.data.content_hashes import content_digests, digest_of
 from resnet_tl.data.index import ImageIndex
 from resnet_tl.data.kept_arrays import Arrays, kept_arrays, key_of
 from resnet_tl.data.pixels.decode import BadImage, decode_with_size, read_file
+from resnet_tl.data.pixels.deep import ValueRange
 from resnet_tl.data.quality.thumbnails import SIDE, thumbnail
 from resnet_tl.data.threads import for_each
 from resnet_tl.errors import UserError
@@ -37,16 +39,18 @@ class Audit:
         sizes: Width and height of each row when upright, (N, 2) int32; 0 for bad ones.
         bad: Why an image cannot be used, by row in ascending order; a reason continues "The image ...".
         thumbnails: By which images are compared, (N, 16, 16) uint8.
+        value_range: With which images of more than 8 bits were decoded.
     """
 
     sizes: np.ndarray
     bad: dict[int, str]
     thumbnails: np.ndarray
+    value_range: ValueRange | None = None
 
     def without_bad(self) -> Audit:
         """The audit of the good images alone, renumbered."""
         sizes, thumbnails = (np.delete(array, list(self.bad), axis=0) for array in (self.sizes, self.thumbnails))
-        return Audit(sizes, {}, thumbnails)
+        return Audit(sizes, {}, thumbnails, self.value_range)
 
     def arrays(self) -> Arrays:
         """All of it as arrays to be kept."""
@@ -54,26 +58,35 @@ class Audit:
         return dict(zip(_ARRAYS, (self.sizes, self.thumbnails, rows, reasons), strict=True))
 
     @classmethod
-    def of(cls, arrays: Arrays) -> Audit:
+    def of(cls, arrays: Arrays, value_range: ValueRange | None = None) -> Audit:
         """What `arrays` gave."""
         bad = zip(arrays["bad_rows"].tolist(), arrays["bad_reasons"].tolist(), strict=True)
-        return cls(arrays["sizes"], dict(bad), arrays["thumbnails"])
+        return cls(arrays["sizes"], dict(bad), arrays["thumbnails"], value_range)
 
 
-def audit_images(index: ImageIndex, contents: np.ndarray | None = None, channels: int = 3) -> Audit:
+def audit_images(
+    index: ImageIndex,
+    contents: np.ndarray | None = None,
+    channels: int = 3,
+    value_range: ValueRange | None = None,
+) -> Audit:
     """The audit of all rows: the one that is kept for files of the same content, else every file is decoded once.
 
-    `contents` are their `content_digests`, `channels` what they will be decoded to.
+    `contents` are their `content_digests`; `channels` and `value_range` say what they will be decoded to.
     """
     hashes = content_digests(index) if contents is None else contents
-    return kept_audit(index, hashes, channels, lambda: decode_all(index, hashes, channels, SHORT_SIDE))
+    make = partial(decode_all, index, hashes, channels, SHORT_SIDE, value_range=value_range)
+    return kept_audit(index, hashes, channels, value_range, make)
 
 
-def kept_audit(index: ImageIndex, contents: np.ndarray, channels: int, make: Callable[[], Audit]) -> Audit:
+def kept_audit(
+    index: ImageIndex, contents: np.ndarray, channels: int, value_range: ValueRange | None, make: Callable[[], Audit]
+) -> Audit:
     """The audit that is kept for files of the same content, else what `make` gives, which is kept from then on."""
-    key = key_of(["audit", _CONTENT, channels, list(placeholders(index))], contents)
+    key = key_of(["audit", _CONTENT, channels, value_range, list(placeholders(index))], contents)
     about = f"{len(index)} images in {index.root}"
-    return Audit.of(kept_arrays(key, _ARRAYS, len(index), 8 + SIDE * SIDE, about, lambda: make().arrays()))
+    kept = kept_arrays(key, _ARRAYS, len(index), 8 + SIDE * SIDE, about, lambda: make().arrays())
+    return Audit.of(kept, value_range)
 
 
 def decode_all(
@@ -82,6 +95,7 @@ def decode_all(
     channels: int = 3,
     short_side: int | None = None,
     use: Callable[[int, np.ndarray], None] | None = None,
+    value_range: ValueRange | None = None,
 ) -> Audit:
     """Decodes every file of `index` once; bad is what `decode` refuses, and a placeholder such as `imageNotFound.gif`.
 
@@ -103,7 +117,7 @@ def decode_all(
             content = read_file(path)
             if digest_of(content) != contents[row].tobytes():
                 raise UserError(f"{path} has changed while the images were read; start again when all are in place.")
-            pixels, sizes[row] = decode_with_size(content, channels, short_side)
+            pixels, sizes[row] = decode_with_size(content, channels, short_side, value_range)
         except BadImage as error:
             bad[row] = error.reason
             return
@@ -112,7 +126,7 @@ def decode_all(
             use(row, pixels)
 
     for_each(np.arange(count), check)
-    return Audit(sizes, dict(sorted(bad.items())), thumbnails)
+    return Audit(sizes, dict(sorted(bad.items())), thumbnails, value_range)
 
 
 def placeholders(index: ImageIndex) -> dict[int, str]:

@@ -12,6 +12,7 @@ from scipy.sparse.csgraph import connected_components
 from resnet_tl.data.index import ImageIndex
 from resnet_tl.data.kept_arrays import Arrays, kept_arrays, key_of
 from resnet_tl.data.pixels.decode import BadImage, decode
+from resnet_tl.data.pixels.deep import ValueRange
 from resnet_tl.data.quality.audit import Audit
 from resnet_tl.data.quality.neighbours import close_pairs
 from resnet_tl.data.quality.thumbnails import MIN_CONTRAST, contrast, directions, extent, shrunk
@@ -65,16 +66,15 @@ def find_duplicates(index: ImageIndex, contents: np.ndarray, audit: Audit) -> Du
     """The duplicates among the good, labelled images: kept ones for images of the same content, else searched now."""
     rows = np.setdiff1d(np.flatnonzero(index.labels >= 0), list(audit.bad))
 
-    key = key_of(["duplicates", _CONTENT], contents[rows])
+    key = key_of(["duplicates", _CONTENT, audit.value_range], contents[rows])
     about = f"duplicates among {len(rows)} images in {index.root}"
-    found = kept_arrays(
-        key, _ARRAYS, len(rows), 20, about, lambda: _search(index, rows, contents[rows], audit.thumbnails[rows])
-    )
+    found = kept_arrays(key, _ARRAYS, len(rows), 20, about, lambda: _search(index, rows, contents[rows], audit))
     return Duplicates(rows[found["pairs"]], found["likeness"], bool(found["too_many"][0]))
 
 
-def _search(index: ImageIndex, rows: np.ndarray, contents: np.ndarray, thumbnails: np.ndarray) -> Arrays:
+def _search(index: ImageIndex, rows: np.ndarray, contents: np.ndarray, audit: Audit) -> Arrays:
     """The duplicates as positions in `rows`."""
+    thumbnails = audit.thumbnails[rows]
     contrasts = contrast(thumbnails)
     firsts, copies = _equal_files(contents)
     shown = contrasts[firsts[copies]] >= _BLANK  # blank pages are copies of each other, and teach nothing
@@ -84,7 +84,7 @@ def _search(index: ImageIndex, rows: np.ndarray, contents: np.ndarray, thumbnail
     candidates = close_pairs(directions(thumbnails[judged]), CANDIDATE, MOST_PER_IMAGE * len(rows))
     if candidates is not None:
         candidates = judged[candidates]
-        alike = _confirmed(index, rows, candidates)
+        alike = _confirmed(index, rows, candidates, audit.value_range)
         near = alike > 0
         pairs, likeness = np.concatenate([pairs, candidates[near]]), np.concatenate([likeness, alike[near]])
     return {"pairs": pairs, "likeness": likeness, "too_many": np.array([candidates is None])}
@@ -98,7 +98,9 @@ def _equal_files(contents: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return firsts, np.flatnonzero(firsts != np.arange(len(firsts)))
 
 
-def _confirmed(index: ImageIndex, rows: np.ndarray, candidates: np.ndarray) -> np.ndarray:
+def _confirmed(
+    index: ImageIndex, rows: np.ndarray, candidates: np.ndarray, value_range: ValueRange | None
+) -> np.ndarray:
     """The likeness of each candidate pair (M, 2), (M,) float32; 0 where the two are not alike enough.
 
     The images are decoded again in one way, so that the outcome does not follow from how the pass before shrunk them.
@@ -109,7 +111,7 @@ def _confirmed(index: ImageIndex, rows: np.ndarray, candidates: np.ndarray) -> n
 
     def decode_member(place: int) -> None:
         try:
-            grey = decode(index.path(int(rows[members[place]])), 1, 2 * _SIDE)
+            grey = decode(index.path(int(rows[members[place]])), 1, 2 * _SIDE, value_range)
         except BadImage:  # gone since the audit; the loader will say so
             return
         fine[place] = shrunk(np.ascontiguousarray(grey[..., 0]), _SIDE)
@@ -121,7 +123,7 @@ def _confirmed(index: ImageIndex, rows: np.ndarray, candidates: np.ndarray) -> n
     likeness = np.where(correlation >= needed, np.minimum(correlation, np.float32(0.9999)), 0).astype(np.float32)
 
     def compare_pixels(number: int) -> None:
-        one, other = (decode(index.path(int(row)), 4) for row in rows[candidates[number]])
+        one, other = (decode(index.path(int(row)), 4, None, value_range) for row in rows[candidates[number]])
         if np.array_equal(one, other):
             likeness[number] = 1
 

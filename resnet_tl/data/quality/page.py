@@ -12,6 +12,7 @@ from PIL import Image
 
 from resnet_tl.data.index import ImageIndex
 from resnet_tl.data.pixels.decode import BadImage, decode
+from resnet_tl.data.pixels.deep import ValueRange
 from resnet_tl.data.quality.findings import KINDS, Finding, counts
 from resnet_tl.files import write_text
 
@@ -22,7 +23,9 @@ SIDE = 150
 TEMPLATE = Path(__file__).with_name("page.html")
 
 
-def write_audit_page(findings: pd.DataFrame, index: ImageIndex, path: str | Path) -> None:
+def write_audit_page(
+    findings: pd.DataFrame, index: ImageIndex, path: str | Path, value_range: ValueRange | None = None
+) -> None:
     """Writes the page; every name in it is escaped, and a policy in it forbids scripts and anything from outside."""
     row_of = {name: row for row, name in enumerate(index.ids())}
     splits = index.table["split"].tolist()
@@ -40,15 +43,15 @@ def write_audit_page(findings: pd.DataFrame, index: ImageIndex, path: str | Path
         shown=SHOWN,
         excluded=findings.loc[findings["suggestion"] == "exclude", "path"].nunique(),
         facts=facts,
-        jpeg=lambda name: _jpeg(index.path(row_of[name])),
+        jpeg=lambda name: _jpeg(index.path(row_of[name]), value_range),
     )
     write_text(path, page + "\n")
 
 
-def _jpeg(path: Path) -> str:
+def _jpeg(path: Path, value_range: ValueRange | None) -> str:
     """A small JPEG in base64, encoded again: nothing of the file itself gets into the page; "" for a bad image."""
     try:
-        image = Image.fromarray(decode(path, 3, SIDE))
+        image = Image.fromarray(decode(path, 3, SIDE, value_range))
     except BadImage:
         return ""
     image.thumbnail((2 * SIDE, 2 * SIDE))  # twice as fine as it is shown, for dense screens

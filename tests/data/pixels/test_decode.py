@@ -13,9 +13,20 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from resnet_tl.data.pixels.decode import DECODER, MAX_PIXELS, SPARE, BadImage, decode, decode_with_size, header_size
+from resnet_tl.data.pixels.decode import (
+    DECODER,
+    MAX_PIXELS,
+    SPARE,
+    BadImage,
+    decode,
+    decode_with_size,
+    deep_values,
+    header_facts,
+)
+from resnet_tl.data.pixels.deep import INTEGERS
 from resnet_tl.data.pixels.formats import FORMAT_NAMES
 from resnet_tl.data.pixels.preprocessing import Preprocessing
+from resnet_tl.data.pixels.reasons import foreign
 from resnet_tl.errors import UserError
 
 COLOURS = np.array([[[200, 30, 60], [10, 220, 90], [20, 40, 240]], [[0, 0, 0], [255, 255, 255], [128, 128, 128]]])
@@ -142,6 +153,33 @@ def png(width: int, height: int, lines: bytes, depth: int = 8, colour: int = 0) 
     return b"\x89PNG\r\n\x1a\n" + body
 
 
+def tiff(values: np.ndarray, order: str = "<", is_planar: bool = False, is_compressed: bool = False) -> bytes:
+    """A TIFF file by hand, for what Pillow does not write: values (H, W, bands) of any type."""
+    height, width, bands = values.shape
+    stored = values.astype(values.dtype.newbyteorder(order))
+    planes = [stored[..., band].tobytes() for band in range(bands)] if is_planar else [stored.tobytes()]
+    planes = [zlib.compress(plane) for plane in planes] if is_compressed else planes
+    kind = {"u": 1, "i": 2, "f": 3}[values.dtype.kind]
+    tags: list[tuple[int, list[int]]] = [
+        (256, [width]), (257, [height]), (258, [8 * values.dtype.itemsize] * bands), (259, [8 if is_compressed else 1]),
+        (262, [2 if bands > 2 else 1]), (273, [0] * len(planes)), (277, [bands]), (278, [height]),
+        (279, [len(plane) for plane in planes]), (284, [2 if is_planar else 1]), (338, [2] * (bands == 4)),
+        (339, [kind] * bands),
+    ]  # fmt: skip
+    tags = [(tag, numbers) for tag, numbers in tags if numbers]
+    start = 8 + 2 + 12 * len(tags) + 4
+    end = start + sum(4 * len(numbers) for _, numbers in tags if len(numbers) > 1)
+    starts = [end + sum(map(len, planes[:place])) for place in range(len(planes))]
+    directory, outside = struct.pack(f"{order}H", len(tags)), b""
+    for tag, numbers in tags:
+        packed = struct.pack(f"{order}{len(numbers)}I", *(starts if tag == 273 else numbers))
+        place = packed if len(packed) == 4 else struct.pack(f"{order}I", start + len(outside))
+        outside += packed if len(packed) > 4 else b""
+        directory += struct.pack(f"{order}HHI", tag, 4, len(numbers)) + place
+    header = {"<": b"II*\0", ">": b"MM\0*"}[order] + struct.pack(f"{order}I", 8)
+    return header + directory + bytes(4) + outside + b"".join(planes)
+
+
 @pytest.mark.parametrize(
     ("values", "expected"),
     [
@@ -158,7 +196,64 @@ def test_pixels_of_32_bits_are_scaled_by_the_smallest_range_that_holds_them(
     assert decode(encoded(Image.fromarray(values), "TIFF"), 1)[0, :, 0].tolist() == expected
 
 
-@pytest.mark.parametrize("values", [[-1.0, 5.0], [0.0, 1e6], [0.0, float("nan")]])
+@pytest.mark.parametrize("value_range", [None, (0.0, 4095.0)])
+def test_values_that_are_no_numbers_are_bad(value_range: tuple[float, float] | None) -> None:
+    for odd in ("nan", "inf"):
+        content = encoded(Image.fromarray(np.array([[0, float(odd)]], np.float32)), "TIFF")
+        with pytest.raises(BadImage, match="no finite numbers"):
+            decode(content, value_range=value_range)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF"])
+def test_values_beyond_a_given_range_are_clipped_never_wrapped(kind: str) -> None:
+    values = np.array([[0, 99, 100, 600, 1100, 1101, 65535]], np.uint16)
+    found = decode(encoded(Image.fromarray(values), kind), 1, None, (100, 1100))
+    assert found[0, :, 0].tolist() == [0, 0, 0, 128, 255, 255, 255]
+
+
+def test_a_range_may_lie_below_zero_and_leaves_images_of_8_bits_alone() -> None:
+    values = np.array([[-1024, -512, 0]], np.int32)
+    assert decode(encoded(Image.fromarray(values), "TIFF"), 1, None, (-1024, 0))[0, :, 0].tolist() == [0, 128, 255]
+    content = encoded(Image.fromarray(COLOURS))
+    np.testing.assert_array_equal(decode(content, 3, None, (0, 10)), COLOURS)
+
+
+def deep_colours(channels: int) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 65536, (7, 5, channels), np.uint16)
+
+
+@pytest.mark.parametrize("channels", [3, 4])
+@pytest.mark.parametrize("layout", ["PNG", "TIFF", "big-endian TIFF", "compressed TIFF", "planar TIFF"])
+def test_colours_of_16_bits_are_read_with_all_their_bits(layout: str, channels: int) -> None:
+    values = deep_colours(channels)
+    if layout == "PNG":
+        lines = b"".join(b"\0" + line.tobytes() for line in values.astype(">u2"))
+        content = png(5, 7, lines, depth=16, colour=2 if channels == 3 else 6)
+    else:
+        content = tiff(
+            values, ">" if "big" in layout else "<", is_planar="planar" in layout, is_compressed="compr" in layout
+        )
+    assert header_facts(content) == (5, 7, INTEGERS)
+    np.testing.assert_array_equal(deep_values(content), values)
+    found = decode(content, channels, None, (0, 4095))
+    expected = np.rint(np.clip(values / 4095, 0, 1) * 255)
+    expected[..., 3:] = np.rint(values[..., 3:] / 257)
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_grey_of_16_bits_with_alpha_is_read_with_all_its_bits() -> None:
+    values = deep_colours(2)
+    content = png(5, 7, b"".join(b"\0" + line.tobytes() for line in values.astype(">u2")), depth=16, colour=4)
+    np.testing.assert_array_equal(deep_values(content)[..., [0, 3]], values)
+
+
+def test_colours_whose_lower_byte_pillow_cannot_give_say_so() -> None:
+    content = tiff(deep_colours(3), is_planar=True, is_compressed=True)
+    with pytest.raises(BadImage, match="reads only 8 of the 16 bits of its colours; save it as a 16-bit PNG"):
+        decode(content, 3, None, (0, 4095))
+
+
+@pytest.mark.parametrize("values", [[-1.0, 5.0], [0.0, 1e6]])
 def test_pixels_of_unknown_scale_are_bad(values: list[float]) -> None:
     with pytest.raises(BadImage, match="whose scale is unknown"):
         decode(encoded(Image.fromarray(np.array([values], np.float32)), "TIFF"))
@@ -198,6 +293,34 @@ def test_what_is_no_image_says_so(tmp_path: Path, content: bytes, reason: str) -
     assert (error.value.path, error.value.reason) == (path, reason)
     assert str(error.value) == f"{path} {reason}."
     assert isinstance(error.value, UserError)
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (bytes(128) + b"DICM" + bytes(200), "is not an image that can be read, but a DICOM file; convert"),
+        (b"%PDF-1.4", "is not an image that can be read, but a PDF; convert"),
+        (tiff(np.zeros((4, 4, 13), np.uint16)), "has 13 bands; an image of 1, 3 or 4 is needed: save three"),
+        (tiff(np.zeros((4, 4, 6), np.uint8), is_planar=True), "has 6 bands; an image of 1, 3 or 4 is needed"),
+        (tiff(np.zeros((4, 4, 3), np.float32)), "has 3 bands of 32-bit floating-point numbers in a layout that"),
+        (tiff(np.zeros((4, 4, 1), np.float64)), "has 64-bit floating-point numbers in a layout that"),
+        (tiff(np.zeros((4, 4, 3), np.uint8)).replace(*(struct.pack("<HHII", 259, 4, 1, n) for n in (1, 34887))),
+         "is compressed by a method (number 34887) that Pillow does not know; save it as PNG"),
+        (b"\x89PNG" + encoded(photo())[4:18] + b"\1" + encoded(photo())[19:], "is damaged: it begins as an image"),
+        (encoded(photo())[:60] + b"\0\0\0" + encoded(photo())[63:], "cannot be decoded: broken data stream"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_read_says_the_true_cause(content: bytes, reason: str) -> None:
+    with pytest.raises(BadImage) as error:
+        decode(content)
+    assert error.value.reason.startswith(reason)
+    assert "truncated" not in error.value.reason
+
+
+def test_a_photo_of_an_iphone_says_what_reads_it() -> None:
+    assert foreign(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic") == (
+        "is not an image that can be read, but a HEIF photo; `pip install pillow-heif`, or convert it to PNG or JPEG"
+    )
 
 
 def test_a_missing_file_and_a_folder_say_so(tmp_path: Path) -> None:
@@ -334,5 +457,5 @@ def test_other_formats_and_small_photos_are_decoded_whole() -> None:
 
 
 def test_the_header_tells_the_size_without_decoding() -> None:
-    assert header_size(encoded(photo(), "JPEG")[:700]) == (64, 48)
-    assert header_size(b"<html>") == header_size(b"") == (0, 0)
+    assert header_facts(encoded(photo(), "JPEG")[:700]) == (64, 48, 0)
+    assert header_facts(b"<html>") == header_facts(b"") == (0, 0, 0)
