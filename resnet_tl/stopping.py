@@ -41,6 +41,10 @@ class Stopped(BaseException):
         self.together = together
         super().__init__(f"stopped by {'Ctrl-C' if number == signal.SIGINT else self.signal.name}{advice}")
 
+    def _render_traceback_(self) -> list[str]:
+        """What IPython prints in place of a stack trace."""
+        return [str(self)]
+
     @property
     def exit_code(self) -> int:
         """As a shell reports it: 130 after Ctrl-C, 143 after SIGTERM."""
