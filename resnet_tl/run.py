@@ -53,6 +53,16 @@ class Run:
         # What `fit --resume` goes on from; there is none before the first epoch, or some minutes of it, are over.
         self.last_checkpoint = self.checkpoints / "last.ckpt"
 
+    def __repr__(self) -> str:
+        from resnet_tl.notebook import run_line
+
+        return run_line(self)
+
+    def _repr_html_(self) -> str:
+        from resnet_tl.notebook import run_page
+
+        return run_page(self)
+
     @classmethod
     def open(cls, path: str | Path) -> Run:
         """An existing run; UserError when the folder is not one."""
@@ -155,6 +165,28 @@ class Run:
             raise UserError(f"{file} is damaged: {error}.") from None
         return history
 
+    @cached_property
+    def metrics(self) -> pd.DataFrame:
+        """One row for each evaluated split, `val` and perhaps `test`: `images`, `accuracy`, and what else was measured.
+
+        Shares are from 0 to 1; between `accuracy_low` and `accuracy_high` lies its 95 % interval.
+        """
+        import pandas as pd
+
+        from resnet_tl.evaluation.intervals import accuracy_of
+
+        rows = {}
+        for split, numbers in self.summary["metrics"].items():
+            _, low, high = accuracy_of(numbers["accuracy"], self.images[split])
+            interval = {"accuracy": numbers["accuracy"], "accuracy_low": low, "accuracy_high": high}
+            rows[split] = {"images": self.images[split], **interval, **numbers}
+        return pd.DataFrame.from_dict(rows, orient="index")
+
+    @property
+    def images(self) -> dict[str, int]:
+        """How many labelled images there are of each split."""
+        return {split: sum(counts.values()) for split, counts in self.data_facts["counts"].items()}
+
     def predictions(self, split: str = "val") -> pd.DataFrame:
         """The prediction table of a split."""
         from resnet_tl.evaluation.predictions import read_predictions
@@ -163,6 +195,12 @@ class Run:
         if not file.is_file():
             raise UserError(f"{self.path} has no predictions for the split '{split}'.")
         return read_predictions(file)
+
+    def mistakes(self, split: str = "val") -> pd.DataFrame:
+        """The images of a split that were judged wrongly, the surest mistakes first: `mistakes` of its predictions."""
+        from resnet_tl.evaluation.predictions import mistakes
+
+        return mistakes(self.predictions(split))
 
     @cached_property
     def bundle(self) -> Bundle:

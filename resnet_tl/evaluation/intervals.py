@@ -32,6 +32,11 @@ def wilson(correct: int, images: int) -> tuple[float, float]:
     return float(interval.low), float(interval.high)
 
 
+def accuracy_of(share: float, images: int) -> Estimate:
+    """An accuracy with Wilson's interval, from the share of some images that were judged correctly."""
+    return Estimate(share, *wilson(round(share * images), images))
+
+
 def image_resamples(images: int, resamples: int = RESAMPLES, seed: int = 0) -> Iterator[np.ndarray]:
     """How often each image was drawn, (some resamples, images) float64, the same for each caller: paired by image."""
     generator = np.random.default_rng(seed)
