@@ -106,3 +106,46 @@ def test_the_first_signal_is_forgotten_with_its_fit(fit: Fit, tmp_path: Path):
 
     with stopping.handled():
         assert kept(fit, tmp_path, every=600)[-1].ends
+
+
+class Interrupts(L.Callback):
+    """Someone types Ctrl-C, or stops the cell of a notebook, in the second step."""
+
+    def on_before_optimizer_step(self, trainer: L.Trainer, pl_module: L.LightningModule, optimizer: Any) -> None:
+        if trainer.global_step == 1:
+            signal.raise_signal(signal.SIGINT)
+
+
+def test_ctrl_c_stops_a_plain_trainer_where_it_goes_on_as_if_nothing_had_been(fit: Fit, tmp_path: Path):
+    keeps = {"enable_checkpointing": True, "default_root_dir": tmp_path / "stopped"}
+    whole = fit(2, mode="last_stages")
+    before = signal.getsignal(signal.SIGINT)
+
+    with pytest.raises(stopping.Stopped, match=r"stopped by Ctrl-C; go on with: trainer.fit\(") as stopped:
+        fit(2, mode="last_stages", trainer={"callbacks": [Interrupts()], **keeps})
+
+    assert signal.getsignal(signal.SIGINT) is before
+    last = str(stopped.value).split("ckpt_path='")[1].removesuffix("')")
+    assert torch.load(last, weights_only=True)["global_step"] == 2
+    resumed = fit(2, mode="last_stages", trainer=keeps, ckpt_path=last)
+    for name, weights in whole.network.state_dict().items():
+        assert torch.equal(resumed.network.state_dict()[name], weights), name
+
+
+def test_ctrl_c_before_the_training_leaves_python_as_it_was(fit: Fit, monkeypatch: pytest.MonkeyPatch):
+    def interrupted(self: ImageClassifier, data: Any) -> None:
+        signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(ImageClassifier, "build", interrupted)
+    before = signal.getsignal(signal.SIGINT)
+
+    with pytest.raises(stopping.Stopped, match="stopped by Ctrl-C before the training began"):
+        fit(trainer={"enable_checkpointing": True})
+
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_a_fit_that_keeps_no_checkpoints_keeps_none_of_these(fit: Fit, tmp_path: Path):
+    fit(mode="head")
+
+    assert not list(tmp_path.rglob("last.ckpt"))
