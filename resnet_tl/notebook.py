@@ -15,13 +15,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from resnet_tl.errors import UserError, listed, printable
-from resnet_tl.evaluation.intervals import Estimate, accuracy_of
+from resnet_tl.evaluation.accuracy import number_rows, warning_lines
+from resnet_tl.evaluation.intervals import wilson
+from resnet_tl.evaluation.words import SPLITS, interval, metric_value, percent
 
 if TYPE_CHECKING:
     from resnet_tl.bundle import Bundle
     from resnet_tl.run import Run
 
-SPLITS = {"train": "training", "val": "validation", "test": "test"}
 DAMAGED = (UserError, LookupError, TypeError, ValueError, AttributeError)
 """What a damaged file ends in; a `repr` says what it can, and whoever reads the file is told of it."""
 PICTURE_SIDE = 560

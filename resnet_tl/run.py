@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from filelock import FileLock
 
     from resnet_tl.bundle import Bundle
+    from resnet_tl.evaluation.accuracy import Accuracy
 
 
 _PART = re.compile(r"\.\w{8}\.part(\.\w+)?")  # what `files.replacing` writes until it is whole
@@ -173,19 +174,18 @@ class Run:
         """
         import pandas as pd
 
-        from resnet_tl.evaluation.intervals import accuracy_of
-
         rows = {}
-        for split, numbers in self.summary["metrics"].items():
-            _, low, high = accuracy_of(numbers["accuracy"], self.images[split])
-            interval = {"accuracy": numbers["accuracy"], "accuracy_low": low, "accuracy_high": high}
-            rows[split] = {"images": self.images[split], **interval, **numbers}
+        for split, accuracy in self.accuracies.items():
+            interval = {"accuracy": accuracy.share, "accuracy_low": accuracy.low, "accuracy_high": accuracy.high}
+            rows[split] = {"images": accuracy.images, **interval, **self.summary["metrics"][split]}
         return pd.DataFrame.from_dict(rows, orient="index")
 
-    @property
-    def images(self) -> dict[str, int]:
-        """How many labelled images there are of each split."""
-        return {split: sum(counts.values()) for split, counts in self.data_facts["counts"].items()}
+    @cached_property
+    def accuracies(self) -> dict[str, Accuracy]:
+        """The accuracy on each evaluated split, with its interval and what it does not cover; from the predictions."""
+        from resnet_tl.evaluation.accuracy import Accuracy
+
+        return {split: Accuracy.of(self.predictions(split)) for split in self.summary["metrics"]}
 
     def predictions(self, split: str = "val") -> pd.DataFrame:
         """The prediction table of a split."""
@@ -197,8 +197,8 @@ class Run:
         return read_predictions(file)
 
     def mistakes(self, split: str = "val") -> pd.DataFrame:
-        """The images of a split that were judged wrongly, the surest mistakes first: `mistakes` of its predictions."""
-        from resnet_tl.evaluation.predictions import mistakes
+        """The images of a split that were judged wrongly, those judged most surely first; see `evaluation.mistakes`."""
+        from resnet_tl.evaluation.mistakes import mistakes
 
         return mistakes(self.predictions(split))
 

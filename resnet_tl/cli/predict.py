@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from resnet_tl.cli.arguments import CommandParser, positive
-from resnet_tl.cli.garbage_collection import collecting_paused
+from resnet_tl.cli.loading import loading
 from resnet_tl.cli.tables import print_table
 from resnet_tl.errors import UserError
 from resnet_tl.files import check_target
@@ -44,7 +44,7 @@ def main(argv: list[str]) -> None:
         if arguments.output.resolve() in {Path(images).resolve() for images in arguments.images}:
             raise UserError(f"{arguments.output} is the list of the images; choose another --output.")
 
-    with collecting_paused():
+    with loading():
         from resnet_tl.evaluation.predictions import write_predictions
         from resnet_tl.inference.predictor import Predictor
 

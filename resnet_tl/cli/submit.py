@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from resnet_tl.cli.arguments import CommandParser
-from resnet_tl.cli.garbage_collection import collecting_paused
+from resnet_tl.cli.loading import loading
 from resnet_tl.errors import UserError, printable
 from resnet_tl.files import check_target
 
@@ -78,7 +78,7 @@ def _predict(arguments: argparse.Namespace) -> pd.DataFrame:
     from resnet_tl.evaluation.predictions import prediction_table
     from resnet_tl.inference.submission import build_submission
 
-    with collecting_paused():
+    with loading():
         from resnet_tl.inference.predictor import Predictor
 
     predictor = Predictor(arguments.run)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from resnet_tl.cli.arguments import CommandParser
-from resnet_tl.cli.garbage_collection import collecting_paused
+from resnet_tl.cli.loading import loading
 from resnet_tl.cli.tables import print_table
 from resnet_tl.files import check_target
 
@@ -26,7 +26,7 @@ def main(argv: list[str], split: str = "val") -> None:
     if arguments.output:
         check_target(arguments.output)
 
-    with collecting_paused():
+    with loading():
         from resnet_tl.evaluation.metrics import per_class
         from resnet_tl.evaluation.predictions import write_predictions
         from resnet_tl.inference.scoring import score

@@ -47,7 +47,7 @@ def _read(index: ImageIndex) -> Arrays:
         hashes[row] = np.frombuffer(digest_of(content), np.uint8)
         sizes[row] = header_size(content)
 
-    for_each(np.arange(len(index)), read)
+    for_each(np.arange(len(index)), read, "reading")
     return {"hashes": hashes, "sizes": sizes}
 
 

@@ -10,12 +10,13 @@ import pandas as pd
 
 from resnet_tl.evaluation.comparison import METRICS, Comparison, Group, Pair
 from resnet_tl.evaluation.intervals import RESAMPLES, Estimate
+from resnet_tl.evaluation.words import duration
 from resnet_tl.files import as_cell, replacing, write_text
 
 
 def cells(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
     """Header and rows of the table of groups; a column of which no run knows anything is left out."""
-    texts: dict[str, Callable[[float], str]] = {"epochs": "{:g}".format, "training_seconds": _duration}
+    texts: dict[str, Callable[[float], str]] = {"epochs": "{:g}".format, "training_seconds": duration}
     titles = {"multiply_adds": "multiply-adds", "training_seconds": "training", "images_per_second": "images/s"}
     rows = []
     for group in comparison.groups:
@@ -180,9 +181,3 @@ def _short(number: float) -> str:
             return f"{number / size:#.3g}".rstrip(".") + letter
     return f"{number:.3g}"
 
-
-def _duration(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    if minutes < 60:
-        return f"{minutes} min {rest:02} s" if minutes else f"{seconds:.3g} s"
-    return f"{minutes // 60} h {minutes % 60:02} min"

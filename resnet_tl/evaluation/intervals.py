@@ -32,9 +32,12 @@ def wilson(correct: int, images: int) -> tuple[float, float]:
     return float(interval.low), float(interval.high)
 
 
-def accuracy_of(share: float, images: int) -> Estimate:
-    """An accuracy with Wilson's interval, from the share of some images that were judged correctly."""
-    return Estimate(share, *wilson(round(share * images), images))
+def images_for(share: float, half_width: float) -> int:
+    """With how many images Wilson's interval of a share is no wider than twice `half_width`, below 0.5."""
+    # Half the width squared, z² (pq/n + z²/4n²) / (1 + z²/n)², set equal to h² and solved for n.
+    z2, left = 1.959964**2, share * (1 - share) - 2 * half_width**2
+    root = math.sqrt(left**2 + half_width**2 * (1 - 4 * half_width**2))
+    return math.ceil(z2 * (left + root) / (2 * half_width**2))
 
 
 def image_resamples(images: int, resamples: int = RESAMPLES, seed: int = 0) -> Iterator[np.ndarray]:

@@ -84,22 +84,6 @@ def contradiction(table: pd.DataFrame) -> str:
     )
 
 
-def mistakes(table: pd.DataFrame) -> pd.DataFrame:
-    """The labelled images whose label is not the predicted class, the most confident mistakes first.
-
-    Columns: `id`, `label`, `predicted`, `confidence` (the probability of the predicted class), `label_probability`, and
-    `path`.
-    """
-    label_numbers(table)  # a label that is no class says so
-    wrong = table[(table["label"] != "") & (table["label"] != table["predicted"])]
-    numbers, classes, rows = probabilities(wrong), pd.Index(classes_of(table)), np.arange(len(wrong))
-    of = {name: numbers[rows, classes.get_indexer(pd.Index(wrong[name]))] for name in ("predicted", "label")}
-    found = wrong[["id", "label", "predicted"]].assign(
-        confidence=of["predicted"], label_probability=of["label"], path=wrong["path"]
-    )
-    return found.sort_values("confidence", ascending=False, kind="stable", ignore_index=True)
-
-
 def label_numbers(table: pd.DataFrame) -> np.ndarray:
     """The labels of a prediction table as numbers of its classes, (N,) int64, -1 for none; UserError for another."""
     classes, labels = classes_of(table), table["label"].to_numpy(object)

@@ -68,7 +68,7 @@ def advice(seconds: dict[Part, float], trainer: L.Trainer, model: L.LightningMod
     hint = ""
     match part:
         case "start-up":
-            hint = "which more epochs or images do not lengthen"
+            hint = "which more epochs do not lengthen"
         case "pixels" | "input" if data.pixel_cache == "off":
             hint = "--data.pixel_cache auto keeps the images decoded"
         case "activations" if settings["activation_cache"] == "off":

@@ -6,17 +6,17 @@ import sys
 
 import pytest
 
-from resnet_tl.cli.garbage_collection import collecting_paused
+from resnet_tl.cli.loading import loading
 
 
 def test_the_collector_rests_for_the_block_alone():
-    with collecting_paused():
+    with loading():
         assert not gc.isenabled()
     assert gc.isenabled()
 
 
 def test_it_goes_on_after_an_import_that_fails():
-    with pytest.raises(ImportError), collecting_paused():
+    with pytest.raises(ImportError), loading():
         raise ImportError
     assert gc.isenabled()
 
@@ -25,8 +25,8 @@ def test_a_process_ends_without_a_search():
     code = (
         "import atexit, gc\n"
         "atexit.register(lambda: print(gc.get_freeze_count() > 0))\n"  # the last that is registered runs first
-        "from resnet_tl.cli.garbage_collection import collecting_paused\n"
-        "with collecting_paused():\n    import json\n"
+        "from resnet_tl.cli.loading import loading\n"
+        "with loading():\n    import json\n"
     )
 
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
