@@ -57,7 +57,7 @@ class FitProgress(ProgressBar):
         self.screen.print(f"{pl_module.network.name}, weights: {pl_module.origin.source}")
         self.screen.print(stage_table(pl_module, trainer.optimizers[0].param_groups))
         self.columns = epoch_columns(pl_module.hparams["monitor"], _epochs(trainer), self.screen.console.width)
-        self.screen.print(epoch_line({name: title for name, (title, _) in self.columns.items()}, self.columns))
+        self.is_headed = False
         if self.screen.is_terminal:
             batches = (trainer.max_epochs or 1) * int(trainer.num_training_batches)
             total = batches if batches > 0 else trainer.max_steps * trainer.accumulate_grad_batches
@@ -95,6 +95,9 @@ class FitProgress(ProgressBar):
         cells["epoch"] = f"{trainer.current_epoch + 1}{_of_epochs(trainer)}"
         cells["images/s"] = f"{self.images_per_second:,.0f}"
         cells["best"] = "*" if is_best else ""
+        if not self.is_headed:  # only now, since lines about the start come before
+            self.is_headed = True
+            self.screen.print(epoch_line({name: title for name, (title, _) in self.columns.items()}, self.columns))
         self.screen.print(epoch_line(cells, self.columns))
 
     def _is_best(self, value: float | None, mode: str) -> bool:
@@ -165,7 +168,7 @@ def stage_table(model: ImageClassifier, groups: list[dict[str, Any]]) -> Table:
     rates = {group["name"]: group.get("initial_lr", group["lr"]) for group in groups}
     table = Table(box=None, pad_edge=False)
     table.add_column("stage", overflow="fold")
-    table.add_column("parameters", justify="right")
+    table.add_column("parameters", justify="right", no_wrap=True)
     table.add_column("trained")
     table.add_column("learning rate", justify="right")
     for name in (*network.stage_names, "head"):
