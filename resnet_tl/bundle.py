@@ -97,11 +97,6 @@ class Bundle:
         return bundle_page(self)
 
     @property
-    def images(self) -> dict[str, int]:
-        """How many labelled images of each split it was made with; none where that was not recorded."""
-        return {split: sum(counts.values()) for split, counts in self.data.get("counts", {}).items()}
-
-    @property
     def weights_file(self) -> Path:
         return self.path / "weights.safetensors"
 

@@ -35,13 +35,24 @@ def printable(text: object) -> str:
 def nearest(word: str, choices: Iterable[str]) -> str:
     """A clause such as `` Did you mean 'head'?``, or nothing when no choice is close to `word`.
 
-    Upper and lower case are the same; what begins with `word` is closer than any other.
+    Upper and lower case are the same; what begins with `word` is closer than any other. What is the same by rule, the
+    dashes of an option and the section of a setting (`data.`), brings nothing closer, and a short word has to be met
+    more closely: half of its letters are in many others.
     """
-    by_lower = {str(choice).lower(): str(choice) for choice in choices}
-    word = str(word).lower()
-    longer = [choice for choice in by_lower if len(word) > 2 and choice.startswith(word)]
-    matches = longer or get_close_matches(word, by_lower, n=1, cutoff=0.6)
-    return f" Did you mean '{by_lower[matches[0]]}'?" if matches else ""
+    section, dot, name = str(word).lower().lstrip("-").rpartition(".")
+    own = {
+        choice.removeprefix(section + dot): full for choice, full in _bare(choices) if choice.startswith(section + dot)
+    }
+    if not own:  # the section itself may be wrong
+        own, name = dict(_bare(choices)), section + dot + name
+    longer = [choice for choice in own if len(name) > 2 and choice.startswith(name)]
+    matches = longer or get_close_matches(name, own, n=1, cutoff=0.66 if len(name) < 5 else 0.6)
+    return f" Did you mean '{own[matches[0]]}'?" if matches else ""
+
+
+def _bare(choices: Iterable[str]) -> list[tuple[str, str]]:
+    """Each choice in lower case and without dashes, and as it is."""
+    return [(str(choice).lower().lstrip("-"), str(choice)) for choice in choices]
 
 
 def listed(names: Iterable[object], most: int = 10) -> str:

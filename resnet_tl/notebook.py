@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from resnet_tl.errors import UserError, listed, printable
-from resnet_tl.evaluation.accuracy import number_rows, warning_lines
+from resnet_tl.evaluation.accuracy import Accuracy, number_rows, warning_lines
 from resnet_tl.evaluation.intervals import wilson
-from resnet_tl.evaluation.words import SPLITS, interval, metric_value, percent
+from resnet_tl.evaluation.words import SPLITS
 
 if TYPE_CHECKING:
     from resnet_tl.bundle import Bundle
@@ -39,7 +39,7 @@ def run_line(run: Run) -> str:
     """`Run('runs/cats-1': resnet18, mode head, validation accuracy 94.2 % [90.4, 96.5] of 240 images)`."""
     facts: list[str] = []
     with suppress(*DAMAGED):
-        facts = [*_made_by(run), *_accuracies(run.summary["metrics"], run.images)] if run.is_complete else [_ended(run)]
+        facts = [*_made_by(run), *_accuracies(run.accuracies)] if run.is_complete else [_ended(run)]
     return _line("Run", run.path, facts)
 
 
@@ -47,7 +47,7 @@ def bundle_line(bundle: Bundle) -> str:
     """`Bundle('runs/cats-1/model': resnet18, 2 classes, validation accuracy 94.2 % [90.4, 96.5] of 240 images)`."""
     facts = [_network(bundle), f"{len(bundle.classes):,} classes"]
     with suppress(*DAMAGED):
-        facts += _accuracies(bundle.metrics, bundle.images)
+        facts += _accuracies(_kept(bundle))
     return _line("Bundle", bundle.path, facts)
 
 
@@ -59,15 +59,12 @@ def run_page(run: Run) -> str:
     """
     place = str(run.path)
     if not run.is_complete:
-        go_on = (
-            f'# unless it is still being trained\n!resnet-tl fit --resume "{place}"'
-            if run.recipe_file.is_file()
-            else ""
-        )
+        is_begun = run.recipe_file.is_file()
+        go_on = f'# unless it is still being trained\n!resnet-tl fit --resume "{place}"' if is_begun else ""
         return _page(run.path.name, [_ended(run)], _pictures(run.figure("learning_curves")), place, go_on)
     epoch = run.summary["best_epoch"]
     facts = [*_made_by(run), *([f"best epoch {epoch} of {len(run.history)}"] if epoch else [])]
-    body = _numbers(run.summary["metrics"], run.images)
+    body = _numbers(run.summary["metrics"], run.accuracies)
     body += _pictures(run.figure("learning_curves"), run.figure("confusion_val"))
     mistakes = f"Run.open({place!r}).mistakes()  # the surest ones first"
     return _page(run.path.name, facts, body, place, f"from resnet_tl import Predictor, Run\n{mistakes}\n{_use(place)}")
@@ -75,20 +72,22 @@ def run_page(run: Run) -> str:
 
 def bundle_page(bundle: Bundle) -> str:
     """HTML of a bundle: what it tells apart, how well, what it was made from, how it is used."""
-    seen, weights, place = bundle.preprocessing, bundle.weights, str(bundle.path)
+    seen, weights, data = bundle.preprocessing, bundle.weights, bundle.data
     colours = {1: "grey", 3: "colour"}.get(seen.channels, f"{seen.channels} channels")
     facts = {
         "classes": f"{len(bundle.classes):,}: {listed(bundle.classes)}",
         "input": f"{seen.size} × {seen.size} pixels, {colours}",
         "first weights": ", ".join(str(weights[key]) for key in ("source", "licence") if weights.get(key)),
-        "trained on": f"{bundle.images.get('train', 0):,} images of {bundle.data.get('root', '')}"
-        if bundle.data
-        else "",
         "made by": bundle.made_by,
     }
-    body = _numbers(bundle.metrics, bundle.images) + _table([[name, text] for name, text in facts.items() if text])
-    use = _use(place, None if "name" in bundle.network else _network(bundle))
-    return _page(_network(bundle), ["model bundle"], body, place, f"from resnet_tl import Predictor\n{use}")
+    body = ""
+    with suppress(*DAMAGED):
+        facts["trained on"] = f"{sum(data['counts']['train'].values()):,} images of {data['root']}"
+        body = _numbers(bundle.metrics, _kept(bundle))
+    body += _table([[name, text] for name, text in facts.items() if text])
+    use = _use(str(bundle.path), None if "name" in bundle.network else _network(bundle))
+    commands = f"from resnet_tl import Predictor\n{use}"
+    return _page(_network(bundle), ["model bundle"], body, str(bundle.path), commands)
 
 
 def _line(kind: str, path: Path, facts: Sequence[str]) -> str:
@@ -119,27 +118,32 @@ def _use(place: str, own_network: str | None = None) -> str:
     return f'Predictor({place!r}{network}).predict("new_photos")'
 
 
-def _accuracies(metrics: Mapping[str, Mapping[str, float]], images: Mapping[str, int]) -> list[str]:
+def _kept(bundle: Bundle) -> dict[str, Accuracy]:
+    """What a bundle knows of its accuracies, without the predictions: the counts of the images and the share."""
+    found = {}
+    for split, numbers in bundle.metrics.items():
+        counts = bundle.data["counts"][split]
+        images, common = sum(counts.values()), max(counts, key=counts.get)
+        correct = round(numbers["accuracy"] * images)
+        unseen = tuple(name for name in bundle.classes if not counts.get(name))
+        interval = wilson(correct, images)
+        found[split] = Accuracy(images, correct, *interval, common, counts[common], len(bundle.classes), unseen)
+    return found
+
+
+def _accuracies(accuracies: Mapping[str, Accuracy]) -> list[str]:
     return [
-        f"{SPLITS.get(split, split)} accuracy {_percent(accuracy_of(numbers['accuracy'], images[split]))} "
-        f"of {images[split]:,} images"
-        for split, numbers in metrics.items()
+        f"{SPLITS[split]} accuracy {accuracy} of {accuracy.images:,} images" for split, accuracy in accuracies.items()
     ]
 
 
-def _percent(share: Estimate) -> str:
-    value, low, high = (f"{100 * number:.1f}" for number in share)
-    return f"{value} % [{low}, {high}]"
-
-
-def _numbers(metrics: Mapping[str, Mapping[str, float]], images: Mapping[str, int]) -> str:
-    """A line for each split."""
-    rows = [["", "accuracy, with its 95 % interval", "images", "macro F1", "loss"]]
-    for split, numbers in metrics.items():
-        accuracy = _percent(accuracy_of(numbers["accuracy"], images[split]))
-        macro_f1, loss = f"{100 * numbers['macro_f1']:.1f} %", f"{numbers['loss']:.3f}"
-        rows.append([SPLITS.get(split, split), accuracy, f"{images[split]:,}", macro_f1, loss])
-    return _table(rows, has_header=True) if metrics else ""
+def _numbers(metrics: Mapping[str, Mapping[str, float]], accuracies: Mapping[str, Accuracy]) -> str:
+    """A column for each split, and what must be said beside its numbers."""
+    if not metrics:
+        return ""
+    header, rows = number_rows(metrics, accuracies)
+    careful = "".join(f"<div>{escape(line)}</div>" for line in warning_lines(accuracies))
+    return _table([header, *rows], has_header=True) + careful
 
 
 def _table(rows: Sequence[Sequence[Any]], has_header: bool = False) -> str:

@@ -54,10 +54,14 @@ class Screen:
         """Whether there are live bars."""
         return self.console.is_terminal
 
-    def print(self, what: Any = "") -> None:
-        """A line of text, or what rich can draw; a name in a text cannot steer the terminal."""
+    def print(self, what: Any = "", is_command: bool = False) -> None:
+        """A line of text, or what rich can draw; a name in a text cannot steer the terminal.
+
+        Text is folded between words, but a command stays one line, so that it can be copied from the terminal.
+        """
         what = printable(what) if isinstance(what, str) else what
-        self.console.print(what, markup=False, emoji=False, highlight=False, soft_wrap=not self.is_terminal)
+        is_line = is_command or not self.is_terminal
+        self.console.print(what, markup=False, emoji=False, highlight=False, soft_wrap=is_line)
 
     def begin(self, what: str, total: float | None) -> TaskID:
         """A new live bar, of which `what` says what is done; in a terminal alone."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any, NoReturn
 
-from resnet_tl.errors import printable
+from resnet_tl.errors import nearest, printable
 
 
 def positive(text: str) -> int:
@@ -22,4 +22,10 @@ class CommandParser(argparse.ArgumentParser):
         super().__init__(**{"allow_abbrev": False, "formatter_class": argparse.RawDescriptionHelpFormatter, **options})
 
     def error(self, message: str) -> NoReturn:
-        self.exit(2, printable(f"{self.prog}: {message.removeprefix('argument ')}; see `{self.prog} --help`.\n"))
+        message, unknown, words = message.removeprefix("argument ").partition("unrecognized arguments: ")
+        if unknown:
+            first = words.split()[0].partition("=")[0]
+            message = f"there is no option '{first}'" if first.startswith("-") else f"'{first}' is one word too many"
+            close = nearest(first, self._option_string_actions) if first.startswith("-") else ""
+            self.exit(2, printable(f"{self.prog}: {message}.{close} See `{self.prog} --help`.\n"))
+        self.exit(2, printable(f"{self.prog}: {message}; see `{self.prog} --help`.\n"))

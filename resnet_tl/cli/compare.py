@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import subprocess
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -163,6 +164,7 @@ def _train(arguments: argparse.Namespace, flags: list[str]) -> tuple[dict[str, l
     if twice := next((name for name in names if names.count(name) > 1), None):
         raise UserError(f"Two recipes are called {twice}, and so would their runs be; copy one to another name.")
     left = [fit.left() for fit in fits]  # all of them before the first is trained
+    _check({fit.recipe: words for fit, words in reversed(list(zip(fits, left, strict=True))) if words})
     groups: dict[str, list[Run]] = {name: [] for name in names}
     first: Run | None = None
     for number, (fit, words) in enumerate(zip(fits, left, strict=True), start=1):
@@ -180,6 +182,20 @@ def _train(arguments: argparse.Namespace, flags: list[str]) -> tuple[dict[str, l
         first = first or run
         check_same_images(first, run, arguments.split)
     return groups, 0
+
+
+def _check(commands: Mapping[Path, list[str]]) -> None:
+    """Raises UserError unless a command of each recipe has its images, its weights and settings that go together."""
+    from resnet_tl.cli.fit import check_fit
+
+    for recipe, words in commands.items():
+        if "--resume" in words:  # which has begun with all of it
+            continue
+        print(f"{recipe.stem}: images, weights and settings are checked", flush=True)
+        try:
+            check_fit(words[1 : len(words) - len(import_words())])  # this process has imported them
+        except UserError as error:
+            raise UserError(f"{recipe.stem} cannot be trained, so nothing was: {error}") from error
 
 
 def _run(words: list[str]) -> int:
@@ -202,5 +218,6 @@ def _print(comparison: Comparison, folder: Path) -> None:
         chosen = [[row[header.index(name)] for name in columns] for row in rows]
         print_table(columns, chosen, numbers=columns[1:], rule=False)
         print()
-    for line in [*sentences(comparison), "", method(comparison), *notes(comparison), f"Written to {folder}"]:
+    has_p = any(not pair.is_decided for pair in comparison.pairs)
+    for line in [*sentences(comparison), "", method(comparison, has_p), *notes(comparison), f"Written to {folder}"]:
         print(printable(line))

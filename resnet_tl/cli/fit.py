@@ -55,6 +55,15 @@ def main(argv: list[str]) -> None:
             print_summary(run, next_command(run, shortest(run.path)), cli.config.verbose)
 
 
+def check_fit(argv: list[str]) -> None:
+    """Raises UserError for what would keep these words of `fit` from the first step; images are decoded and kept."""
+    recipes, flags, resumed = split_recipes(argv)
+    with loading():
+        from resnet_tl.cli.fit_parser import FitCLI
+
+    FitCLI(recipes, flags, resumed).check()
+
+
 def split_recipes(argv: list[str]) -> tuple[list[Path], list[str], Run | None]:
     """Takes every `--recipe NAME` out of the line, so that flags win wherever they stand; and `--resume RUN`.
 

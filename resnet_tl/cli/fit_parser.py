@@ -203,6 +203,19 @@ class FitCLI(LightningCLI):
         command = " ".join(["resnet-tl", *sys.argv[1:]])
         return resolved_text(settings, self.resolved | model.resolved, f"Resolved by {command}")
 
+    def check(self) -> None:
+        """Reads images and weights and refuses what does not go together, without a word about them."""
+        log = logging.getLogger("resnet_tl")
+        level = log.level
+        log.setLevel(logging.WARNING)
+        try:
+            check_processes(self.trainer, self.config.trainer.sync_batchnorm)
+            check_input(self.trainer, self.model, self.datamodule)
+        except MisconfigurationException as error:
+            raise UserError(plain(str(error))) from error
+        finally:
+            log.setLevel(level)
+
     def run(self) -> Run | None:
         """The run; None after a forecast, which it prints, and where other processes have done the work."""
         try:

@@ -38,6 +38,7 @@ ELSEWHERE = {
     "model.lr_scheduler": "lr_scheduler",
     "config": "recipe",
     "ckpt_path": "resume",
+    "epoch": "trainer.max_epochs",
     "epochs": "trainer.max_epochs",
     "gpus": "trainer.devices",
     "lr": "optimizer.lr",

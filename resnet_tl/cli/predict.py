@@ -59,10 +59,11 @@ def main(argv: list[str]) -> None:
 
 def _print(table: pd.DataFrame, top: int) -> None:
     from resnet_tl.evaluation.predictions import classes_of, probabilities
+    from resnet_tl.evaluation.words import percent
 
     classes, matrix = classes_of(table), probabilities(table)
     rows = []
     for name, row in zip(table["id"], matrix, strict=True):
         best = (-row).argsort(kind="stable")[:top]
-        rows.append([str(name), *(f"{classes[place]} {row[place]:.1%}" for place in best)])
+        rows.append([str(name), *(f"{classes[place]} {percent(row[place])}" for place in best)])
     print_table(["image", *(f"top {n}" for n in range(1, min(top, len(classes)) + 1))], rows, rule=False)

@@ -61,6 +61,9 @@ class Accuracy:
         """Of the images that are correct."""
         return self.correct / self.images
 
+    def __str__(self) -> str:
+        return interval(self.share, self.low, self.high)
+
     def facts(self) -> dict[str, Any]:
         """Plain values, with the warnings in words."""
         return asdict(self) | {"unseen": list(self.unseen), "warnings": self.warnings()}

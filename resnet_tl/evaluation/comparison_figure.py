@@ -12,6 +12,7 @@ from resnet_tl.evaluation.comparison import Comparison, Group, Pair
 from resnet_tl.evaluation.comparison_text import p_text
 from resnet_tl.evaluation.figures import FAINT, FEW, INK, QUIET, new_figure, plain_axes, saved, shorten
 from resnet_tl.evaluation.intervals import Estimate
+from resnet_tl.evaluation.words import SPLITS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -39,7 +40,7 @@ def comparison_figure(comparison: Comparison, path: str | Path | None = None) ->
     _curves(curve, comparison.groups, "val_accuracy", colors)
     _title(curve, "Validation accuracy, %", "colours as above")
     _curves(loss, comparison.groups, "val_loss", colors)
-    _title(loss, "Validation loss", "NLL, nats")
+    _title(loss, "Validation loss", "colours as above")
     return saved(figure, path)
 
 
@@ -54,7 +55,7 @@ def _accuracies(axes: Axes, comparison: Comparison, colors: dict[str, str]) -> N
         _beside(axes, row, f"{value:.1f} [{low:.1f}, {high:.1f}]")
     _rows(axes, [shorten(group.name, _NAME) for group in comparison.groups])
     rings = "rings: the seeds; " if comparison.has_seeds else ""
-    images = f"{comparison.images:,} {comparison.split} images"
+    images = f"{comparison.images:,} {SPLITS[comparison.split]} images"
     _title(axes, "Accuracy, %", f"{rings}95 % intervals over {images}")
 
 

@@ -17,6 +17,7 @@ import pandas as pd
 
 from resnet_tl.evaluation.metrics import confusion
 from resnet_tl.evaluation.predictions import classes_of
+from resnet_tl.evaluation.words import metric_value, percent
 from resnet_tl.files import replacing
 
 if TYPE_CHECKING:
@@ -28,9 +29,10 @@ INK, QUIET, FAINT = "#20262e", "#7a838f", "#d9dde2"
 TRAIN, VAL = "#9aa5b1", "#1f6fb2"
 DOTS_PER_INCH, SCREEN_DOTS_PER_INCH = 150, 90  # in a file, in a notebook
 COLORS = {"train": TRAIN, "validation": VAL, "learning rate": INK}
+ACCURACY = "Accuracy, %"
 PANELS = {  # title of a panel -> name of a line -> column of the history
     "Loss": {"train": "train_loss", "validation": "val_loss"},
-    "Accuracy": {"train": "train_accuracy", "validation": "val_accuracy"},
+    ACCURACY: {"train": "train_accuracy", "validation": "val_accuracy"},
     "Learning rate": {"learning rate": "learning_rate"},
 }
 FEW = 30
@@ -61,14 +63,16 @@ def learning_curves(history: pd.DataFrame, path: str | Path | None = None, best_
         plain_axes(axes)
         axes.set_title(title, loc="left", fontsize=11, fontweight="bold", color=INK)
         for name, column in columns.items():
-            line = history.set_index("epoch")[column].dropna()
+            line = history.set_index("epoch")[column].dropna() * (100 if title == ACCURACY else 1)
             style = {"color": COLORS[name], "linewidth": 1.8, "marker": "o" if len(history) <= FEW else None}
             axes.plot(line.index, line, markersize=3.5, label=name, **style)
         if title == "Learning rate":
             axes.yaxis.set_major_formatter(lambda rate, _: f"{rate:g}")
         elif best_epoch is not None:
             kept = history.loc[history["epoch"] == best_epoch, columns.get("validation", [])]
-            label = f"best epoch {best_epoch}" + "".join(f": {value:.4g}" for value in kept)
+            label = f"best epoch {best_epoch}" + "".join(
+                f": {metric_value(columns['validation'], value)}" for value in kept
+            )
             axes.axvline(best_epoch, color=VAL, linewidth=1, linestyle=(0, (4, 3)), label=label)
         if title != "Learning rate":
             place = {"loc": "lower right", "bbox_to_anchor": (1, 0.98), "ncols": 3}  # above the panel, beside its title
@@ -102,7 +106,7 @@ def confusion_matrix(table: pd.DataFrame, path: str | Path | None = None) -> Fig
     axes.set_xlabel("predicted", color=QUIET)
     axes.set_ylabel("label", color=QUIET)
     correct = np.trace(counts) / counts.sum()
-    axes.set_title(f"{correct:.1%} of {counts.sum():,} images correct", loc="left", fontsize=11, color=INK)
+    axes.set_title(f"{percent(correct)} of {counts.sum():,} images correct", loc="left", fontsize=11, color=INK)
     bar = figure.colorbar(image, ax=axes, shrink=0.5, aspect=18, format=lambda share, _: f"{share:.0%}")
     bar.outline.set_visible(False)
     bar.ax.tick_params(length=0, labelsize=8, labelcolor=QUIET)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 MOST = 24
 """Mistakes in a picture."""
-COLUMNS, CELL, GAP, MARGIN, LINE = 6, 200, 24, 32, 23
+COLUMNS, CELL, GAP, MARGIN, LINE = 6, 220, 24, 32, 23
 WRONG = "#b3362c"
 
 
@@ -62,10 +62,11 @@ def mistakes_figure(
     if wrong.empty:
         return None
     shown = wrong.head(MOST)
-    heading, plain, bold = _font(26, bold=True), _font(17), _font(17, bold=True)
+    heading, plain, bold, small = _font(26, bold=True), _font(17), _font(17, bold=True), _font(14)
     of = f"{len(wrong):,} mistakes" if len(wrong) > 1 else "One mistake"
     title = f"{of} among {int((table['label'] != '').sum()):,} images"
-    note = "the most confident ones first" if len(shown) == len(wrong) else f"the {len(shown)} most confident ones"
+    first = "the most confident first" if len(shown) == len(wrong) else f"the {len(shown)} most confident"
+    note = f"label → prediction; {first}"
     columns = min(COLUMNS, len(shown))
     rows = -(-len(shown) // columns)
     top, height = MARGIN + 88, CELL + 8 + 3 * LINE + GAP
@@ -82,13 +83,13 @@ def mistakes_figure(
         share = percent(mistake["probability"])
         for line, (text, end, color, font) in enumerate(
             (
-                (PurePath(mistake["path"] or mistake["id"]).name, "", QUIET, plain),
-                (f"is {mistake['label']}", "", INK, bold),
-                (f"not {mistake['predicted']}", f" {share}", WRONG, plain),
+                (PurePath(mistake["path"] or mistake["id"]).name, "", QUIET, small),
+                (mistake["label"], "", INK, bold),
+                (f"→ {mistake['predicted']}", f" {share}", WRONG, plain),
             )
         ):
             text = _fitted(printable(text), CELL - font.getlength(end), font)
-            pen.text((x, y + CELL + 8 + line * LINE), text + end, fill=color, font=font, anchor="lt")
+            pen.text((x, y + CELL + 22 + line * LINE), text + end, fill=color, font=font, anchor="ls")
     if path is not None:
         with replacing(path) as temporary:
             sheet.save(temporary, format="PNG", compress_level=3)

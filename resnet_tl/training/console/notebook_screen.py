@@ -8,8 +8,10 @@ from io import StringIO
 from typing import Any
 
 from rich.console import Console
+from rich.progress import TaskID
 
 from resnet_tl.errors import printable
+from resnet_tl.terminal import Screen
 
 REDRAWN_EVERY = 0.2
 """Seconds; each time the notebook is sent the whole output."""
@@ -17,11 +19,11 @@ WIDTH = 100
 """Characters of a line."""
 
 
-class NotebookScreen:
-    """Takes what a terminal's screen takes: lines, tables of rich, and one live bar, which leaves nothing behind."""
+class NotebookScreen(Screen):
+    """Takes what a terminal's screen takes; a bar leaves nothing behind."""
 
     def __init__(self) -> None:
-        self.console = Console(file=StringIO(), width=WIDTH, color_system=None)
+        super().__init__(Console(file=StringIO(), width=WIDTH, color_system=None))
         self._display: Any = None  # the output in the cell, once there is something to show
         self._bar: dict[str, Any] | None = None
         self._drawn = float("-inf")
@@ -31,26 +33,25 @@ class NotebookScreen:
         """Whether there are live bars."""
         return True
 
-    def print(self, what: Any = "") -> None:
+    def print(self, what: Any = "", is_command: bool = False) -> None:
         """A line of text, or what rich can draw."""
-        what = printable(what) if isinstance(what, str) else what
-        self.console.print(what, markup=False, emoji=False, highlight=False, soft_wrap=True)
+        super().print(what, is_command)
         self._draw()
 
-    def begin(self, what: str, total: float | None) -> int:
+    def begin(self, what: str, total: float | None) -> TaskID:
         """A new live bar in place of another one; `what` says what is done."""
         self._bar = {"description": what, "text": "", "completed": 0, "total": total, "began": time.monotonic()}
         self._draw()
-        return 0
+        return TaskID(0)
 
-    def update(self, task: int, **fields: Any) -> None:
+    def update(self, task: TaskID, **fields: Any) -> None:
         """Shows how far the bar is: `completed`, `text`, `description`."""
         if self._bar is not None:
             self._bar |= fields
             if time.monotonic() - self._drawn >= REDRAWN_EVERY:
                 self._draw()
 
-    def end(self, task: int) -> None:
+    def end(self, task: TaskID) -> None:
         """Removes the bar."""
         if self._bar is not None:
             self._bar = None

@@ -13,8 +13,10 @@ from rich.table import Table
 
 from resnet_tl import terminal
 from resnet_tl.evaluation.words import metric_name, metric_value
+from resnet_tl.notebook import in_notebook
 from resnet_tl.terminal import Screen
 from resnet_tl.training.classifier import ImageClassifier
+from resnet_tl.training.console.notebook_screen import NotebookScreen
 
 GAP = "  "
 LEFT_OUT = ("images/s", "train_loss", "val_loss", "val_accuracy")
@@ -30,11 +32,6 @@ class FitProgress(ProgressBar):
         self.task: Any = None  # the live bar
         self.enabled = True
         self.best: float | None = None  # the monitored number of the best epoch so far
-
-    @property
-    def screen(self) -> Screen:
-        """Where it is shown: the command's, or that of a console which was given."""
-        return self._given or terminal.current()
 
     def disable(self) -> None:
         self.enabled = False
@@ -52,12 +49,14 @@ class FitProgress(ProgressBar):
         self.started = time.perf_counter()
         if not self._shows(trainer):
             return
+        # The console that was given, the cell of a notebook that runs now, or the command's screen.
+        self.screen = self._given or (NotebookScreen() if in_notebook() else terminal.current())
         assert isinstance(pl_module, ImageClassifier)
         assert pl_module.origin is not None
         self.screen.print(f"{pl_module.network.name}, weights: {pl_module.origin.source}")
         self.screen.print(stage_table(pl_module, trainer.optimizers[0].param_groups))
         self.columns = epoch_columns(pl_module.hparams["monitor"], _epochs(trainer), self.screen.console.width)
-        self.screen.print(epoch_line({name: title for name, (title, _) in self.columns.items()}, self.columns))
+        self.is_headed = False
         if self.screen.is_terminal:
             batches = (trainer.max_epochs or 1) * int(trainer.num_training_batches)
             total = batches if batches > 0 else trainer.max_steps * trainer.accumulate_grad_batches
@@ -95,6 +94,9 @@ class FitProgress(ProgressBar):
         cells["epoch"] = f"{trainer.current_epoch + 1}{_of_epochs(trainer)}"
         cells["images/s"] = f"{self.images_per_second:,.0f}"
         cells["best"] = "*" if is_best else ""
+        if not self.is_headed:  # only now, since lines about the start come before
+            self.is_headed = True
+            self.screen.print(epoch_line({name: title for name, (title, _) in self.columns.items()}, self.columns))
         self.screen.print(epoch_line(cells, self.columns))
 
     def _is_best(self, value: float | None, mode: str) -> bool:
@@ -165,7 +167,7 @@ def stage_table(model: ImageClassifier, groups: list[dict[str, Any]]) -> Table:
     rates = {group["name"]: group.get("initial_lr", group["lr"]) for group in groups}
     table = Table(box=None, pad_edge=False)
     table.add_column("stage", overflow="fold")
-    table.add_column("parameters", justify="right")
+    table.add_column("parameters", justify="right", no_wrap=True)
     table.add_column("trained")
     table.add_column("learning rate", justify="right")
     for name in (*network.stage_names, "head"):

@@ -57,7 +57,7 @@ def print_summary(run: Run, next_commands: Sequence[str], verbose: bool = False,
     else:
         screen.print(f"Took {duration(sum(seconds.values()))}. {advice}")
     first, *rest = next_commands
-    screen.print(f"Next: {first}")
+    screen.print(f"Next: {first}", is_command=True)
     for line in rest:
         screen.print(line)
 
