@@ -27,7 +27,7 @@ MAY_IMPORT = {
     "networks": GROUND | {"bundle"},
     "finetuning": GROUND | {"data", "networks"},
     "inference": GROUND | {"data", "evaluation", "bundle", "run", "networks"},
-    "training": GROUND | {"data", "evaluation", "bundle", "run", "networks", "finetuning"},
+    "training": GROUND | {"data", "evaluation", "bundle", "notebook", "run", "networks", "finetuning"},
     "cli": {path.stem for path in PACKAGE.iterdir()},
     "__main__": {"cli"},
     "__init__": {"data", "inference", "run", "training"},  # the public names, on demand

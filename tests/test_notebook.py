@@ -31,8 +31,6 @@ def run(tmp_path: Path) -> Run:
     history = pd.DataFrame({"epoch": [1, 2], "val_loss": [0.9, 0.5], "val_accuracy": [0.5, 0.75]})
     history.to_csv(folder / "metrics.csv", index=False)
     (folder / "recipe.yaml").write_text(yaml.safe_dump({"model": {"mode": "head", "schedule": None}}))
-    (folder / "data").mkdir()
-    (folder / "data" / "facts.json").write_text(json.dumps({"counts": COUNTS}))
     summary = {"best_epoch": 2, "metrics": METRICS, "network": {"name": "resnet18"}}
     (folder / "summary.json").write_text(json.dumps(summary))
     learning_curves(history, folder / "figures" / "learning_curves.png", 2)
@@ -53,6 +51,7 @@ def test_a_run_shows_its_numbers_its_pictures_and_what_to_type(run):
 
     assert "best epoch 2 of 2" in page
     assert "75.0 % [30.1, 95.4]" in page
+    assert "Careful, validation: 4 images alone" in page
     assert re.findall(r'alt="([^"]+)"', page) == ["learning curves", "confusion val"]
     assert ".mistakes()" in page
     assert len(page) < 120_000  # a notebook keeps what it shows
@@ -78,7 +77,7 @@ def test_a_run_that_is_not_there_says_so(tmp_path):
     assert "--resume" not in Run(tmp_path / "none")._repr_html_()
 
 
-@pytest.mark.parametrize("file", ["summary.json", "recipe.yaml", "data/facts.json"])
+@pytest.mark.parametrize("file", ["summary.json", "recipe.yaml", "predictions/val.csv"])
 def test_a_damaged_run_still_has_a_name(run, file):
     (run.path / file).write_text("{")
 
@@ -86,8 +85,8 @@ def test_a_damaged_run_still_has_a_name(run, file):
 
 
 def test_a_bundle_says_what_it_is_and_what_it_was_made_from(tmp_path):
-    facts = {"weights": {"source": "resnet18.a1_in1k", "licence": "apache-2.0"}, "data": {"root": "pets"}}
-    whole = bundle(tmp_path, metrics=METRICS, **facts | {"data": {"root": "pets", "counts": COUNTS}})
+    weights = {"source": "resnet18.a1_in1k", "licence": "apache-2.0"}
+    whole = bundle(tmp_path, metrics=METRICS, weights=weights, data={"root": "pets", "counts": COUNTS})
 
     assert repr(whole).endswith("': resnet18, 2 classes, validation accuracy 75.0 % [30.1, 95.4] of 4 images)")
     for text in ("16 images of pets", "224 × 224 pixels", "resnet18.a1_in1k, apache-2.0", "Predictor("):
@@ -110,4 +109,4 @@ def test_the_mistakes_of_a_run_begin_with_the_surest(run):
     found = run.mistakes()
 
     assert found[["id", "label", "predicted"]].to_numpy().tolist() == [["b.jpg", *CLASSES]]
-    assert found[["confidence", "label_probability"]].to_numpy()[0] == pytest.approx([0.8808, 0.1192], abs=1e-4)
+    assert found[["probability", "label_probability"]].to_numpy()[0] == pytest.approx([0.8808, 0.1192], abs=1e-4)

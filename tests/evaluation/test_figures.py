@@ -131,7 +131,7 @@ def test_a_figure_is_given_back_and_written_only_where_it_has_a_path(tmp_path):
 
     drawn = [learning_curves(HISTORY), confusion_matrix(table), confusion_matrix(table, tmp_path / "matrix.png")]
 
-    assert [figure.axes[0].get_title(loc="left") for figure in drawn[:2]] == ["Loss", "100.0% of 2 images correct"]
+    assert [figure.axes[0].get_title(loc="left") for figure in drawn[:2]] == ["Loss", "100.0 % of 2 images correct"]
     assert [path.name for path in tmp_path.iterdir()] == ["matrix.png"]
     sheet = contact_sheet({"cat": [np.zeros((9, 9, 3), np.uint8)]}, None, "One")
     assert sheet.size > (128, 128)

@@ -23,7 +23,7 @@ class NotebookScreen(Screen):
     """Takes what a terminal's screen takes; a bar leaves nothing behind."""
 
     def __init__(self) -> None:
-        super().__init__(Console(file=StringIO(), width=WIDTH, color_system=None))
+        super().__init__(Console(file=StringIO(), width=WIDTH, color_system=None, force_jupyter=False))
         self._display: Any = None  # the output in the cell, once there is something to show
         self._bar: dict[str, Any] | None = None
         self._drawn = float("-inf")
