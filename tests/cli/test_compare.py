@@ -143,8 +143,8 @@ def test_runs_are_compared_where_one_says(command, again):
     code, out, err = command("compare", "runs/head-seed0", "runs/all-seed0", "--output", "report/first")
 
     assert (code, err) == (0, "")
-    assert re.search(r"^group +accuracy, % +macro F1, % +NLL$", out, re.MULTILINE)
-    assert re.search(r"^group +parameters +multiply-adds +epochs +training +images/s$", out, re.MULTILINE)
+    assert re.search(r"^run +accuracy, % +macro F1, % +loss$", out, re.MULTILINE)
+    assert re.search(r"^run +parameters +multiply-adds +epochs +training +images/s$", out, re.MULTILINE)
     assert "13 images cannot tell all-seed0 and head-seed0 apart" in out
     assert "Written to report/first" in out
     assert sorted(path.name for path in (again / "report" / "first").iterdir()) == WRITTEN
