@@ -123,10 +123,32 @@ def test_other_work_is_not_taken_for_it(command, again, blobs, spoil, more, sent
     assert err.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    ("recipe", "flags", "sentence"),
+    [
+        ({"network": "resnet20", "weights": "nowhere.safetensors"}, [], "nowhere.safetensors"),
+        ({"network": "resnet20"}, ["--data.exclude", "nowhere.csv"], "nowhere.csv"),
+    ],
+    ids=["weights", "images"],
+)
+def test_all_can_be_had_before_the_first_is_trained(command, again, blobs, recipe, flags, sentence):
+    shutil.rmtree(again / "runs")
+    (again / "all.yaml").write_text(yaml.safe_dump({"model": recipe}))
+
+    code, out, err = command(*by_recipes(blobs, *flags))
+
+    assert code == 2
+    assert "is trained" not in out
+    assert re.match(r"resnet-tl: (head|all) cannot be trained, so nothing was: .*" + sentence, err)
+    assert err.count("\n") == 1
+    assert not list(again.glob("runs/*-seed0"))
+
+
 @pytest.mark.slow
 def test_a_fit_that_fails_ends_the_comparison_with_its_exit_code(command, again, blobs):
     shutil.rmtree(again / "runs" / "all-seed0")
-    (again / "all.yaml").write_text("model: {netwrk: resnet20}")
+    diverges = {"class_path": "torch.optim.SGD", "init_args": {"lr": 1e30}}
+    (again / "all.yaml").write_text(yaml.safe_dump({"model": {"network": "resnet20"}, "optimizer": diverges}))
 
     code, out, err = command(*by_recipes(blobs))
 
