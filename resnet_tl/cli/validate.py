@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -53,7 +52,7 @@ def main(argv: list[str], split: str = "val") -> None:
 
 
 def _print_classes(classes: pd.DataFrame) -> None:
-    """One line for each class; what is not defined, such as the recall of a class without images, stays empty."""
+    """One line for each class."""
     from resnet_tl.evaluation.words import metric_value
 
     titles = ["class", "images", "precision", "recall", "F1", "AUROC", "mostly taken for"]
@@ -61,7 +60,7 @@ def _print_classes(classes: pd.DataFrame) -> None:
         [
             str(line["class"]),
             f"{line['images']:,}",
-            *("" if math.isnan(line[name]) else metric_value(name, line[name]) for name in MEASURED),
+            *(metric_value(name, line[name]) for name in MEASURED),
             str(line["most_confused_with"]),
         ]
         for line in classes.to_dict("records")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 NAMES = {
     "accuracy": "accuracy",
     "balanced_accuracy": "balanced accuracy",
@@ -24,7 +26,12 @@ def metric_name(metric: str) -> str:
 
 
 def metric_value(metric: str, value: float) -> str:
-    """`83.3 %` for a share of images, else three digits behind the point, or two that count where it is small."""
+    """`83.3 %` for a share of images, else three digits behind the point, or two that count where it is small.
+
+    What is not defined, such as the recall of a class without images, is a dash.
+    """
+    if math.isnan(value):
+        return "–"
     if metric.removeprefix("train_").removeprefix("val_").removeprefix("test_") in SHARES:
         return percent(value)
     return f"{value:.2g}" if 0 < abs(value) < 0.01 else f"{value:.3f}"

@@ -123,12 +123,6 @@ def check_frozen(network: StagedNetwork, before: str) -> None:
         )
 
 
-def batch_norm_mode(module: nn.Module) -> str:
-    """`train`, `eval`, or `-` when there is no BatchNorm."""
-    modes = {m.training for m in module.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)}
-    return "-" if not modes else "train" if modes == {True} else "eval" if modes == {False} else "mixed"
-
-
 def _network(pl_module: L.LightningModule) -> StagedNetwork:
     network = pl_module.network
     assert isinstance(network, StagedNetwork)
