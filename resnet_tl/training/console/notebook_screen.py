@@ -1,4 +1,4 @@
-"""What is seen of a fit in a notebook: its lines and a live bar below them, in one output that is redrawn in place."""
+"""What is seen of a fit in a notebook: its lines and live bars below them, in one output that is redrawn in place."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class NotebookScreen(Screen):
     def __init__(self) -> None:
         super().__init__(Console(file=StringIO(), width=WIDTH, color_system=None, force_jupyter=False))
         self._display: Any = None  # the output in the cell, once there is something to show
-        self._bar: dict[str, Any] | None = None
+        self._live: dict[TaskID, dict[str, Any]] = {}
         self._drawn = float("-inf")
 
     @property
@@ -35,55 +35,58 @@ class NotebookScreen(Screen):
 
     def print(self, what: Any = "", is_command: bool = False) -> None:
         """A line of text, or what rich can draw."""
-        super().print(what, is_command)
-        self._draw()
+        with self._lock:
+            super().print(what, is_command)
+            self._draw()
 
     def begin(self, what: str, total: float | None) -> TaskID:
-        """A new live bar in place of another one; `what` says what is done."""
-        self._bar = {"description": what, "text": "", "completed": 0, "total": total, "began": time.monotonic()}
-        self._draw()
-        return TaskID(0)
+        """A new live bar below the others; `what` says what is done."""
+        with self._lock:
+            task = TaskID(max(self._live, default=-1) + 1)
+            self._live[task] = {"description": what, "total": total, "began": time.monotonic()}
+            self._draw()
+            return task
 
     def update(self, task: TaskID, **fields: Any) -> None:
-        """Shows how far the bar is: `completed`, `text`, `description`."""
-        if self._bar is not None:
-            self._bar |= fields
+        """Shows how far a bar is: `completed`, `text`, `description`."""
+        with self._lock:
+            self._live[task] |= fields
             if time.monotonic() - self._drawn >= REDRAWN_EVERY:
                 self._draw()
 
     def end(self, task: TaskID) -> None:
-        """Removes the bar."""
-        if self._bar is not None:
-            self._bar = None
+        """Removes a bar."""
+        with self._lock:
+            del self._live[task]
             self._draw()
 
     def _draw(self) -> None:
         from IPython.display import display
 
         self._drawn = time.monotonic()
-        lines = "\n".join(line.rstrip() for line in self.console.file.getvalue().splitlines())  # type: ignore[attr-defined]
-        page = f'<pre style="line-height:1.4;font-family:monospace;margin:0">{escape(lines)}</pre>{self._bar_page()}'
-        shown = {"text/plain": lines, "text/html": page}
+        written = self.console.file.getvalue()  # type: ignore[attr-defined]
+        lines = "\n".join(line.rstrip() for line in written.splitlines())
+        page = f'<pre style="line-height:1.4;font-family:monospace;margin:0">{escape(lines)}</pre>'
+        shown = {"text/plain": lines, "text/html": page + "".join(map(_bar, self._live.values()))}
         if self._display is None:
             self._display = display(shown, raw=True, display_id=True)
         else:
             self._display.update(shown, raw=True)
 
-    def _bar_page(self) -> str:
-        if self._bar is None:
-            return ""
-        done, total = self._bar["completed"], self._bar["total"]
-        share = f'value="{done}" max="{total}" ' if total and total > 0 else ""  # without a total it moves to and fro
-        words = "  ".join(filter(None, (self._bar["description"], self._bar["text"], self._time_left())))
-        return (
-            f'<div style="margin-top:4px"><progress {share}style="width:12em;vertical-align:middle"></progress> '
-            f'<span style="font-family:monospace;white-space:pre"> {escape(printable(words))}</span></div>'
-        )
 
-    def _time_left(self) -> str:
-        assert self._bar is not None
-        done, total = self._bar["completed"], self._bar["total"]
-        if not done or not total or total < done:
-            return ""
-        minutes, seconds = divmod(round((time.monotonic() - self._bar["began"]) * (total - done) / done), 60)
-        return f"{minutes}:{seconds:02} left"
+def _bar(task: dict[str, Any]) -> str:
+    """HTML of a bar; without a total it moves to and fro."""
+    done, total = task.get("completed", 0), task["total"]
+    share = f'value="{done}" max="{total}" ' if total and total > 0 else ""
+    words = "  ".join(filter(None, (task["description"], task.get("text"), _time_left(done, total, task["began"]))))
+    return (
+        f'<div style="margin-top:4px"><progress {share}style="width:12em;vertical-align:middle"></progress> '
+        f'<span style="font-family:monospace;white-space:pre"> {escape(printable(words))}</span></div>'
+    )
+
+
+def _time_left(done: float, total: float | None, began: float) -> str:
+    if not done or not total or total <= done:
+        return ""
+    minutes, seconds = divmod(round((time.monotonic() - began) * (total - done) / done), 60)
+    return f"{minutes}:{seconds:02} left"

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 import time
+from contextlib import ExitStack
 from typing import Any
 
 import lightning as L
 from lightning.pytorch.callbacks import ProgressBar
+from lightning.pytorch.trainer.states import TrainerFn
 from rich.console import Console
 from rich.table import Table
 
@@ -29,6 +31,7 @@ class FitProgress(ProgressBar):
     def __init__(self, console: Console | None = None) -> None:
         super().__init__()
         self._given = Screen(console) if console else None
+        self._shown = ExitStack()
         self.task: Any = None  # the live bar
         self.enabled = True
         self.best: float | None = None  # the monitored number of the best epoch so far
@@ -45,12 +48,20 @@ class FitProgress(ProgressBar):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.best = state_dict["best"]
 
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """From here on what takes long before the training is seen as well, such as decoding."""
+        if stage == TrainerFn.FITTING and self._shows(trainer):
+            # The console that was given, the cell of a notebook that runs now, or the command's screen.
+            self.screen = self._given or (NotebookScreen() if in_notebook() else terminal.current())
+            self._shown.enter_context(terminal.shown(self.screen))
+
+    def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        self._shown.close()
+
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self.started = time.perf_counter()
         if not self._shows(trainer):
             return
-        # The console that was given, the cell of a notebook that runs now, or the command's screen.
-        self.screen = self._given or (NotebookScreen() if in_notebook() else terminal.current())
         assert isinstance(pl_module, ImageClassifier)
         assert pl_module.origin is not None
         self.screen.print(f"{pl_module.network.name}, weights: {pl_module.origin.source}")
@@ -113,6 +124,7 @@ class FitProgress(ProgressBar):
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
         self._stop()
+        self._shown.close()
 
     def _stop(self) -> None:
         if self.task is not None:

@@ -27,7 +27,9 @@ def print_summary(run: Run, next_commands: Sequence[str], verbose: bool = False,
     summary, path = run.summary, shortest(run.path)
     accuracies = {split: Accuracy.from_facts(facts) for split, facts in summary["accuracy"].items()}
     epoch, epochs = summary["best_epoch"], len(run.history)
-    screen.print(f"\nBest epoch: {epoch} of {epochs}, by {metric_name(summary['monitor'])}" if epoch else "\nLast weights")
+    screen.print(
+        f"\nBest epoch: {epoch} of {epochs}, by {metric_name(summary['monitor'])}" if epoch else "\nLast weights"
+    )
     header, rows = number_rows(summary["metrics"], accuracies)
     numbers = Table(*header, box=None, pad_edge=False)
     for row in rows:
