@@ -39,20 +39,15 @@ def nearest(word: str, choices: Iterable[str]) -> str:
     dashes of an option and the section of a setting (`data.`), brings nothing closer, and a short word has to be met
     more closely: half of its letters are in many others.
     """
-    section, dot, name = str(word).lower().lstrip("-").rpartition(".")
-    own = {
-        choice.removeprefix(section + dot): full for choice, full in _bare(choices) if choice.startswith(section + dot)
-    }
-    if not own:  # the section itself may be wrong
-        own, name = dict(_bare(choices)), section + dot + name
+    bare = {str(choice).lower().lstrip("-"): str(choice) for choice in choices}
+    word = str(word).lower().lstrip("-")
+    section = word[: word.rfind(".") + 1]
+    own = {choice.removeprefix(section): full for choice, full in bare.items() if choice.startswith(section)}
+    # Where no choice has the section, that may be what is wrong.
+    own, name = (own, word.removeprefix(section)) if own else (bare, word)
     longer = [choice for choice in own if len(name) > 2 and choice.startswith(name)]
     matches = longer or get_close_matches(name, own, n=1, cutoff=0.66 if len(name) < 5 else 0.6)
     return f" Did you mean '{own[matches[0]]}'?" if matches else ""
-
-
-def _bare(choices: Iterable[str]) -> list[tuple[str, str]]:
-    """Each choice in lower case and without dashes, and as it is."""
-    return [(str(choice).lower().lstrip("-"), str(choice)) for choice in choices]
 
 
 def listed(names: Iterable[object], most: int = 10) -> str:

@@ -104,7 +104,7 @@ class Screen:
         started = drawn = time.monotonic()
         done, task, is_said = 0, None, False
 
-        def advance(images: int = 1) -> None:
+        def advance(images: int) -> None:
             nonlocal done, drawn, task, is_said
             with self._lock:
                 done += images
@@ -150,7 +150,7 @@ def current() -> Screen:
 def counted(what: str, total: int) -> Iterator[Callable[[int], None]]:
     """`Screen.counted` on the screen in use; where there is none, or another process shows it, nothing is shown."""
     if _screen is None or failures.rank:
-        yield lambda images=1: None
+        yield lambda images: None
         return
     with _screen.counted(what, total) as advance:
         yield advance

@@ -66,9 +66,13 @@ def test_work_in_a_terminal_is_a_bar_that_leaves_no_trace(make_screen):
 def test_a_bar_goes_with_the_error_that_ends_its_work(make_screen):
     screen = make_screen(True)
 
-    with pytest.raises(KeyboardInterrupt), shown(screen), counted("decoding", 100) as advance:
-        advance(50)
-        raise KeyboardInterrupt
+    def stopped() -> None:
+        with shown(screen), counted("decoding", 100) as advance:
+            advance(50)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        stopped()
 
     assert "\x1b[?25h" in text(screen)
 

@@ -1,4 +1,4 @@
-"""What the user of a fresh run will probably type: a submission where a sample lies beside the images, or a prediction."""
+"""What the user of a fresh run will probably type: a submission where a sample lies beside the images, a prediction."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An accuracy with what must stand beside it: its interval, the images it was measured on, and what it does not cover."""
+"""An accuracy with what must stand beside it: its interval, how many images it is of, and what it does not cover."""
 
 from __future__ import annotations
 

@@ -187,4 +187,3 @@ def _short(number: float) -> str:
         if number >= size:
             return f"{number / size:#.3g}".rstrip(".") + letter
     return f"{number:.3g}"
-

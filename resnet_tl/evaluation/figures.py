@@ -69,10 +69,10 @@ def learning_curves(history: pd.DataFrame, path: str | Path | None = None, best_
         if title == "Learning rate":
             axes.yaxis.set_major_formatter(lambda rate, _: f"{rate:g}")
         elif best_epoch is not None:
-            kept = history.loc[history["epoch"] == best_epoch, columns.get("validation", [])]
-            label = f"best epoch {best_epoch}" + "".join(
-                f": {metric_value(columns['validation'], value)}" for value in kept
-            )
+            kept = history.loc[history["epoch"] == best_epoch, columns.get("validation", "epoch")]
+            label = f"best epoch {best_epoch}"
+            if "validation" in columns:
+                label += "".join(f": {metric_value(columns['validation'], float(value))}" for value in kept)
             axes.axvline(best_epoch, color=VAL, linewidth=1, linestyle=(0, (4, 3)), label=label)
         if title != "Learning rate":
             place = {"loc": "lower right", "bbox_to_anchor": (1, 0.98), "ncols": 3}  # above the panel, beside its title

@@ -75,10 +75,10 @@ def mistakes_figure(
     pen = ImageDraw.Draw(sheet)
     pen.text((MARGIN, MARGIN), title, fill=INK, font=heading, anchor="lt")
     pen.text((MARGIN, MARGIN + 42), note, fill=QUIET, font=plain, anchor="lt")
-    for place, (row, mistake) in enumerate(shown.iterrows()):
+    for place, mistake in enumerate(shown.reset_index(names="row").to_dict("records")):
         x, y = MARGIN + place % columns * (CELL + GAP), top + place // columns * height
         pen.rectangle((x, y, x + CELL - 1, y + CELL - 1), fill="#f1f3f5")
-        image = _thumbnail(pixels(int(row)))  # type: ignore[arg-type]
+        image = _thumbnail(pixels(mistake["row"]))
         sheet.paste(image, (x + (CELL - image.width) // 2, y + (CELL - image.height) // 2))
         share = percent(mistake["probability"])
         for line, (text, end, color, font) in enumerate(

@@ -9,7 +9,6 @@ from typing import Any
 
 import lightning as L
 import torch
-from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from resnet_tl.errors import UserError

@@ -67,7 +67,7 @@ def solve_head(model: ImageClassifier, data: ImageDataModule, trainer: L.Trainer
             }
         )
         started = time.perf_counter()
-        shown = [f"{metric_name(name)} {metric_value(name, numbers[name[4:]])}" for name in ("val_loss", "val_accuracy")]
+        shown = (f"{metric_name(f'val_{name}')} {metric_value(name, numbers[name])}" for name in ("loss", "accuracy"))
         log.info(f"penalty {penalty:.2g}: {', '.join(shown)}")
     timing.phase("rest")
     check_frozen(network, frozen)

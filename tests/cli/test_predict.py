@@ -100,7 +100,10 @@ def test_a_long_name_is_not_cut_without_a_terminal(command, tiny_run, photos, mo
         (["{run}", "photos", "--batch_size", "0"], "--batch_size: '0' is no whole number of 1 or more"),
         (["{run}", "photos", "--top", "few"], "--top: 'few' is no whole number of 1 or more"),
         (["{run}", "photos", "--on_bad_image", "skp"], "invalid choice: 'skp' (choose from "),
-        (["{run}", "photos", "--outptu", "x"], "unrecognized arguments: --outptu x. Did you mean '--output'? See `resnet-tl predict --help`."),
+        (
+            ["{run}", "photos", "--outptu", "x"],
+            "unrecognized arguments: --outptu x. Did you mean '--output'? See `resnet-tl predict --help`.",
+        ),
         (["{run}", "photos", "--out", "x"], "unrecognized arguments: --out x. Did you mean '--output'? See"),
         (["{run}", "photos", "--output"], "resnet-tl predict: -o/--output: expected one argument"),
         (["{run}", "photos", "-o", "photos"], "photos is a folder; name the file to write in it."),

@@ -23,13 +23,12 @@ def print_summary(run: Run, next_commands: Sequence[str], verbose: bool = False,
         verbose: every part of the time, instead of the largest alone.
         screen: default: the command's.
     """
-    screen = screen or current()
-    summary, path = run.summary, shortest(run.path)
+    screen, summary, path = screen or current(), run.summary, shortest(run.path)
     accuracies = {split: Accuracy.from_facts(facts) for split, facts in summary["accuracy"].items()}
     epoch, epochs = summary["best_epoch"], len(run.history)
-    screen.print(
-        f"\nBest epoch: {epoch} of {epochs}, by {metric_name(summary['monitor'])}" if epoch else "\nLast weights"
-    )
+    best = f"Best epoch: {epoch} of {epochs}, by {metric_name(summary['monitor'])}"
+    screen.print()
+    screen.print(best if epoch else "The last weights")
     header, rows = number_rows(summary["metrics"], accuracies)
     numbers = Table(*header, box=None, pad_edge=False)
     for row in rows:
