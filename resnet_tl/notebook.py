@@ -12,6 +12,7 @@ from contextlib import suppress
 from html import escape
 from io import BytesIO
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 from resnet_tl.errors import UserError, listed, printable
@@ -60,7 +61,7 @@ def run_page(run: Run) -> str:
     place = str(run.path)
     if not run.is_complete:
         is_begun = run.recipe_file.is_file()
-        go_on = f'# unless it is still being trained\n!resnet-tl fit --resume "{place}"' if is_begun else ""
+        go_on = f"# unless it is still being trained\n!resnet-tl fit --resume {quote(place)}" if is_begun else ""
         return _page(run.path.name, [_ended(run)], _pictures(run.figure("learning_curves")), place, go_on)
     epoch = run.summary["best_epoch"]
     facts = [*_made_by(run), *([f"best epoch {epoch} of {len(run.history)}"] if epoch else [])]
@@ -105,7 +106,8 @@ def _ended(run: Run) -> str:
 def _made_by(run: Run) -> list[str]:
     model = run.recipe["model"]
     modes = [phase["mode"] for phase in model["schedule"] or [model]]
-    return [run.summary["network"]["name"], f"mode {', then '.join(modes)}"]
+    network = run.summary.get("network", {}).get("name", model["network"])  # an older run does not hold the former
+    return [network, f"mode {', then '.join(modes)}"]
 
 
 def _network(bundle: Bundle) -> str:
@@ -163,20 +165,24 @@ def _pictures(*files: Path) -> str:
     """Those that there are, side by side where the page is wide enough."""
     style = "max-width:100%;height:auto;max-height:26em;border-radius:4px"
     images = [
-        f'<img style="{style}" alt="{escape(file.stem.replace("_", " "))}" src="data:image/png;base64,{_small(file)}">'
+        f'<img style="{style}" alt="{escape(file.stem.replace("_", " "))}" src="data:image/png;base64,{small}">'
         for file in files
-        if file.is_file()
+        if (small := _small(file))
     ]
     return f'<div style="display:flex;flex-wrap:wrap;gap:12px;margin:0.6em 0">{"".join(images)}</div>' if images else ""
 
 
 def _small(file: Path) -> str:
+    """A picture as base64; empty where there is none, or it is damaged."""
     from PIL import Image
 
     picture = BytesIO()
-    with Image.open(file) as image:
-        image.thumbnail((2 * PICTURE_SIDE, PICTURE_SIDE), Image.Resampling.LANCZOS)
-        image.convert("RGB").quantize(64).save(picture, format="PNG", optimize=True)
+    try:
+        with Image.open(file) as image:
+            image.thumbnail((2 * PICTURE_SIDE, PICTURE_SIDE), Image.Resampling.LANCZOS)
+            image.convert("RGB").quantize(64).save(picture, format="PNG", optimize=True)
+    except OSError:
+        return ""
     return b64encode(picture.getvalue()).decode()
 
 

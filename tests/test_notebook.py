@@ -57,6 +57,12 @@ def test_a_run_shows_its_numbers_its_pictures_and_what_to_type(run):
     assert len(page) < 120_000  # a notebook keeps what it shows
 
 
+def test_a_damaged_picture_is_left_out(run):
+    run.figure("confusion_val").write_bytes(b"no picture")
+
+    assert re.findall(r'alt="([^"]+)"', run._repr_html_()) == ["learning curves"]
+
+
 def test_names_are_escaped_and_text_has_the_notebooks_colours(run):
     for page in (run._repr_html_(), bundle(run.path / "model")._repr_html_()):
         assert "pets &amp; &lt;i&gt;co&lt;/i&gt;" in page

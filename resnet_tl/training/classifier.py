@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -33,7 +32,7 @@ from resnet_tl.training.exact_evaluation import ExactEvaluation, diverged
 from resnet_tl.training.monitor import monitor_mode
 from resnet_tl.training.processes import share_of, tell_of_processes
 from resnet_tl.training.resuming.exact_resume import ExactResume
-from resnet_tl.training.resuming.resume_points import ResumePoints
+from resnet_tl.training.resuming.resume_points import points_of_a_plain_trainer
 from resnet_tl.training.settings import check_length, check_with_data
 
 
@@ -55,11 +54,7 @@ class ImageClassifier(ExactEvaluation):
 
     def configure_callbacks(self) -> list[L.Callback]:
         """What belongs to every fit, whoever makes the Trainer."""
-        trainer = self.trainer
-        has_points = any(isinstance(callback, ResumePoints) for callback in trainer.callbacks)  # type: ignore[attr-defined]
-        keeps_none = has_points or not trainer.checkpoint_callbacks or trainer.world_size > 1
-        points = [] if keeps_none else [ResumePoints(pause=10.0, signals=[signal.SIGINT])]
-        return [self.freezing, self.resuming, *points]
+        return [self.freezing, self.resuming, *points_of_a_plain_trainer(self.trainer)]
 
     @property
     def monitor_mode(self) -> str:

@@ -23,6 +23,8 @@ from resnet_tl.training.resuming.position import is_between_steps
 if TYPE_CHECKING:
     from resnet_tl.training.classifier import ImageClassifier
 
+PAUSE = 10.0
+"""Seconds between two checkpoints of a plain Trainer, which writes each of them at once."""
 SAVE = 1  # a wish that is weaker than any signal, which wishes its number
 
 
@@ -33,8 +35,8 @@ class ResumePoints(L.Callback):
     is held, the schedulers and other callbacks have had their turn. So this one stands in front of those. All ranks
     save and stop at the same step.
 
-    A fit by a plain Trainer has one as well, where that keeps checkpoints and is the only process: there it takes over
-    Ctrl-C alone, which otherwise breaks into a step and ends the program, and leaves nothing to go on from.
+    A fit of a plain Trainer has one as well. There it takes over Ctrl-C alone, which otherwise breaks into a step and
+    ends the program, and leaves nothing to go on from.
 
     Args:
         every: seconds between two checkpoints within an epoch.
@@ -60,6 +62,8 @@ class ResumePoints(L.Callback):
 
     def on_sanity_check_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         stopping.install(self.signals)  # Lightning's own Trainer has just put other handlers in their place
+
+    on_test_start = on_predict_start = on_sanity_check_start  # there is nothing to save: at once
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._place(trainer)
@@ -92,6 +96,8 @@ class ResumePoints(L.Callback):
             if wish or time.monotonic() - self._saved >= self.pause:
                 self._save(trainer)
             self._stop_if(wish)
+        elif trainer.state.fn == TrainerFn.VALIDATING:
+            stopping.install(self.signals)
 
     def on_validation_batch_start(self, trainer: L.Trainer, pl_module: L.LightningModule, *batch: Any) -> None:
         if trainer.state.fn == TrainerFn.FITTING and not trainer.sanity_checking:
@@ -141,6 +147,15 @@ class ResumePoints(L.Callback):
             last = f"{self.folder}/last.ckpt"
             how = f"; go on with: trainer.fit(model, datamodule=data, ckpt_path={os.path.relpath(last)!r})"
             raise stopping.Stopped(wish, how, together=True)
+
+
+def points_of_a_plain_trainer(trainer: L.Trainer) -> list[ResumePoints]:
+    """Those that a fit is given which has none: one process that keeps checkpoints, and is stopped by Ctrl-C alone."""
+    callbacks: list[L.Callback] = trainer.callbacks  # type: ignore[attr-defined]
+    has_points = any(isinstance(callback, ResumePoints) for callback in callbacks)
+    if has_points or not trainer.checkpoint_callbacks or trainer.world_size > 1:
+        return []
+    return [ResumePoints(pause=PAUSE, signals=[signal.SIGINT])]
 
 
 class _Ranks:
