@@ -106,8 +106,8 @@ def _ended(run: Run) -> str:
 def _made_by(run: Run) -> list[str]:
     model = run.recipe["model"]
     modes = [phase["mode"] for phase in model["schedule"] or [model]]
-    network = run.summary.get("network", {}).get("name", model["network"])  # an older run does not hold the former
-    return [network, f"mode {', then '.join(modes)}"]
+    known = run.summary.get("network", {"name": model.get("network")})  # which an older run does not hold
+    return [str(known["name"]), f"mode {', then '.join(modes)}"]
 
 
 def _network(bundle: Bundle) -> str:
