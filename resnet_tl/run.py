@@ -41,7 +41,7 @@ class Run:
     `checkpoints/`            `best.ckpt`, and `last.ckpt` at which `resnet-tl fit --resume RUN` goes on
     `model/`                  the bundle: weights, classes, preprocessing
     `predictions/`            `val.csv` and, with a labelled test split, `test.csv`
-    `figures/`                augmented images, learning curves, confusion matrix
+    `figures/`                augmented images, learning curves, confusion matrix, the most confident mistakes
     ========================  =====================================================================
     """
 

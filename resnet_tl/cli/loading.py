@@ -25,7 +25,7 @@ def loading(is_log: bool = False) -> Iterator[None]:
     """
     is_live = not is_log and sys.stderr.isatty()
     if is_log and not failures.rank:
-        print(LINE, flush=True)
+        print(f"{LINE} in {failures.world} processes" if failures.world > 1 else LINE, flush=True)
     if is_live:
         print(LINE, end="", file=sys.stderr, flush=True)
     was_enabled = gc.isenabled()

@@ -97,6 +97,7 @@ def read_dataset(
 
 def dataset_of(index: ImageIndex) -> Dataset:
     """The data set of an index, nothing of it decoded."""
+    log.info(f"reading {len(index):,} images in {index.root}")
     with measure("pixels"):
         hashes, sizes = hashes_and_sizes(index)
     sides = sizes.min(axis=1)

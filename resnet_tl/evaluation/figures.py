@@ -28,11 +28,11 @@ if TYPE_CHECKING:
 INK, QUIET, FAINT = "#20262e", "#7a838f", "#d9dde2"
 TRAIN, VAL = "#9aa5b1", "#1f6fb2"
 DOTS_PER_INCH, SCREEN_DOTS_PER_INCH = 150, 90  # in a file, in a notebook
-COLORS = {"train": TRAIN, "validation": VAL, "learning rate": INK}
+COLORS = {"training": TRAIN, "validation": VAL, "learning rate": INK}
 ACCURACY = "Accuracy, %"
 PANELS = {  # title of a panel -> name of a line -> column of the history
-    "Loss": {"train": "train_loss", "validation": "val_loss"},
-    ACCURACY: {"train": "train_accuracy", "validation": "val_accuracy"},
+    "Loss": {"training": "train_loss", "validation": "val_loss"},
+    ACCURACY: {"training": "train_accuracy", "validation": "val_accuracy"},
     "Learning rate": {"learning rate": "learning_rate"},
 }
 FEW = 30
