@@ -54,7 +54,8 @@ class ImageClassifier(ExactEvaluation):
 
     def configure_callbacks(self) -> list[L.Callback]:
         """What belongs to every fit, whoever makes the Trainer."""
-        return [self.freezing, self.resuming, *points_of_a_plain_trainer(self.trainer)]
+        points = points_of_a_plain_trainer(self.trainer)
+        return [self.freezing, self.resuming, *points]
 
     @property
     def monitor_mode(self) -> str:

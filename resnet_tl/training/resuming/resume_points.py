@@ -118,12 +118,16 @@ class ResumePoints(L.Callback):
         return {"folder": self.folder}
 
     def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
-        """A run that was moved: its best checkpoint lies in the new place."""
-        new, old = self._place(trainer), checkpoint["callbacks"].get(self.state_key, {}).get("folder")
-        # A plain Trainer begins another folder, and leaves the best checkpoint where it is.
-        is_there = Path(str(trainer.ckpt_path)).resolve().parent == Path(new).resolve()
-        if old and is_there and old != new:
-            checkpoint["callbacks"] = _moved(checkpoint["callbacks"], old, new)
+        """Where the folder is another one, the other checkpoints' callbacks are told, or they would begin again."""
+        new, states = self._place(trainer), checkpoint["callbacks"]
+        old = states.get(self.state_key, {}).get("folder")
+        if not old or old == new:
+            return
+        if Path(str(trainer.ckpt_path)).resolve().parent == Path(new).resolve():  # a run that was moved
+            checkpoint["callbacks"] = _moved(states, old, new)
+        else:  # a plain Trainer begins another folder, and leaves the best checkpoint where it is
+            is_beside = {key for key, state in states.items() if state.get("dirpath") == old}
+            checkpoint["callbacks"] = states | {key: {**states[key], "dirpath": new} for key in is_beside}
 
     def _place(self, trainer: L.Trainer) -> str:
         """The folder, once the trainer knows where its checkpoints lie."""
