@@ -22,19 +22,18 @@ LEFT_OUT = ("images/s", "train_loss", "val_loss", "val_accuracy")
 
 
 class FitProgress(ProgressBar):
-    """Loss, metrics, images per second and time left; a mark at each epoch that is the best so far."""
+    """Loss, metrics, images per second and time left; a mark at each epoch that is the best so far.
+
+    Args:
+        console: where it is shown; default: where the command writes, in a program of one's own standard output.
+    """
 
     def __init__(self, console: Console | None = None) -> None:
         super().__init__()
-        self._given = Screen(console) if console else None
+        self.screen = Screen(console) if console else terminal.current()
         self.task: Any = None  # the live bar
         self.enabled = True
         self.best: float | None = None  # the monitored number of the best epoch so far
-
-    @property
-    def screen(self) -> Screen:
-        """Where it is shown: the command's, or that of a console which was given."""
-        return self._given or terminal.current()
 
     def disable(self) -> None:
         self.enabled = False
