@@ -107,7 +107,7 @@ def confusion_matrix(table: pd.DataFrame, path: str | Path | None = None) -> Fig
     axes.set_ylabel("label", color=QUIET)
     correct = np.trace(counts) / counts.sum()
     axes.set_title(f"{percent(correct)} of {counts.sum():,} images correct", loc="left", fontsize=11, color=INK)
-    bar = figure.colorbar(image, ax=axes, shrink=0.5, aspect=18, format=lambda share, _: f"{share:.0%}")
+    bar = figure.colorbar(image, ax=axes, shrink=0.5, aspect=18, format=lambda share, _: f"{100 * share:.0f} %")
     bar.outline.set_visible(False)
     bar.ax.tick_params(length=0, labelsize=8, labelcolor=QUIET)
     return saved(figure, path)

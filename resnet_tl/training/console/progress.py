@@ -26,7 +26,11 @@ LEFT_OUT = ("images/s", "train_loss", "val_loss", "val_accuracy")
 
 
 class FitProgress(ProgressBar):
-    """Loss, metrics, images per second and time left; a mark at each epoch that is the best so far."""
+    """Loss, metrics, images per second and time left; a mark at each epoch that is the best so far.
+
+    Args:
+        console: where it is shown; default: where the command writes, in a program of one's own standard output.
+    """
 
     def __init__(self, console: Console | None = None) -> None:
         super().__init__()

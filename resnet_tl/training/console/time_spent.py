@@ -98,5 +98,5 @@ def time_table(seconds: dict[Part, float]) -> Table:
     table.add_column("", justify="right")
     for part, name in NAMES.items():
         if seconds.get(part, 0) >= 0.005 * total:
-            table.add_row(name, f"{seconds[part]:.1f}", f"{seconds[part] / total:.0%}")
+            table.add_row(name, f"{seconds[part]:.1f}", f"{100 * seconds[part] / total:.0f} %")
     return table

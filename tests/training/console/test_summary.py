@@ -57,7 +57,7 @@ def test_the_end_leads_with_what_matters_and_ends_with_the_next_command(run):
 
 def test_the_parts_of_the_time_are_shown_on_request(run):
     assert not any(line.startswith("start-up ") for line in printed(run))
-    assert any(line.split() == ["start-up", "9.0", "75%"] for line in printed(run, verbose=True))
+    assert any(line.split() == ["start-up", "9.0", "75", "%"] for line in printed(run, verbose=True))
 
 
 def test_no_mistake_is_said_to_be_none(run):
