@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import lightning as L
 import torch
+from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.trainer.states import TrainerFn
 
 from resnet_tl import stopping
@@ -131,8 +132,8 @@ class ResumePoints(L.Callback):
 
     def _place(self, trainer: L.Trainer) -> str:
         """The folder, once the trainer knows where its checkpoints lie."""
-        folder = self.folder or getattr(trainer.checkpoint_callback, "dirpath", None) or trainer.default_root_dir
-        self.folder = str(folder)
+        kept = [callback for callback in trainer.checkpoint_callbacks if isinstance(callback, ModelCheckpoint)]
+        self.folder = str(self.folder or (kept and kept[0].dirpath) or trainer.default_root_dir)
         return self.folder
 
     def _save(self, trainer: L.Trainer) -> None:
@@ -157,7 +158,8 @@ def points_of_a_plain_trainer(trainer: L.Trainer) -> list[ResumePoints]:
     """Those that a fit is given which has none: one process that keeps checkpoints, and is stopped by Ctrl-C alone."""
     callbacks: list[L.Callback] = trainer.callbacks  # type: ignore[attr-defined]
     has_points = any(isinstance(callback, ResumePoints) for callback in callbacks)
-    if has_points or not trainer.checkpoint_callbacks or trainer.world_size > 1:
+    keeps_checkpoints = any(isinstance(callback, ModelCheckpoint) for callback in callbacks)
+    if has_points or not keeps_checkpoints or trainer.world_size > 1:
         return []
     return [ResumePoints(pause=PAUSE, signals=[signal.SIGINT])]
 
