@@ -27,7 +27,7 @@ MAX_BYTES = 64_000_000
 """Of `model.json`; 100,000 classes come to a few megabytes."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Bundle:
     """What `model.json` says; the weights beside it are read by `load_network()`.
 
@@ -97,6 +97,16 @@ class Bundle:
             return cls(path, network, _class_names(list(saved["classes"])), seen, weights)
         except (KeyError, ValueError, TypeError, AttributeError) as error:
             raise UserError(f"{path} is damaged, or no checkpoint of this version of resnet-tl: {error}.") from None
+
+    def __repr__(self) -> str:
+        from resnet_tl.notebook import bundle_line
+
+        return bundle_line(self)
+
+    def _repr_html_(self) -> str:
+        from resnet_tl.notebook import bundle_page
+
+        return bundle_page(self)
 
     @property
     def weights_file(self) -> Path:

@@ -11,12 +11,16 @@ class UserError(Exception):
     """A mistake in what the user gave: a path, a key, an image, a combination of options.
 
     Its text is one plain sentence that names the option or file, what was found, what is allowed and the way out.
-    The command line prints it without a stack trace and exits with 2. What comes from a file's or class's name cannot
-    steer the terminal: its control characters are written as text.
+    The command line prints it without a stack trace and exits with 2; a notebook shows it without one. What comes from
+    a file's or class's name cannot steer the terminal: its control characters are written as text.
     """
 
     def __str__(self) -> str:
         return printable(super().__str__())
+
+    def _render_traceback_(self) -> list[str]:
+        """What IPython prints in place of a stack trace; `%tb` shows no more, `%debug` still finds the place."""
+        return [f"{type(self).__name__}: {self}"]
 
 
 CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
@@ -31,13 +35,19 @@ def printable(text: object) -> str:
 def nearest(word: str, choices: Iterable[str]) -> str:
     """A clause such as `` Did you mean 'head'?``, or nothing when no choice is close to `word`.
 
-    Upper and lower case are the same; what begins with `word` is closer than any other.
+    Upper and lower case are the same; what begins with `word` is closer than any other. What is the same by rule, the
+    dashes of an option and the section of a setting (`data.`), brings nothing closer, and a short word has to be met
+    more closely: half of its letters are in many others.
     """
-    by_lower = {str(choice).lower(): str(choice) for choice in choices}
-    word = str(word).lower()
-    longer = [choice for choice in by_lower if len(word) > 2 and choice.startswith(word)]
-    matches = longer or get_close_matches(word, by_lower, n=1, cutoff=0.6)
-    return f" Did you mean '{by_lower[matches[0]]}'?" if matches else ""
+    bare = {str(choice).lower().lstrip("-"): str(choice) for choice in choices}
+    word = str(word).lower().lstrip("-")
+    section = word[: word.rfind(".") + 1]
+    own = {choice.removeprefix(section): full for choice, full in bare.items() if choice.startswith(section)}
+    # Where no choice has the section, that may be what is wrong.
+    own, name = (own, word.removeprefix(section)) if own else (bare, word)
+    longer = [choice for choice in own if len(name) > 2 and choice.startswith(name)]
+    matches = longer or get_close_matches(name, own, n=1, cutoff=0.66 if len(name) < 5 else 0.6)
+    return f" Did you mean '{own[matches[0]]}'?" if matches else ""
 
 
 def listed(names: Iterable[object], most: int = 10) -> str:

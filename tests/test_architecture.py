@@ -14,19 +14,20 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "resnet_tl"
 FILES = sorted(PACKAGE.rglob("*.py"))
 
-GROUND = {"cache", "errors", "failures", "files", "stopping", "timing", "user_code", "__init__"}
+GROUND = {"cache", "errors", "failures", "files", "stopping", "terminal", "timing", "user_code", "__init__"}
 # Room -> the rooms that it may import, at the top of a file or inside a function. Its own is always allowed.
 MAY_IMPORT = {
     **dict.fromkeys(
-        ("cache", "errors", "failures", "files", "stopping", "timing", "user_code", "recipe", "data", "evaluation"),
+        (*sorted(GROUND - {"__init__"}), "recipe", "data", "evaluation"),
         GROUND,
     ),
-    "bundle": GROUND | {"data", "networks"},
-    "run": GROUND | {"bundle", "evaluation", "recipe"},
+    "notebook": GROUND | {"evaluation"},
+    "bundle": GROUND | {"data", "networks", "notebook"},
+    "run": GROUND | {"bundle", "evaluation", "notebook", "recipe"},
     "networks": GROUND | {"bundle"},
     "finetuning": GROUND | {"data", "networks"},
     "inference": GROUND | {"data", "evaluation", "bundle", "run", "networks"},
-    "training": GROUND | {"data", "evaluation", "bundle", "run", "networks", "finetuning"},
+    "training": GROUND | {"data", "evaluation", "bundle", "notebook", "run", "networks", "finetuning"},
     "cli": {path.stem for path in PACKAGE.iterdir()},
     "__main__": {"cli"},
     "__init__": {"data", "inference", "run", "training"},  # the public names, on demand

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import pytest
+
 from resnet_tl.data.pixels.decode import BadImage
 from resnet_tl.errors import UserError, listed, nearest
 
@@ -11,6 +13,24 @@ def test_the_nearest_choice_is_offered() -> None:
 def test_nothing_is_offered_when_nothing_is_close() -> None:
     assert nearest("zebra", ("all", "last_stages", "head")) == ""
     assert nearest("head", ()) == ""
+
+
+@pytest.mark.parametrize(
+    ("word", "choices", "match"),
+    [
+        ("--ouput", ("--output", "--top"), "--output"),
+        ("--tta", ("--output", "--top", "--batch_size"), None),
+        ("data.tta", ("data.root", "data.views", "model.mode"), None),
+        ("model.tta", ("model.warmup", "data.root"), None),
+        ("data.vieus", ("data.root", "data.views", "model.views"), "data.views"),
+        ("modle.mode", ("data.root", "model.mode"), "model.mode"),
+        ("fti", ("fit", "test"), "fit"),
+        ("tta", ("beta", "data", "state"), None),
+        ("model.", ("model.mode",), None),
+    ],
+)
+def test_what_all_options_share_brings_a_word_no_closer(word, choices, match) -> None:
+    assert nearest(word, choices) == (f" Did you mean '{match}'?" if match else "")
 
 
 def test_words_and_choices_need_not_be_text() -> None:
@@ -28,3 +48,7 @@ def test_a_long_list_of_names_is_cut_and_the_rest_counted() -> None:
     assert listed(range(10)) == "0, 1, 2, 3, 4, 5, 6, 7, 8, 9"
     assert listed(range(100)) == "0, 1, 2, 3, 4, 5, 6, 7, 8, 9 and 90 more"
     assert listed(iter("abc"), most=2) == "a, b and 1 more"
+
+
+def test_a_notebook_shows_one_line() -> None:
+    assert UserError("photos\x1b does not exist.")._render_traceback_() == ["UserError: photos\\x1b does not exist."]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any, NoReturn
 
-from resnet_tl.errors import printable
+from resnet_tl.errors import nearest, printable
 
 
 def positive(text: str) -> int:
@@ -19,7 +19,12 @@ class CommandParser(argparse.ArgumentParser):
     """argparse without abbreviated options, with line breaks kept in the help, and with errors on one line."""
 
     def __init__(self, **options: Any) -> None:
+        self.suggest_on_error = False  # of newer Pythons, whose suggestions may be far away; `error` makes ours
         super().__init__(**{"allow_abbrev": False, "formatter_class": argparse.RawDescriptionHelpFormatter, **options})
 
     def error(self, message: str) -> NoReturn:
-        self.exit(2, printable(f"{self.prog}: {message.removeprefix('argument ')}; see `{self.prog} --help`.\n"))
+        message = message.removeprefix("argument ")
+        unknown = message.partition("unrecognized arguments: ")[2].partition(" ")[0].partition("=")[0]
+        close = nearest(unknown, self._option_string_actions) if unknown.startswith("-") else ""
+        see = f".{close} See" if close else "; see"
+        self.exit(2, printable(f"{self.prog}: {message}{see} `{self.prog} --help`.\n"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import subprocess
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,10 +13,11 @@ from typing import TYPE_CHECKING
 from resnet_tl.bundle import file_digest
 from resnet_tl.cli.arguments import CommandParser, positive
 from resnet_tl.cli.tables import print_table
-from resnet_tl.errors import UserError, printable
+from resnet_tl.errors import UserError
 from resnet_tl.files import check_target
 from resnet_tl.recipe import find_recipe, load_recipe
 from resnet_tl.run import Run
+from resnet_tl.terminal import Screen
 from resnet_tl.user_code import import_words
 
 if TYPE_CHECKING:
@@ -163,11 +165,16 @@ def _train(arguments: argparse.Namespace, flags: list[str]) -> tuple[dict[str, l
     if twice := next((name for name in names if names.count(name) > 1), None):
         raise UserError(f"Two recipes are called {twice}, and so would their runs be; copy one to another name.")
     left = [fit.left() for fit in fits]  # all of them before the first is trained
+    commands: dict[Path, list[str]] = {}
+    for fit, words in zip(fits, left, strict=True):
+        if words and "--resume" not in words:  # which has begun with all that it needs
+            commands.setdefault(fit.recipe, words)
+    _check(commands)
     groups: dict[str, list[Run]] = {name: [] for name in names}
     first: Run | None = None
     for number, (fit, words) in enumerate(zip(fits, left, strict=True), start=1):
         what = "is trained already" if not words else "goes on now" if "--resume" in words else "is trained now"
-        print(f"{fit.folder} {what} ({number} of {len(fits)})", flush=True)
+        print(f"\n{fit.folder} {what} ({number} of {len(fits)})", flush=True)
         if words and (code := _run(words)):
             print(
                 f"resnet-tl: the fit of {fit.folder} ended with exit code {code}, so nothing is compared; "
@@ -180,6 +187,18 @@ def _train(arguments: argparse.Namespace, flags: list[str]) -> tuple[dict[str, l
         first = first or run
         check_same_images(first, run, arguments.split)
     return groups, 0
+
+
+def _check(commands: Mapping[Path, list[str]]) -> None:
+    """Raises UserError unless a command of each recipe has its images, its weights and settings that go together."""
+    from resnet_tl.cli.fit import check_fit
+
+    for recipe, words in commands.items():
+        print(f"{recipe.stem}: images, weights and settings are checked", flush=True)
+        try:
+            check_fit(words[1 : len(words) - len(import_words())])  # this process has imported them
+        except UserError as error:
+            raise UserError(f"{recipe.stem} cannot be trained, so nothing was: {error}") from error
 
 
 def _run(words: list[str]) -> int:
@@ -202,5 +221,7 @@ def _print(comparison: Comparison, folder: Path) -> None:
         chosen = [[row[header.index(name)] for name in columns] for row in rows]
         print_table(columns, chosen, numbers=columns[1:], rule=False)
         print()
-    for line in [*sentences(comparison), "", method(comparison), *notes(comparison), f"Written to {folder}"]:
-        print(printable(line))
+    has_p = any(not pair.is_decided for pair in comparison.pairs)
+    screen = Screen()
+    for line in [*sentences(comparison), "", method(comparison, has_p), *notes(comparison), f"Written to {folder}"]:
+        screen.print(line)

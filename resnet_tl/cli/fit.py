@@ -6,7 +6,7 @@ from pathlib import Path
 
 from resnet_tl import failures, stopping
 from resnet_tl.cli.arguments import CommandParser
-from resnet_tl.cli.garbage_collection import collecting_paused
+from resnet_tl.cli.loading import loading
 from resnet_tl.errors import UserError
 from resnet_tl.recipe import find_recipe, load_recipe
 from resnet_tl.run import Run, interrupted_run
@@ -24,6 +24,7 @@ FREE_ON_RESUME = (
     "trainer.logger",
     "trainer.num_nodes",
     "trainer.strategy",
+    "verbose",
     "help",
 )
 
@@ -42,15 +43,25 @@ def main(argv: list[str]) -> None:
         if resumed and resumed.is_complete:
             print(f"{resumed.path} is complete: there is nothing to resume.")
             return
-        with collecting_paused(), stopping.untouched():
+        with loading(is_log=True), stopping.untouched():
             from resnet_tl.cli.fit_parser import FitCLI
 
         cli = FitCLI(recipes, flags, resumed)
         run = cli.run()
         if run is not None and cli.trainer.is_global_zero:
-            from resnet_tl.training.console.summary import print_summary
+            from resnet_tl.cli.next_command import next_command
+            from resnet_tl.training.console.summary import print_summary, shortest
 
-            print_summary(run)
+            print_summary(run, next_command(run, shortest(run.path)), cli.config.verbose)
+
+
+def check_fit(argv: list[str]) -> None:
+    """Raises UserError for what would keep these words of `fit` from the first step; images are decoded and kept."""
+    recipes, flags, resumed = split_recipes(argv)
+    with loading():
+        from resnet_tl.cli.fit_parser import FitCLI
+
+    FitCLI(recipes, flags, resumed).check()
 
 
 def split_recipes(argv: list[str]) -> tuple[list[Path], list[str], Run | None]:

@@ -23,6 +23,7 @@ tables, the metrics and the resolved recipe.
   --seed N              of the split, the order, the augmentation, the head, dropout and mixup (default: 0)
   --forecast            do the start-up and a few steps, then report how long the whole fit would take, by part,
                         and the memory it needs; makes no run folder
+  --verbose             at the end, show where all of the time went
   --help_all            every option, with those of Lightning's Trainer, loggers, callbacks, optimizers, schedulers
   --import MODULE       import a module of yours first, which may register networks with timm; may be given again; a
                         resumed or repeated fit needs it too

@@ -21,7 +21,6 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.plugins.io import CheckpointIO
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
-from rich.console import Console
 from torch.optim import AdamW
 
 from resnet_tl import failures, stopping
@@ -32,6 +31,7 @@ from resnet_tl.errors import UserError
 from resnet_tl.finetuning.defaults import defaults_for
 from resnet_tl.recipe import load_recipe, resolved_text
 from resnet_tl.run import Run
+from resnet_tl.terminal import current
 from resnet_tl.training.classifier import ImageClassifier
 from resnet_tl.training.console.forecast import Forecast, print_forecast
 from resnet_tl.training.console.progress import FitProgress
@@ -106,6 +106,7 @@ class FitCLI(LightningCLI):
     def add_default_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.add_argument("--seed", type=int, default=0, help="of everything that is random")
         parser.add_argument("--forecast", action="store_true", help="estimate how long the fit would take, and end")
+        parser.add_argument("--verbose", action="store_true", help="at the end, show where all of the time went")
         parser.add_argument(
             "--checkpoint_every", type=str, default="10m", help="of a long epoch: 30s, 10m or 2h; what a crash costs"
         )
@@ -188,7 +189,7 @@ class FitCLI(LightningCLI):
 
     def _resolved_recipe(self, model: ImageClassifier) -> str:
         settings = yaml.safe_load(self.parser.dump(self.config, skip_unset=False))
-        for key in ("recipe", "run", "forecast", "checkpoint_every"):
+        for key in ("recipe", "run", "forecast", "verbose", "checkpoint_every"):
             settings.pop(key, None)
         data, weights = settings["data"], settings["model"]["weights"]
         if data["root"] is not None:
@@ -201,6 +202,19 @@ class FitCLI(LightningCLI):
             settings["model"]["weights"] = str(Path(weights).resolve())
         command = " ".join(["resnet-tl", *sys.argv[1:]])
         return resolved_text(settings, self.resolved | model.resolved, f"Resolved by {command}")
+
+    def check(self) -> None:
+        """Reads images and weights and refuses what does not go together, without a word about them."""
+        log = logging.getLogger("resnet_tl")
+        level = log.level
+        log.setLevel(logging.WARNING)
+        try:
+            check_processes(self.trainer, self.config.trainer.sync_batchnorm)
+            check_input(self.trainer, self.model, self.datamodule)
+        except MisconfigurationException as error:
+            raise UserError(plain(str(error))) from error
+        finally:
+            log.setLevel(level)
 
     def run(self) -> Run | None:
         """The run; None after a forecast, which it prints, and where other processes have done the work."""
@@ -266,11 +280,10 @@ def _defaults(given: Sequence[Given]) -> dict[str, Any]:
 
 
 class _Lines(logging.Handler):
-    """Prints each message by itself: folded between words in a terminal, on one line elsewhere."""
+    """Prints each message by itself, above what is live."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        console = Console()
-        console.print(record.getMessage(), markup=False, highlight=False, soft_wrap=not console.is_terminal)
+        current().print(record.getMessage())
 
 
 def _quiet() -> None:

@@ -12,6 +12,7 @@ from resnet_tl.cli.arguments import CommandParser
 from resnet_tl.cli.keep_freed_memory import keep_freed_memory
 from resnet_tl.errors import UserError, listed, nearest
 from resnet_tl.stopping import Stopped
+from resnet_tl.terminal import Screen, shown
 from resnet_tl.user_code import allow
 
 COMMANDS = {
@@ -76,7 +77,8 @@ def main(argv: list[str] | None = None) -> int:
             allow(module)
         if command not in COMMANDS:
             raise UserError(f"'{command}' is not a command; they are {listed(COMMANDS)}.{nearest(command, COMMANDS)}")
-        return import_module(f"resnet_tl.cli.{command}").main(argv[1:]) or 0
+        with shown(Screen(beside=command != "fit")):
+            return import_module(f"resnet_tl.cli.{command}").main(argv[1:]) or 0
     except UserError as error:
         if given.debug:
             traceback.print_exc()

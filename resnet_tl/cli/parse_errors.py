@@ -28,7 +28,8 @@ CLASSES = {
 QUOTE = "'"
 OWN = {"seed": int, "recipe": str, "run": str, "checkpoint_every": str}
 GIVEN_LATER = ("params", "optimizer")  # arguments of an optimizer or scheduler that no recipe holds
-WITHOUT_VALUE = ("forecast", "help", "print_config")
+SWITCHES = ("forecast", "verbose")
+WITHOUT_VALUE = (*SWITCHES, "help", "print_config")
 # What our classes, other programs, and older versions of Lightning, call it.
 ELSEWHERE = {
     "data.seed": "seed",
@@ -37,6 +38,7 @@ ELSEWHERE = {
     "model.lr_scheduler": "lr_scheduler",
     "config": "recipe",
     "ckpt_path": "resume",
+    "epoch": "trainer.max_epochs",
     "epochs": "trainer.max_epochs",
     "gpus": "trainer.devices",
     "lr": "optimizer.lr",
@@ -95,7 +97,7 @@ def given_settings(recipes: Mapping[str, Mapping[str, Any]], flags: Sequence[str
             raise UserError(f"'{word}' is no option of fit; they look like --data.root photos.")
         place, has_value, value = word.partition("=")
         key = place[2:].removesuffix("+")
-        if not has_value and key != "forecast" and waiting and not waiting[0].startswith("--"):
+        if not has_value and key not in SWITCHES and waiting and not waiting[0].startswith("--"):
             has_value, value = "=", waiting.pop(0)
         if not has_value and key not in WITHOUT_VALUE and not key.endswith(".help"):
             raise UserError(f"{place} has no value.")

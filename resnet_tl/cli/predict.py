@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from resnet_tl.cli.arguments import CommandParser, positive
-from resnet_tl.cli.garbage_collection import collecting_paused
+from resnet_tl.cli.loading import loading
 from resnet_tl.cli.reading_options import add_table_options, in_own_words
 from resnet_tl.cli.tables import print_table
 from resnet_tl.errors import UserError
@@ -46,7 +46,7 @@ def main(argv: list[str]) -> None:
         if arguments.output.resolve() in {Path(images).resolve() for images in arguments.images}:
             raise UserError(f"{arguments.output} is the list of the images; choose another --output.")
 
-    with collecting_paused():
+    with loading():
         from resnet_tl.evaluation.predictions import write_predictions
         from resnet_tl.inference.predictor import Predictor
 
@@ -64,10 +64,11 @@ def main(argv: list[str]) -> None:
 
 def _print(table: pd.DataFrame, top: int) -> None:
     from resnet_tl.evaluation.predictions import classes_of, probabilities
+    from resnet_tl.evaluation.words import percent
 
     classes, matrix = classes_of(table), probabilities(table)
     rows = []
     for name, row in zip(table["id"], matrix, strict=True):
         best = (-row).argsort(kind="stable")[:top]
-        rows.append([str(name), *(f"{classes[place]} {row[place]:.1%}" for place in best)])
+        rows.append([str(name), *(f"{classes[place]} {percent(row[place])}" for place in best)])
     print_table(["image", *(f"top {n}" for n in range(1, min(top, len(classes)) + 1))], rows, rule=False)

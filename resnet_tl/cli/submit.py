@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from resnet_tl.cli.arguments import CommandParser
-from resnet_tl.cli.garbage_collection import collecting_paused
+from resnet_tl.cli.loading import loading
 from resnet_tl.cli.reading_options import add_table_options, in_own_words
 from resnet_tl.errors import UserError, printable
 from resnet_tl.files import check_target
@@ -84,7 +84,7 @@ def _predict(arguments: argparse.Namespace) -> pd.DataFrame:
     named = {"path_column": arguments.path_column, "image_folder": arguments.image_folder}
     with in_own_words(root="--images "):
         ids = unlabelled([arguments.images], Reading(**named)).ids()
-    with collecting_paused():
+    with loading():
         from resnet_tl.inference.predictor import Predictor
 
     predictor = Predictor(arguments.run)

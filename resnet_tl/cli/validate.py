@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from resnet_tl.cli.arguments import CommandParser
-from resnet_tl.cli.garbage_collection import collecting_paused
+from resnet_tl.cli.loading import loading
 from resnet_tl.cli.reading_options import add_reading_options, in_own_words, reading_of
 from resnet_tl.cli.tables import print_table
 from resnet_tl.files import check_target
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+MEASURED = ("precision", "recall", "f1", "auroc")
 
 
 def main(argv: list[str], split: str = "val") -> None:
@@ -28,22 +34,38 @@ def main(argv: list[str], split: str = "val") -> None:
     if arguments.output:
         check_target(arguments.output)
 
-    with collecting_paused():
+    with loading():
+        from resnet_tl.evaluation.accuracy import Accuracy, number_rows, warning_lines
         from resnet_tl.evaluation.metrics import per_class
         from resnet_tl.evaluation.predictions import write_predictions
         from resnet_tl.inference.scoring import score
 
     with in_own_words(root="--root "):
         table, metrics = score(arguments.run, split, arguments.root, reading_of(arguments))
-    print(f"{len(table)} images")
-    for name, value in metrics.items():
-        print(f"{name:<20}  {value:.4f}")
-    classes = per_class(table)
-    rows = [
-        [f"{value:.3f}" if isinstance(value, float) else str(value) for value in values]
-        for values in classes.itertuples(index=False)
-    ]
-    print_table(list(map(str, classes.columns)), rows, rule=False)
+    accuracies = {split: Accuracy.of(table)}
+    header, numbers = number_rows({split: metrics}, accuracies)
+    print_table(header, numbers, rule=False)
+    for line in warning_lines(accuracies):
+        print(line)
+    print()
+    _print_classes(per_class(table))
     if arguments.output:
         write_predictions(table, arguments.output)
         print(f"{arguments.output}: {len(table)} images")
+
+
+def _print_classes(classes: pd.DataFrame) -> None:
+    """One line for each class."""
+    from resnet_tl.evaluation.words import metric_value
+
+    titles = ["class", "images", "precision", "recall", "F1", "AUROC", "mostly taken for"]
+    rows = [
+        [
+            str(line["class"]),
+            f"{line['images']:,}",
+            *(metric_value(name, line[name]) for name in MEASURED),
+            str(line["most_confused_with"]),
+        ]
+        for line in classes.to_dict("records")
+    ]
+    print_table(titles, rows, numbers=titles[1:6], rule=False)

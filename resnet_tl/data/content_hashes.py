@@ -49,7 +49,7 @@ def _read(index: ImageIndex) -> Arrays:
         hashes[row] = np.frombuffer(digest_of(content), np.uint8)
         *sizes[row], kinds[row] = header_facts(content)
 
-    for_each(np.arange(count), read)
+    for_each(np.arange(count), read, "reading")
     return dict(zip(_ARRAYS, (hashes, sizes, kinds), strict=True))
 
 

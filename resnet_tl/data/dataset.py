@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+import shlex
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -109,6 +110,7 @@ def read_dataset(
 
 def dataset_of(index: ImageIndex) -> Dataset:
     """The data set of an index, nothing of it decoded."""
+    log.info(f"reading {len(index):,} images in {index.root}")
     with measure("pixels"):
         hashes, sizes, kinds = hashes_and_headers(index)
     sides = sizes.min(axis=1)
@@ -146,8 +148,17 @@ def checked(dataset: Dataset, preprocessing: Preprocessing, options: DataOptions
     if not may_leak:
         refuse_leaks(index, findings)
     if len(findings):
-        log.info(f"found by the way (`resnet-tl data check` shows them): {in_one_line(findings)}")
+        log.info(f"found by the way: {in_one_line(findings)}{_shown_by(options, index)}")
     return replace(dataset, index=index, findings=findings)
+
+
+def _shown_by(options: DataOptions, index: ImageIndex) -> str:
+    """The command that shows each finding, as a clause; none where the images are those of a table in memory."""
+    if options.frame is not None:
+        return ""
+    root = index.root if options.root is None else options.root
+    left_out = ["--exclude", str(options.exclude)] if options.exclude is not None else []
+    return f"; to see them: {shlex.join(['resnet-tl', 'data', 'check', str(root), *left_out])}"
 
 
 def usable(dataset: Dataset, preprocessing: Preprocessing, options: DataOptions) -> tuple[Dataset, Audit]:

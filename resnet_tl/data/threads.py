@@ -8,6 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
+from resnet_tl.terminal import counted
+
 CHUNK = 16
 """Rows that a thread takes at a time: the bookkeeping of one row each would cost as much as hashing a small file."""
 
@@ -17,20 +19,23 @@ def usable_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def for_each(rows: np.ndarray, work: Callable[[int], None]) -> None:
+def for_each(rows: np.ndarray, work: Callable[[int], None], what: str = "looking at") -> None:
     """Calls `work` with each of `rows`, in no certain order, in as many threads as there are usable cores.
 
-    The first error of `work` is raised, and the rows that no thread has begun are left.
+    A command shows how far it is as `what`. The first error of `work` is raised, and the rows that no thread has begun
+    are left.
     """
+    with counted(what, len(rows)) as advance:
 
-    def work_on(chunk: np.ndarray) -> None:
-        for row in chunk.tolist():
-            work(row)
+        def work_on(chunk: np.ndarray) -> None:
+            for row in chunk.tolist():
+                work(row)
+                advance(1)
 
-    chunks = [rows[start : start + CHUNK] for start in range(0, len(rows), CHUNK)]
-    pool = ThreadPoolExecutor(usable_cores())
-    try:
-        for _ in pool.map(work_on, chunks):
-            pass  # taking the results raises the errors
-    finally:
-        pool.shutdown(cancel_futures=True)
+        chunks = [rows[start : start + CHUNK] for start in range(0, len(rows), CHUNK)]
+        pool = ThreadPoolExecutor(usable_cores())
+        try:
+            for _ in pool.map(work_on, chunks):
+                pass  # taking the results raises the errors
+        finally:
+            pool.shutdown(cancel_futures=True)

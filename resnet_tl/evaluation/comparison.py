@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from resnet_tl.errors import UserError, printable
+from resnet_tl.evaluation.accuracy import Accuracy
 from resnet_tl.evaluation.intervals import (
     Estimate,
     bootstrap_interval,
@@ -88,11 +89,18 @@ class Comparison:
     classes: tuple[str, ...]
     groups: tuple[Group, ...]
     pairs: tuple[Pair, ...]
+    warnings: tuple[str, ...] = ()  # why an accuracy on these images is not to be relied on
 
     @property
     def has_seeds(self) -> bool:
         """Whether a group has more than one run."""
         return any(len(group.runs) > 1 for group in self.groups)
+
+    def _repr_markdown_(self) -> str:
+        """What a notebook shows: the table and the sentences."""
+        from resnet_tl.evaluation.comparison_text import markdown
+
+        return markdown(self)
 
 
 def group_runs(runs: Sequence[Run]) -> dict[str, list[Run]]:
@@ -154,7 +162,8 @@ def compare(groups: Mapping[str, Sequence[Run]], split: str = "val") -> Comparis
         needed = images_needed(float(discordant), difference, alpha=0.05 / len(both))
         needed = needed if needed is not None and needed > images else None
         pairs.append(Pair(first.name, second.name, Estimate(difference, *interval), p_value, float(adjusted), needed))
-    return Comparison(split, images, classes, tuple(made), tuple(pairs))
+    warnings = tuple(Accuracy.of(tables[0]).warnings())
+    return Comparison(split, images, classes, tuple(made), tuple(pairs), warnings)
 
 
 @dataclass(frozen=True)

@@ -10,21 +10,22 @@ import pandas as pd
 
 from resnet_tl.evaluation.comparison import METRICS, Comparison, Group, Pair
 from resnet_tl.evaluation.intervals import RESAMPLES, Estimate
+from resnet_tl.evaluation.words import SPLITS, duration
 from resnet_tl.files import as_cell, replacing, write_text
 
 
 def cells(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
     """Header and rows of the table of groups; a column of which no run knows anything is left out."""
-    texts: dict[str, Callable[[float], str]] = {"epochs": "{:g}".format, "training_seconds": _duration}
+    texts: dict[str, Callable[[float], str]] = {"epochs": "{:g}".format, "training_seconds": duration}
     titles = {"multiply_adds": "multiply-adds", "training_seconds": "training", "images_per_second": "images/s"}
     rows = []
     for group in comparison.groups:
         row = {
-            "group": group.name,
+            "run": group.name,
             "accuracy, %": _interval(group.accuracy, 100, 1),
             "of the seeds, %": _seeds(group),
             "macro F1, %": _interval(group.macro_f1, 100, 1),
-            "NLL": _interval(group.loss, 1, 3),
+            "loss": _interval(group.loss, 1, 3),
         }
         for name, value in group.costs.items():
             row[titles.get(name, name)] = "" if value is None else texts.get(name, _short)(value)
@@ -38,27 +39,28 @@ def sentences(comparison: Comparison) -> list[str]:
     return [_sentence(pair, comparison.images) for pair in comparison.pairs]
 
 
-def method(comparison: Comparison) -> str:
-    """What the intervals and p-values are."""
+def method(comparison: Comparison, has_p: bool = True) -> str:
+    """What the intervals and p-values are, and the word better; `has_p`: a p-value is shown with them."""
     several, pairs = comparison.has_seeds, comparison.pairs
+    has_times = any(group.costs["training_seconds"] is not None for group in comparison.groups)
     parts = (
-        f"{comparison.images:,} {comparison.split} images of {len(comparison.classes)} classes.",
+        f"{comparison.images:,} {SPLITS[comparison.split]} images of {len(comparison.classes)} classes.",
         "Metrics are means over the seeds." if several else "",
         "In brackets 95 % intervals: Wilson's for the accuracy of a single run, else a bias-corrected percentile "
         f"bootstrap of {RESAMPLES:,} resamples, paired by image"
         f"{', which draws the seeds again too' if several else ''}.",
-        "NLL in nats. p: McNemar's exact test, two-sided"
+        f"{'p' if has_p else 'Better'}: {'' if has_p else 'by '}McNemar's exact test, two-sided"
         f"{', of runs with the same seed, the largest' if several else ''}"
         f"{f', adjusted by Holm for {len(pairs)} pairs' if len(pairs) > 1 else ''}.",
-        "Training time includes the validation after each epoch.",
-        "Images needed: for a power of 80 % (Connor 1987)." if any(pair.images_needed for pair in pairs) else "",
+        "Training time includes the validation after each epoch." if has_times else "",
+        "Images needed: for a power of 80 % (Connor 1987)." if any(map(_tells_needed, pairs)) else "",
     )
     return " ".join(filter(None, parts))
 
 
 def notes(comparison: Comparison) -> list[str]:
     """What the numbers do not cover."""
-    found = []
+    found = [f"Careful: {warning}" for warning in comparison.warnings]
     first, *rest = [run for group in comparison.groups for run in group.runs]
     fingerprint = first.data_facts.get("fingerprint")
     others = [str(run.path) for run in rest if run.data_facts.get("fingerprint") != fingerprint]
@@ -70,7 +72,7 @@ def notes(comparison: Comparison) -> list[str]:
     if any(len(group.runs) == 1 for group in comparison.groups):
         found.append("The interval of a single run covers the choice of images, not what another seed would give.")
     if comparison.split == "val":
-        found.append("The val images also chose each run's best epoch, which flatters all runs a little.")
+        found.append("The validation images also chose each run's best epoch, which flatters all runs a little.")
     return found
 
 
@@ -80,7 +82,8 @@ def markdown(comparison: Comparison) -> str:
     lines = [*_table(header, rows), "", *(f"- {sentence}" for sentence in sentences(comparison)), ""]
     if len(comparison.pairs) > 1:
         lines += [*_table(["pair", "difference, points", "p", "p (Holm)"], map(_pair_cells, comparison.pairs)), ""]
-    text = "\n".join([*lines, method(comparison), *notes(comparison)]) + "\n"
+    has_p = len(comparison.pairs) > 1 or not comparison.pairs[0].is_decided
+    text = "\n".join([*lines, method(comparison, has_p), *notes(comparison)]) + "\n"
     return re.sub(r"<(?=[a-zA-Z/!?])", "&lt;", text)  # Markdown takes HTML, and a run may be called like a tag
 
 
@@ -146,10 +149,15 @@ def _sentence(pair: Pair, images: int) -> str:
     told = (
         f"{images:,} images cannot tell {pair.first} and {pair.second} apart: {difference}, {p_text(pair.adjusted_p)}"
     )
-    if pair.images_needed is None:
+    if not _tells_needed(pair) or pair.images_needed is None:
         return f"{told}."
     needed = int(float(f"{pair.images_needed:.2g}"))  # 1,372 -> 1,400: the formula promises no more
     return f"{told}; it would take roughly {needed:,} images to see a difference of this size."
+
+
+def _tells_needed(pair: Pair) -> bool:
+    """Whether its sentence says how many images it would take."""
+    return not pair.is_decided and pair.images_needed is not None
 
 
 def _pair_cells(pair: Pair) -> list[str]:
@@ -179,10 +187,3 @@ def _short(number: float) -> str:
         if number >= size:
             return f"{number / size:#.3g}".rstrip(".") + letter
     return f"{number:.3g}"
-
-
-def _duration(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    if minutes < 60:
-        return f"{minutes} min {rest:02} s" if minutes else f"{seconds:.3g} s"
-    return f"{minutes // 60} h {minutes % 60:02} min"

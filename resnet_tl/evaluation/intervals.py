@@ -32,6 +32,14 @@ def wilson(correct: int, images: int) -> tuple[float, float]:
     return float(interval.low), float(interval.high)
 
 
+def images_for(share: float, half_width: float) -> int:
+    """With how many images Wilson's interval of a share is no wider than twice `half_width`, below 0.5."""
+    # Half the width squared, z² (pq/n + z²/4n²) / (1 + z²/n)², set equal to h² and solved for n.
+    z2, left = 1.959964**2, share * (1 - share) - 2 * half_width**2
+    root = math.sqrt(left**2 + half_width**2 * (1 - 4 * half_width**2))
+    return math.ceil(z2 * (left + root) / (2 * half_width**2))
+
+
 def image_resamples(images: int, resamples: int = RESAMPLES, seed: int = 0) -> Iterator[np.ndarray]:
     """How often each image was drawn, (some resamples, images) float64, the same for each caller: paired by image."""
     generator = np.random.default_rng(seed)

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from resnet_tl import cache
 from resnet_tl.networks.frozen import Activation
+from resnet_tl.terminal import counted
 
 ActivationCacheMode = Literal["auto", "on", "off"]
 ON_DEVICE = 256 << 20
@@ -137,8 +138,11 @@ def find_or_compute(
     """
 
     def fill(table: ActivationTable) -> None:
-        for part, activation in compute(rows[ranks.rank :: ranks.world]):
-            table.put(part, activation)
+        own = rows[ranks.rank :: ranks.world]
+        with counted("frozen stages", len(own)) as advance:
+            for part, activation in compute(own):
+                table.put(part, activation)
+                advance(len(part))
 
     def write(folder: Path) -> None:
         for number, spec in enumerate(specs):

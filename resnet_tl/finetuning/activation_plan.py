@@ -57,7 +57,7 @@ def plan_activations(
         return again(f"to keep {_bytes(size)} would save {max(0.0, saved):.1f} s and take about {spent:.1f} s")
     return ActivationPlan(
         True,
-        f"{name}: computed {_times(computed)} for {images} images instead of {_times(passes)}; "
+        f"{name}: computed {_times(computed)} for {images:,} images instead of {_times(passes)}; "
         f"{_bytes(size)} kept, about {saved:.1f} s saved",
     )
 

@@ -9,7 +9,6 @@ from typing import Any
 
 import lightning as L
 import torch
-from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from resnet_tl.errors import UserError
@@ -121,12 +120,6 @@ def check_frozen(network: StagedNetwork, before: str) -> None:
             "be trusted: something, such as a callback, trained them or put their BatchNorm into training mode; leave "
             "it out."
         )
-
-
-def batch_norm_mode(module: nn.Module) -> str:
-    """`train`, `eval`, or `-` when there is no BatchNorm."""
-    modes = {m.training for m in module.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)}
-    return "-" if not modes else "train" if modes == {True} else "eval" if modes == {False} else "mixed"
 
 
 def _network(pl_module: L.LightningModule) -> StagedNetwork:

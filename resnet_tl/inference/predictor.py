@@ -35,6 +35,7 @@ from resnet_tl.evaluation.predictions import prediction_table
 from resnet_tl.networks.checkpoint import read_content
 from resnet_tl.networks.frozen import FrozenStages, compute_type, head_logits
 from resnet_tl.networks.stages import StagedNetwork
+from resnet_tl.terminal import counted
 
 ImageInMemory: TypeAlias = bytes | bytearray | memoryview | IO[bytes] | Image.Image | np.ndarray
 ImageSource: TypeAlias = str | Path | ImageInMemory
@@ -151,7 +152,12 @@ class Predictor:
         loader = ImageLoader(
             samples, lambda epoch: evaluation_batches(rows, batch_size), threads=min(8, usable_cores())
         )
-        logits = [self.logits(batch["image"]).cpu().numpy() for batch in loader if wanted()]
+        logits = []
+        with counted("predicting", len(rows)) as advance:
+            for batch in loader:
+                if wanted():
+                    logits.append(self.logits(batch["image"]).cpu().numpy())
+                advance(len(batch["row"]))
         return np.concatenate(logits) if logits else np.empty((0, len(self.classes)), np.float32)
 
     def _table(self, index: ImageIndex, rows: np.ndarray, logits: np.ndarray) -> pd.DataFrame:

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 from pathlib import Path
 from typing import Any
 
 import lightning as L
+import numpy as np
+import pandas as pd
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from resnet_tl import timing
 from resnet_tl.data.datamodule import ImageDataModule
-from resnet_tl.errors import UserError
+from resnet_tl.errors import UserError, reason_of
+from resnet_tl.evaluation.accuracy import Accuracy
 from resnet_tl.evaluation.figures import confusion_matrix
+from resnet_tl.evaluation.mistakes import mistakes_figure
 from resnet_tl.evaluation.predictions import write_predictions
 from resnet_tl.files import write_text
 from resnet_tl.run import Run
@@ -22,6 +27,8 @@ from resnet_tl.training.console.time_spent import advice
 from resnet_tl.training.recorder import RunRecorder, best_epoch, data_facts
 from resnet_tl.training.resuming.resume_points import read_checkpoint
 from resnet_tl.training.solve_head import solve_head
+
+log = logging.getLogger(__name__)
 
 
 def best_checkpoint(monitor: str, mode: str) -> ModelCheckpoint:
@@ -123,10 +130,13 @@ def _write(
     """The summary comes last: a run that has one is complete."""
     assert model.built is not None
     with timing.measure("files"):
-        for split in model.predictions:
+        accuracies = {}
+        for split in metrics:
             table = model.prediction_table(split)
+            accuracies[split] = Accuracy.of(table)
             write_predictions(table, run.predictions_file(split))
             confusion_matrix(table, run.figure(f"confusion_{split}"))
+            _draw_mistakes(run, split, table, data, model.predictions[split].rows)
         facts = {"precision": str(trainer.precision), "metrics": metrics, "data": data_facts(data)}
         bundle = model.save(run.path / "model", **facts)
     _write_time_spent(run, model, data, trainer)
@@ -135,6 +145,7 @@ def _write(
         "monitor": model.hparams["monitor"],
         "monitor_mode": model.monitor_mode,
         "metrics": metrics,
+        "accuracy": {split: accuracy.facts() for split, accuracy in accuracies.items()},
         "network": {
             "name": model.network.name,
             "parameters": sum(stage.parameters for stage in model.built.costs),
@@ -143,6 +154,19 @@ def _write(
         "bundle_digest": bundle.digest,
     }
     write_text(run.path / "summary.json", json.dumps(summary, indent=2) + "\n")
+
+
+def _draw_mistakes(run: Run, split: str, table: pd.DataFrame, data: ImageDataModule, rows: np.ndarray) -> None:
+    """The most confident mistakes of a split; a picture that cannot be drawn is no reason to lose a fit."""
+    file, samples = run.figure(f"mistakes_{split}"), data.loader(split).samples
+
+    def pixels(place: int) -> np.ndarray:
+        return samples.stored(int(rows[place])).permute(1, 2, 0).numpy()
+
+    try:
+        mistakes_figure(table, pixels, file)
+    except Exception as error:
+        log.warning(f"{file.name} could not be drawn: {reason_of(error)}.")
 
 
 def _write_time_spent(run: Run, model: ImageClassifier, data: ImageDataModule, trainer: L.Trainer) -> None:

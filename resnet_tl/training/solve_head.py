@@ -13,6 +13,7 @@ from resnet_tl import timing
 from resnet_tl.data.datamodule import ImageDataModule
 from resnet_tl.errors import UserError
 from resnet_tl.evaluation.metrics import metrics_of
+from resnet_tl.evaluation.words import metric_name, metric_value
 from resnet_tl.finetuning.freezing import FrozenProof, check_frozen, digest
 from resnet_tl.finetuning.logistic import penalty_path, solve_path
 from resnet_tl.networks.frozen import head_logits
@@ -66,7 +67,8 @@ def solve_head(model: ImageClassifier, data: ImageDataModule, trainer: L.Trainer
             }
         )
         started = time.perf_counter()
-        log.info(f"penalty {penalty:.2g}: val loss {numbers['loss']:.4f}, val accuracy {numbers['accuracy']:.4f}")
+        shown = (f"{metric_name(f'val_{name}')} {metric_value(name, numbers[name])}" for name in ("loss", "accuracy"))
+        log.info(f"penalty {penalty:.2g}: {', '.join(shown)}")
     timing.phase("rest")
     check_frozen(network, frozen)
     recorder.finish([FrozenProof(0, "head", sorted(network.frozen), frozen)], model)

@@ -123,10 +123,32 @@ def test_other_work_is_not_taken_for_it(command, again, blobs, spoil, more, sent
     assert err.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    ("recipe", "flags", "sentence"),
+    [
+        ({"network": "resnet20", "weights": "nowhere.safetensors"}, [], "nowhere.safetensors"),
+        ({"network": "resnet20"}, ["--data.exclude", "nowhere.csv"], "nowhere.csv"),
+    ],
+    ids=["weights", "images"],
+)
+def test_all_can_be_had_before_the_first_is_trained(command, again, blobs, recipe, flags, sentence):
+    shutil.rmtree(again / "runs")
+    (again / "all.yaml").write_text(yaml.safe_dump({"model": recipe}))
+
+    code, out, err = command(*by_recipes(blobs, *flags))
+
+    assert code == 2
+    assert "is trained" not in out
+    assert re.match(r"resnet-tl: (head|all) cannot be trained, so nothing was: .*" + sentence, err)
+    assert err.count("\n") == 1
+    assert not list(again.glob("runs/*-seed0"))
+
+
 @pytest.mark.slow
 def test_a_fit_that_fails_ends_the_comparison_with_its_exit_code(command, again, blobs):
     shutil.rmtree(again / "runs" / "all-seed0")
-    (again / "all.yaml").write_text("model: {netwrk: resnet20}")
+    diverges = {"class_path": "torch.optim.SGD", "init_args": {"lr": 1e30}}
+    (again / "all.yaml").write_text(yaml.safe_dump({"model": {"network": "resnet20"}, "optimizer": diverges}))
 
     code, out, err = command(*by_recipes(blobs))
 
@@ -143,8 +165,8 @@ def test_runs_are_compared_where_one_says(command, again):
     code, out, err = command("compare", "runs/head-seed0", "runs/all-seed0", "--output", "report/first")
 
     assert (code, err) == (0, "")
-    assert re.search(r"^group +accuracy, % +macro F1, % +NLL$", out, re.MULTILINE)
-    assert re.search(r"^group +parameters +multiply-adds +epochs +training +images/s$", out, re.MULTILINE)
+    assert re.search(r"^run +accuracy, % +macro F1, % +loss$", out, re.MULTILINE)
+    assert re.search(r"^run +parameters +multiply-adds +epochs +training +images/s$", out, re.MULTILINE)
     assert "13 images cannot tell all-seed0 and head-seed0 apart" in out
     assert "Written to report/first" in out
     assert sorted(path.name for path in (again / "report" / "first").iterdir()) == WRITTEN

@@ -189,3 +189,16 @@ def test_a_reader_that_has_seen_enough_is_no_error(monkeypatch):
     monkeypatch.setattr(main_module.sys, "stderr", Closed())
     monkeypatch.setattr("resnet_tl.cli.recipes.main", full)
     assert main_module.main(["recipes", "list"]) == 0
+
+
+def test_a_fit_says_something_before_it_imports_torch(tmp_path):
+    """Within two seconds, however long the imports take; a recipe that is not there is said before them."""
+    words = [sys.executable, "-u", "-m", "resnet_tl", "fit", "--data.root", str(tmp_path / "nowhere")]
+    started = time.perf_counter()
+    with subprocess.Popen(words, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as fit:
+        assert fit.stdout is not None
+        line, seconds = fit.stdout.readline(), time.perf_counter() - started
+        fit.kill()
+
+    assert line == f"resnet-tl {__version__}: loading PyTorch\n"
+    assert seconds < 2

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import shlex
 import shutil
 
@@ -100,7 +101,7 @@ def test_the_table_shows_the_likeliest_classes_first(command, tiny_run, photos, 
     table = pd.read_csv(tmp_path / "predictions.csv")
     assert [line.split()[:2] for line in lines] == [list(row) for row in table[["id", "predicted"]].to_numpy()]
     for line in lines:
-        first, second = (float(word.rstrip("%")) for word in line.split() if word.endswith("%"))
+        first, second = (float(share) for share in re.findall(r"([\d.]+) %", line))
         assert first >= second
 
 
@@ -148,8 +149,11 @@ def test_a_long_name_is_not_cut_without_a_terminal(command, tiny_run, photos, mo
         (["{run}", "photos", "--batch_size", "0"], "--batch_size: '0' is no whole number of 1 or more"),
         (["{run}", "photos", "--top", "few"], "--top: 'few' is no whole number of 1 or more"),
         (["{run}", "photos", "--on_bad_image", "skp"], "invalid choice: 'skp' (choose from "),
-        (["{run}", "photos", "--outptu", "x"], "unrecognized arguments: --outptu"),
-        (["{run}", "photos", "--out", "x"], "unrecognized arguments: --out"),
+        (
+            ["{run}", "photos", "--outptu", "x"],
+            "unrecognized arguments: --outptu x. Did you mean '--output'? See `resnet-tl predict --help`.",
+        ),
+        (["{run}", "photos", "--out", "x"], "unrecognized arguments: --out x. Did you mean '--output'? See"),
         (["{run}", "photos", "--output"], "resnet-tl predict: -o/--output: expected one argument"),
         (["{run}", "photos", "-o", "photos"], "photos is a folder; name the file to write in it."),
         (["{run}", "photos", "-o", "photos/a.png/x.csv"], "photos/a.png is a file."),

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 
 import pandas as pd
 import pytest
+
+from resnet_tl.evaluation.words import metric_value
 
 
 @pytest.mark.parametrize(("name", "split", "images"), [("validate", "val", 13), ("test", "test", 7)])
@@ -13,12 +16,20 @@ def test_the_numbers_are_those_that_the_fit_recorded(command, tiny_run, name, sp
 
     assert (code, err) == (0, "")
     recorded = json.loads((tiny_run / "summary.json").read_text())["metrics"][split]
-    lines = [line.split() for line in out.splitlines()]
-    assert lines[0] == [str(images), "images"]
-    assert {line[0]: line[1] for line in lines[1 : 1 + len(recorded)]} == {
-        metric: f"{value:.4f}" for metric, value in recorded.items()
-    }
+    lines = [re.split(r"  +", line.strip()) for line in out.splitlines()]
+    assert lines[1] == ["images", str(images)]
+    numbers = {line[0]: line[1] for line in lines if len(line) == 2}
+    assert numbers["loss"] == metric_value("loss", recorded["loss"])
+    assert numbers["macro F1"] == f"{100 * recorded['macro_f1']:.1f} %"
+    assert numbers["accuracy [95 % interval]"].startswith(f"{100 * recorded['accuracy']:.1f} % [")
     assert [line[0] for line in lines[-3:]] == ["blue", "green", "red"]
+
+
+def test_a_handful_of_images_is_said_to_be_one(command, tiny_run):
+    said = "Careful, test: 7 images alone: one more mistake moves the accuracy by 14.3 points."
+
+    assert said in command("test", tiny_run).out.splitlines()
+    assert json.loads((tiny_run / "summary.json").read_text())["accuracy"]["test"]["warnings"] == [said[15:]]
 
 
 @pytest.mark.parametrize(("name", "split"), [("validate", "val"), ("test", "test")])
@@ -30,7 +41,7 @@ def test_the_table_is_that_of_the_fit_to_the_last_bit(command, tiny_run, tmp_pat
 
 def test_other_images_are_judged_by_their_split_or_as_a_whole(command, tiny_run, blobs):
     assert command("test", tiny_run, "--root", blobs).out == command("test", tiny_run).out
-    assert command("test", tiny_run, "--root", blobs / "val").out.startswith("13 images\n")
+    assert command("test", tiny_run, "--root", blobs / "val").out.splitlines()[1].split() == ["images", "13"]
 
 
 def test_a_bundle_needs_a_folder_of_images(command, tiny_run, blobs, tmp_path):

@@ -51,7 +51,7 @@ def test_no_difference_at_all_takes_no_number_of_images(make_run):
 def test_the_table_shows_what_the_runs_know(make_run):
     header, rows = cells(two(make_run, cost=COST))
 
-    assert header[:4] == ["group", "accuracy, %", "macro F1, %", "NLL"]
+    assert header[:4] == ["run", "accuracy, %", "macro F1, %", "loss"]
     assert header[4:] == ["parameters", "multiply-adds", "epochs", "training", "images/s"]
     assert rows[1][:2] == ["lenet", "70.0 [64.1, 75.3]"]
     assert rows[1][4:] == ["61.7 k", "1.81 G", "3", "7 min 13 s", "1.23 k"]
@@ -74,7 +74,7 @@ def test_markdown_is_a_table_with_what_its_numbers_are(make_run):
 
     lines = markdown(compare(runs)).splitlines()
 
-    assert lines[0].startswith("| group | accuracy, % |")
+    assert lines[0].startswith("| run | accuracy, % |")
     assert lines[1].startswith("| --- | ---: |")
     assert sum(line.startswith("| ") for line in lines) == 2 + 3 + 2 + 3
     assert "a\\|b" in lines[4]

@@ -24,12 +24,12 @@ def test_a_slow_prefix_that_is_used_often_is_kept():
     chosen = plan()
     assert chosen.is_kept
     assert chosen.reason == (
-        "stem to stage2: computed once for 2000 images instead of 10 times; 200.0 MB kept, about 180.0 s saved"
+        "stem to stage2: computed once for 2,000 images instead of 10 times; 200.0 MB kept, about 180.0 s saved"
     )
 
 
 def test_some_views_are_computed_as_often_as_there_are_views():
-    assert "computed 4 times for 2000 images instead of 10 times; 800.0 MB kept" in plan(views=4).reason
+    assert "computed 4 times for 2,000 images instead of 10 times; 800.0 MB kept" in plan(views=4).reason
 
 
 def test_a_new_view_in_each_epoch_is_not_kept():

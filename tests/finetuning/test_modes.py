@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from resnet_tl.errors import UserError
-from resnet_tl.finetuning.freezing import batch_norm_mode, check_frozen, digest
+from resnet_tl.finetuning.freezing import check_frozen, digest
 from resnet_tl.finetuning.modes import Phase, Schedule
 from resnet_tl.networks import create_network
 
@@ -111,13 +111,3 @@ def test_the_proof_notices_two_blocks_that_swapped_their_weights():
     second.load_state_dict(state)
 
     assert digest(network, ["stage3"]) != before
-
-
-def test_the_batch_norm_mode_is_told():
-    network = create_network("resnet20", num_classes=3)
-    network.freeze(["stem"])
-
-    assert batch_norm_mode(network.stage("stem")) == "eval"
-    assert batch_norm_mode(network.stage("stage1")) == "train"
-    assert batch_norm_mode(network) == "mixed"
-    assert batch_norm_mode(network.head) == "-"

@@ -87,7 +87,7 @@ def keep_pixels(
     """
 
     def write(folder: Path) -> None:
-        log.info(f"{len(index)} images are decoded; this is done once")
+        log.info(f"{len(index):,} images are decoded; this is done once")
         channels, value_range = preprocessing.channels, preprocessing.value_range
         places: dict[bytes, tuple[int, int, int]] = {}
         lock = Lock()

@@ -125,7 +125,7 @@ def decode_all(
         if use:
             use(row, pixels)
 
-    for_each(np.arange(count), check)
+    for_each(np.arange(count), check, "decoding")
     return Audit(sizes, dict(sorted(bad.items())), thumbnails, value_range)
 
 

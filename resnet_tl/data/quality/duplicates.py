@@ -116,7 +116,7 @@ def _confirmed(
             return
         fine[place] = shrunk(np.ascontiguousarray(grey[..., 0]), _SIDE)
 
-    for_each(np.arange(len(members)), decode_member)
+    for_each(np.arange(len(members)), decode_member, "comparing")
     vectors, extents = directions(fine), extent(fine)
     correlation = np.einsum("nd,nd->n", vectors[places[:, 0]], vectors[places[:, 1]])
     needed = np.where(extents[places].min(axis=1) >= MIN_EXTENT, ALIKE, SURELY_ALIKE)
@@ -128,5 +128,5 @@ def _confirmed(
             likeness[number] = 1
 
     same_at_a_glance = (fine[places[:, 0]] == fine[places[:, 1]]).all(axis=(1, 2)) & (likeness > 0)
-    for_each(np.flatnonzero(same_at_a_glance), compare_pixels)
+    for_each(np.flatnonzero(same_at_a_glance), compare_pixels, "comparing")
     return likeness

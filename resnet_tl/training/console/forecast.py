@@ -11,12 +11,12 @@ from typing import Any, TypeAlias
 
 import lightning as L
 import torch
-from rich.console import Console
 
 from resnet_tl import timing
 from resnet_tl.data.loader import ImageLoader
 from resnet_tl.errors import UserError
 from resnet_tl.finetuning.modes import Schedule
+from resnet_tl.terminal import current
 from resnet_tl.timing import Part
 from resnet_tl.training.classifier import ImageClassifier
 from resnet_tl.training.console.time_spent import time_table
@@ -201,7 +201,7 @@ def _loader(model: ImageClassifier, split: str) -> ImageLoader:
 
 def print_forecast(forecast: Forecast) -> None:
     """Prints the time of the whole fit by part, and the memory at its peak so far."""
-    console = Console(width=None if sys.stdout.isatty() else 200, highlight=False, soft_wrap=True)
+    console = current()
     seconds = forecast.seconds()
     epochs, total = sum(phase.epochs for phase in forecast.phases), sum(seconds.values())
     duration = next(

@@ -1,52 +1,66 @@
-"""What the end of a fit says: the best epoch, its numbers, where things are, and what to type next."""
+"""What the end of a fit says: how good the model is and how sure that is, where things are, and what to type next."""
 
 from __future__ import annotations
 
-import sys
+from collections.abc import Sequence
 from pathlib import Path
 
-from rich.console import Console
 from rich.table import Table
 
+from resnet_tl.evaluation.accuracy import Accuracy, number_rows, warning_lines
+from resnet_tl.evaluation.words import SPLITS, duration, metric_name
 from resnet_tl.run import Run
+from resnet_tl.terminal import Screen, current
 from resnet_tl.training.console.time_spent import time_table
 
-NAMES = {
-    "loss": "loss (NLL, nats)",
-    "accuracy": "accuracy",
-    "balanced_accuracy": "balanced accuracy",
-    "macro_f1": "macro F1",
-    "auroc": "AUROC",
-    "top5_accuracy": "top-5 accuracy",
-}
 
+def print_summary(run: Run, next_commands: Sequence[str], verbose: bool = False, screen: Screen | None = None) -> None:
+    """Prints the numbers of the best checkpoint, what they are worth, and the files of the run.
 
-def print_summary(run: Run, console: Console | None = None) -> None:
-    """Prints the numbers of the best checkpoint and the files of the run."""
-    console = console or Console(width=None if sys.stdout.isatty() else 200, markup=False, emoji=False)
-    summary, path = run.summary, shortest(run.path)
-    splits = list(summary["metrics"])
-    epoch = summary["best_epoch"]
-    title = f"Best epoch: {epoch} (by {summary['monitor']}, {summary['monitor_mode']})" if epoch else "The last weights"
-    console.print(title, highlight=False)
-    numbers = Table("", *splits, box=None, pad_edge=False)
-    for key, name in NAMES.items():
-        values = [summary["metrics"][split].get(key) for split in splits]
-        if any(value is not None for value in values):
-            numbers.add_row(name, *("" if value is None else f"{value:.4f}" for value in values))
-    console.print(numbers)
+    Args:
+        run: complete.
+        next_commands: what its user will probably want to type, and perhaps a line about it.
+        verbose: every part of the time, instead of the largest alone.
+        screen: default: the command's.
+    """
+    screen, summary, path = screen or current(), run.summary, shortest(run.path)
+    accuracies = {split: Accuracy.from_facts(facts) for split, facts in summary["accuracy"].items()}
+    epoch, epochs = summary["best_epoch"], len(run.history)
+    best = f"Best epoch: {epoch} of {epochs}, by {metric_name(summary['monitor'])}"
+    screen.print()
+    screen.print(best if epoch else "The last weights")
+    header, rows = number_rows(summary["metrics"], accuracies)
+    numbers = Table(*header, box=None, pad_edge=False)
+    for row in rows:
+        numbers.add_row(*row)
+    screen.print(numbers)
+    for line in warning_lines(accuracies):
+        screen.print(line)
+    if "val" in accuracies:
+        screen.print(accuracies["val"].baseline())
+        screen.print(accuracies["val"].wish())
+    screen.print()
     places = Table(box=None, show_header=False, pad_edge=False)
-    for name, file in (
-        ("model", "model"),
-        ("predictions", "predictions"),
-        ("figures", "figures"),
-        ("recipe", "recipe.yaml"),
-    ):
-        places.add_row(name, f"{path}/{file}")
-    console.print(places)
-    console.print(time_table(run.environment["seconds"]))
-    console.print(run.environment["advice"], highlight=False, soft_wrap=True)
-    console.print(f"Next: resnet-tl predict {path} IMAGES", highlight=False, soft_wrap=True)
+    places.add_column(no_wrap=True)
+    places.add_column(overflow="fold")
+    places.add_row("run", f"{path}")
+    places.add_row("model", f"{path}/model")
+    for split, accuracy in accuracies.items():
+        is_drawn = run.figure(f"mistakes_{split}").is_file()
+        where = f"{path}/figures/mistakes_{split}.png" if is_drawn else "none"
+        if is_drawn or accuracy.correct == accuracy.images:
+            places.add_row("mistakes" if len(accuracies) == 1 else f"mistakes, {SPLITS[split]}", where)
+    screen.print(places)
+    seconds, advice = run.environment["seconds"], run.environment["advice"]
+    if verbose:
+        screen.print(time_table(seconds))
+        screen.print(advice)
+    else:
+        screen.print(f"Took {duration(sum(seconds.values()))}. {advice}")
+    first, *rest = next_commands
+    screen.print(f"Next: {first}", is_command=True)
+    for line in rest:
+        screen.print(line)
 
 
 def shortest(path: Path) -> str:

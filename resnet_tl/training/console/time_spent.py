@@ -68,7 +68,7 @@ def advice(seconds: dict[Part, float], trainer: L.Trainer, model: L.LightningMod
     hint = ""
     match part:
         case "start-up":
-            hint = "which more epochs or images do not lengthen"
+            hint = "which more epochs do not lengthen"
         case "pixels" | "input" if data.pixel_cache == "off":
             hint = "--data.pixel_cache auto keeps the images decoded"
         case "activations" if settings["activation_cache"] == "off":
@@ -98,5 +98,5 @@ def time_table(seconds: dict[Part, float]) -> Table:
     table.add_column("", justify="right")
     for part, name in NAMES.items():
         if seconds.get(part, 0) >= 0.005 * total:
-            table.add_row(name, f"{seconds[part]:.1f}", f"{seconds[part] / total:.0%}")
+            table.add_row(name, f"{seconds[part]:.1f}", f"{100 * seconds[part] / total:.0f} %")
     return table

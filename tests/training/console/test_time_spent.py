@@ -54,9 +54,9 @@ def test_the_table_has_the_parts_that_took_time_in_the_order_of_a_fit():
         console.print(time_table({"training": 6.0, "start-up": 3.0, "files": 0.01, "input": 1.0}))
 
     lines = [line.split() for line in capture.get().splitlines()]
-    assert [(line[0], *line[-2:]) for line in lines] == [
-        ("time", "10.0", "s"),
-        ("start-up", "3.0", "30%"),
-        ("waiting", "1.0", "10%"),
-        ("forward,", "6.0", "60%"),
+    assert lines[0] == ["time", "10.0", "s"]
+    assert [(line[0], *line[-3:-1]) for line in lines[1:]] == [
+        ("start-up", "3.0", "30"),
+        ("waiting", "1.0", "10"),
+        ("forward,", "6.0", "60"),
     ]
