@@ -10,12 +10,14 @@ if TYPE_CHECKING:
     from resnet_tl.inference.predictor import Predictor
     from resnet_tl.run import Run
     from resnet_tl.training.classifier import ImageClassifier
+    from resnet_tl.training.console.progress import FitProgress
 
 __version__ = "0.1.0"
-__all__ = ["ImageClassifier", "ImageDataModule", "Predictor", "Run", "__version__"]
+__all__ = ["FitProgress", "ImageClassifier", "ImageDataModule", "Predictor", "Run", "__version__"]
 
 # Importing a part imports no more than that part: `resnet-tl --help` must not wait for torch.
 _HOMES = {
+    "FitProgress": "resnet_tl.training.console.progress",
     "ImageClassifier": "resnet_tl.training.classifier",
     "ImageDataModule": "resnet_tl.data.datamodule",
     "Predictor": "resnet_tl.inference.predictor",

@@ -25,7 +25,7 @@ MAX_BYTES = 64_000_000
 """Of `model.json`; 100,000 classes come to a few megabytes."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Bundle:
     """What `model.json` says; the weights beside it are read by `load_network()`.
 
@@ -85,6 +85,16 @@ class Bundle:
             raise UserError(f"{file} is damaged: it has no {error}.") from None
         except (ValueError, TypeError, AttributeError, RecursionError, OSError) as error:
             raise UserError(f"{file} is damaged: {error}.") from None
+
+    def __repr__(self) -> str:
+        from resnet_tl.notebook import bundle_line
+
+        return bundle_line(self)
+
+    def _repr_html_(self) -> str:
+        from resnet_tl.notebook import bundle_page
+
+        return bundle_page(self)
 
     @property
     def weights_file(self) -> Path:

@@ -11,12 +11,16 @@ class UserError(Exception):
     """A mistake in what the user gave: a path, a key, an image, a combination of options.
 
     Its text is one plain sentence that names the option or file, what was found, what is allowed and the way out.
-    The command line prints it without a stack trace and exits with 2. What comes from a file's or class's name cannot
-    steer the terminal: its control characters are written as text.
+    The command line prints it without a stack trace and exits with 2; a notebook shows it without one. What comes from
+    a file's or class's name cannot steer the terminal: its control characters are written as text.
     """
 
     def __str__(self) -> str:
         return printable(super().__str__())
+
+    def _render_traceback_(self) -> list[str]:
+        """What IPython prints in place of a stack trace; `%tb` shows no more, `%debug` still finds the place."""
+        return [f"{type(self).__name__}: {self}"]
 
 
 CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from filelock import FileLock
 
     from resnet_tl.bundle import Bundle
+    from resnet_tl.evaluation.accuracy import Accuracy
 
 
 _PART = re.compile(r"\.\w{8}\.part(\.\w+)?")  # what `files.replacing` writes until it is whole
@@ -52,6 +53,16 @@ class Run:
         self.checkpoints = self.path / "checkpoints"
         # What `fit --resume` goes on from; there is none before the first epoch, or some minutes of it, are over.
         self.last_checkpoint = self.checkpoints / "last.ckpt"
+
+    def __repr__(self) -> str:
+        from resnet_tl.notebook import run_line
+
+        return run_line(self)
+
+    def _repr_html_(self) -> str:
+        from resnet_tl.notebook import run_page
+
+        return run_page(self)
 
     @classmethod
     def open(cls, path: str | Path) -> Run:
@@ -155,6 +166,27 @@ class Run:
             raise UserError(f"{file} is damaged: {error}.") from None
         return history
 
+    @cached_property
+    def metrics(self) -> pd.DataFrame:
+        """One row for each evaluated split, `val` and perhaps `test`: `images`, `accuracy`, and what else was measured.
+
+        Shares are from 0 to 1; between `accuracy_low` and `accuracy_high` lies its 95 % interval.
+        """
+        import pandas as pd
+
+        rows = {}
+        for split, accuracy in self.accuracies.items():
+            interval = {"accuracy": accuracy.share, "accuracy_low": accuracy.low, "accuracy_high": accuracy.high}
+            rows[split] = {"images": accuracy.images, **interval, **self.summary["metrics"][split]}
+        return pd.DataFrame.from_dict(rows, orient="index")
+
+    @cached_property
+    def accuracies(self) -> dict[str, Accuracy]:
+        """The accuracy on each evaluated split, with its interval and what it does not cover; from the predictions."""
+        from resnet_tl.evaluation.accuracy import Accuracy
+
+        return {split: Accuracy.of(self.predictions(split)) for split in self.summary["metrics"]}
+
     def predictions(self, split: str = "val") -> pd.DataFrame:
         """The prediction table of a split."""
         from resnet_tl.evaluation.predictions import read_predictions
@@ -163,6 +195,12 @@ class Run:
         if not file.is_file():
             raise UserError(f"{self.path} has no predictions for the split '{split}'.")
         return read_predictions(file)
+
+    def mistakes(self, split: str = "val") -> pd.DataFrame:
+        """The images of a split that were judged wrongly, those judged most surely first; see `evaluation.mistakes`."""
+        from resnet_tl.evaluation.mistakes import mistakes
+
+        return mistakes(self.predictions(split))
 
     @cached_property
     def bundle(self) -> Bundle:

@@ -7,7 +7,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -41,6 +41,10 @@ class Stopped(BaseException):
         self.together = together
         super().__init__(f"stopped by {'Ctrl-C' if number == signal.SIGINT else self.signal.name}{advice}")
 
+    def _render_traceback_(self) -> list[str]:
+        """What IPython prints in place of a stack trace."""
+        return [str(self)]
+
     @property
     def exit_code(self) -> int:
         """As a shell reports it: 130 after Ctrl-C, 143 after SIGTERM."""
@@ -66,10 +70,22 @@ def handled() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def install() -> None:
-    """Takes the signals over; again after a library has done so."""
+@contextmanager
+def before_training() -> Iterator[None]:
+    """A Ctrl-C that nobody has taken over ends what a plain Trainer does as it ends the command.
+
+    Lightning would end the whole program for it, and in a notebook deafen it to the next one.
+    """
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise Stopped(signal.SIGINT, " before the training began") from None
+
+
+def install(signals: Sequence[signal.Signals] | None = None) -> None:
+    """Takes the signals over, all or some; again after a library has done so."""
     if _in_main_thread():
-        for number in _signals():
+        for number in _signals() if signals is None else signals:
             signal.signal(number, _on_signal)
 
 

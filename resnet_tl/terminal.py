@@ -6,6 +6,7 @@ sees nothing of it: the command line asks for it by `shown`.
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -45,9 +46,11 @@ class Screen:
         """The console that everything is written to."""
         from rich.console import Console
 
-        is_terminal = (sys.stderr if self._beside else sys.stdout).isatty()
+        # The cell of a notebook keeps what is written, whatever a program believes to have overwritten there.
+        is_terminal = (sys.stderr if self._beside else sys.stdout).isatty() and "JPY_PARENT_PID" not in os.environ
         plain: Any = {"highlight": False, "markup": False, "emoji": False}
-        return self._console or Console(stderr=self._beside, width=None if is_terminal else 1000, **plain)
+        width = None if is_terminal else 1000
+        return self._console or Console(stderr=self._beside, width=width, force_terminal=is_terminal, **plain)
 
     @property
     def is_terminal(self) -> bool:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 NAMES = {"pillow": "PIL", "pyyaml": "yaml"}
-OPTIONAL = {"wandb", "mlflow"}  # looked at where a logger has brought them in
+OPTIONAL = {"wandb", "mlflow", "IPython"}  # looked at where a logger or a notebook has brought them in
 
 
 def imported() -> set[str]:

@@ -10,6 +10,7 @@ import lightning as L
 import numpy as np
 import pandas as pd
 
+from resnet_tl import stopping
 from resnet_tl.data.dataset import Dataset, checked, dataset_of, open_pixels, read_dataset, usable
 from resnet_tl.data.index import ImageIndex
 from resnet_tl.data.loader import ImageLoader, Source
@@ -65,7 +66,8 @@ class ImageDataModule(DataOptions, L.LightningDataModule):
         is_named = any(given is not None for given in (self.frame, self.root, self.source))
         only_predicts = not is_named and self.predict_root is not None and stage in ("predict", None)
         if self._dataset is None and not only_predicts:
-            self._dataset = read_dataset(self.root, self.source, self.frame, self.exclude)
+            with stopping.before_training():
+                self._dataset = read_dataset(self.root, self.source, self.frame, self.exclude)
         if stage == "predict" and self._predict is None and self.predict_root is not None:
             self._predict = dataset_of(unlabelled(self.predict_root))
 
@@ -197,6 +199,10 @@ class ImageDataModule(DataOptions, L.LightningDataModule):
         if self._predict is None:
             raise UserError("No images to predict were named: give data.predict_root files, folders or a CSV file.")
         return self._predict
+
+    def on_exception(self, exception: BaseException) -> None:
+        """Lightning calls no `teardown` then; a notebook lives on, and its traceback would keep the processes alive."""
+        self.teardown("")
 
     def teardown(self, stage: str) -> None:
         for loader in self._loaders:

@@ -5,6 +5,7 @@ They are no DataLoader subclasses, since Lightning gives those a sampler that pa
 
 from __future__ import annotations
 
+import signal
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -76,6 +77,7 @@ class ImageLoader:
                 num_workers=workers,
                 persistent_workers=True,
                 pin_memory=torch.cuda.is_available(),
+                worker_init_fn=_ignore_ctrl_c,
                 generator=torch.Generator("cpu"),  # else each pass would draw a seed from the global generator
             )
 
@@ -140,6 +142,11 @@ class ImageLoader:
                     yield self.samples.complete(images, rows, view)
             finally:
                 pool.shutdown(cancel_futures=True)
+
+
+def _ignore_ctrl_c(worker: int) -> None:
+    """It reaches every process of a terminal or notebook; this one ends with the one that it works for."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 @cache

@@ -96,6 +96,12 @@ class Comparison:
         """Whether a group has more than one run."""
         return any(len(group.runs) > 1 for group in self.groups)
 
+    def _repr_markdown_(self) -> str:
+        """What a notebook shows: the table and the sentences."""
+        from resnet_tl.evaluation.comparison_text import markdown
+
+        return markdown(self)
+
 
 def group_runs(runs: Sequence[Run]) -> dict[str, list[Run]]:
     """Runs whose recipes differ in nothing but the seed, as one group each; every other run by itself.

@@ -10,24 +10,26 @@ import pandas as pd
 
 from resnet_tl.evaluation.comparison import Comparison, Group, Pair
 from resnet_tl.evaluation.comparison_text import p_text
-from resnet_tl.evaluation.figures import FAINT, FEW, INK, QUIET, plain_axes, save_figure, shorten
+from resnet_tl.evaluation.figures import FAINT, FEW, INK, QUIET, new_figure, plain_axes, saved, shorten
 from resnet_tl.evaluation.intervals import Estimate
 from resnet_tl.evaluation.words import SPLITS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 COLORS = ("#1f6fb2", "#d9822b", "#3d9a62", "#8b5fb4", "#c8453c", "#45a7b8", "#9a6f45", "#5b6470")
 _NAME = 44  # characters of a group's name that fit beside a panel
 
 
-def comparison_figure(comparison: Comparison, path: str | Path) -> None:
-    """Draws the three parts below one another; each group keeps one colour, from the most accurate down."""
-    from matplotlib.figure import Figure
+def comparison_figure(comparison: Comparison, path: str | Path | None = None) -> Figure:
+    """Draws the three parts below one another, and writes them to a path that is given.
 
+    Each group keeps one colour, from the most accurate down.
+    """
     colors = {group.name: COLORS[place % len(COLORS)] for place, group in enumerate(comparison.groups)}
     heights = [0.8 + 0.36 * len(comparison.groups), 1.0 + 0.44 * len(comparison.pairs)]
-    figure = Figure(figsize=(10, sum(heights) + 3.4), layout="constrained")
+    figure = new_figure((10, sum(heights) + 3.4), layout="constrained")
     upper, lower = figure.subfigures(2, 1, height_ratios=[sum(heights), 3.4])  # type: ignore[misc]
     for part in (upper, lower):
         part.get_layout_engine().set(w_pad=0.15, h_pad=0.1)
@@ -39,7 +41,7 @@ def comparison_figure(comparison: Comparison, path: str | Path) -> None:
     _title(curve, "Validation accuracy, %", "colours as above")
     _curves(loss, comparison.groups, "val_loss", colors)
     _title(loss, "Validation loss", "colours as above")
-    save_figure(figure, path)
+    return saved(figure, path)
 
 
 def _accuracies(axes: Axes, comparison: Comparison, colors: dict[str, str]) -> None:

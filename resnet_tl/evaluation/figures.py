@@ -1,8 +1,14 @@
-"""Pictures: learning curves, confusion matrix, contact sheet; each a PNG, written whole or not at all."""
+"""Pictures: learning curves, confusion matrix, contact sheet.
+
+Each function gives what it has drawn, which a notebook shows, and writes it where it is given a path: a PNG, whole or
+not at all. Figures are made without pyplot, which would hold them until they are closed and show them twice.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,10 +22,12 @@ from resnet_tl.files import replacing
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from PIL import Image
 
 INK, QUIET, FAINT = "#20262e", "#7a838f", "#d9dde2"
 TRAIN, VAL = "#9aa5b1", "#1f6fb2"
-DOTS_PER_INCH = 150
+DOTS_PER_INCH, SCREEN_DOTS_PER_INCH = 150, 90  # in a file, in a notebook
 COLORS = {"training": TRAIN, "validation": VAL, "learning rate": INK}
 ACCURACY = "Accuracy, %"
 PANELS = {  # title of a panel -> name of a line -> column of the history
@@ -31,9 +39,8 @@ FEW = 30
 """Epochs up to which a curve's points are marked; a single one would not show at all."""
 
 
-def learning_curves(history: pd.DataFrame, path: str | Path, best_epoch: int | None = None) -> None:
+def learning_curves(history: pd.DataFrame, path: str | Path | None = None, best_epoch: int | None = None) -> Figure:
     """Loss, accuracy and learning rate over the epochs, if they are there; `best_epoch`, which was kept, is marked."""
-    from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
     history = history.dropna(axis="columns", how="all")
@@ -46,7 +53,7 @@ def learning_curves(history: pd.DataFrame, path: str | Path, best_epoch: int | N
         raise ValueError(f"there is nothing to draw among the columns {list(history.columns)}")
     heights = [1.0 if title == "Learning rate" else 2.2 for title in panels]
     height = 0.9 + 1.2 * sum(heights)
-    figure = Figure(figsize=(8, height))
+    figure = new_figure((8, height))
     # Margins in inches: a layout engine would draw everything twice.
     margins = {"left": 0.75 / 8, "right": 1 - 0.1 / 8, "bottom": 0.5 / height, "top": 1 - 0.35 / height}
     grid = figure.subplots(
@@ -74,18 +81,16 @@ def learning_curves(history: pd.DataFrame, path: str | Path, best_epoch: int | N
     grid[-1].set_xlabel("epoch", color=QUIET)
     grid[-1].xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     grid[-1].set_xlim(history["epoch"].min() - 0.5, history["epoch"].max() + 0.5)
-    save_figure(figure, path)
+    return saved(figure, path)
 
 
-def confusion_matrix(table: pd.DataFrame, path: str | Path) -> None:
+def confusion_matrix(table: pd.DataFrame, path: str | Path | None = None) -> Figure:
     """Labels against predictions: colour is the share of a label's images, the number is their count."""
-    from matplotlib.figure import Figure
-
     classes = classes_of(table)
     counts = confusion(table)
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     side = min(3.4 + 0.42 * len(classes), 14)
-    figure = Figure(figsize=(side + 0.8, side), layout="constrained")
+    figure = new_figure((side + 0.8, side), layout="constrained")
     axes = figure.subplots()
     image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     plain_axes(axes, grid=False)
@@ -105,10 +110,10 @@ def confusion_matrix(table: pd.DataFrame, path: str | Path) -> None:
     bar = figure.colorbar(image, ax=axes, shrink=0.5, aspect=18, format=lambda share, _: f"{100 * share:.0f} %")
     bar.outline.set_visible(False)
     bar.ax.tick_params(length=0, labelsize=8, labelcolor=QUIET)
-    save_figure(figure, path)
+    return saved(figure, path)
 
 
-def contact_sheet(rows: Mapping[str, Sequence[np.ndarray]], path: str | Path, title: str) -> None:
+def contact_sheet(rows: Mapping[str, Sequence[np.ndarray]], path: str | Path | None, title: str) -> Image.Image:
     """One row of thumbnails per class, its name on the left; images are uint8 (H, W, 1 or 3), whole, never cropped."""
     from matplotlib import get_data_path
     from PIL import Image, ImageDraw, ImageFont, ImageOps
@@ -137,8 +142,10 @@ def contact_sheet(rows: Mapping[str, Sequence[np.ndarray]], path: str | Path, ti
             x = left + place * (cell + gap)
             pen.rectangle((x, y, x + cell - 1, y + cell - 1), fill="#f1f3f5")
             sheet.paste(thumbnail, (x + (cell - thumbnail.width) // 2, y + (cell - thumbnail.height) // 2))
-    with replacing(path) as temporary:
-        sheet.save(temporary, format="PNG")
+    if path is not None:
+        with replacing(path) as temporary:
+            sheet.save(temporary, format="PNG")
+    return sheet
 
 
 def _mark_phases(grid: Sequence[Axes], history: pd.DataFrame) -> None:
@@ -171,8 +178,26 @@ def shorten(text: str, length: int) -> str:
     return text if len(text) <= length else f"{text[: length // 2]}…{text[1 - length // 2 :]}"
 
 
-def save_figure(figure: Any, path: str | Path) -> None:
-    """Writes a figure as PNG, whole or not at all."""
-    with replacing(path) as temporary:
-        # The quickest compression: most of a figure is one colour.
-        figure.savefig(temporary, format="png", dpi=DOTS_PER_INCH, facecolor="white", pil_kwargs={"compress_level": 1})
+def new_figure(size: tuple[float, float], **settings: Any) -> Figure:
+    """A figure of a size in inches; a notebook shows it, whether or not pyplot was imported there."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=size, **settings)
+    figure._repr_png_ = partial(_on_screen, figure)  # type: ignore[attr-defined]
+    return figure
+
+
+def _on_screen(figure: Figure) -> bytes:
+    picture = BytesIO()
+    figure.savefig(picture, format="png", dpi=SCREEN_DOTS_PER_INCH, facecolor="white")
+    return picture.getvalue()
+
+
+def saved(figure: Figure, path: str | Path | None) -> Figure:
+    """The figure, and where there is a path also its PNG there, whole or not at all."""
+    if path is not None:
+        with replacing(path) as temporary:
+            # The quickest compression: most of a figure is one colour.
+            style: dict[str, Any] = {"facecolor": "white", "pil_kwargs": {"compress_level": 1}}
+            figure.savefig(temporary, format="png", dpi=DOTS_PER_INCH, **style)
+    return figure

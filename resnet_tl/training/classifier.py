@@ -14,6 +14,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 from torchvision.transforms import v2
 
+from resnet_tl import stopping
 from resnet_tl.bundle import Bundle, write_bundle
 from resnet_tl.data.datamodule import ImageDataModule
 from resnet_tl.data.draws import step_seed
@@ -31,6 +32,7 @@ from resnet_tl.training.exact_evaluation import ExactEvaluation, diverged
 from resnet_tl.training.monitor import monitor_mode
 from resnet_tl.training.processes import share_of, tell_of_processes
 from resnet_tl.training.resuming.exact_resume import ExactResume
+from resnet_tl.training.resuming.resume_points import points_of_a_plain_trainer
 from resnet_tl.training.settings import check_length, check_with_data
 
 
@@ -52,7 +54,8 @@ class ImageClassifier(ExactEvaluation):
 
     def configure_callbacks(self) -> list[L.Callback]:
         """What belongs to every fit, whoever makes the Trainer."""
-        return [self.freezing, self.resuming]
+        points = points_of_a_plain_trainer(self.trainer)
+        return [self.freezing, self.resuming, *points]
 
     @property
     def monitor_mode(self) -> str:
@@ -68,7 +71,8 @@ class ImageClassifier(ExactEvaluation):
         except RuntimeError:  # there is none: `load_from_checkpoint` describes the network
             return
         if trainer.state.fn != TrainerFn.PREDICTING:
-            self.build(self.data)
+            with stopping.before_training():
+                self.build(self.data)
         elif self.built is None:
             raise UserError("There is nothing to predict with before the model was fitted or loaded.")
         else:

@@ -124,3 +124,24 @@ def test_importing_the_evaluation_loads_no_torch_and_no_drawing_library():
     )
 
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "[]"
+
+
+def test_a_figure_is_given_back_and_written_only_where_it_has_a_path(tmp_path):
+    table = prediction_table(["a", "b"], ["a", "b"], np.arange(2), np.eye(2), ["cat", "dog"])
+
+    drawn = [learning_curves(HISTORY), confusion_matrix(table), confusion_matrix(table, tmp_path / "matrix.png")]
+
+    assert [figure.axes[0].get_title(loc="left") for figure in drawn[:2]] == ["Loss", "100.0 % of 2 images correct"]
+    assert [path.name for path in tmp_path.iterdir()] == ["matrix.png"]
+    sheet = contact_sheet({"cat": [np.zeros((9, 9, 3), np.uint8)]}, None, "One")
+    assert sheet.size > (128, 128)
+
+
+def test_a_notebook_shows_a_figure_that_pyplot_does_not_hold():
+    code = (
+        "import pandas as pd, sys; from resnet_tl.evaluation.figures import learning_curves;"
+        "figure = learning_curves(pd.DataFrame({'epoch': [1, 2], 'val_loss': [1.0, 0.5]}));"
+        "print(figure._repr_png_()[1:4].decode(), 'matplotlib.pyplot' in sys.modules)"
+    )
+
+    assert subprocess.check_output([sys.executable, "-c", code], text=True).split() == ["PNG", "False"]

@@ -66,12 +66,17 @@ class UserTransform:
         if multiprocessing.get_context().get_start_method() == "fork":
             return
         try:
-            ForkingPickler.dumps(self.transform)
+            sent = bytes(ForkingPickler.dumps(self.transform))
         except Exception as error:  # of any kind: the code may be anyone's
             raise UserError(
                 f"{SETTING}: {self.name} cannot be sent to the worker processes ({error}); give a function or class of "
                 "a module instead, by its name."
             ) from error
+        if b"__main__" in sent and not hasattr(sys.modules["__main__"], "__file__"):
+            raise UserError(
+                f"{SETTING}: {self.name} is defined in a notebook's cell, where the worker processes cannot find it; "
+                "write it into a file beside the notebook (%%writefile my_transforms.py), and import it from there."
+            )
 
     def __call__(self, image: torch.Tensor, view: int, row: int) -> torch.Tensor:
         """The transformed image (C, H, W) uint8 of a row; a UserError where it fails or gives another thing."""

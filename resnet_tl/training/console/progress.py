@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import math
 import time
+from contextlib import ExitStack
 from typing import Any
 
 import lightning as L
 from lightning.pytorch.callbacks import ProgressBar
+from lightning.pytorch.trainer.states import TrainerFn
 from rich.console import Console
 from rich.table import Table
 
 from resnet_tl import terminal
 from resnet_tl.evaluation.words import metric_name, metric_value
+from resnet_tl.notebook import in_notebook
 from resnet_tl.terminal import Screen
 from resnet_tl.training.classifier import ImageClassifier
+from resnet_tl.training.console.notebook_screen import NotebookScreen
 
 GAP = "  "
 LEFT_OUT = ("images/s", "train_loss", "val_loss", "val_accuracy")
@@ -25,12 +29,13 @@ class FitProgress(ProgressBar):
     """Loss, metrics, images per second and time left; a mark at each epoch that is the best so far.
 
     Args:
-        console: where it is shown; default: where the command writes, in a program of one's own standard output.
+        console: where it is shown; default: where the command writes, a notebook's cell, else standard output.
     """
 
     def __init__(self, console: Console | None = None) -> None:
         super().__init__()
-        self.screen = Screen(console) if console else terminal.current()
+        self._given = Screen(console) if console else None
+        self._shown = ExitStack()
         self.task: Any = None  # the live bar
         self.enabled = True
         self.best: float | None = None  # the monitored number of the best epoch so far
@@ -46,6 +51,16 @@ class FitProgress(ProgressBar):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.best = state_dict["best"]
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """From here on what takes long before the training is seen as well, such as decoding."""
+        if stage == TrainerFn.FITTING and self._shows(trainer):
+            # The console that was given, the cell of a notebook that runs now, or the command's screen.
+            self.screen = self._given or (NotebookScreen() if in_notebook() else terminal.current())
+            self._shown.enter_context(terminal.shown(self.screen))
+
+    def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        self._shown.close()
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self.started = time.perf_counter()
@@ -113,6 +128,7 @@ class FitProgress(ProgressBar):
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
         self._stop()
+        self._shown.close()
 
     def _stop(self) -> None:
         if self.task is not None:

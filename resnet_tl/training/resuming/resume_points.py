@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import time
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import lightning as L
 import torch
@@ -16,9 +18,13 @@ from lightning.pytorch.trainer.states import TrainerFn
 
 from resnet_tl import stopping
 from resnet_tl.errors import UserError
-from resnet_tl.training.classifier import ImageClassifier
 from resnet_tl.training.resuming.position import is_between_steps
 
+if TYPE_CHECKING:
+    from resnet_tl.training.classifier import ImageClassifier
+
+PAUSE = 10.0
+"""Seconds between two checkpoints of a plain Trainer, which writes each of them at once."""
 SAVE = 1  # a wish that is weaker than any signal, which wishes its number
 
 
@@ -29,33 +35,48 @@ class ResumePoints(L.Callback):
     is held, the schedulers and other callbacks have had their turn. So this one stands in front of those. All ranks
     save and stop at the same step.
 
+    A fit of a plain Trainer has one as well. There it takes over Ctrl-C alone, which otherwise breaks into a step and
+    ends the program, and leaves nothing to go on from.
+
     Args:
         every: seconds between two checkpoints within an epoch.
         folder: for `last.ckpt`; default: beside the other checkpoints of the trainer.
+        pause: seconds after one in which none is saved before a validation: short epochs do not wait for the disk.
+        signals: those that ask for a stop; default: all that `stopping` knows.
     """
 
-    def __init__(self, every: float = 600.0, folder: str | Path | None = None) -> None:
+    def __init__(
+        self,
+        every: float = 600.0,
+        folder: str | Path | None = None,
+        pause: float = 0.0,
+        signals: Sequence[signal.Signals] | None = None,
+    ) -> None:
         self.every = every
         self.folder = str(folder) if folder else None
+        self.pause = pause
+        self.signals = signals
         self._saved = time.monotonic()
         self._ranks: _Ranks | None = None
         self._validated = False  # since the epoch began
 
-    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        folder = self.folder or getattr(trainer.checkpoint_callback, "dirpath", None) or trainer.default_root_dir
-        self.folder = str(folder)
+    def on_sanity_check_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        stopping.install(self.signals)  # Lightning's own Trainer has just put other handlers in their place
+
+    on_test_start = on_predict_start = on_sanity_check_start  # there is nothing to save: at once
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._place(trainer)
         self._saved = time.monotonic()
         self._ranks = _Ranks() if trainer.world_size > 1 else None
         stopping.check()
-        stopping.install()  # Lightning's own Trainer has just put other handlers in their place
+        stopping.install(self.signals)
         stopping.wait(True)
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        assert isinstance(pl_module, ImageClassifier)
+        model: ImageClassifier = pl_module  # type: ignore[assignment]
         # At the very start nothing would be lost, and before a validation all but that was saved.
-        if trainer.global_step and not pl_module.resuming.position and not self._validated:
+        if trainer.global_step and not model.resuming.position and not self._validated:
             self._save(trainer)
             self._stop_if(self._agreed())
         self._validated = False
@@ -71,16 +92,20 @@ class ResumePoints(L.Callback):
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if trainer.state.fn == TrainerFn.FITTING and not trainer.sanity_checking:
             self._validated = True
-            self._save(trainer)
-            self._stop_if(self._agreed())
+            wish = self._agreed()
+            if wish or time.monotonic() - self._saved >= self.pause:
+                self._save(trainer)
+            self._stop_if(wish)
+        elif trainer.state.fn == TrainerFn.VALIDATING:
+            stopping.install(self.signals)
 
     def on_validation_batch_start(self, trainer: L.Trainer, pl_module: L.LightningModule, *batch: Any) -> None:
         if trainer.state.fn == TrainerFn.FITTING and not trainer.sanity_checking:
             self._stop_if(self._agreed())
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        assert isinstance(pl_module, ImageClassifier)
-        pl_module.freezing.prove(pl_module)
+        model: ImageClassifier = pl_module  # type: ignore[assignment]
+        model.freezing.prove(model)
         self._save(trainer)
         stopping.wait(False)
         stopping.check()
@@ -93,10 +118,22 @@ class ResumePoints(L.Callback):
         return {"folder": self.folder}
 
     def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
-        """A run that was moved: its best checkpoint lies in the new place."""
-        old = checkpoint["callbacks"].get(self.state_key, {}).get("folder")
-        if old and self.folder and old != self.folder:
-            checkpoint["callbacks"] = _moved(checkpoint["callbacks"], old, self.folder)
+        """Where the folder is another one, the other checkpoints' callbacks are told, or they would begin again."""
+        new, states = self._place(trainer), checkpoint["callbacks"]
+        old = states.get(self.state_key, {}).get("folder")
+        if not old or old == new:
+            return
+        if Path(str(trainer.ckpt_path)).resolve().parent == Path(new).resolve():  # a run that was moved
+            checkpoint["callbacks"] = _moved(states, old, new)
+        else:  # a plain Trainer begins another folder, and leaves the best checkpoint where it is
+            is_beside = {key for key, state in states.items() if state.get("dirpath") == old}
+            checkpoint["callbacks"] = states | {key: {**states[key], "dirpath": new} for key in is_beside}
+
+    def _place(self, trainer: L.Trainer) -> str:
+        """The folder, once the trainer knows where its checkpoints lie."""
+        folder = self.folder or getattr(trainer.checkpoint_callback, "dirpath", None) or trainer.default_root_dir
+        self.folder = str(folder)
+        return self.folder
 
     def _save(self, trainer: L.Trainer) -> None:
         if trainer.fast_dev_run:  # type: ignore[attr-defined]
@@ -111,7 +148,18 @@ class ResumePoints(L.Callback):
 
     def _stop_if(self, wish: int) -> None:
         if wish > SAVE:
-            raise stopping.Stopped(wish, together=True)
+            last = f"{self.folder}/last.ckpt"
+            how = f"; go on with: trainer.fit(model, datamodule=data, ckpt_path={os.path.relpath(last)!r})"
+            raise stopping.Stopped(wish, how, together=True)
+
+
+def points_of_a_plain_trainer(trainer: L.Trainer) -> list[ResumePoints]:
+    """Those that a fit is given which has none: one process that keeps checkpoints, and is stopped by Ctrl-C alone."""
+    callbacks: list[L.Callback] = trainer.callbacks  # type: ignore[attr-defined]
+    has_points = any(isinstance(callback, ResumePoints) for callback in callbacks)
+    if has_points or not trainer.checkpoint_callbacks or trainer.world_size > 1:
+        return []
+    return [ResumePoints(pause=PAUSE, signals=[signal.SIGINT])]
 
 
 class _Ranks:

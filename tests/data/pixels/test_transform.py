@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import multiprocessing
 import random
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -221,3 +223,15 @@ def test_what_cannot_be_sent_to_a_process_is_refused_where_it_must_be(monkeypatc
         UserError, match=r"<lambda> cannot be sent to the worker processes .*; give a function or class"
     ):
         UserTransform(lambda image: image, 0).check_start()
+
+
+def test_what_a_notebook_defines_is_refused_where_processes_start_afresh(monkeypatch: pytest.MonkeyPatch) -> None:
+    cells = ModuleType("__main__")
+    exec("def flip(image): return image.flip(-1)", cells.__dict__)
+    monkeypatch.setitem(sys.modules, "__main__", cells)
+    UserTransform(cells.flip, 0).check_start()  # a forked process has it
+    spawn = multiprocessing.get_context("spawn")
+    monkeypatch.setattr(multiprocessing, "get_context", lambda: spawn)
+
+    with pytest.raises(UserError, match="flip is defined in a notebook's cell"):
+        UserTransform(cells.flip, 0).check_start()

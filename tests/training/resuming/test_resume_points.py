@@ -10,6 +10,7 @@ from typing import Any
 import lightning as L
 import pytest
 import torch
+from lightning.pytorch.callbacks import ModelCheckpoint
 
 from resnet_tl import stopping
 from resnet_tl.training.classifier import ImageClassifier
@@ -106,3 +107,66 @@ def test_the_first_signal_is_forgotten_with_its_fit(fit: Fit, tmp_path: Path):
 
     with stopping.handled():
         assert kept(fit, tmp_path, every=600)[-1].ends
+
+
+class Interrupts(L.Callback):
+    """Someone types Ctrl-C, or stops the cell of a notebook, after some steps."""
+
+    def __init__(self, step: int = 1) -> None:
+        self.step = step
+
+    def on_before_optimizer_step(self, trainer: L.Trainer, pl_module: L.LightningModule, optimizer: Any) -> None:
+        if trainer.global_step == self.step:
+            signal.raise_signal(signal.SIGINT)
+
+
+def test_ctrl_c_stops_a_plain_trainer_where_it_goes_on_as_if_nothing_had_been(fit: Fit, tmp_path: Path):
+    keeps = {"enable_checkpointing": True, "default_root_dir": tmp_path / "stopped"}
+    whole = fit(2, mode="last_stages")
+    before = signal.getsignal(signal.SIGINT)
+
+    with pytest.raises(stopping.Stopped, match=r"stopped by Ctrl-C; go on with: trainer.fit\(") as stopped:
+        fit(2, mode="last_stages", trainer={"callbacks": [Interrupts()], **keeps})
+
+    assert signal.getsignal(signal.SIGINT) is before
+    last = str(stopped.value).split("ckpt_path='")[1].removesuffix("')")
+    assert torch.load(last, weights_only=True)["global_step"] == 2
+    resumed = fit(2, mode="last_stages", trainer=keeps, ckpt_path=last)
+    for name, weights in whole.network.state_dict().items():
+        assert torch.equal(resumed.network.state_dict()[name], weights), name
+
+
+def test_the_best_of_before_stays_the_best_where_a_later_trainer_begins_another_folder(fit: Fit, tmp_path: Path):
+    def keeps(folder: str, *others: L.Callback) -> dict[str, Any]:
+        first = ModelCheckpoint(monitor="epoch", mode="min")  # the first epoch is the best one
+        return {"enable_checkpointing": True, "default_root_dir": tmp_path / folder, "callbacks": [first, *others]}
+
+    with pytest.raises(stopping.Stopped) as stopped:
+        fit(3, mode="head", trainer=keeps("stopped", Interrupts(step=4)))
+    last = str(stopped.value).split("ckpt_path='")[1].removesuffix("')")
+    going_on = keeps("going on")
+    fit(3, mode="head", trainer=going_on, ckpt_path=last)
+
+    best = Path(going_on["callbacks"][0].best_model_path)
+    assert best.name.startswith("epoch=0-")
+    assert best.parent == tmp_path / "stopped" / "checkpoints"
+    assert best.is_file()
+
+
+def test_ctrl_c_before_the_training_leaves_python_as_it_was(fit: Fit, monkeypatch: pytest.MonkeyPatch):
+    def interrupted(self: ImageClassifier, data: Any) -> None:
+        signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(ImageClassifier, "build", interrupted)
+    before = signal.getsignal(signal.SIGINT)
+
+    with pytest.raises(stopping.Stopped, match="stopped by Ctrl-C before the training began"):
+        fit(trainer={"enable_checkpointing": True})
+
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_a_fit_that_keeps_no_checkpoints_keeps_none_of_these(fit: Fit, tmp_path: Path):
+    fit(mode="head")
+
+    assert not list(tmp_path.rglob("last.ckpt"))
