@@ -6,7 +6,9 @@ from resnet_tl.errors import UserError, nearest
 from resnet_tl.training.metrics import MetricSpecs, is_better_when_higher, named
 
 MONITORS = ("val_loss", "val_accuracy", "val_balanced_accuracy", "val_macro_f1", "val_auroc")
-OTHERS = ("val_top5_accuracy", "train_loss", "train_accuracy")  # not always there, or no ground to choose weights on
+# Not always there, or no ground to choose weights on.
+OTHERS = ("val_top5_accuracy", "train_loss", "train_accuracy", "train_loss_step")
+MEASURED = (*MONITORS, *OTHERS)
 
 
 def monitor_mode(monitor: str, metrics: MetricSpecs = None) -> str:
@@ -18,7 +20,7 @@ def monitor_mode(monitor: str, metrics: MetricSpecs = None) -> str:
     own = named(metrics)
     name = monitor.removeprefix("val_")
     if name not in own:
-        return "min" if monitor.endswith("loss") else "max"
+        return "min" if monitor.removesuffix("_step").endswith("loss") else "max"
     is_better = is_better_when_higher(metrics, name)
     if is_better is None:
         raise UserError(
@@ -38,7 +40,7 @@ def check_monitor(setting: str, monitor: str, mode: str | None = None, metrics: 
         metrics: of the user's own, `model.metrics`.
     """
     own = tuple(f"val_{name}" for name in named(metrics))
-    allowed = (*MONITORS, *own) if mode is None else (*MONITORS, *OTHERS, *own)
+    allowed = (*MONITORS, *own) if mode is None else (*MEASURED, *own)
     if monitor not in allowed:
         raise UserError(f"{setting} is '{monitor}'; it must be one of {', '.join(allowed)}.{nearest(monitor, allowed)}")
     better = monitor_mode(monitor, metrics)
