@@ -16,7 +16,7 @@ from typing import Any, Literal
 import yaml
 from jsonargparse import ActionConfigFile, ArgumentError
 from lightning.pytorch import Trainer
-from lightning.pytorch.callbacks import DeviceStatsMonitor, LearningRateMonitor
+from lightning.pytorch.callbacks import DeviceStatsMonitor, LearningRateMonitor, ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.plugins.io import CheckpointIO
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
@@ -181,6 +181,11 @@ class FitCLI(LightningCLI):
                 raise UserError(
                     f"trainer.callbacks: {type(callback).__name__} writes to a logger, and there is none: "
                     "add --trainer.logger true."
+                )
+            if isinstance(callback, ModelCheckpoint) and (callback.dirpath, callback.filename) == (None, "best"):
+                raise UserError(
+                    "trainer.callbacks: best is the name of the run's own checkpoint: give "
+                    "--trainer.callbacks.filename another value."
                 )
         plugins = self.config_init.trainer.plugins or []
         plugins = plugins if isinstance(plugins, list) else [plugins]

@@ -54,7 +54,7 @@ def check_trainer(trainer: L.Trainer, model: ImageClassifier) -> None:
             f"{', '.join(PRECISIONS)}."
         )
     if trainer.state.fn in (None, TrainerFn.FITTING):
-        check_numbers({name: getattr(trainer, name) for name in (*ABOVE_0, *OTHERS)})
+        check_numbers({name: getattr(trainer, name, None) for name in (*ABOVE_0, *OTHERS)})
         check_processes(trainer)
         _check_callbacks(trainer, model)
 
