@@ -86,11 +86,11 @@ class RunRecorder(L.Callback):
         for callback in trainer.checkpoint_callbacks:
             if isinstance(callback, ModelCheckpoint) and callback.dirpath is None:
                 callback.dirpath = str(self.run.checkpoints)
-        if self.logs and not trainer.loggers:
-            trainer.logger = default_logger(self.run)
         profiler: Any = trainer.profiler  # type: ignore[attr-defined]
         if profiler.dirpath == trainer.log_dir:  # where Lightning puts traces that were given no place
             profiler.dirpath = str(self.run.path / "profile")
+        if self.logs and not trainer.loggers:
+            trainer.logger = default_logger(self.run)
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if not trainer.is_global_zero:
