@@ -240,6 +240,8 @@ class FitCLI(LightningCLI):
             # What a logger's service says, such as that nobody is logged in.
             if type(error).__module__.split(".")[0] in ("wandb", "mlflow"):
                 raise UserError(f"trainer.logger: {plain(str(error))}") from error
+            if str(error).startswith("Early stopping conditioned on metric"):  # that a callback was to log
+                raise UserError(f"trainer.callbacks: {plain(str(error))}") from error
             raise
 
     def _how_to_go_on(self) -> str:

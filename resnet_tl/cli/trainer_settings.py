@@ -81,7 +81,7 @@ def _check_processes(trainer: Any) -> None:
 
     strategy, accelerator, devices = trainer.strategy, trainer.accelerator, trainer.devices
     name = strategy if isinstance(strategy, str) else strategy.class_path.rpartition(".")[2]
-    if name not in (*STRATEGIES, "DDPStrategy"):
+    if name not in (STRATEGIES if isinstance(strategy, str) else ("DDPStrategy",)):
         raise UserError(
             f"trainer.strategy is '{name}'; it must be one of {', '.join(STRATEGIES)}.{nearest(name, STRATEGIES)}"
         )

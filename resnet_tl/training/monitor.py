@@ -7,7 +7,7 @@ from resnet_tl.training.metrics import MetricSpecs, is_better_when_higher, named
 
 MONITORS = ("val_loss", "val_accuracy", "val_balanced_accuracy", "val_macro_f1", "val_auroc")
 # Not always there, or no ground to choose weights on.
-OTHERS = ("val_top5_accuracy", "train_loss", "train_accuracy", "train_loss_step")
+OTHERS = ("val_top5_accuracy", "train_loss", "train_accuracy")
 MEASURED = (*MONITORS, *OTHERS)
 
 
@@ -20,7 +20,7 @@ def monitor_mode(monitor: str, metrics: MetricSpecs = None) -> str:
     own = named(metrics)
     name = monitor.removeprefix("val_")
     if name not in own:
-        return "min" if monitor.removesuffix("_step").endswith("loss") else "max"
+        return "min" if monitor.endswith("loss") else "max"
     is_better = is_better_when_higher(metrics, name)
     if is_better is None:
         raise UserError(

@@ -41,6 +41,8 @@ REFUSED = {
     "--trainer.strategy fsdp": "trainer.strategy is 'fsdp'; it must be one of auto, ddp",
     "--trainer.strategy ddp_spawn": "trainer.strategy is 'ddp_spawn'; it must be one of auto, ddp",
     "--trainer.use_distributed_sampler true": "each process has its own share of the images already",
+    "--trainer.strategy DDPStrategy": "trainer.strategy is 'DDPStrategy'; it must be one of auto, ddp",
+    "--trainer.strategy DDPStrategy --trainer.strategy.start_method spawn": "nothing would be left of it",
     "--trainer.strategy deepspeed": "trainer.strategy is 'deepspeed'; it must be one of auto, ddp",
     "--trainer.enable_checkpointing false": "a fit must keep its best weights",
     "--trainer.barebones true": "a fit must keep its best weights",
@@ -74,6 +76,8 @@ REFUSED = {
     # A head that is solved.
     f"{SOLVED} --optimizer.lr 0.1": "takes the place of an optimizer: leave that out",
     f"{SOLVED} --lr_scheduler StepLR --lr_scheduler.step_size 1": "leave out lr_scheduler",
+    f"{SOLVED} --trainer.overfit_batches 1": "leave out trainer.max_steps, limit_train_batches and overfit_batches",
+    f"{SOLVED} --trainer.callbacks EMAWeightAveraging": "takes no steps: leave out EMAWeightAveraging",
     f"{SOLVED} --data.random_erasing 0.5": "give data.augmentation none",
     # Images and classes.
     "--model.class_weights balanced --data.sampler balanced": "twice: leave one of them out",
@@ -239,6 +243,18 @@ def test_a_profiler_reports_once_on_the_training_and_writes_into_the_run(command
     assert out.count("Profiler Report") == out.count("FIT Profiler Report") == 1
     assert profiler == "advanced" or list(Path("run/profile").glob("fit-*.pt.trace.json"))
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
+def test_a_metric_that_turns_out_to_be_missing_is_named(command, blobs):
+    """The fifth best of three classes."""
+    flags = ["--trainer.callbacks", "EarlyStopping", "--trainer.callbacks.mode", "max"]
+
+    watch = ["--trainer.callbacks.monitor", "val_top5_accuracy", "--trainer.max_epochs", 1]
+    code, _, err = command("fit", "--data.root", blobs, *flags, *watch)
+
+    assert code == 2
+    assert "metric val_top5_accuracy which is not available" in err
+    assert err.count("\n") == 1
 
 
 def test_a_package_that_a_callback_lacks_is_named(command, blobs, monkeypatch):
