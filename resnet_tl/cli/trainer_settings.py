@@ -6,7 +6,6 @@ import os
 from typing import Any
 
 from resnet_tl.errors import UserError, nearest
-from resnet_tl.training.trainer_checks import CALLBACKS, check_numbers
 
 # A fit must have weights that were validated, of each split.
 ALSO_ABOVE_0 = ("limit_val_batches", "limit_test_batches")
@@ -36,7 +35,6 @@ REFUSED = {
     "MultiplicativeLR": f"{FUNCTION}; choose another scheduler",
     "SequentialLR": "a recipe cannot hold other schedulers; choose another one",
     "ChainedScheduler": "a recipe cannot hold other schedulers; choose another one",
-    **CALLBACKS,
 }
 
 
@@ -48,6 +46,8 @@ def check_settings(trainer: Any) -> None:
     Args:
         trainer: the section of the recipe.
     """
+    from resnet_tl.training.trainer_checks import check_numbers
+
     check_numbers(trainer)
     for name in ALSO_ABOVE_0:
         if trainer[name] is not None and trainer[name] <= 0:

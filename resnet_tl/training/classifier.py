@@ -33,7 +33,7 @@ from resnet_tl.training.monitor import monitor_mode
 from resnet_tl.training.processes import share_of, tell_of_processes
 from resnet_tl.training.resuming.exact_resume import ExactResume
 from resnet_tl.training.settings import check_length, check_with_data
-from resnet_tl.training.trainer_checks import check_trainer
+from resnet_tl.training.trainer_checks import check_subclass, check_trainer
 from resnet_tl.training.untrue_warnings import silence_untrue_warnings
 
 
@@ -60,6 +60,11 @@ class ImageClassifier(ExactEvaluation):
         silence_untrue_warnings()
         own: list[L.Callback] = [self.freezing, self.resuming, self.averages]
         return [callback for callback in own if callback not in self.trainer.callbacks]  # type: ignore[attr-defined]
+
+    def setup(self, stage: str) -> None:
+        """Refuses a subclass in which nothing would train, or nothing be frozen."""
+        if stage == TrainerFn.FITTING:
+            check_subclass(self, ImageClassifier, [self.freezing, self.resuming, self.averages])
 
     @property
     def monitor_mode(self) -> str:

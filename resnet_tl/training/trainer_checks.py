@@ -59,6 +59,27 @@ def check_trainer(trainer: L.Trainer, model: ImageClassifier) -> None:
         _check_callbacks(trainer, model)
 
 
+def check_subclass(model: ImageClassifier, base: type[ImageClassifier], callbacks: list[L.Callback]) -> None:
+    """Raises UserError for a hook of the user's own that takes away what a fit needs.
+
+    Args:
+        model: is about to be fitted.
+        base: of which its class may be a subclass.
+        callbacks: what `configure_callbacks` of the base gives.
+    """
+    name = type(model).__name__
+    if any(callback not in model.trainer.callbacks for callback in callbacks):  # type: ignore[attr-defined]
+        raise UserError(
+            f"{name}.configure_callbacks leaves out the callbacks that freeze stages and save where a fit stands: let "
+            "it return [*super().configure_callbacks(), ...]."
+        )
+    if not model.automatic_optimization and type(model).training_step is base.training_step:
+        raise UserError(
+            f"{name} has automatic_optimization = False, but its training_step is that of {base.__name__}, which takes "
+            "no step of the optimizer by itself: leave that out, or write a training_step."
+        )
+
+
 def check_numbers(given: Mapping[str, Any]) -> None:
     """Raises UserError for a number with which Lightning would train nothing, or divide by it.
 

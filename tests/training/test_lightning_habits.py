@@ -208,6 +208,54 @@ def test_whoever_logs_more_may_watch_it(fit: Fit):
     assert fit(5, trainer={"callbacks": [Logs(), stop]}).trainer.current_epoch == 2
 
 
+class LeavesOut(ImageClassifier):
+    def configure_callbacks(self) -> list[L.Callback]:
+        return [EarlyStopping("val_loss")]
+
+
+class TakesNoStep(ImageClassifier):
+    def begin(self) -> None:
+        super().begin()
+        self.automatic_optimization = False
+
+
+class Adds(ImageClassifier):
+    """What people override."""
+
+    def configure_callbacks(self) -> list[L.Callback]:
+        return [*super().configure_callbacks(), EarlyStopping("val_loss", patience=0, min_delta=1e9)]
+
+    def configure_optimizers(self) -> Any:
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+    def training_step(self, batch: Any, batch_idx: int) -> Any:
+        self.log("images", float(len(batch["row"])), on_epoch=True)
+        return super().training_step(batch, batch_idx)
+
+
+@pytest.mark.parametrize(
+    ("kind", "sentence"),
+    [
+        (LeavesOut, r"let it return \[\*super\(\)\.configure_callbacks\(\), \.\.\.\]"),
+        (TakesNoStep, "TakesNoStep has automatic_optimization = False"),
+    ],
+)
+def test_a_subclass_that_would_not_train_is_refused(fit: Fit, kind, sentence):
+    with pytest.raises(UserError, match=sentence):
+        fit(model=kind("resnet20", weights="none", mode="head"))
+
+
+def test_hooks_of_a_subclass_do_what_they_say(fit: Fit):
+    phases = [{"mode": "head", "epochs": 1}, {"mode": "all"}]
+
+    model = fit(5, model=Adds("resnet20", weights="none", schedule=phases))
+
+    assert model.trainer.current_epoch == 2
+    assert [proof.mode for proof in model.freezing.proofs] == ["head", "all"]
+    assert type(model.trainer.optimizers[0]) is torch.optim.SGD
+    assert "images_epoch" in model.trainer.callback_metrics
+
+
 # Callbacks that work: (makes it, what is true of it and the folder after two epochs).
 CALLBACKS: dict[str, tuple[Callable[[], L.Callback], Callable[[Any, Path], Any]]] = {
     "EarlyStopping": (
