@@ -34,7 +34,7 @@ def check_monitor(setting: str, monitor: str, mode: str | None = None, metrics: 
     """Raises UserError before training when a setting watches what is never measured, or in the wrong direction.
 
     Args:
-        setting: as its user knows it; `model.monitor` takes validation metrics alone.
+        setting: as its user knows it, and perhaps `of` what; `model.monitor` takes validation metrics alone.
         monitor: the metric's name.
         mode: min or max as given; None where it follows from the metric.
         metrics: of the user's own, `model.metrics`.
@@ -48,5 +48,5 @@ def check_monitor(setting: str, monitor: str, mode: str | None = None, metrics: 
         word = {"min": "smaller", "max": "larger"}[better]
         raise UserError(
             f"{setting} is {monitor}, of which {word} is better, but its mode is {mode}: "
-            f"add --{setting.removesuffix('monitor')}mode {better}."
+            f"add --{setting.split()[0].removesuffix('monitor')}mode {better}."
         )

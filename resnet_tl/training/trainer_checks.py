@@ -135,4 +135,5 @@ def _check_callbacks(trainer: L.Trainer, model: ImageClassifier) -> None:
         if isinstance(callback, ModelCheckpoint) and monitor in ("epoch", "step"):  # which Lightning knows by itself
             continue
         if nobody_else_logs or monitor in MEASURED:
-            check_monitor("trainer.callbacks.monitor", monitor, mode, model.own_metrics)
+            setting = f"trainer.callbacks.monitor of {type(callback).__name__}"
+            check_monitor(setting, monitor, mode, model.own_metrics)
