@@ -60,10 +60,11 @@ class Screen:
     def print(self, what: Any = "", is_command: bool = False) -> None:
         """A line of text, or what rich can draw; a name in a text cannot steer the terminal.
 
-        Text is folded between words, but a command stays one line, so that it can be copied from the terminal.
+        A line is folded between words, but a command stays one, so that it can be copied from the terminal, and text
+        of several lines, such as a table, stays as it is.
         """
         what = printable(what) if isinstance(what, str) else what
-        is_line = is_command or not self.is_terminal
+        is_line = is_command or not self.is_terminal or (isinstance(what, str) and "\n" in what)
         self.console.print(what, markup=False, emoji=False, highlight=False, soft_wrap=is_line)
 
     def begin(self, what: str, total: float | None) -> TaskID:

@@ -16,7 +16,7 @@ from typing import Any, Literal
 import yaml
 from jsonargparse import ActionConfigFile, ArgumentError
 from lightning.pytorch import Trainer
-from lightning.pytorch.callbacks import DeviceStatsMonitor, LearningRateMonitor, ThroughputMonitor
+from lightning.pytorch.callbacks import DeviceStatsMonitor, LearningRateMonitor, ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.plugins.io import CheckpointIO
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
@@ -25,7 +25,7 @@ from torch.optim import AdamW
 
 from resnet_tl import failures, stopping
 from resnet_tl.cli.parse_errors import Given, check, class_at, given_settings, last_given, named, plain
-from resnet_tl.cli.trainer_settings import check_trainer
+from resnet_tl.cli.trainer_settings import check_settings
 from resnet_tl.data.datamodule import ImageDataModule
 from resnet_tl.errors import UserError
 from resnet_tl.finetuning.defaults import defaults_for
@@ -41,10 +41,11 @@ from resnet_tl.training.fit import best_checkpoint, fit, train
 from resnet_tl.training.launching import check_input, launch, leave_signals, starts_processes
 from resnet_tl.training.monitor import check_monitor
 from resnet_tl.training.precision import choose_precision
-from resnet_tl.training.processes import check_processes
 from resnet_tl.training.recorder import RunRecorder
 from resnet_tl.training.resuming.deferred_checkpoints import DeferredCheckpointIO
 from resnet_tl.training.resuming.resume_points import ResumePoints, requeue
+from resnet_tl.training.trainer_checks import check_trainer
+from resnet_tl.training.untrue_warnings import silence_untrue_warnings
 
 TRAINER_DEFAULTS = {
     "logger": False,  # metrics.csv and figures are always written; TensorBoard and others on request
@@ -55,7 +56,8 @@ TRAINER_DEFAULTS = {
     "precision": "auto",
 }
 
-NEED_LOGGER = (DeviceStatsMonitor, LearningRateMonitor, ThroughputMonitor)
+PROFILERS = "lightning.pytorch.profilers.profiler"
+NEED_LOGGER = (DeviceStatsMonitor, LearningRateMonitor)
 
 # The weights stay float32 in all of them; null is Lightning's 32-true.
 Precision = Literal["auto", "32-true", "bf16-mixed", "16-mixed", 32, 16, "32", "16", "bf16"]
@@ -147,7 +149,7 @@ class FitCLI(LightningCLI):
     def before_instantiate_classes(self) -> None:
         """Refuses what Lightning would take, or would refuse in words for programmers."""
         trainer = self.config.trainer
-        check_trainer(trainer)
+        check_settings(trainer)
         if trainer.precision == "auto":
             trainer.precision, why = choose_precision(str(trainer.accelerator))
             if trainer.precision == "16-mixed" and self.config.model.head_solver == "lbfgs":
@@ -165,7 +167,10 @@ class FitCLI(LightningCLI):
             return super().instantiate_trainer(callbacks=[TimeKeeper(), self.forecast], **kwargs)
         paths = [Path(path) for path in self.recipes]
         name = paths[-1].stem if paths else "fit"
-        self.recorder = RunRecorder(name, self.config.run, self._resolved_recipe, paths, self.resumed)
+        logs = self.config.trainer.logger is True
+        self.recorder = RunRecorder(name, self.config.run, self._resolved_recipe, paths, self.resumed, logs)
+        if logs:  # Lightning's default logger, in the run that is yet to be made
+            kwargs["logger"] = False
         best = best_checkpoint(self.model.hparams["monitor"], self.model.monitor_mode)
         callbacks = [self.recorder, ResumePoints(seconds_of(self.config.checkpoint_every)), best]
         if self.config.trainer.enable_progress_bar is not False:
@@ -176,10 +181,13 @@ class FitCLI(LightningCLI):
             if isinstance(callback, NEED_LOGGER) and not self.config.trainer.logger:
                 raise UserError(
                     f"trainer.callbacks: {type(callback).__name__} writes to a logger, and there is none: "
-                    "add --trainer.logger CSVLogger --trainer.logger.save_dir logs."
+                    "add --trainer.logger true."
                 )
-            if getattr(callback, "monitor", None):
-                check_monitor("trainer.callbacks.monitor", callback.monitor, callback.mode, self.model.own_metrics)
+            if isinstance(callback, ModelCheckpoint) and (callback.dirpath, callback.filename) == (None, "best"):
+                raise UserError(
+                    "trainer.callbacks: best is the name of the run's own checkpoint: give "
+                    "--trainer.callbacks.filename another value."
+                )
         plugins = self.config_init.trainer.plugins or []
         plugins = plugins if isinstance(plugins, list) else [plugins]
         if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
@@ -209,7 +217,7 @@ class FitCLI(LightningCLI):
         level = log.level
         log.setLevel(logging.WARNING)
         try:
-            check_processes(self.trainer, self.config.trainer.sync_batchnorm)
+            check_trainer(self.trainer, self.model)
             check_input(self.trainer, self.model, self.datamodule)
         except MisconfigurationException as error:
             raise UserError(plain(str(error))) from error
@@ -219,7 +227,7 @@ class FitCLI(LightningCLI):
     def run(self) -> Run | None:
         """The run; None after a forecast, which it prints, and where other processes have done the work."""
         try:
-            check_processes(self.trainer, self.config.trainer.sync_batchnorm)
+            check_trainer(self.trainer, self.model)
             if starts_processes(self.trainer):
                 if not self.resumed:
                     check_input(self.trainer, self.model, self.datamodule)
@@ -240,12 +248,14 @@ class FitCLI(LightningCLI):
             if stop.signal == signal.SIGUSR1 and not self.trainer.global_rank:
                 requeue()
             raise stopping.Stopped(stop.signal, self._how_to_go_on(), stop.together) from None
-        except MisconfigurationException as error:
+        except (MisconfigurationException, ModuleNotFoundError) as error:  # the latter of what a callback needs
             raise UserError(plain(str(error))) from error
         except Exception as error:
             # What a logger's service says, such as that nobody is logged in.
             if type(error).__module__.split(".")[0] in ("wandb", "mlflow"):
                 raise UserError(f"trainer.logger: {plain(str(error))}") from error
+            if str(error).startswith("Early stopping conditioned on metric"):  # that a callback was to log
+                raise UserError(f"trainer.callbacks: {plain(str(error))}") from error
             raise
 
     def _how_to_go_on(self) -> str:
@@ -287,22 +297,22 @@ class _Lines(logging.Handler):
 
 
 def _quiet() -> None:
-    """Only what a user can act on: our own lines, and warnings of others."""
+    """Only what a user can act on or has asked for: our own lines, warnings of others, reports of callbacks."""
     for name in ("lightning.pytorch", "lightning.fabric", "lightning_utilities"):
         logging.getLogger(name).setLevel(logging.WARNING)
     logging.getLogger("lightning.pytorch.loggers.mlflow").setLevel(logging.ERROR)  # a new experiment is no warning
-    log = logging.getLogger("resnet_tl")
-    log.setLevel(logging.INFO if getattr(rank_zero_only, "rank", 0) == 0 else logging.ERROR)
-    log.handlers = [_Lines()]
-    log.propagate = False
+    level = logging.INFO if getattr(rank_zero_only, "rank", 0) == 0 else logging.ERROR
+    for name in ("resnet_tl", "lightning.pytorch.callbacks", PROFILERS):
+        log, lines = logging.getLogger(name), _Lines()
+        if name == PROFILERS:  # those of the evaluations that follow the training tell the same again
+            lines.addFilter(lambda record: record.getMessage().startswith("FIT "))
+        log.setLevel(level)
+        log.handlers = [lines]
+        log.propagate = False
+    silence_untrue_warnings()
     for message in (
-        ".*LeafSpec.*",  # Lightning's own use of torch
-        ".*in eval mode at the start of training.*",  # frozen stages are meant to be
         ".*srun.*",
-        ".*sync_dist=True.*",  # every process has the same numbers already
-        ".*smaller than the logging interval.*",
-        ".*does not have many workers.*",
-        ".*Checkpoint directory .* exists and is not empty.*",
-        ".*your dataloader is not resumable.*",  # it is: our loaders ask the trainer where it stands
+        r"`?\.fit\(ckpt_path=",  # of OnExceptionCheckpoint, though the fit has its model and its own checkpoint
+        ".*Checkpoint directory .* exists and is not empty.*",  # it is the run's own
     ):
         warnings.filterwarnings("ignore", message=message)

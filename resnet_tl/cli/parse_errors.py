@@ -122,6 +122,9 @@ def named(given: Sequence[Given], key: str) -> tuple[str, str]:
 
 def class_at(key: str, place: str, path: Any) -> type:
     """The class that a setting of CLASSES names; UserError when there is none, or it does not go with a fit."""
+    from resnet_tl.training.trainer_checks import CALLBACKS  # with torch, which is to be imported here alone
+
+    refused = REFUSED | CALLBACKS
     kind, home, base = CLASSES[key]
     path = str(path)
     top = getattr(import_module(home), base)
@@ -129,8 +132,8 @@ def class_at(key: str, place: str, path: Any) -> type:
     found = object_at(path, place) if "." in path else short.get(path)
     if not (isinstance(found, type) and issubclass(found, top)):
         raise UserError(f"{place} is '{path}', which is no {kind}.{nearest(path.rpartition('.')[2], short)}")
-    for name in [each.__name__ for each in inspect.getmro(found) if each.__name__ in REFUSED]:
-        raise UserError(f"{place}: {found.__name__} cannot be used in a fit: {REFUSED[name]}.")
+    for name in [each.__name__ for each in inspect.getmro(found) if each.__name__ in refused]:
+        raise UserError(f"{place}: {found.__name__} cannot be used in a fit: {refused[name]}.")
     return found
 
 

@@ -1,4 +1,4 @@
-"""Settings of Lightning's Trainer that it would ignore, or that would fail later: refused before any work."""
+"""Settings of Lightning's Trainer that make no run, or that it would refuse unclearly: refused before it is made."""
 
 from __future__ import annotations
 
@@ -7,18 +7,8 @@ from typing import Any
 
 from resnet_tl.errors import UserError, nearest
 
-POSITIVE = (
-    "max_epochs",
-    "max_steps",
-    "accumulate_grad_batches",
-    "check_val_every_n_epoch",
-    "log_every_n_steps",
-    "limit_train_batches",
-    "limit_val_batches",
-    "limit_test_batches",
-    "val_check_interval",
-)
-UNLIMITED = ("max_epochs", "max_steps")  # where -1 means without end
+# A fit must have weights that were validated, of each split.
+ALSO_ABOVE_0 = ("limit_val_batches", "limit_test_batches")
 STRATEGIES = ("auto", "ddp", "ddp_find_unused_parameters_true", "ddp_find_unused_parameters_false", "single_device")
 
 FIXED = {
@@ -26,38 +16,48 @@ FIXED = {
     "barebones": (True, "a fit must keep its best weights"),
     "use_distributed_sampler": (True, "each process has its own share of the images already"),
 }
-# Classes that do not go with a fit or a recipe, and why or what to use in their place.
+UNUSED = {
+    "default_root_dir": "all that a fit writes is in its run: give --run",
+    "limit_predict_batches": "a fit predicts nothing: leave it out",
+    "model_registry": "checkpoints stay in the run: leave it out",
+}
+FUNCTION = "a recipe cannot hold a function"
+# Classes that do not go with a run or a recipe, and why or what to use in their place.
 REFUSED = {
-    "BaseFinetuning": "what it does is set by model.mode and model.schedule",
     "BatchSizeFinder": "the recipe would not hold the size that it finds; give data.batch_size, and see --forecast",
     "LearningRateFinder": "the recipe would not hold the rate that it finds; give optimizer.lr",
-    "StochasticWeightAveraging": "it copies the network before there is one; use EMAWeightAveraging",
-    "ModelPruning": "it changes weights that are to stay frozen; leave it out",
+    "LambdaCallback": f"{FUNCTION}; name a callback of your own, module.Name",
     "ProgressBar": "a fit has a progress bar of its own; leave it out",
+    "SpikeDetection": "Lightning 2.6 cannot load its state, as when the best weights are evaluated; leave it out",
+    "ThroughputMonitor": f"{FUNCTION}, and it needs one; each epoch's line says how many images a second were trained",
     "Timer": "give trainer.max_time",
-    "LambdaLR": "a recipe cannot hold a function; choose another scheduler",
-    "MultiplicativeLR": "a recipe cannot hold a function; choose another scheduler",
+    "LambdaLR": f"{FUNCTION}; choose another scheduler",
+    "MultiplicativeLR": f"{FUNCTION}; choose another scheduler",
     "SequentialLR": "a recipe cannot hold other schedulers; choose another one",
     "ChainedScheduler": "a recipe cannot hold other schedulers; choose another one",
 }
 
 
-def check_trainer(trainer: Any) -> None:
-    """Raises UserError for what Lightning would take without a word, and what it would refuse without naming it."""
-    for name in POSITIVE:
-        value = trainer[name]
-        if isinstance(value, int | float) and value <= 0 and not (name in UNLIMITED and value == -1):
-            raise UserError(f"trainer.{name} is {value}; it must be above 0.")
-    if trainer.gradient_clip_val is not None and trainer.gradient_clip_val < 0:
-        raise UserError(f"trainer.gradient_clip_val is {trainer.gradient_clip_val}; it must be 0 or more.")
-    if trainer.gradient_clip_algorithm is not None and not trainer.gradient_clip_val:
-        raise UserError(
-            f"trainer.gradient_clip_algorithm is {trainer.gradient_clip_algorithm}, but nothing is clipped: "
-            "give trainer.gradient_clip_val too."
-        )
+def check_settings(trainer: Any) -> None:
+    """Raises UserError for what Lightning would refuse without naming it, and for what makes no run.
+
+    What no Trainer may be given is checked where any Trainer is, in `training/trainer_checks.py`.
+
+    Args:
+        trainer: the section of the recipe.
+    """
+    from resnet_tl.training.trainer_checks import check_numbers
+
+    check_numbers(trainer)
+    for name in ALSO_ABOVE_0:
+        if trainer[name] is not None and trainer[name] <= 0:
+            raise UserError(f"trainer.{name} is {trainer[name]}; it must be above 0.")
     for name, (value, why) in FIXED.items():
         if trainer[name] is value:
             raise UserError(f"trainer.{name} is {str(value).lower()}, but {why}: leave it out.")
+    for name, why in UNUSED.items():
+        if trainer[name] is not None:
+            raise UserError(f"trainer.{name} would have no effect, since {why}.")
     _check_length(trainer)
     _check_processes(trainer)
 
@@ -81,7 +81,7 @@ def _check_processes(trainer: Any) -> None:
 
     strategy, accelerator, devices = trainer.strategy, trainer.accelerator, trainer.devices
     name = strategy if isinstance(strategy, str) else strategy.class_path.rpartition(".")[2]
-    if name not in (*STRATEGIES, "DDPStrategy"):
+    if name not in (STRATEGIES if isinstance(strategy, str) else ("DDPStrategy",)):
         raise UserError(
             f"trainer.strategy is '{name}'; it must be one of {', '.join(STRATEGIES)}.{nearest(name, STRATEGIES)}"
         )

@@ -165,6 +165,8 @@ class ImageDataModule(DataOptions, L.LightningDataModule):
         augmentation = Augmentation(self.augmentation, preprocessing, self.seed, self.random_erasing)
 
         def batches(epoch: int) -> list[np.ndarray]:
+            if trainer and trainer.overfit_batches:  # type: ignore[attr-defined]
+                epoch = 0  # the same images again, as Lightning promises
             return training_batches(epoch_order(rows, self.seed, epoch, balanced_by), self.batch_size, rank, world)
 
         return self._loader(

@@ -26,14 +26,17 @@ from resnet_tl.finetuning.optimization import configure
 from resnet_tl.networks import Network
 from resnet_tl.networks.frozen import autocast
 from resnet_tl.timing import measure
+from resnet_tl.training.averaged_weights import AveragedWeights
 from resnet_tl.training.building import BuiltNetwork, build, rebuild
 from resnet_tl.training.epoch_totals import EpochTotals
-from resnet_tl.training.exact_evaluation import ExactEvaluation, diverged
+from resnet_tl.training.exact_evaluation import SAME, ExactEvaluation, diverged
 from resnet_tl.training.monitor import monitor_mode
 from resnet_tl.training.processes import share_of, tell_of_processes
 from resnet_tl.training.resuming.exact_resume import ExactResume
 from resnet_tl.training.resuming.resume_points import points_of_a_plain_trainer
 from resnet_tl.training.settings import check_length, check_with_data
+from resnet_tl.training.trainer_checks import check_subclass, check_trainer
+from resnet_tl.training.untrue_warnings import silence_untrue_warnings
 
 
 class ImageClassifier(ExactEvaluation):
@@ -47,6 +50,7 @@ class ImageClassifier(ExactEvaluation):
         super().begin()
         self.freezing = Freezing(self.schedule)
         self.resuming = ExactResume()
+        self.averages = AveragedWeights()
         self.resolved: dict[str, tuple[Any, str]] = {}  # setting -> what `auto` became, and why
         self.totals: EpochTotals | None = None
         self._class_weights: Tensor | None = None
@@ -54,8 +58,16 @@ class ImageClassifier(ExactEvaluation):
 
     def configure_callbacks(self) -> list[L.Callback]:
         """What belongs to every fit, whoever makes the Trainer."""
-        points = points_of_a_plain_trainer(self.trainer)
-        return [self.freezing, self.resuming, *points]
+        check_trainer(self.trainer, self)
+        silence_untrue_warnings()
+        own: list[L.Callback] = [self.freezing, self.resuming, self.averages]
+        own += points_of_a_plain_trainer(self.trainer)
+        return [callback for callback in own if callback not in self.trainer.callbacks]  # type: ignore[attr-defined]
+
+    def setup(self, stage: str) -> None:
+        """Refuses a subclass in which nothing would train, or nothing be frozen."""
+        if stage == TrainerFn.FITTING:
+            check_subclass(self, ImageClassifier, [self.freezing, self.resuming, self.averages])
 
     @property
     def monitor_mode(self) -> str:
@@ -186,7 +198,8 @@ class ImageClassifier(ExactEvaluation):
         assert self.totals is not None
         self.totals.add(loss, logits, batch["label"])
         size = len(batch["row"])
-        if (batch_idx + 1) % self.trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
+        every = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
+        if every and (batch_idx + 1) % every == 0:
             self.log("train_loss_step", loss.detach(), prog_bar=True, batch_size=size)
         weight = self._class_weights
         if self.trainer.world_size > 1 and (weight is not None or self.trainer.is_last_batch):
@@ -216,7 +229,7 @@ class ImageClassifier(ExactEvaluation):
         loss, accuracy = self.totals.means(self.trainer)
         if not loss.isfinite():
             raise diverged(self.current_epoch)
-        self.log_dict({"train_loss": loss, "train_accuracy": accuracy}, on_step=False, on_epoch=True, batch_size=1)
+        self.log_dict({"train_loss": loss, "train_accuracy": accuracy}, on_step=False, on_epoch=True, **SAME)
 
     # Keeping it.
 

@@ -29,6 +29,9 @@ from resnet_tl.training.building import BuiltNetwork
 from resnet_tl.training.options import ClassifierOptions
 from resnet_tl.training.predictions import Predictions, RowLogits
 
+SAME: dict[str, Any] = {"batch_size": 1, "sync_dist": True, "reduce_fx": "max"}
+"""For numbers that all processes have alike: the largest of them is each of them, whereas a mean may be rounded."""
+
 
 class ExactEvaluation(ClassifierOptions):
     """The part of ImageClassifier that computes and evaluates, as the bundle will: by copies for inference."""
@@ -164,7 +167,7 @@ class ExactEvaluation(ClassifierOptions):
         if not numbers:
             raise diverged(self.current_epoch)
         self.numbers[split] = numbers
-        self.log_dict({f"{split}_{name}": value for name, value in numbers.items()}, sync_dist=False)
+        self.log_dict({f"{split}_{name}": value for name, value in numbers.items()}, **SAME)
 
     def metrics(self, predictions: Predictions) -> dict[str, float]:
         """Further numbers by name, from all predictions of a split; a subclass may compute others.

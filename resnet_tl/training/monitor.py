@@ -6,7 +6,9 @@ from resnet_tl.errors import UserError, nearest
 from resnet_tl.training.metrics import MetricSpecs, is_better_when_higher, named
 
 MONITORS = ("val_loss", "val_accuracy", "val_balanced_accuracy", "val_macro_f1", "val_auroc")
-OTHERS = ("val_top5_accuracy", "train_loss", "train_accuracy")  # not always there, or no ground to choose weights on
+# Not always there, or no ground to choose weights on.
+OTHERS = ("val_top5_accuracy", "train_loss", "train_accuracy")
+MEASURED = (*MONITORS, *OTHERS)
 
 
 def monitor_mode(monitor: str, metrics: MetricSpecs = None) -> str:
@@ -32,13 +34,13 @@ def check_monitor(setting: str, monitor: str, mode: str | None = None, metrics: 
     """Raises UserError before training when a setting watches what is never measured, or in the wrong direction.
 
     Args:
-        setting: as its user knows it; `model.monitor` takes validation metrics alone.
+        setting: as its user knows it, and perhaps `of` what; `model.monitor` takes validation metrics alone.
         monitor: the metric's name.
         mode: min or max as given; None where it follows from the metric.
         metrics: of the user's own, `model.metrics`.
     """
     own = tuple(f"val_{name}" for name in named(metrics))
-    allowed = (*MONITORS, *own) if mode is None else (*MONITORS, *OTHERS, *own)
+    allowed = (*MONITORS, *own) if mode is None else (*MEASURED, *own)
     if monitor not in allowed:
         raise UserError(f"{setting} is '{monitor}'; it must be one of {', '.join(allowed)}.{nearest(monitor, allowed)}")
     better = monitor_mode(monitor, metrics)
@@ -46,5 +48,5 @@ def check_monitor(setting: str, monitor: str, mode: str | None = None, metrics: 
         word = {"min": "smaller", "max": "larger"}[better]
         raise UserError(
             f"{setting} is {monitor}, of which {word} is better, but its mode is {mode}: "
-            f"add --{setting.removesuffix('monitor')}mode {better}."
+            f"add --{setting.split()[0].removesuffix('monitor')}mode {better}."
         )

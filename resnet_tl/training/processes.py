@@ -15,9 +15,13 @@ from resnet_tl.networks.stages import StagedNetwork
 log = logging.getLogger(__name__)
 
 
-def check_processes(trainer: L.Trainer, sync_batchnorm: bool) -> None:
-    """Raises UserError for BatchNorm statistics that are to be shared where torch cannot do so."""
-    if sync_batchnorm and trainer.world_size > 1 and trainer.strategy.root_device.type == "cpu":
+def check_processes(trainer: L.Trainer) -> None:
+    """Raises UserError for BatchNorm statistics that are to be shared where torch cannot do so.
+
+    Lightning 2.6 does not say in public whether they are.
+    """
+    shares = getattr(trainer.strategy, "_layer_sync", None) is not None
+    if shares and trainer.world_size > 1 and trainer.strategy.root_device.type == "cpu":
         raise UserError(
             "trainer.sync_batchnorm is true, but torch shares BatchNorm statistics on GPUs only: leave it out; where "
             "BatchNorm is frozen, as in the mode head, there is nothing to share."

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ import numpy as np
 import pandas as pd
 from filelock import FileLock
 from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 
 from resnet_tl import failures
 from resnet_tl.bundle import file_digest
@@ -43,6 +45,7 @@ class RunRecorder(L.Callback):
         recipe: gives the text of the resolved recipe when training begins.
         recipes: the files that the run was begun with; their digests are recorded.
         resumes: the interrupted run that goes on, in place of a new one.
+        logs: whether the trainer, which has no logger, gets Lightning's default one, writing into the run.
     """
 
     def __init__(
@@ -52,11 +55,13 @@ class RunRecorder(L.Callback):
         recipe: Callable[[ImageClassifier], str],
         recipes: Sequence[Path] = (),
         resumes: Run | None = None,
+        logs: bool = False,
     ) -> None:
         self.name = name
         self.folder = folder
         self.recipe = recipe
         self.recipes = recipes
+        self.logs = logs
         self.run = Run(resumes.path.resolve()) if resumes else None
         self._lock: FileLock | None = None
         self._recipe_digest = ""
@@ -81,6 +86,11 @@ class RunRecorder(L.Callback):
         for callback in trainer.checkpoint_callbacks:
             if isinstance(callback, ModelCheckpoint) and callback.dirpath is None:
                 callback.dirpath = str(self.run.checkpoints)
+        profiler: Any = trainer.profiler  # type: ignore[attr-defined]
+        if profiler.dirpath == trainer.log_dir:  # where Lightning puts traces that were given no place
+            profiler.dirpath = str(self.run.path / "profile")
+        if self.logs and not trainer.loggers:
+            trainer.logger = default_logger(self.run)
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if not trainer.is_global_zero:
@@ -205,6 +215,12 @@ class RunRecorder(L.Callback):
         best = best_epoch(self.table, model.hparams["monitor"], model.monitor_mode)
         with measure("files"):
             learning_curves(self.table, self.run.figure("learning_curves"), best)
+
+
+def default_logger(run: Run) -> Logger:
+    """What Lightning takes for `logger=True`: TensorBoard's where it is installed, else one that writes a CSV file."""
+    has_tensorboard = find_spec("tensorboard") or find_spec("tensorboardX")
+    return (TensorBoardLogger if has_tensorboard else CSVLogger)(run.path, name="logs", version="")
 
 
 def best_epoch(history: pd.DataFrame, monitor: str, mode: str) -> int | None:

@@ -190,9 +190,10 @@ def _check_evaluation(settings: Mapping[str, Any], data: ImageDataModule, traine
     for split, limit in (("val", trainer.limit_val_batches), ("test", trainer.limit_test_batches)):
         images = len(index.rows(split))
         batches = -(-images // (data.batch_size * trainer.world_size))
-        if images and isinstance(limit, float) and batches * limit < 1:
+        if images and isinstance(limit, float) and 0 < batches * limit < 1:
+            name = "overfit" if split == "val" and trainer.overfit_batches else f"limit_{split}"  # type: ignore[attr-defined]
             raise UserError(
-                f"trainer.limit_{split}_batches is {limit}, but of {batches} batches that is none: "
+                f"trainer.{name}_batches is {limit}, but of {batches} batches that is none: "
                 f"give 1, or a share of {1 / batches:.2g} or more."
             )
     if settings["monitor"] == "val_auroc" and len(np.unique(index.labels[index.rows("val")])) < 2:

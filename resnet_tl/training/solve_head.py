@@ -7,11 +7,12 @@ import time
 
 import lightning as L
 import torch
+from lightning.pytorch.callbacks import EarlyStopping, WeightAveraging
 from torch import Tensor, nn
 
 from resnet_tl import timing
 from resnet_tl.data.datamodule import ImageDataModule
-from resnet_tl.errors import UserError
+from resnet_tl.errors import UserError, listed
 from resnet_tl.evaluation.metrics import metrics_of
 from resnet_tl.evaluation.words import metric_name, metric_value
 from resnet_tl.finetuning.freezing import FrozenProof, check_frozen, digest
@@ -97,7 +98,14 @@ def _put(head: nn.Linear, weights: Tensor, biases: Tensor) -> None:
 
 
 def _check(data: ImageDataModule, trainer: L.Trainer) -> None:
+    share = trainer.limit_train_batches  # 1.0 is all of them, 1 a single one
+    is_short = isinstance(share, int) or share < 1 or trainer.max_steps != -1
+    is_short = is_short and not trainer.fast_dev_run  # type: ignore[attr-defined]
+    callbacks: list[L.Callback] = trainer.callbacks  # type: ignore[attr-defined]
+    of_steps = [callback for callback in callbacks if isinstance(callback, EarlyStopping | WeightAveraging)]
     for is_wrong, sentence in (
+        (is_short, "takes all images at once: leave out trainer.max_steps, limit_train_batches and overfit_batches"),
+        (of_steps, f"takes no steps: leave out {listed(type(callback).__name__ for callback in of_steps)}"),
         (data.augments, "sees one version of each image: give data.augmentation none"),
         (trainer.world_size > 1, "runs in one process: give trainer.devices 1"),
         (trainer.gradient_clip_val, "searches along whole gradients: leave out trainer.gradient_clip_val"),

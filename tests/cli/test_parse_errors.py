@@ -134,7 +134,7 @@ FLAGS = [
     ("--trainer.callbacks EarlyStopping", "EarlyStopping needs monitor: add --trainer.callbacks.monitor VALUE."),
     (
         "--trainer.callbacks EarlyStopping --trainer.callbacks.monitor val_acc",
-        "trainer.callbacks.monitor is 'val_acc'; it must be one of val_loss, val_accuracy, ",
+        "trainer.callbacks.monitor of EarlyStopping is 'val_acc'; it must be one of val_loss, val_accuracy, ",
     ),
     (
         "--trainer.callbacks EarlyStopping --trainer.callbacks.monitor val_accuracy",

@@ -24,12 +24,15 @@ REFUSED = {
     "--trainer.val_check_interval 9": "trainer.val_check_interval is 9, but an epoch has 1 batches: give as many",
     "--trainer.val_check_interval 9 --trainer.check_val_every_n_epoch null": "no weights would ever be validated",
     f"{TWO_PHASES} --trainer.max_steps 1": "the last phase of model.schedule begins after 1 steps: give more steps",
+    "--trainer.min_epochs 3": "trainer.min_epochs is 3, but trainer.max_epochs is 1: leave out one of them",
     # How many batches.
     "--trainer.limit_train_batches 0": "trainer.limit_train_batches is 0; it must be above 0",
     "--trainer.limit_train_batches 0.01": "0.01 of the train_dataloader",
     "--trainer.limit_val_batches 0": "trainer.limit_val_batches is 0; it must be above 0",
     "--trainer.limit_val_batches 0.01": "trainer.limit_val_batches is 0.01, but of 1 batches that is none: give 1",
     "--trainer.limit_test_batches 0.01": "trainer.limit_test_batches is 0.01, but of 1 batches that is none: give 1",
+    "--trainer.overfit_batches 0.01": "trainer.overfit_batches is 0.01, but of 1 batches that is none: give 1",
+    "--trainer.limit_predict_batches 2": "would have no effect, since a fit predicts nothing: leave it out",
     "--trainer.accumulate_grad_batches -1": "trainer.accumulate_grad_batches is -1; it must be above 0",
     # Gradients, types and devices.
     "--trainer.gradient_clip_val -1": "trainer.gradient_clip_val is -1; it must be 0 or more",
@@ -38,13 +41,26 @@ REFUSED = {
     "--trainer.strategy fsdp": "trainer.strategy is 'fsdp'; it must be one of auto, ddp",
     "--trainer.strategy ddp_spawn": "trainer.strategy is 'ddp_spawn'; it must be one of auto, ddp",
     "--trainer.use_distributed_sampler true": "each process has its own share of the images already",
+    "--trainer.strategy DDPStrategy": "trainer.strategy is 'DDPStrategy'; it must be one of auto, ddp",
+    "--trainer.strategy DDPStrategy --trainer.strategy.start_method spawn": "nothing would be left of it",
+    "--trainer.strategy deepspeed": "trainer.strategy is 'deepspeed'; it must be one of auto, ddp",
     "--trainer.enable_checkpointing false": "a fit must keep its best weights",
+    "--trainer.barebones true": "a fit must keep its best weights",
+    "--trainer.default_root_dir there": "would have no effect, since all that a fit writes is in its run: give --run",
+    "--trainer.model_registry mine": "would have no effect, since checkpoints stay in the run",
     # Callbacks and loggers.
-    "--trainer.callbacks LearningRateMonitor": "writes to a logger, and there is none: add --trainer.logger CSVLogger",
+    "--trainer.callbacks LearningRateMonitor": "writes to a logger, and there is none: add --trainer.logger true",
     "--trainer.callbacks BatchSizeFinder": "give data.batch_size, and see --forecast",
     "--trainer.callbacks RichProgressBar": "a fit has a progress bar of its own; leave it out",
     "--trainer.callbacks BackboneFinetuning": "is set by model.mode and model.schedule",
     "--trainer.callbacks Timer": "give trainer.max_time",
+    "--trainer.callbacks StochasticWeightAveraging --trainer.callbacks.swa_lrs 0.1": "use EMAWeightAveraging",
+    "--trainer.callbacks ModelPruning": "changes weights that are to stay frozen",
+    "--trainer.callbacks GradientAccumulationScheduler --trainer.callbacks.scheduling {4:2}": "accumulate_grad_batches",
+    "--trainer.callbacks LambdaCallback": "a recipe cannot hold a function; name a callback of your own",
+    "--trainer.callbacks ThroughputMonitor": "a recipe cannot hold a function, and it needs one",
+    "--trainer.callbacks SpikeDetection": "Lightning 2.6 cannot load its state",
+    "--trainer.callbacks ModelCheckpoint --trainer.callbacks.filename best": "is the name of the run's own",
     # The optimizer and its rate.
     "--optimizer SparseAdam": "SparseAdam does not support dense gradients",
     "--optimizer LBFGS": "a head is solved by L-BFGS with model.head_solver lbfgs",
@@ -60,6 +76,8 @@ REFUSED = {
     # A head that is solved.
     f"{SOLVED} --optimizer.lr 0.1": "takes the place of an optimizer: leave that out",
     f"{SOLVED} --lr_scheduler StepLR --lr_scheduler.step_size 1": "leave out lr_scheduler",
+    f"{SOLVED} --trainer.overfit_batches 1": "leave out trainer.max_steps, limit_train_batches and overfit_batches",
+    f"{SOLVED} --trainer.callbacks EMAWeightAveraging": "takes no steps: leave out EMAWeightAveraging",
     f"{SOLVED} --data.random_erasing 0.5": "give data.augmentation none",
     # Images and classes.
     "--model.class_weights balanced --data.sampler balanced": "twice: leave one of them out",
@@ -77,6 +95,7 @@ ALLOWED = [
     "--trainer.max_time 00:01:00:00 --trainer.detect_anomaly true --trainer.profiler simple --optimizer Adafactor",
     "--trainer.callbacks LearningRateMonitor --trainer.logger CSVLogger --trainer.logger.save_dir logs "
     "--trainer.overfit_batches 1 --data.batch_size 1000 --trainer.precision 16",
+    "--trainer.callbacks EMAWeightAveraging --model.mode head --trainer.log_every_n_steps 0",
     "--trainer.callbacks EMAWeightAveraging --model.label_smoothing 0.1 --model.focal_gamma 2 --model.mixup 0.2",
     "--trainer.max_epochs -1 --trainer.max_steps 2 --trainer.val_check_interval 2 --data.batch_size 8",
     "--trainer.val_check_interval 2 --trainer.check_val_every_n_epoch null --data.batch_size 8",
@@ -158,3 +177,92 @@ def test_a_share_that_a_folder_has_already_is_said(command, blobs):
 
     assert "has a val split of its own: data.val_fraction is not used" in out
     assert "has a test split of its own: data.test_fraction is not used" in out
+
+
+MINE = """
+import lightning as L
+class Plain(L.Callback):
+    def on_train_start(self, trainer, pl_module): print("HERE")
+class Watches(Plain):
+    monitor = "anything"
+"""
+
+
+def test_what_was_asked_for_is_there(command, blobs, tmp_path, monkeypatch):
+    """A callback of one's own without arguments, a summary, a profiler's report, and logs in the run."""
+    (tmp_path / "habits_mine.py").write_text(MINE)
+    monkeypatch.syspath_prepend(tmp_path)
+    asked = "[habits_mine.Watches, habits_mine.Plain, LearningRateMonitor, ModelSummary]"
+    flags = ["--trainer.callbacks", asked, "--trainer.logger", "true", "--trainer.profiler", "simple", "--run", "run"]
+
+    code, out, err = command("fit", "--data.root", blobs, "--trainer.max_epochs", 1, *flags)
+
+    assert (code, err) == (0, "")
+    assert out.count("HERE") == 2
+    assert "Total params" in out
+    assert out.count("Profiler Report") == out.count("FIT Profiler Report") == 1
+    assert "optimizer_step" in out
+    assert list(Path("run/logs").iterdir())
+    assert sorted(path.name for path in tmp_path.iterdir() if path.name != "__pycache__") == ["habits_mine.py", "run"]
+
+
+@pytest.mark.slow
+def test_a_run_with_a_callback_of_ones_own_repeats(command, blobs, tmp_path, monkeypatch):
+    (tmp_path / "habits_mine.py").write_text(MINE)
+    monkeypatch.syspath_prepend(tmp_path)
+    flags = ["--trainer.callbacks", "habits_mine.Plain", "--run", "first"]
+    assert command("fit", "--data.root", blobs, "--trainer.max_epochs", 1, *flags).code == 0
+
+    code, out, _ = command("fit", "--recipe", "first/recipe.yaml", "--run", "again")
+
+    assert code == 0
+    assert "HERE" in out
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("logger", ["CSVLogger", "TensorBoardLogger"])
+def test_a_logger_that_was_given_a_folder_writes_there(command, blobs, logger):
+    if logger == "TensorBoardLogger":
+        pytest.importorskip("tensorboard")
+    flags = ["--trainer.logger", logger, "--trainer.logger.save_dir", "mine", "--run", "run"]
+
+    assert command("fit", "--data.root", blobs, "--trainer.max_epochs", 1, *flags).err == ""
+
+    assert list(Path("mine").rglob("hparams.yaml"))
+    assert not Path("run/logs").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("profiler", ["advanced", "pytorch"])
+def test_a_profiler_reports_once_on_the_training_and_writes_into_the_run(command, blobs, tmp_path, profiler):
+    flags = ["--trainer.profiler", profiler, "--trainer.max_epochs", 1, "--run", "run"]
+
+    code, out, _ = command("fit", "--data.root", blobs, *flags)
+
+    assert code == 0
+    assert out.count("Profiler Report") == out.count("FIT Profiler Report") == 1
+    assert profiler == "advanced" or list(Path("run/profile").glob("fit-*.pt.trace.json"))
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
+def test_a_metric_that_turns_out_to_be_missing_is_named(command, blobs):
+    """The fifth best of three classes."""
+    flags = ["--trainer.callbacks", "EarlyStopping", "--trainer.callbacks.mode", "max"]
+
+    watch = ["--trainer.callbacks.monitor", "val_top5_accuracy", "--trainer.max_epochs", 1]
+    code, _, err = command("fit", "--data.root", blobs, *flags, *watch)
+
+    assert code == 2
+    assert "metric val_top5_accuracy which is not available" in err
+    assert err.count("\n") == 1
+
+
+def test_a_package_that_a_callback_lacks_is_named(command, blobs, monkeypatch):
+    monkeypatch.setattr("lightning.pytorch.callbacks.device_stats_monitor._PSUTIL_AVAILABLE", False)
+    flags = ["--trainer.logger", "true", "--trainer.callbacks", "DeviceStatsMonitor"]
+
+    code, _, err = command("fit", "--data.root", blobs, "--trainer.max_epochs", 1, *flags)
+
+    assert code == 2
+    assert err.startswith("resnet-tl: DeviceStatsMonitor cannot log CPU stats as psutil is not installed")
+    assert err.count("\n") == 1

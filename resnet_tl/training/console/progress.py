@@ -29,7 +29,7 @@ class FitProgress(ProgressBar):
     """Loss, metrics, images per second and time left; a mark at each epoch that is the best so far.
 
     Args:
-        console: where it is shown; default: where the command writes, in a program of one's own standard output.
+        console: where it is shown; default: where the command writes, a notebook's cell, else standard output.
     """
 
     def __init__(self, console: Console | None = None) -> None:
