@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
 import lightning as L
+import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.strategies import DDPStrategy, DeepSpeedStrategy, SingleDeviceStrategy, XLAStrategy
 from lightning.pytorch.strategies.launchers import _MultiProcessingLauncher
@@ -80,6 +82,32 @@ def check_subclass(model: ImageClassifier, base: type[ImageClassifier], callback
         )
 
 
+def check_states(callbacks: Iterable[L.Callback], states: Mapping[str, Any]) -> None:
+    """Raises UserError for a callback whose state no checkpoint gives back, since no code in it is run.
+
+    Args:
+        callbacks: of a trainer; those that are not the user's own are known.
+        states: by the callbacks' `state_key`.
+    """
+    for callback in callbacks:
+        if _is_known(type(callback)) or not states.get(callback.state_key):
+            continue
+        file = BytesIO()
+        try:
+            torch.save(states[callback.state_key], file)
+            file.seek(0)
+            torch.load(file, weights_only=True)
+        except Exception as error:  # of any kind: the objects may be anyone's
+            raise UserError(
+                f"The state of the callback {type(callback).__name__} could not be read from a checkpoint again: let "
+                "its state_dict hold numbers, texts, lists, dictionaries and tensors alone, and none of numpy's."
+            ) from error
+
+
+def _is_known(kind: type) -> bool:
+    return kind.__module__.partition(".")[0] in ("lightning", "resnet_tl")
+
+
 def check_numbers(given: Mapping[str, Any]) -> None:
     """Raises UserError for a number with which Lightning would train nothing, or divide by it.
 
@@ -125,7 +153,7 @@ def _check_callbacks(trainer: L.Trainer, model: ImageClassifier) -> None:
     callbacks: list[L.Callback] = trainer.callbacks  # type: ignore[attr-defined]
     # Others may log whatever they like to watch.
     own = (type(model), *map(type, callbacks))
-    nobody_else_logs = all(kind.__module__.partition(".")[0] in ("lightning", "resnet_tl") for kind in own)
+    nobody_else_logs = all(map(_is_known, own))
     for callback in callbacks:
         for name in [kind.__name__ for kind in type(callback).__mro__ if kind.__name__ in CALLBACKS]:
             raise UserError(f"{type(callback).__name__} cannot be used in a fit: {CALLBACKS[name]}.")

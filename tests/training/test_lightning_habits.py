@@ -18,6 +18,7 @@ from typing import Any
 
 import lightning as L
 import lightning.pytorch.callbacks
+import numpy as np
 import pytest
 import torch
 from lightning.pytorch.callbacks import (
@@ -206,6 +207,30 @@ def test_whoever_logs_more_may_watch_it(fit: Fit):
     stop = EarlyStopping("val_mine", patience=0)
 
     assert fit(5, trainer={"callbacks": [Logs(), stop]}).trainer.current_epoch == 2
+
+
+class Remembers(L.Callback):
+    """What it remembers at the start, and from the second epoch on."""
+
+    def __init__(self, first: Any, later: Any) -> None:
+        self.state, self.later = {"kept": first}, {"kept": later}
+
+    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if trainer.current_epoch:
+            self.state = self.later
+
+    def state_dict(self) -> dict[str, Any]:
+        return self.state
+
+
+@pytest.mark.parametrize("state", [(Path(), 0), (0, np.float64(1))], ids=["at once", "later"])
+def test_a_state_that_could_not_be_loaded_is_refused_when_it_would_be_saved(fit: Fit, tmp_path: Path, state):
+    trainer = {"callbacks": [Remembers(*state)], "enable_checkpointing": True}
+
+    with pytest.raises(UserError, match="The state of the callback Remembers could not be read from a checkpoint"):
+        fit(2, trainer=trainer)
+
+    fit(2, trainer={"callbacks": [Remembers([1, "a"], {"b": torch.ones(2)})], "enable_checkpointing": True})
 
 
 class LeavesOut(ImageClassifier):

@@ -13,6 +13,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from resnet_tl.data.datamodule import ImageDataModule
 from resnet_tl.errors import UserError
 from resnet_tl.training.resuming.position import Position
+from resnet_tl.training.trainer_checks import check_states
 
 if TYPE_CHECKING:
     from resnet_tl.training.classifier import ImageClassifier
@@ -43,6 +44,7 @@ class ExactResume(L.Callback):
     def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
         if trainer.state.fn != TrainerFn.FITTING:
             return
+        check_states(trainer.callbacks, checkpoint.get("callbacks", {}))  # type: ignore[attr-defined]
         model: ImageClassifier = pl_module  # type: ignore[assignment]
         position = Position.of(trainer, self._validated)
         if position == self._validated:
@@ -74,6 +76,8 @@ class ExactResume(L.Callback):
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._validated = None
+        callbacks: list[L.Callback] = trainer.callbacks  # type: ignore[attr-defined]
+        check_states(callbacks, {callback.state_key: callback.state_dict() for callback in callbacks})
         if not trainer.ckpt_path:  # what was loaded before is not what this fit begins with
             self.position, self._saved = None, {}
         self.check_unchanged(pl_module.data, trainer)  # type: ignore[arg-type]
