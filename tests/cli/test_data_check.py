@@ -127,6 +127,25 @@ def test_files_that_are_not_read_are_findings_and_a_lost_class_stops_as_in_a_fit
     assert command("data", "check", photos, "--output", "without").code == 0
 
 
+def test_a_fit_finds_by_the_way_what_the_check_finds(photos: Path, command, caplog: pytest.LogCaptureFixture) -> None:
+    from resnet_tl import ImageDataModule
+    from resnet_tl.data.pixels.preprocessing import Preprocessing
+
+    shutil.rmtree(photos / "val")
+    shutil.copy(photos / "train/cat/3.png", photos / "train/cat/again.png")
+    (photos / "train/dog/1.png").unlink()
+    (photos / "train/dog/2.png").unlink()
+    (photos / "train/dog/scan.dcm").touch()
+    command("data", "check", photos, "--output", "out")
+    caplog.set_level("INFO", "resnet_tl")
+    data = ImageDataModule(photos)
+    data.use(Preprocessing(size=16, storage_size=16, crop_size=16))
+    found = pd.read_csv("out/findings.csv")["finding"].tolist()
+    assert data.findings["finding"].tolist() == found == ["unread", "tiny_class", "duplicate"]
+    words = "pictures that are not read: 1, few images to train on: 1, the same picture twice in a split: 1"
+    assert [line for line in caplog.messages if line.endswith(words)]
+
+
 def test_what_a_refusal_says_to_type_works(photos: Path, tmp_path: Path, command) -> None:
     shutil.rmtree(photos / "val")
     shutil.move(photos / "train", tmp_path / "sites/north")

@@ -24,6 +24,7 @@ from resnet_tl.data.reading.structure import (
     class_doubts,
     counted,
     entered,
+    file_doubts,
     settled,
 )
 from resnet_tl.data.reading.words import PARTS, SERIES, class_in_name, numbered_as, says_no_class
@@ -184,7 +185,7 @@ class _Reader:
         for place in places.values():
             self.say_empty(place.folder, f"{relative(str(place.path), path)}/" if place.path != path else "")
         rows = [
-            (relative(file, path), name, split, relative(file, place.path).split("/")[0] if place.series else "")
+            (relative(file, path), name, split, _group(file, path, place))
             for split, place in places.items()
             for name, files in sorted(found[split].items())
             for file in files
@@ -200,6 +201,9 @@ class _Reader:
             raise
         if not self.insisted:
             self.notes.doubts += class_doubts(next(iter(places.values())).folder, splits="" not in found)
+            self.notes.doubts += file_doubts(
+                [file for classes in found.values() for files in classes.values() for file in files]
+            )
         return replace(index, doubts=(*self.notes.doubts, *(("lost_class", detail) for detail in lost)))
 
     def classes(self, place: Place) -> dict[str, list[str]]:
@@ -270,6 +274,14 @@ def _has_no_labels(folder: Folder, classes: set[str], known: set[str]) -> bool:
         return False
     is_heap = len(classes) < 2 or PARTS.union(SERIES).issuperset(numbered_as(classes) or "-")
     return not folder.filled() or (is_heap and not any(nearest(name, known) for name in classes))
+
+
+def _group(file: str, path: Path, place: Place) -> str:
+    """The folder of a series that a file is in, as it is called below `path`; "" where there are no series."""
+    if not place.series:
+        return ""
+    depth = len(place.path.relative_to(path).parts)
+    return "/".join(relative(file, path).split("/")[: depth + 1])
 
 
 def _shape(path: Path, place: Place, flat: bool) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path, PurePath
 
 from resnet_tl.data.reading.folders import Folder, merged
 from resnet_tl.data.reading.words import (
+    BESIDE,
     PARTS,
     SERIES,
     class_in_name,
@@ -22,6 +23,7 @@ from resnet_tl.data.reading.words import (
 )
 from resnet_tl.errors import UserError, listed
 
+_WITH = BESIDE | {"mask", "label", "seg"}
 FEW = 8
 """Only so few folders are compared file by file: pairs of pictures are kept in two or three."""
 
@@ -227,3 +229,15 @@ def class_doubts(folder: Folder, splits: bool = False) -> list[tuple[str, str]]:
             f"the classes have folders of their own, such as {name}/{within[name][0]}/, which are taken together"
         )
     return [("structure", doubt) for doubt in doubts]
+
+
+def file_doubts(files: Collection[str]) -> list[tuple[str, str]]:
+    """The finding about files that go with others beside them, as `photo_mask.png` with `photo.png`."""
+    stems = {file.rpartition(".")[0] for file in files}
+    beside = sorted(
+        stem for stem in stems if stem.rpartition("_")[2].lower() in _WITH and stem.rpartition("_")[0] in stems
+    )
+    if not beside:
+        return []
+    detail = f"{counted(len(beside), 'image')} called like what goes with others, such as {PurePath(beside[0]).name}"
+    return [("structure", detail)]

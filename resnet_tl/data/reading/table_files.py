@@ -70,7 +70,8 @@ def read_table(path: Path, most_bytes: int | None = None) -> TableFile:
     text, notes = _decoded(content, path)
     if most_bytes is not None and len(content) == most_bytes:
         text = text[: text.rfind("\n") + 1]
-    text = re.sub(r"^sep=.\r?\n", "", text)  # Excel's
+    text = re.sub("\r\n?", "\n", text)
+    text = re.sub("^sep=.\n", "", text)  # Excel's
     if not text.strip():
         raise UserError(f"{path} is empty; a table of images has a row for each of them.")
     if path.suffix.lower() == ".jsonl":
@@ -110,9 +111,9 @@ def _json_lines(text: str, path: Path) -> pd.DataFrame:
 def _values(text: str, path: Path) -> tuple[pd.DataFrame, bool]:
     """The rows of separated values, and whether a header names them: a line that names an image is none."""
     separator = _separator(text, path)
-    first = next((line for line in csv.reader(io.StringIO(text), delimiter=separator) if line), [])
-    has_header = not any(is_image(cell.strip()) for cell in first)
     try:  # text as it stands: a class may be called "NA" or "007"; without an index, or longer rows would make one
+        first = next((line for line in csv.reader(io.StringIO(text), delimiter=separator) if line), [])
+        has_header = not any(is_image(cell.strip()) for cell in first)
         with warnings.catch_warnings(action="error", category=pd.errors.ParserWarning):
             frame = pd.read_csv(
                 io.StringIO(text),

@@ -109,6 +109,12 @@ def test_sessions_are_taken_together_as_groups(tree: Callable[..., Path]) -> Non
     assert index.layout.endswith("session_1, session_2 taken together, each as a group")
 
 
+def test_the_same_session_in_two_splits_is_two_groups(tree: Callable[..., Path]) -> None:
+    folders = [f"{split}/day{day}/{name}" for split in ("train", "test") for day in (1, 2) for name in ("cat", "dog")]
+    index = read_images(tree(*(f"{folder}/2*.jpg" for folder in folders)))
+    assert set(index.table["group"]) == {"train/day1", "train/day2", "test/day1", "test/day2"}
+
+
 REFUSED = {
     "domains": (
         [f"{domain}/{name}/3*.jpg" for domain in ("photo", "sketch") for name in ("cat", "dog")],
@@ -223,6 +229,10 @@ def test_folders_of_what_is_stored_may_be_classes_if_one_insists(tree: Callable[
         (
             ["session1/3*.png", "session2/3*.png"],
             "called like parts of the data, not like what is seen: session1, session2",
+        ),
+        (
+            ["benign/4*.png", "benign/4*_mask.png", "malignant/4*.png"],
+            "4 images called like what goes with others, such as 1_mask",
         ),
         (
             ["animals/cat/3*.png", "animals/dog/3*.png", "plants/oak/3*.png", "plants/rose/3*.png"],

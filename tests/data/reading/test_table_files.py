@@ -25,9 +25,10 @@ def written(folder: Path, content: str | bytes, name: str = "list.csv") -> Path:
         (codecs.BOM_UTF16_BE + ROWS.encode("utf-16-be"), []),
         (ROWS.encode("latin-1"), ["not in UTF-8, read as Windows-1252"]),
         (ROWS.replace("\n", "\r\n").encode(), []),
+        (ROWS.replace("\n", "\r").encode(), []),
         (b"sep=,\r\n" + ROWS.encode(), []),
     ],
-    ids=["UTF-8", "with a mark", "UTF-16", "big endian", "Latin-1", "CRLF", "Excel"],
+    ids=["UTF-8", "with a mark", "UTF-16", "big endian", "Latin-1", "CRLF", "CR", "Excel"],
 )
 def test_a_table_is_the_same_in_every_encoding(tmp_path: Path, content: bytes, notes: list[str]) -> None:
     table = read_table(written(tmp_path, content))
