@@ -18,7 +18,7 @@ from resnet_tl.errors import UserError, listed
 Tensors: TypeAlias = dict[str, Tensor]
 
 DEPTH = 6
-"""Of dictionaries inside each other; a damaged file may hold one that contains itself."""
+"""Of dictionaries inside each other."""
 LEGACY = ("argparse.Namespace", "collections.defaultdict", "numpy.dtype", "numpy.core.multiarray.scalar")
 """What files of torch before 1.6 hold beside tensors; those of later ones say it themselves."""
 
@@ -89,15 +89,17 @@ def read_content(path: Path) -> Any:
         ) from error
 
 
-def tables(content: Any, where: str = "") -> Iterator[Part]:
-    """Every dictionary with tensors that is somewhere in the content of a file."""
-    if not isinstance(content, Mapping) or where.count(".") >= DEPTH:
+def tables(content: Any, where: str = "", seen: set[int] | None = None) -> Iterator[Part]:
+    """Every dictionary with tensors that is somewhere in the content of a file, once: one may contain itself."""
+    seen = set() if seen is None else seen
+    if not isinstance(content, Mapping) or id(content) in seen or where.count(".") >= DEPTH:
         return
+    seen.add(id(content))
     items = {key: value for key, value in content.items() if isinstance(key, str)}
     if tensors := {key: value for key, value in items.items() if isinstance(value, Tensor)}:
         yield Part(where, tensors)
     for key, value in items.items():
-        yield from tables(value, f"{where}.{key}".lstrip("."))
+        yield from tables(value, f"{where}.{key}".lstrip("."), seen)
 
 
 def parts(found: list[Part], expected: Collection[str]) -> Iterator[Part]:

@@ -279,10 +279,9 @@ def _fill(network: StagedNetwork, content: Any, found: _Found, keeps_head: bool)
         )
     network.load_state_dict({f"body.{key}": tensor for key, tensor in body.items()}, strict=False)
     if others := beside(chosen, saved, [*(f"{name}." for name in begins), *begins & expected.keys(), *heads]):
-        log.info(
-            f"{found.source}: the weights are those of {chosen.where or 'the network'}; not used: {listed(others)}"
-        )
-    return chosen.where
+        where = chosen.where or "the network"
+        log.info(printable(f"{found.source}: the weights are those of {where}; not used: {listed(others)}"))
+    return printable(chosen.where)
 
 
 def _wrong(body: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> list[str]:

@@ -140,6 +140,16 @@ def test_one_line_names_what_is_not_used(state: State, tmp_path: Path, caplog: p
     assert caplog.messages == []
 
 
+def test_names_in_a_file_cannot_steer_the_terminal(
+    state: State, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    torch.save({"\x1b[2Jema": {"x\x07": {**state, "\x1b[31mqueue": torch.zeros(3)}}}, tmp_path / "w.pth")
+    with caplog.at_level(logging.INFO, logger="resnet_tl"):
+        origin = load_weights(made(), str(tmp_path / "w.pth"))
+    assert "\x1b" not in caplog.text + origin.part
+    assert origin.part == r"\x1b[2Jema.x\x07"
+
+
 def test_two_that_differ_and_are_called_alike_are_refused(state: State, tmp_path: Path) -> None:
     torch.save({"a": zeros(state), "b": state}, tmp_path / "w.pth")
     with pytest.raises(UserError, match=r"holds weights of resnet20 more than once \(a, b\); save one of them"):
@@ -179,7 +189,7 @@ def test_the_colours_of_wrapped_weights_are_adapted_too(donor: StagedNetwork, st
 
 def test_a_dictionary_that_holds_itself_ends(state: State, tmp_path: Path) -> None:
     content: dict[str, Any] = {"a": {"no": 1}}
-    content["itself"] = content
+    content |= {str(number): content for number in range(1000)}
     torch.save(content, tmp_path / "w.pth")
     with pytest.raises(UserError, match="holds no state_dict"):
         load_weights(made(), str(tmp_path / "w.pth"))

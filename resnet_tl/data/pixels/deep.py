@@ -18,6 +18,9 @@ EIGHT_BITS, INTEGERS, FLOATS = 0, 1, 2
 FULL: ValueRange = (0.0, 65535.0)
 """Of 16 bits."""
 
+ROWS = 64
+"""That are computed with at a time: as floats they take eight times the room."""
+
 
 def kind_of(image: Image.Image) -> int:
     """What kind of values an opened image has, by its header alone."""
@@ -51,8 +54,10 @@ def colour_values(reopen: Callable[[], Image.Image]) -> np.ndarray:
     is_compressed_plane = _is_plane_of_16_bits(reopen()) and layout != "R"  # libtiff ignores what we ask for
     if is_compressed_plane or layout.partition(";")[0] not in ("RGB", "RGBA", "RGBX", "R"):
         raise ValueError("Pillow reads only 8 of the 16 bits of its colours; save it as a 16-bit PNG")
-    high, low = (np.asarray(_byte_of(reopen(), is_high), np.uint16) for is_high in (True, False))
-    return high << 8 | low
+    values = np.asarray(_byte_of(reopen(), is_high=True)).astype(np.uint16)
+    values <<= 8
+    values |= np.asarray(_byte_of(reopen(), is_high=False))
+    return values
 
 
 def to_eight_bits(values: np.ndarray, value_range: ValueRange) -> Image.Image:
@@ -60,11 +65,20 @@ def to_eight_bits(values: np.ndarray, value_range: ValueRange) -> Image.Image:
 
     An alpha channel is no colour: its 65535 is opaque whatever the range.
     """
-    low, high = value_range
-    scaled = np.clip((values.astype(np.float64) - low) * (255 / (high - low)), 0, 255)
+    eight = _scaled(values, value_range)
     if values.ndim == 3 and values.shape[2] == 4:
-        scaled[..., 3] = values[..., 3] / 257
-    return Image.fromarray(np.rint(scaled).astype(np.uint8))
+        eight[..., 3] = _scaled(values[..., 3], FULL)
+    return Image.fromarray(eight)
+
+
+def _scaled(values: np.ndarray, value_range: ValueRange) -> np.ndarray:
+    """Values of any shape as uint8."""
+    low, high = value_range
+    eight = np.empty(values.shape, np.uint8)
+    for start in range(0, len(values), ROWS):
+        rows = values[start : start + ROWS].astype(np.float64)
+        eight[start : start + ROWS] = np.rint(np.clip((rows - low) * (255 / (high - low)), 0, 255))
+    return eight
 
 
 def range_of_one(values: np.ndarray, kind: int) -> ValueRange | None:
