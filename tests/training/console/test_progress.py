@@ -114,3 +114,14 @@ def test_the_bar_is_put_away_when_the_fit_fails(fit: Fit):
 
     assert progress.task is None
     assert "\x1b[?25h" in progress.screen.console.file.getvalue().rpartition("\x1b[?25l")[2]  # the cursor shows again
+
+
+def test_a_resumed_fit_knows_the_best_epoch_of_before():
+    before, after = FitProgress(), FitProgress()
+    assert before._is_best(0.5, "min")
+
+    after.load_state_dict(before.state_dict())
+
+    assert not after._is_best(0.5, "min")
+    assert not after._is_best(float("nan"), "min")
+    assert after._is_best(0.4, "min")
