@@ -16,9 +16,9 @@ Fit = Callable[..., ImageClassifier]
 TITLES = ["epoch", "training loss", "validation loss", "validation accuracy", "images/s", "best"]
 
 
-def titles(lines: list[str]) -> int:
-    """The line above the epochs' lines."""
-    return next(number for number, line in enumerate(lines) if line.startswith("epoch"))
+def epoch_lines(lines: list[str]) -> list[str]:
+    """The titles and a line for each epoch; a slow machine may say more between them."""
+    return [line for line in lines if line.startswith("epoch") or re.match(r" +\d+(/\d+)? ", line)]
 
 
 def shown(fit: Fit, epochs: int | None = 2, *, terminal: bool = False, trainer=None, **settings) -> str:
@@ -34,7 +34,7 @@ def shown(fit: Fit, epochs: int | None = 2, *, terminal: bool = False, trainer=N
 def test_without_a_terminal_each_epoch_is_one_line(fit: Fit):
     lines = shown(fit, 3, mode="head").splitlines()
 
-    header, *epochs = lines[titles(lines) :]
+    header, *epochs = epoch_lines(lines)
     assert re.split(r"  +", header) == TITLES
     assert [line.split()[0] for line in epochs] == ["1/3", "2/3", "3/3"]
     assert all(re.fullmatch(r" +\d/3( +\d\.\d{3}){2} +\d+\.\d % +[\d,]+( +\*)?", line) for line in epochs)
@@ -54,7 +54,7 @@ def test_a_mark_shows_each_epoch_that_is_the_best_so_far(fit: Fit, monkeypatch):
 
     lines = shown(fit, 4, mode="head", trainer={"num_sanity_val_steps": 0}).splitlines()
 
-    assert [line.endswith("*") for line in lines[titles(lines) + 1 :]] == [True, False, False, True]
+    assert [line.endswith("*") for line in epoch_lines(lines)[1:]] == [True, False, False, True]
 
 
 def test_what_is_monitored_has_a_column_and_narrow_terminals_do_without_others():
@@ -92,7 +92,7 @@ def test_a_terminal_gets_a_live_bar(fit: Fit):
 def test_an_epoch_without_validation_shows_no_old_numbers(fit: Fit):
     lines = shown(fit, 3, mode="head", trainer={"check_val_every_n_epoch": 2}).splitlines()
 
-    assert [line.count("%") for line in lines[titles(lines) + 1 :]] == [0, 1, 0]
+    assert [line.count("%") for line in epoch_lines(lines)[1:]] == [0, 1, 0]
 
 
 @pytest.mark.parametrize("terminal", [True, False])
@@ -114,3 +114,14 @@ def test_the_bar_is_put_away_when_the_fit_fails(fit: Fit):
 
     assert progress.task is None
     assert "\x1b[?25h" in progress.screen.console.file.getvalue().rpartition("\x1b[?25l")[2]  # the cursor shows again
+
+
+def test_a_resumed_fit_knows_the_best_epoch_of_before():
+    before, after = FitProgress(), FitProgress()
+    assert before._is_best(0.5, "min")
+
+    after.load_state_dict(before.state_dict())
+
+    assert not after._is_best(0.5, "min")
+    assert not after._is_best(float("nan"), "min")
+    assert after._is_best(0.4, "min")
