@@ -24,6 +24,7 @@ import torch
 from lightning.pytorch.callbacks import (
     BackboneFinetuning,
     BasePredictionWriter,
+    BatchSizeFinder,
     DeviceStatsMonitor,
     EarlyStopping,
     GradientAccumulationScheduler,
@@ -303,6 +304,7 @@ CALLBACKS: dict[str, tuple[Callable[[], L.Callback], Callable[[Any, Path], Any]]
         lambda: ModelCheckpoint("newest", monitor="step", mode="max", save_weights_only=True),
         lambda callback, folder: "step=6" in callback.best_model_path,
     ),
+    "BatchSizeFinder": (lambda: BatchSizeFinder(max_trials=2), lambda callback, folder: callback.optimal_batch_size),
     "OnExceptionCheckpoint": (
         lambda: OnExceptionCheckpoint("exception"),
         lambda callback, folder: not (folder / "exception").exists(),
