@@ -6,17 +6,20 @@ import re
 from collections.abc import Iterable
 from difflib import get_close_matches
 
+from resnet_tl.wording import worded
+
 
 class UserError(Exception):
     """A mistake in what the user gave: a path, a key, an image, a combination of options.
 
     Its text is one plain sentence that names the option or file, what was found, what is allowed and the way out.
-    The command line prints it without a stack trace and exits with 2. What comes from a file's or class's name cannot
-    steer the terminal: its control characters are written as text.
+    Options are written as flags, which `wording` turns into arguments for whoever calls us from Python. The command
+    line prints it without a stack trace and exits with 2. What comes from a file's or class's name cannot steer the
+    terminal: its control characters are written as text.
     """
 
     def __str__(self) -> str:
-        return printable(super().__str__())
+        return printable(worded(Exception.__str__(self)))  # whatever else it is
 
 
 CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")

@@ -13,6 +13,7 @@ from resnet_tl.cli.keep_freed_memory import keep_freed_memory
 from resnet_tl.errors import UserError, listed, nearest
 from resnet_tl.stopping import Stopped
 from resnet_tl.user_code import allow
+from resnet_tl.wording import for_command_line
 
 COMMANDS = {
     "fit": "train a network on images, by a recipe",
@@ -36,6 +37,7 @@ examples:
 """
 
 
+@for_command_line()
 def main(argv: list[str] | None = None) -> int:
     """Runs one command; 0 when done, 1 when it failed, 2 when the user's input is wrong, 130 or 143 after a signal."""
     timing.begin("start-up")
