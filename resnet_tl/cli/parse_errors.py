@@ -35,6 +35,8 @@ ELSEWHERE = {
     "model.seed": "seed",
     "model.optimizer": "optimizer",
     "model.lr_scheduler": "lr_scheduler",
+    "model.lr": "optimizer.lr",
+    "model.classes": "data.root",
     "config": "recipe",
     "ckpt_path": "resume",
     "epochs": "trainer.max_epochs",

@@ -47,7 +47,7 @@ REFUSED = {
     "--trainer.callbacks Timer": "give trainer.max_time",
     # The optimizer and its rate.
     "--optimizer SparseAdam": "SparseAdam does not support dense gradients",
-    "--optimizer LBFGS": "a head is solved by L-BFGS with model.head_solver lbfgs",
+    "--optimizer LBFGS": "a head is solved by L-BFGS with --model.head_solver lbfgs",
     "--optimizer SGD --optimizer.lr 0.1 --optimizer.nesterov true": "Nesterov momentum requires a momentum",
     "--optimizer.differentiable true": "The optimizer AdamW cannot train a network with these arguments",
     "--optimizer.fused true --trainer.gradient_clip_val 1": "leave out optimizer.fused or trainer.gradient_clip_val",
@@ -60,7 +60,7 @@ REFUSED = {
     # A head that is solved.
     f"{SOLVED} --optimizer.lr 0.1": "takes the place of an optimizer: leave that out",
     f"{SOLVED} --lr_scheduler StepLR --lr_scheduler.step_size 1": "leave out lr_scheduler",
-    f"{SOLVED} --data.random_erasing 0.5": "give data.augmentation none",
+    f"{SOLVED} --data.random_erasing 0.5": "give --data.augmentation none",
     # Images and classes.
     "--model.class_weights balanced --data.sampler balanced": "twice: leave one of them out",
     "--model.activation_cache on --model.mode head --data.augmentation light --data.views null": "give data.views",
