@@ -6,7 +6,7 @@ import inspect
 from pathlib import Path
 from typing import Any, get_type_hints
 
-from resnet_tl.cli.fit_help import TRAINING, described_arguments
+from resnet_tl.cli.fit_help import BY_OTHER_NAMES, TRAINING, described_arguments
 from resnet_tl.cli.signatures import describe
 from resnet_tl.data.options import DataOptions
 from resnet_tl.finetuning.learning_rate import PiecewiseConstantLR
@@ -67,15 +67,14 @@ def table(kind: Any, prefix: str = "", without: tuple[str, ...] = ()) -> str:
 
 def page() -> str:
     """The whole page as Markdown."""
-    by_other_names = ("seed", "optimizer", "lr_scheduler")
     training = "\n".join(f"| `{option.lstrip('-')}` | {text} |" for option, text in TRAINING.items())
     return "\n".join(
         [
             HEAD,
             "## Images: `data`\n",
-            table(DataOptions, "data.", by_other_names),
+            table(DataOptions, "data.", BY_OTHER_NAMES),
             "## Network and fine-tuning: `model`\n",
-            table(ClassifierOptions, "model.", by_other_names),
+            table(ClassifierOptions, "model.", BY_OTHER_NAMES),
             "### A phase of `model.schedule`\n",
             table(Phase),
             "## Training: `trainer`, `optimizer`, `lr_scheduler`\n",

@@ -6,17 +6,20 @@ import re
 from collections.abc import Iterable
 from difflib import get_close_matches
 
+from resnet_tl.wording import worded
+
 
 class UserError(Exception):
     """A mistake in what the user gave: a path, a key, an image, a combination of options.
 
     Its text is one plain sentence that names the option or file, what was found, what is allowed and the way out.
-    The command line prints it without a stack trace and exits with 2; a notebook shows it without one. What comes from
-    a file's or class's name cannot steer the terminal: its control characters are written as text.
+    Options are written as flags, which `wording` turns into arguments for whoever calls us from Python. The command
+    line prints it without a stack trace and exits with 2; a notebook shows it without one. What comes from a file's or
+    class's name cannot steer the terminal: its control characters are written as text.
     """
 
     def __str__(self) -> str:
-        return printable(super().__str__())
+        return printable(worded(Exception.__str__(self)))  # whatever else it is
 
     def _render_traceback_(self) -> list[str]:
         """What IPython prints in place of a stack trace; `%tb` shows no more, `%debug` still finds the place."""

@@ -29,6 +29,25 @@ def _one_thread_and_own_cache(tmp_path_factory: pytest.TempPathFactory):
     patch.undo()
 
 
+@pytest.fixture(autouse=True)
+def _as_written():
+    """Tests look for messages as they are written, with flags; and nobody has seeded everything."""
+    from resnet_tl.wording import for_command_line
+
+    with for_command_line(), pytest.MonkeyPatch.context() as patch:
+        patch.delenv("PL_GLOBAL_SEED", raising=False)
+        yield
+
+
+@pytest.fixture
+def in_python(_as_written: None):
+    """Messages as whoever calls our classes from Python reads them."""
+    from resnet_tl.wording import for_command_line
+
+    with for_command_line(False):
+        yield
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """The folder with ants/bees, cats/dogs, plant seedlings."""

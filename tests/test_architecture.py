@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "resnet_tl"
 FILES = sorted(PACKAGE.rglob("*.py"))
 
-GROUND = {"cache", "errors", "failures", "files", "stopping", "terminal", "timing", "user_code", "__init__"}
+GROUND = {"cache", "errors", "failures", "files", "stopping", "terminal", "timing", "user_code", "wording", "__init__"}
 # Room -> the rooms that it may import, at the top of a file or inside a function. Its own is always allowed.
 MAY_IMPORT = {
     **dict.fromkeys(

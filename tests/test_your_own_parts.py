@@ -1,4 +1,4 @@
-"""docs/your_own_parts.md: every block runs, as it stands, in a folder with the images `photos`."""
+"""docs/your_own_parts.md and in_python.md: every block runs, as it stands, in a folder with the images `photos`."""
 
 from __future__ import annotations
 
@@ -74,3 +74,9 @@ def test_a_bundle_does_not_run_code_by_itself(here: Path, capsys: pytest.Capture
 @pytest.mark.parametrize(("title", "program"), PROGRAMS, ids=[title for title, _ in PROGRAMS])
 def test_a_program_of_the_page_runs(here: Path, title: str, program: str):
     exec(compile(program, title, "exec"), {"__name__": "a_program"})
+
+
+def test_the_program_of_the_page_on_python_runs(here: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("PL_GLOBAL_SEED", "")  # so that it is put back
+    ((_, _, program),) = blocks(PAGE.with_name("in_python.md").read_text())
+    exec(compile(program, "in_python", "exec"), {"__name__": "a_program"})

@@ -52,6 +52,9 @@ TRAINING = {
     "--lr_scheduler NAME": "a torch scheduler (default: warm-up and cosine); ReduceLROnPlateau takes .monitor",
 }
 
+BY_OTHER_NAMES = ("seed", "optimizer", "lr_scheduler", "lr", "classes")
+"""Arguments of our classes that come from --seed, --optimizer, --lr_scheduler and the images."""
+
 
 def print_help() -> None:
     """Our own options with their defaults, then the common ones of Lightning and torch."""
@@ -77,11 +80,10 @@ def options(file: Path, class_name: str) -> list[tuple[str, str, str]]:
     init = next(item for item in node.body if isinstance(item, ast.FunctionDef) and item.name == "__init__")
     names = [argument.arg for argument in init.args.args[1:]]
     defaults = [_shown(default) for default in init.args.defaults]
-    # These come from --seed, --optimizer and --lr_scheduler.
     return [
         (name, default, described[name])
         for name, default in zip(names, defaults, strict=True)
-        if name not in ("seed", "optimizer", "lr_scheduler")
+        if name not in BY_OTHER_NAMES
     ]
 
 

@@ -119,6 +119,9 @@ class FitCLI(LightningCLI):
         parser.add_lr_scheduler_args(link_to="model.lr_scheduler")
         parser.link_arguments("seed", "data.seed")
         parser.link_arguments("seed", "model.seed")
+        # A recipe's rate stands with its optimizer, and its classes are those of its images.
+        for name in ("lr", "classes"):
+            parser.link_arguments("seed", f"model.{name}", compute_fn=lambda _: None)
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Some defaults depend on the mode and the optimizer, which are read from recipes and flags beforehand."""
@@ -283,8 +286,6 @@ def _defaults(given: Sequence[Given]) -> dict[str, Any]:
         optimizer["init_args"] = {"lr": defaults.lr, "weight_decay": defaults.weight_decay}
     return {
         "trainer.max_epochs": sum(epochs) if epochs and None not in epochs else defaults.epochs,
-        "data.augmentation": defaults.augmentation,
-        "data.views": defaults.views,
         "optimizer": optimizer,
     }
 

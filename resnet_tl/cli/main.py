@@ -14,6 +14,7 @@ from resnet_tl.errors import UserError, listed, nearest
 from resnet_tl.stopping import Stopped
 from resnet_tl.terminal import Screen, shown
 from resnet_tl.user_code import allow
+from resnet_tl.wording import for_command_line
 
 COMMANDS = {
     "fit": "train a network on images, by a recipe",
@@ -37,6 +38,7 @@ examples:
 """
 
 
+@for_command_line()
 def main(argv: list[str] | None = None) -> int:
     """Runs one command; 0 when done, 1 when it failed, 2 when the user's input is wrong, 130 or 143 after a signal."""
     timing.begin("start-up")

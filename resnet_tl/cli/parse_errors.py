@@ -36,6 +36,8 @@ ELSEWHERE = {
     "model.seed": "seed",
     "model.optimizer": "optimizer",
     "model.lr_scheduler": "lr_scheduler",
+    "model.lr": "optimizer.lr",
+    "model.classes": "data.root",
     "config": "recipe",
     "ckpt_path": "resume",
     "epoch": "trainer.max_epochs",

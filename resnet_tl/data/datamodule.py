@@ -9,6 +9,7 @@ from typing import Any
 import lightning as L
 import numpy as np
 import pandas as pd
+import torch
 
 from resnet_tl import stopping
 from resnet_tl.data.dataset import Dataset, checked, dataset_of, open_pixels, read_dataset, usable
@@ -16,7 +17,7 @@ from resnet_tl.data.index import ImageIndex
 from resnet_tl.data.loader import ImageLoader, Source
 from resnet_tl.data.options import DataOptions
 from resnet_tl.data.order import epoch_order, evaluation_batches, training_batches
-from resnet_tl.data.pixels.augmentation import Augmentation
+from resnet_tl.data.pixels.augmentation import Augmentation, Policy
 from resnet_tl.data.pixels.pixel_cache import PixelCache
 from resnet_tl.data.pixels.preprocessing import Preprocessing
 from resnet_tl.data.reading.catalog import fetch
@@ -46,6 +47,12 @@ class ImageDataModule(DataOptions, L.LightningDataModule):
     _source: Source | None = None
     _loaders: tuple[ImageLoader, ...] = ()
 
+    def begin(self, given: dict[str, Any]) -> None:
+        """`hparams` are the options; the model logs what became of them, together with its own."""
+        self.save_hyperparameters(given, logger=False)
+        # What `auto` became is an option's value; what is set by hand afterwards holds.
+        self.auto: dict[str, Any] = {name: "auto" for name in ("augmentation", "views") if given[name] == "auto"}
+
     @classmethod
     def from_dataframe(
         cls, frame: pd.DataFrame, root: str | os.PathLike[str] | None = None, **options: Any
@@ -72,12 +79,30 @@ class ImageDataModule(DataOptions, L.LightningDataModule):
         if stage == "predict" and self._predict is None and self.predict_root is not None:
             self._predict = dataset_of(unlabelled(self.predict_root, self.reading))
 
-    def use(self, preprocessing: Preprocessing) -> None:
+    def use(
+        self, preprocessing: Preprocessing, augmentation: Policy = "light", views: int | None = None
+    ) -> dict[str, Any]:
         """From now on batches are made by this preprocessing; whoever knows the network calls it.
 
         The first call decodes what is not in the cache yet, checks every image, and makes the splits for good.
+
+        Args:
+            preprocessing: of the network.
+            augmentation: what `auto` becomes.
+            views: likewise.
+
+        Returns:
+            The options that were auto, with their values.
         """
         self.setup()
+        for name, chosen in (("augmentation", augmentation), ("views", views)):
+            if name in self.auto and getattr(self, name) in ("auto", self.auto[name]):
+                self.auto[name] = chosen
+                setattr(self, name, chosen)
+        self._use(preprocessing)
+        return dict(self.auto)
+
+    def _use(self, preprocessing: Preprocessing) -> None:
         if preprocessing == self._preprocessing:
             return
         if self._dataset is not None:
@@ -87,9 +112,16 @@ class ImageDataModule(DataOptions, L.LightningDataModule):
 
     @property
     def dataset(self) -> Dataset:
-        """What is known of the images: from `setup` on which there are, from `use` on their splits and findings."""
+        """What is known of the images: from `setup` on which there are, from `use` on their splits and findings.
+
+        Raises:
+            UserError: nothing yet.
+        """
         if self._dataset is None:
-            raise RuntimeError("Call setup() first, or let a Trainer do so.")
+            raise UserError(
+                "The data module has not read its images yet: give it to a Trainer, or call data.setup(), and "
+                "data.use(model.preprocessing) for batches."
+            )
         return self._dataset
 
     @property
@@ -97,8 +129,9 @@ class ImageDataModule(DataOptions, L.LightningDataModule):
         """The one in use."""
         if self._preprocessing is None:
             raise UserError(
-                "The data module does not know the network's preprocessing: fit it with an ImageClassifier, or call "
-                "data.use(Preprocessing(...)) before the fit, or in your module's setup."
+                "The data module does not know how the network's images are prepared: give it to a Trainer with an "
+                "ImageClassifier, or call data.use(model.preprocessing) before; for a network of another kind, "
+                "data.use(plan_preprocessing(size, crop_ratio=1.0)) of resnet_tl.data.pixels.preprocessing."
             )
         return self._preprocessing
 
@@ -129,8 +162,8 @@ class ImageDataModule(DataOptions, L.LightningDataModule):
 
     @property
     def augments(self) -> bool:
-        """Whether a training image differs from its centre crop."""
-        return self.augmentation != "none" or self.random_erasing > 0 or self.transform is not None
+        """Whether a training image differs from its centre crop; what `auto` means is known from `use` on."""
+        return self.augmentation not in ("none", "auto") or self.random_erasing > 0 or self.transform is not None
 
     def contents_digest(self, rows: np.ndarray) -> str:
         """One digest of the contents of some rows' files, in their order: it names what is computed from them."""
@@ -175,6 +208,10 @@ class ImageDataModule(DataOptions, L.LightningDataModule):
             epoch=lambda: trainer.current_epoch if trainer else 0,
             done=lambda: trainer.fit_loop.epoch_loop.batch_progress.current.ready if trainer else 0,
         )
+
+    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
+        """As Lightning's; a batch is made on the CPU, where a step of a small head would wait for that."""
+        return batch if device.type == "cpu" else super().transfer_batch_to_device(batch, device, dataloader_idx)
 
     def val_dataloader(self) -> ImageLoader:
         return self.loader("val")
@@ -237,6 +274,7 @@ class ImageDataModule(DataOptions, L.LightningDataModule):
             threads=min(8, cpus),
             views=self.views,
             source=lambda loader, view: self._source(loader, view) if self._source else None,
+            data=self,
         )
         self._loaders += (loader,)
         return loader

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from enum import IntEnum
 
 import numpy as np
@@ -20,6 +21,11 @@ class Purpose(IntEnum):
     TRIVIAL_AUGMENT = 5
     ERASING = 6
     TRANSFORM = 7
+
+
+def default_seed() -> int:
+    """The seed of whoever is given none: that of Lightning's `seed_everything` where it was called, else 0."""
+    return int(os.environ.get("PL_GLOBAL_SEED") or 0)
 
 
 def step_seed(seed: int, step: int, rank: int) -> int:

@@ -17,7 +17,7 @@ import torch
 from threadpoolctl import ThreadpoolController
 from torch.utils.data import DataLoader
 
-from resnet_tl.data.samples import Batch, ImageSamples
+from resnet_tl.data.samples import ActivationBatch, Batch, ImageSamples
 from resnet_tl.errors import UserError
 
 AHEAD = 2
@@ -45,6 +45,7 @@ class ImageLoader:
         workers: worker processes; with 0, `threads` of this process make batches ahead of the training step.
         views: how many views each image has: epoch e shows view e mod `views`; None: each epoch has its own.
         source: asked, with this loader and the view, when a pass begins; a table's activations replace the images.
+        data: the data module that made it.
     """
 
     def __init__(
@@ -57,6 +58,7 @@ class ImageLoader:
         threads: int = 2,
         views: int | None = None,
         source: Source | None = None,
+        data: Any = None,
     ) -> None:
         if samples.transform and not workers:
             raise ValueError("A transform needs a worker process.")
@@ -67,6 +69,7 @@ class ImageLoader:
         self.threads = threads
         self.views = views
         self.source = source
+        self.data = data
         self.requests: list[tuple[np.ndarray, int]] = []  # what the processes are asked for in the present pass
         self.processes: DataLoader[Batch | UserError] | None = None
         if workers:
@@ -106,7 +109,8 @@ class ImageLoader:
 
     def _rows_of(self, table: RowTable, batches: Sequence[np.ndarray]) -> Iterator[Batch]:
         for rows in batches:
-            yield {"activation": table[rows.astype(np.int64)], **self.samples.describe(rows)}
+            kept: Any = ActivationBatch(activation=table[rows.astype(np.int64)], **self.samples.describe(rows))
+            yield kept
 
     def _from_processes(self, processes: DataLoader, batches: Sequence[np.ndarray], view: int) -> Iterator[Batch]:
         self.requests[:] = [(rows, view) for rows in batches]

@@ -8,12 +8,16 @@ from typing import Any, Literal, get_args
 
 import pandas as pd
 
+from resnet_tl.data.draws import default_seed
 from resnet_tl.data.pixels.augmentation import Policy
 from resnet_tl.data.pixels.preprocessing import ResizeRule, check_value_range
 from resnet_tl.data.pixels.transform import UserTransform
 from resnet_tl.data.reading.options import Layout, Reading
 from resnet_tl.errors import UserError, nearest
+from resnet_tl.user_code import plain_values
+from resnet_tl.wording import names_arguments
 
+AugmentationName = Literal["auto", Policy]
 Channels = Literal[1, 3, 4]
 OnBadImage = Literal["stop", "skip"]
 OnLeak = Literal["stop", "warn"]
@@ -22,7 +26,7 @@ SamplerName = Literal["shuffled", "balanced"]
 
 _WORDS = {
     "layout": Layout,
-    "augmentation": Policy,
+    "augmentation": AugmentationName,
     "resize_rule": ResizeRule,
     "channels": Channels,
     "on_bad_image": OnBadImage,
@@ -41,9 +45,11 @@ class DataOptions:
         source: a data set known by name: see `resnet-tl data list`.
         batch_size: images per step and process; where an epoch would end on a single image, that one is left out.
         augmentation: of training images: none, light (random resized crop, flip), standard (light, colour, rotation),
-            trivial_augment, shift (for digits), or shift_flip (the CIFAR-10 articles).
+            trivial_augment, shift (for digits), or shift_flip (the CIFAR-10 articles); auto: none for the mode head,
+            else light.
         views: how many augmented versions of each image there are: epoch e shows version e mod `views`, so that what
-            frozen stages make of them can be kept; default: a new one in each epoch.
+            frozen stages make of them can be kept; null: a new one in each epoch; auto: by the mode, see
+            docs/defaults.md.
         random_erasing: the chance, 0 to 1, that a rectangle of a training image is painted over.
         image_size: side of the network's input in pixels; default: what the network's weights were trained at, or
             the images' own size where they are small.
@@ -70,7 +76,8 @@ class DataOptions:
         pixel_cache: keep the decoded images on disk: auto where there is room, on (an error where there is none), off.
             The results are the same.
         workers: worker processes for loading; 0 uses threads of this process; default: 0 on a CPU, up to 8 on a GPU.
-        seed: of the split, the order of the images and their augmentation.
+        seed: of the split, the order of the images and their augmentation; default: that of Lightning's
+            `seed_everything` where it was called before, else 0.
         split_seed: of the split alone, so that runs with other seeds are judged on the same images; default: `seed`.
         transform: your own of a training image, uint8 (C, H, W), in front of `augmentation` (none: in its place), run
             in worker processes: module.Name or {class_path, init_args}; in Python also a callable, as of torchvision.
@@ -85,8 +92,8 @@ class DataOptions:
         root: str | os.PathLike[str] | None = None,
         source: str | None = None,
         batch_size: int = 32,
-        augmentation: Policy = "light",
-        views: int | None = None,
+        augmentation: AugmentationName = "auto",
+        views: int | Literal["auto"] | None = "auto",
         random_erasing: float = 0.0,
         image_size: int | None = None,
         storage_size: int | None = None,
@@ -106,20 +113,24 @@ class DataOptions:
         sampler: SamplerName = "shuffled",
         pixel_cache: PixelCacheMode | bool = "auto",
         workers: int | None = None,
-        seed: int = 0,
+        seed: int | None = None,
         split_seed: int | None = None,
         transform: str | dict[str, Any] | Callable | None = None,
         predict_root: str | list[str] | None = None,
     ) -> None:
         super().__init__()  # of whatever class this one is mixed into
+        seed = default_seed() if seed is None else seed
+        # YAML reads a bare on or off as a boolean.
+        pixel_cache = ("off", "on")[pixel_cache] if isinstance(pixel_cache, bool) else pixel_cache
+        given = {name: value for name, value in locals().items() if name not in ("self", "__class__")}
         self.root = root
         self.source = source
         self.frame: pd.DataFrame | None = None
         self.predict_root = predict_root
         self.batch_size = batch_size
-        self.augmentation = augmentation
+        self.augmentation: Policy = augmentation  # type: ignore[assignment]  # auto, until `use` says what it is
         self.transform = None if transform is None else UserTransform(transform, seed)
-        self.views = views
+        self.views: int | None = views  # type: ignore[assignment]  # likewise
         self.random_erasing = random_erasing
         self.image_size = image_size
         self.storage_size = storage_size
@@ -137,12 +148,15 @@ class DataOptions:
         self.group_column = group_column
         self.image_folder = image_folder
         self.sampler = sampler
-        # YAML reads a bare on or off as a boolean.
-        self.pixel_cache = ("off", "on")[pixel_cache] if isinstance(pixel_cache, bool) else pixel_cache
+        self.pixel_cache = pixel_cache
         self.workers = workers
         self.seed = seed
         self.split_seed = split_seed
         self._check()
+        self.begin({name: _plain(value) for name, value in given.items()})
+
+    def begin(self, given: dict[str, Any]) -> None:
+        """Called with the options, in plain values, once they are set."""
 
     @property
     def reading(self) -> Reading:
@@ -159,7 +173,9 @@ class DataOptions:
                 raise UserError(f"data.{name} is '{value}'; it must be one of {allowed}")
         for name, least in _LEAST.items():
             value = getattr(self, name)
-            if value is not None and value < least:
+            if name == "views" and isinstance(value, str) and value != "auto":
+                raise UserError(f"data.views is '{value}'; it must be auto, null, or a whole number of 1 or more.")
+            if value is not None and value != "auto" and value < least:
                 raise UserError(f"data.{name} is {value}; it must be {least} or more.")
         for name in ("random_erasing", "val_fraction", "test_fraction"):
             value = getattr(self, name)
@@ -177,5 +193,17 @@ class DataOptions:
         if self.transform is not None and self.workers == 0:
             raise UserError(
                 "data.workers is 0, but data.transform draws from generators that threads share, so that it runs in "
-                "worker processes only: give data.workers 1 or more, or leave it out."
+                "worker processes only: give --data.workers 1 or more, or leave it out."
             )
+
+
+def _plain(value: Any) -> Any:
+    """As hyperparameters hold it: a path as text, a callable by its name."""
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    if isinstance(value, list):
+        return [_plain(one) for one in value]
+    return plain_values(value) if callable(value) else value
+
+
+names_arguments("data", DataOptions)

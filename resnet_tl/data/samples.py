@@ -21,6 +21,8 @@ from resnet_tl.errors import UserError
 class Batch(TypedDict, total=False):
     """What the network is given, with `label` (N,) int64, -1 where unknown, and `row` (N,) int64, of the index.
 
+    Callbacks read it too.
+
     Either `image` (N, C, H, W) uint8, channels last, and with it, where the augmentation changes colours, `colour`
     (N, 3) float32 for `adjust_colour`; or `activation`, what the frozen stages made of the images.
     """
@@ -30,6 +32,22 @@ class Batch(TypedDict, total=False):
     activation: Any
     label: torch.Tensor
     row: torch.Tensor
+
+
+class NoImage(UserError, KeyError):
+    """A batch of kept activations was asked for its images."""
+
+
+class ActivationBatch(dict):
+    """A batch that holds what the frozen stages made of the images, in their place."""
+
+    def __missing__(self, key: str) -> Any:
+        if key not in ("image", "colour"):
+            raise KeyError(key)
+        raise NoImage(
+            f"This batch has no '{key}': what the frozen stages make of the images is kept, and the batch has that as "
+            "'activation', with 'label' and 'row'; for images give --model.activation_cache off."
+        )
 
 
 class ImageSamples(Dataset["Batch | UserError"]):

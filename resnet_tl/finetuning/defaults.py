@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from resnet_tl.data.pixels.augmentation import Policy
 
 
 @dataclass(frozen=True)
@@ -21,7 +25,7 @@ class ModeDefaults:
     backbone_lr_factor: float
     weight_decay: float
     epochs: int
-    augmentation: str
+    augmentation: Policy
     views: int | None
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import inspect
 import logging
 import math
@@ -12,11 +11,12 @@ from typing import Any
 
 import lightning as L
 import torch
-from torch.optim import Optimizer
+from torch.optim import AdamW, Optimizer
 
 from resnet_tl.errors import UserError
 from resnet_tl.finetuning.defaults import ModeDefaults, choose_backbone_lr_factor, defaults_for
 from resnet_tl.finetuning.learning_rate import PiecewiseConstantLR, WarmupCosine, warmup_cosine
+from resnet_tl.finetuning.makers import Maker
 from resnet_tl.finetuning.modes import Schedule
 from resnet_tl.finetuning.parameter_groups import parameter_groups
 from resnet_tl.networks.stages import StagedNetwork
@@ -32,7 +32,8 @@ def configure(
     schedule: Schedule,
     source: str,
     trainer: L.Trainer,
-    lr_scheduler: dict[str, Any] | None,
+    optimizer: Maker | None,
+    lr_scheduler: Maker | None,
     mode_of: Callable[[str], str],
 ) -> tuple[dict[str, Any], dict[str, tuple[Any, str]]]:
     """What `configure_optimizers` returns, and what was chosen for it, with the reason.
@@ -43,7 +44,8 @@ def configure(
         schedule: which of them ever train.
         source: of the weights that training begins with.
         trainer: is about to fit.
-        lr_scheduler: {class_path, init_args}; None for warm-up and cosine.
+        optimizer: None for AdamW.
+        lr_scheduler: None for warm-up and cosine.
         mode_of: gives min or max for a monitor.
 
     Raises:
@@ -54,68 +56,87 @@ def configure(
     if factor is None:
         factor, why = choose_backbone_lr_factor(defaults, source, network.description)
         chosen["model.backbone_lr_factor"] = (factor, why)
-    clips = bool(trainer.gradient_clip_val)
-    optimizer, lr = make_optimizer(
-        settings["optimizer"], defaults, network, schedule, factor, settings["layer_decay"], clips
-    )
+    lr = base_rate(optimizer, settings["lr"], defaults)
+    trained = schedule.ever_trained(network.stage_names)
+    groups = parameter_groups(network, trained, lr, factor, settings["layer_decay"])
+    made = make_optimizer(complete(optimizer, lr, defaults), groups, clips=bool(trainer.gradient_clip_val))
     if lr_scheduler:
-        scheduler = make_scheduler(lr_scheduler, optimizer, lr, settings["monitor"], trainer, mode_of)
+        scheduler = make_scheduler(lr_scheduler, made, lr, settings["monitor"], trainer, mode_of)
     else:
-        scheduler = make_warmup_cosine(optimizer, lr, schedule, settings["warmup"], trainer)
-    return {"optimizer": optimizer, "lr_scheduler": scheduler}, chosen
+        scheduler = make_warmup_cosine(made, lr, schedule, settings["warmup"], trainer)
+    return {"optimizer": made, "lr_scheduler": scheduler}, chosen
 
 
-def make_optimizer(
-    init: dict[str, Any] | None,
-    defaults: ModeDefaults,
-    network: StagedNetwork,
-    schedule: Schedule,
-    backbone_lr_factor: float,
-    layer_decay: float,
-    clips: bool = False,
-) -> tuple[Optimizer, float]:
-    """An optimizer over our named parameter groups, and its base learning rate, which is the head's.
+def complete(optimizer: Maker | None, lr: float, defaults: ModeDefaults) -> Maker:
+    """An optimizer with the base rate `lr`; AdamW, the default, has the mode's weight decay where none is given."""
+    optimizer = optimizer or Maker(AdamW, {}, "AdamW")
+    if not optimizer.is_class:
+        return optimizer
+    decay = {"weight_decay": defaults.weight_decay} if optimizer.kind is AdamW else {}
+    return optimizer.with_arguments(**decay | optimizer.arguments | {"lr": lr})
+
+
+def base_rate(optimizer: Maker | None, lr: float | None, defaults: ModeDefaults) -> float:
+    """The head's learning rate: `lr`, or the optimizer's own, or the mode's, for which AdamW has none of its own.
+
+    Raises:
+        UserError: it is 0, or a function fails that makes the optimizer.
+    """
+    if optimizer and optimizer.kind is None:
+        return lr or defaults.lr  # it will be refused when it is to train
+    if lr is None and optimizer and not optimizer.is_class:  # what is of one parameter tells
+        lr = _attempt(optimizer, [{"params": [torch.nn.Parameter(torch.ones(2, 2))]}]).defaults.get("lr")
+    elif lr is None and optimizer:
+        own = None if optimizer.kind is AdamW else optimizer.default("lr")
+        lr = optimizer.arguments.get("lr", own)
+    lr = defaults.lr if lr is None else float(lr)
+    if lr == 0:
+        raise UserError("optimizer.lr is 0, at which nothing is learned; it must be above 0.")
+    return lr
+
+
+def make_optimizer(optimizer: Maker, groups: list[dict[str, Any]], clips: bool = False) -> Optimizer:
+    """An optimizer over named parameter groups.
 
     Args:
-        init: {class_path, init_args}; None is AdamW with the mode's defaults.
-        defaults: of the mode.
-        network: gives the stages.
-        schedule: tells which of them ever train.
-        backbone_lr_factor: the last stage learns at the base rate times this.
-        layer_decay: each stage below learns at this factor of the one above.
+        optimizer: complete.
+        groups: each with its learning rate.
         clips: whether gradients will be clipped, which Lightning does not do for a fused optimizer.
 
     Raises:
         UserError: the optimizer refuses its arguments, such as a negative learning rate.
     """
-    init = init or {
-        "class_path": "torch.optim.AdamW",
-        "init_args": {"lr": defaults.lr, "weight_decay": defaults.weight_decay},
-    }
-    arguments = dict(init.get("init_args") or {})
-    lr = float(arguments.setdefault("lr", defaults.lr))
-    if lr == 0:
-        raise UserError("optimizer.lr is 0, at which nothing is learned; it must be above 0.")
-    trained = schedule.ever_trained(network.stage_names)
-    groups = parameter_groups(network, trained, lr, backbone_lr_factor, layer_decay)
-    optimizer_class = _class_at(init["class_path"])
+    if not optimizer.is_class:
+        return _attempt(optimizer, groups)
+    arguments = optimizer.arguments
     if clips and arguments.get("fused"):
         raise UserError(
             "optimizer.fused is true, but a fused optimizer cannot clip gradients: "
             "leave out optimizer.fused or trainer.gradient_clip_val."
         )
-    can_fuse = "fused" in inspect.signature(optimizer_class).parameters and not clips
+    assert optimizer.kind is not None
+    can_fuse = "fused" in inspect.signature(optimizer.kind).parameters and not clips
     if can_fuse and not any(arguments.get(name) for name in ("foreach", "differentiable")):
         # One pass over the weights instead of one for each term of the formula.
-        arguments["fused"] = arguments.get("fused") is not False
+        optimizer = optimizer.with_arguments(fused=arguments.get("fused") is not False)
+    return _attempt(optimizer, groups)
+
+
+def _attempt(optimizer: Maker, groups: list[dict[str, Any]]) -> Optimizer:
+    """What is made by a class or function; UserError where it refuses, or gives something else."""
     try:
-        return optimizer_class(groups, **arguments), lr
-    except (ValueError, TypeError, RuntimeError) as error:
+        made = optimizer(groups)
+        if not isinstance(made, Optimizer):
+            raise TypeError(f"{optimizer.name} gives a {type(made).__name__}")
+        return made
+    except UserError:
+        raise
+    except Exception as error:  # of any kind: the code may be anyone's
         raise UserError(f"The optimizer cannot be made: {_sentence(error)}") from error
 
 
 def make_scheduler(
-    init: dict[str, Any],
+    lr_scheduler: Maker,
     optimizer: Optimizer,
     lr: float,
     monitor: str,
@@ -125,7 +146,7 @@ def make_scheduler(
     """A scheduler of torch's that keeps the ratios of the groups' rates, stepped as it expects to be.
 
     Args:
-        init: {class_path, init_args}.
+        lr_scheduler: makes it.
         optimizer: its groups' rates are the base rates.
         lr: the optimizer's base learning rate.
         monitor: what ReduceLROnPlateau watches where it does not say so.
@@ -135,16 +156,14 @@ def make_scheduler(
     Raises:
         UserError: the scheduler refuses its arguments.
     """
-    scheduler_class = _class_at(init["class_path"])
-    arguments = dict(init.get("init_args") or {})
-    name = scheduler_class.__name__
+    arguments, name = dict(lr_scheduler.arguments), lr_scheduler.name
     for rate in ("base_lr", "max_lr"):
         if isinstance(arguments.get(rate), float | int):
             # One number would undo the groups' own rates.
             arguments[rate] = [arguments[rate] * group["lr"] / lr for group in optimizer.param_groups]
     if name == "OneCycleLR":
         _fill_cycle(arguments, trainer)
-    if name == "CosineAnnealingLR" and arguments["T_max"] != trainer.max_epochs:
+    if name == "CosineAnnealingLR" and arguments.get("T_max") != trainer.max_epochs:
         log.info(
             f"CosineAnnealingLR falls for {arguments['T_max']} epochs (T_max), and the fit has {trainer.max_epochs}: "
             "the rate does not end at its lowest."
@@ -152,9 +171,10 @@ def make_scheduler(
     if name == "ReduceLROnPlateau":
         arguments.setdefault("mode", mode_of(arguments.get("monitor", monitor)))
     try:
-        scheduler = scheduler_class(optimizer, **arguments)
+        scheduler = lr_scheduler(optimizer, **arguments)
     except (ValueError, TypeError) as error:
         raise UserError(f"The learning-rate scheduler cannot be made: {_sentence(error)}") from error
+    name = type(scheduler).__name__  # a function may give any
     return {
         "scheduler": scheduler,
         "interval": scheduler.interval
@@ -187,45 +207,38 @@ def make_warmup_cosine(
     return {"scheduler": warmup_cosine(optimizer, factor), "interval": "step"}
 
 
-def rehearse(optimizer: dict[str, Any] | None, lr_scheduler: dict[str, Any] | None) -> None:
+def rehearse(optimizer: Maker, lr_scheduler: Maker | None) -> None:
     """Takes a few steps on weights of the shapes that networks have, so that what cannot train is known at once.
 
     Raises:
         UserError: the optimizer or the scheduler refuses its arguments, gradients like ours, or a step.
     """
-    if optimizer is None:
+    if optimizer.kind is None:
         return
     weights = [torch.nn.Parameter(torch.ones(shape)) for shape in ((2, 1, 3, 3), (2, 2), (2,))]
-    arguments = dict(optimizer.get("init_args") or {})
-    name = class_name(optimizer)
+    name = optimizer.name
     try:
-        made = _class_at(optimizer["class_path"])([{"params": weights[:1]}, {"params": weights[1:]}], **arguments)
+        made = optimizer([{"params": weights[:1]}, {"params": weights[1:]}])
         _take_steps(made, weights, [])
     except Exception as error:  # of any kind: the class may be anyone's
-        solver = "; a head is solved by L-BFGS with model.head_solver lbfgs" if name == "LBFGS" else ""
+        solver = "; a head is solved by L-BFGS with --model.head_solver lbfgs" if name == "LBFGS" else ""
         raise UserError(
             f"The optimizer {name} cannot train a network with these arguments: {_sentence(error).rstrip('.')}{solver}."
         ) from error
-    if lr_scheduler is None:
+    if lr_scheduler is None or lr_scheduler.kind is None:
         return
-    planned = dict(lr_scheduler.get("init_args") or {})
-    name = class_name(lr_scheduler)
+    name, planned = lr_scheduler.name, {}
     monitor = [1.0] if name == "ReduceLROnPlateau" else []
-    if name == "OneCycleLR" and (planned.get("total_steps") or 1) > 0:  # how many the fit has is not known yet
-        planned |= {"total_steps": 10, "epochs": None, "steps_per_epoch": None}
+    if name == "OneCycleLR" and (lr_scheduler.arguments.get("total_steps") or 1) > 0:  # not known yet how many
+        planned = {"total_steps": 10, "epochs": None, "steps_per_epoch": None}
     try:
-        _take_steps(made, weights, [_class_at(lr_scheduler["class_path"])(made, **planned)], *monitor)
+        _take_steps(made, weights, [lr_scheduler(made, **planned)], *monitor)
     except UserError:
         raise
     except Exception as error:
         raise UserError(
             f"The learning-rate scheduler {name} cannot be used with these arguments: {_sentence(error)}"
         ) from error
-
-
-def class_name(init: dict[str, Any]) -> str:
-    """`StepLR` of {class_path: torch.optim.lr_scheduler.StepLR}."""
-    return init["class_path"].rpartition(".")[2]
 
 
 def _take_steps(optimizer: Optimizer, weights: list[torch.nn.Parameter], schedulers: list[Any], *metric: float) -> None:
@@ -268,8 +281,3 @@ def _sentence(error: Exception) -> str:
     if isinstance(error, ZeroDivisionError):
         return "a number that it divides by is 0."
     return " ".join(str(error).split()).rstrip(".") + "." if str(error) else f"{type(error).__name__}."
-
-
-def _class_at(path: str) -> type:
-    module, name = path.rsplit(".", 1)
-    return getattr(importlib.import_module(module), name)

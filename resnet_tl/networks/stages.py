@@ -225,7 +225,7 @@ class StagedNetwork(nn.Module):
         if conv is not None and conv.in_channels != self.in_chans:
             raise UserError(
                 f"The network '{self.name}' takes images of {conv.in_channels} channels, but these have "
-                f"{self.in_chans}; give data.channels {conv.in_channels}, or build it for {self.in_chans}."
+                f"{self.in_chans}; give --data.channels {conv.in_channels}, or build it for {self.in_chans}."
             ) from error
         raise UserError(
             f"The network '{self.name}' fails on images of {self.in_chans} channels: {reason_of(error)}."

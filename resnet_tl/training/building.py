@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import torch
@@ -12,6 +12,7 @@ import torch
 from resnet_tl.data.datamodule import ImageDataModule
 from resnet_tl.data.pixels.decode import DECODER
 from resnet_tl.data.pixels.preprocessing import Preprocessing, plan_preprocessing
+from resnet_tl.errors import UserError
 from resnet_tl.networks import Network, create_network, rebuild_network
 from resnet_tl.networks.cost import StageCost, stage_costs
 from resnet_tl.networks.stages import StagedNetwork
@@ -63,21 +64,61 @@ def build(network: Network, settings: Mapping[str, Any], data: ImageDataModule) 
     """
     chosen, why = choose_network(network, data.short_side)
     resolved = {"model.network": (chosen, why)} if network == "auto" else {}
+    made, origin = _with_weights(chosen, settings, data.classes, data.channels)
+    preprocessing, choices = choose_preprocessing(data, origin)
+    costs = stage_costs(made, preprocessing.size)
+    return BuiltNetwork(made, data.classes, preprocessing, origin, costs, resolved | choices)
+
+
+def build_without_images(network: Network, settings: Mapping[str, Any], classes: tuple[str, ...]) -> BuiltNetwork:
+    """The network for some classes, with its pretrained weights, for RGB images of the size that these were trained at.
+
+    Raises:
+        UserError: as of `build`.
+    """
+    made, origin = _with_weights(network, settings, classes, channels=3)
+    preprocessing = plan_preprocessing(
+        origin.image_size,
+        crop_ratio=_crop_ratio(origin.image_size, origin),
+        mean=origin.mean,
+        std=origin.std,
+        interpolation=origin.interpolation,
+        decoder=DECODER,
+    )
+    return BuiltNetwork(made, classes, preprocessing, origin, stage_costs(made, preprocessing.size))
+
+
+def adapted(built: BuiltNetwork, data: ImageDataModule) -> BuiltNetwork:
+    """A network that was built without images, with the preprocessing that a data set has by its options and sizes.
+
+    Raises:
+        UserError: the images have other channels.
+    """
+    if data.channels != built.preprocessing.channels:
+        raise UserError(
+            f"data.channels is {data.channels}, but a network that is built for `classes` alone takes 3: leave out one "
+            "of them."
+        )
+    preprocessing, choices = choose_preprocessing(data, built.origin)
+    costs = stage_costs(built.network, preprocessing.size)
+    return replace(built, preprocessing=preprocessing, costs=costs, resolved=built.resolved | choices)
+
+
+def _with_weights(
+    network: Network, settings: Mapping[str, Any], classes: tuple[str, ...], channels: int
+) -> tuple[StagedNetwork, WeightsOrigin]:
     with _drawing(settings["seed"]):
         made = create_network(
-            chosen,
-            len(data.classes),
-            data.channels,
+            network,
+            len(classes),
+            channels,
             settings["head_hidden"] or (),
             settings["head_dropout"],
             settings["network_args"],
             new_head=settings["mode"] == "head",
         )
         made.to(memory_format=made.memory_format)
-        origin = load_weights(made, settings["weights"], classes=data.classes)
-    preprocessing, choices = choose_preprocessing(data, origin)
-    costs = stage_costs(made, preprocessing.size)
-    return BuiltNetwork(made, data.classes, preprocessing, origin, costs, resolved | choices)
+        return made, load_weights(made, settings["weights"], classes=classes)
 
 
 def rebuild(saved: Mapping[str, Any], seed: int, own: Network | None = None) -> BuiltNetwork:
@@ -126,7 +167,7 @@ def choose_preprocessing(
     value_range = data.value_range
     if value_range is None and (value_range := data.dataset.value_range):
         choices["data.value_range"] = (list(value_range), "found in the images of more than 8 bits")
-    crop_ratio = origin.crop_ratio if size > SMALL else 1.0  # nothing to spare at the border of small images
+    crop_ratio = _crop_ratio(size, origin)
     planned = plan_preprocessing(
         size,
         crop_ratio=crop_ratio,
@@ -142,6 +183,10 @@ def choose_preprocessing(
     if data.storage_size is None:
         choices["data.storage_size"] = (planned.storage_size, f"image_size / {crop_ratio:g}")
     return planned, choices
+
+
+def _crop_ratio(size: int, origin: WeightsOrigin) -> float:
+    return origin.crop_ratio if size > SMALL else 1.0  # nothing to spare at the border of small images
 
 
 def _choose_size(short_side: int, origin: WeightsOrigin) -> tuple[int, str]:

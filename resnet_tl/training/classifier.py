@@ -20,16 +20,20 @@ from resnet_tl.data.datamodule import ImageDataModule
 from resnet_tl.data.draws import step_seed
 from resnet_tl.data.samples import Batch
 from resnet_tl.errors import UserError, listed
-from resnet_tl.finetuning.freezing import Freezing
+from resnet_tl.finetuning.defaults import defaults_for
+from resnet_tl.finetuning.freezing import Freezing, digest
 from resnet_tl.finetuning.loss import classification_loss
 from resnet_tl.finetuning.optimization import configure
 from resnet_tl.networks import Network
 from resnet_tl.networks.frozen import autocast
 from resnet_tl.timing import measure
 from resnet_tl.training.averaged_weights import AveragedWeights
-from resnet_tl.training.building import BuiltNetwork, build, rebuild
+from resnet_tl.training.best_weights import BestWeights, take_place
+from resnet_tl.training.building import BuiltNetwork, adapted, build, build_without_images, rebuild
 from resnet_tl.training.epoch_totals import EpochTotals
 from resnet_tl.training.exact_evaluation import SAME, ExactEvaluation, diverged
+from resnet_tl.training.finders import check_steps
+from resnet_tl.training.logged_options import log_options
 from resnet_tl.training.monitor import monitor_mode
 from resnet_tl.training.processes import share_of, tell_of_processes
 from resnet_tl.training.resuming.exact_resume import ExactResume
@@ -51,18 +55,26 @@ class ImageClassifier(ExactEvaluation):
         self.freezing = Freezing(self.schedule)
         self.resuming = ExactResume()
         self.averages = AveragedWeights()
+        self._has_images = False  # whether the network was built, or adapted, for those of a data module
         self.resolved: dict[str, tuple[Any, str]] = {}  # setting -> what `auto` became, and why
         self.totals: EpochTotals | None = None
+        self.best: BestWeights | None = None
         self._class_weights: Tensor | None = None
         self._mix: v2.Transform | None = None
+        self._configured: tuple[float, int] | None = None  # the rate and batch size that optimizer and schedule are for
+        if self.given_classes and self.given_network != "auto":
+            self._take(build_without_images(self.given_network, self.hparams, self.given_classes))
 
     def configure_callbacks(self) -> list[L.Callback]:
-        """What belongs to every fit, whoever makes the Trainer."""
+        """What belongs to every fit, whoever makes the Trainer; and the best weights, if it keeps none of its own."""
         check_trainer(self.trainer, self)
         silence_untrue_warnings()
-        own: list[L.Callback] = [self.freezing, self.resuming, self.averages]
+        own: list[L.Callback | None] = [self.freezing, self.resuming, self.averages]
         own += points_of_a_plain_trainer(self.trainer)
-        return [callback for callback in own if callback not in self.trainer.callbacks]  # type: ignore[attr-defined]
+        if self.best not in self.trainer.checkpoint_callbacks:
+            self.best = take_place(self.trainer, self.hparams["monitor"], self.monitor_mode)
+        there = self.trainer.callbacks  # type: ignore[attr-defined]
+        return [callback for callback in (*own, self.best) if callback and callback not in there]
 
     def setup(self, stage: str) -> None:
         """Refuses a subclass in which nothing would train, or nothing be frozen."""
@@ -82,13 +94,17 @@ class ImageClassifier(ExactEvaluation):
             trainer = self.trainer
         except RuntimeError:  # there is none: `load_from_checkpoint` describes the network
             return
-        if trainer.state.fn != TrainerFn.PREDICTING:
+        if trainer.state.fn == TrainerFn.PREDICTING:
+            self.check_built()
+            if getattr(trainer, "datamodule", None):  # else its loader says in time where it comes from
+                self._prepare(self.data)
+        elif trainer.state.fn == TrainerFn.FITTING or getattr(trainer, "datamodule", None) or self.built is None:
             with stopping.before_training():
                 self.build(self.data)
-        elif self.built is None:
-            raise UserError("There is nothing to predict with before the model was fitted or loaded.")
-        else:
-            self.data.use(self.built.preprocessing)
+        if trainer.state.fn == TrainerFn.FITTING:  # whatever `freeze()`, `eval()` or an earlier fit have left
+            self.network.freeze(self.schedule.phases[0].frozen_stages(self.network.stage_names))
+            self.network.head.requires_grad_()
+            self.train()
 
     def build(self, data: ImageDataModule) -> None:
         """Builds the network for a data set that was read, once, and gives its preprocessing to the data module.
@@ -98,9 +114,19 @@ class ImageClassifier(ExactEvaluation):
         with torch.device("cpu"):
             if self.built is None:
                 self._take(build(self.given_network, self.hparams, data))
+            elif self.given_classes and not self._has_images:
+                self._take(adapted(self.built, data))
+            self._has_images = True
             self._check_classes(data.classes, "the images")
-            assert self.built is not None
-            data.use(self.built.preprocessing)
+            self._prepare(data)
+
+    def _prepare(self, data: ImageDataModule) -> None:
+        """Tells the data module how the network sees images, and what the mode makes of options that are auto."""
+        assert self.built is not None
+        defaults = defaults_for(self.hparams["mode"], self.hparams["schedule"])
+        chosen = data.use(self.built.preprocessing, defaults.augmentation, defaults.views)
+        why = "the schedule" if self.hparams["schedule"] else f"the mode {self.hparams['mode']}"
+        self.resolved |= {f"data.{name}": (value, f"the default of {why}") for name, value in chosen.items()}
 
     def _take(self, built: BuiltNetwork) -> None:
         self.built, self.network = built, built.network
@@ -117,28 +143,31 @@ class ImageClassifier(ExactEvaluation):
     def _check_classes(self, classes: tuple[str, ...], whose: str) -> None:
         """Outputs are known by their place alone, so that other classes would give wrong names."""
         if classes != self.classes:
-            raise UserError(
-                f"The classes of {whose} are {listed(classes)}, but those of the model are {listed(self.classes)}; "
-                "make a new ImageClassifier whose `weights` are this model's bundle."
-            )
+            way = "leave out `classes`, or give these"
+            if not self.given_classes:
+                way = "make a new ImageClassifier whose `weights` are this model's bundle"
+            theirs, own = listed(classes), listed(self.classes)
+            raise UserError(f"The classes of {whose} are {theirs}, but those of the model are {own}; {way}.")
 
     # What trains.
 
     def configure_optimizers(self) -> Any:
         if self.hparams["head_solver"] == "lbfgs":
-            raise UserError("model.head_solver lbfgs does not train in steps: use `resnet-tl fit`.")
+            raise UserError("--model.head_solver lbfgs does not train in steps: use `resnet-tl fit`.")
         assert self.built is not None
         trainer = self.trainer
         if not getattr(trainer, "fast_dev_run", False):
             check_length(self.schedule, trainer.max_epochs)
         check_with_data(self.hparams, self.schedule, self.data, trainer, self.network)
+        self._configured = (self.lr, self.data.batch_size)
         configured, chosen = configure(
             self.hparams,
             self.network,
             self.schedule,
             self.built.origin.source,
             trainer,
-            self.lr_scheduler,
+            self.given_optimizer,
+            self.given_scheduler,
             lambda monitor: monitor_mode(monitor, self.own_metrics),
         )
         self.resolved |= chosen
@@ -146,10 +175,12 @@ class ImageClassifier(ExactEvaluation):
 
     def on_fit_start(self) -> None:
         data = self.data
+        if self._configured != (self.lr, data.batch_size):  # a finder, a callback, has changed them
+            self.trainer.strategy.setup_optimizers(self.trainer)
+        log_options(self, data, self.trainer)
         draws = bool(self.hparams["head_dropout"] or self.hparams["mixup"] or self.hparams["cutmix"])
         tell_of_processes(self.trainer, data.batch_size, self.network, self.schedule, draws)
         data.serve(self.activations)
-        self.weigh_classes()
 
     def weigh_classes(self) -> None:
         """Balances the loss, where that is asked for, by the training images of the data module."""
@@ -160,11 +191,15 @@ class ImageClassifier(ExactEvaluation):
 
     def on_train_start(self) -> None:
         self.prefix = None  # that of a sanity check did not know how long it would be frozen
+        self.weigh_classes()
+        if self.is_tried:
+            check_steps(self.trainer)
 
     def on_train_epoch_start(self) -> None:
         """The callback has frozen what this epoch freezes."""
-        if self.prefix is None or self.prefix.digest != self.freezing.digest:
-            self.make_prefix(self.freezing.digest)
+        frozen = self.freezing.digest or digest(self.network, self.network.frozen)  # of a finder's trial
+        if self.prefix is None or self.prefix.digest != frozen:
+            self.make_prefix(frozen)
         self.numbers.pop("val", None)  # an epoch without validation has no numbers, not those of another one
         self.totals = EpochTotals(self.device)
         resumed = self.resuming.position
@@ -180,7 +215,8 @@ class ImageClassifier(ExactEvaluation):
         step = self.current_epoch * 1_000_000 + batch_idx
         torch.manual_seed(step_seed(self.hparams["seed"], step, self.global_rank))
 
-    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+    def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
+        """`loss`, a number, and for callbacks `logits` (N, classes) and `target`, as `loss` takes it."""
         target = batch["label"]
         if self.prefix is None or self._mix is not None:
             x: Any = self.images(batch)
@@ -205,7 +241,7 @@ class ImageClassifier(ExactEvaluation):
         if self.trainer.world_size > 1 and (weight is not None or self.trainer.is_last_batch):
             is_weighted = weight is not None and target.ndim == 1
             loss = loss * share_of(weight[target].sum() if is_weighted else logits.new_tensor(size))  # type: ignore[index]
-        return loss
+        return {"loss": loss, "logits": logits.detach(), "target": target}
 
     def loss(self, logits: Tensor, target: Tensor) -> Tensor:
         """The mean loss of a batch, a number; a subclass may compute another one.
@@ -227,7 +263,7 @@ class ImageClassifier(ExactEvaluation):
         """The epoch's means; what is logged in each step would cost as much as a step of a small head."""
         assert self.totals is not None
         loss, accuracy = self.totals.means(self.trainer)
-        if not loss.isfinite():
+        if not loss.isfinite() and not self.is_tried:
             raise diverged(self.current_epoch)
         self.log_dict({"train_loss": loss, "train_accuracy": accuracy}, on_step=False, on_epoch=True, **SAME)
 
@@ -258,8 +294,8 @@ class ImageClassifier(ExactEvaluation):
 
     def save(self, folder: str | Path, **facts: Any) -> Bundle:
         """Writes the model bundle; `facts` are further fields of it, such as metrics and data."""
-        if self.built is None:
-            raise RuntimeError("There is nothing to save before the model was fitted or loaded.")
+        self.check_built()
+        assert self.built is not None
         bundle = Bundle(
             path=Path(folder),
             network=self.network.description,
@@ -272,5 +308,6 @@ class ImageClassifier(ExactEvaluation):
 
     def teardown(self, stage: str) -> None:
         """The data module gives images again, and the memory of tables and copies is free."""
-        self.data.serve(None)
+        if getattr(self.trainer, "datamodule", None) or self.trainer.state.fn != TrainerFn.FITTING:
+            self.data.serve(None)
         self.prefix = self._suffix = None

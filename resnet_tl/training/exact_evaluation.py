@@ -10,6 +10,7 @@ import pandas as pd
 import torch
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
+from torch.nn.functional import cross_entropy
 
 from resnet_tl.data.datamodule import ImageDataModule
 from resnet_tl.data.loader import ImageLoader
@@ -19,24 +20,26 @@ from resnet_tl.data.samples import Batch
 from resnet_tl.errors import UserError
 from resnet_tl.evaluation.metrics import metrics_of
 from resnet_tl.finetuning.activation_cache import ActivationTable
-from resnet_tl.finetuning.freezing import digest
+from resnet_tl.finetuning.freezing import Freezing, digest
 from resnet_tl.finetuning.prefix import FrozenPrefix
 from resnet_tl.networks.frozen import FrozenStages, compute_type, head_logits
 from resnet_tl.networks.stages import StagedNetwork
 from resnet_tl.networks.weights import WeightsOrigin
 from resnet_tl.training import metrics as torchmetrics
-from resnet_tl.training.building import BuiltNetwork
-from resnet_tl.training.options import ClassifierOptions
+from resnet_tl.training.built_later import BuiltLater
+from resnet_tl.training.finders import is_trial
+from resnet_tl.training.pixel_values import normalised
 from resnet_tl.training.predictions import Predictions, RowLogits
 
 SAME: dict[str, Any] = {"batch_size": 1, "sync_dist": True, "reduce_fx": "max"}
 """For numbers that all processes have alike: the largest of them is each of them, whereas a mean may be rounded."""
 
 
-class ExactEvaluation(ClassifierOptions):
+class ExactEvaluation(BuiltLater):
     """The part of ImageClassifier that computes and evaluates, as the bundle will: by copies for inference."""
 
     network: StagedNetwork
+    freezing: Freezing
     prefix: FrozenPrefix | None  # the frozen stages; a plain attribute, so that no checkpoint holds them
     _suffix: FrozenStages | None = None  # the stages behind it
 
@@ -44,21 +47,33 @@ class ExactEvaluation(ClassifierOptions):
         self.predictions: dict[str, Predictions] = {}  # split -> the newest ones, on the first process
         self.numbers: dict[str, dict[str, float]] = {}  # split -> what was computed from them, on all processes
         self.images_per_second: dict[str, float] = {}  # split -> from file to logits, over all processes
-        self.built: BuiltNetwork | None = None
         self.prefix = None
         self._outputs = RowLogits(0)
 
     @property
     def data(self) -> ImageDataModule:
-        """The data module of the trainer.
+        """The data module of the trainer, or that which made the loader that an evaluation was given.
 
         Raises:
             UserError: it has another one, or none.
         """
-        data = getattr(self.trainer, "datamodule", None)
-        if not isinstance(data, ImageDataModule):
-            raise UserError("ImageClassifier needs an ImageDataModule: trainer.fit(model, datamodule=data).")
-        return data
+        trainer = self.trainer
+        data = getattr(trainer, "datamodule", None)
+        if isinstance(data, ImageDataModule):
+            return data
+        given = {"validate": "val_dataloaders", "test": "test_dataloaders", "predict": "predict_dataloaders"}
+        found: Any = None if data or trainer.state.fn not in given else getattr(trainer, given[trainer.state.fn])
+        # Several loaders' predictions come one after another; their numbers would be mixed.
+        loaders = found if isinstance(found, list) and trainer.predicting else [found]
+        if self.built is not None and all(isinstance(loader, ImageLoader) for loader in loaders):
+            if any(loader.samples.preprocessing != self.built.preprocessing for loader in loaders):
+                raise UserError("The loader's images are prepared for another network: give datamodule=data itself.")
+            return loaders[0].data
+        raise UserError(
+            "ImageClassifier needs an ImageDataModule, which knows how the network's images are prepared: "
+            "trainer.fit(model, datamodule=ImageDataModule(folder)), and likewise validate, test and predict, which "
+            "take one of its loaders too."
+        )
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -75,9 +90,14 @@ class ExactEvaluation(ClassifierOptions):
         return self.built.origin if self.built else None
 
     def forward(self, images: Tensor) -> Tensor:
-        """Images (N, C, H, W) uint8 to logits (N, classes)."""
+        """Images (N, C, H, W), uint8 from 0 to 255 or floats from 0 to 1, to logits (N, classes).
+
+        Raises:
+            UserError: images of another kind, or there is no network yet.
+        """
+        self.check_built()
         assert self.built is not None
-        return self.network(self.built.preprocessing.normalise(images))
+        return self.network(normalised(images, self.built.preprocessing))
 
     def images(self, batch: Batch) -> Tensor:
         """The network's input (N, C, H, W)."""
@@ -109,6 +129,11 @@ class ExactEvaluation(ClassifierOptions):
         """In which the stages compute."""
         return compute_type(str(self.trainer.precision), self.device.type)
 
+    @property
+    def is_tried(self) -> bool:
+        """Whether a finder runs these steps."""
+        return is_trial(self.trainer, self.freezing)
+
     def activations(self, loader: ImageLoader, view: int) -> ActivationTable | None:
         if self.prefix is None or self.trainer.predicting:  # other images than those of the data set
             return None
@@ -126,9 +151,13 @@ class ExactEvaluation(ClassifierOptions):
         self._outputs = RowLogits(len(self.classes))  # an interrupted evaluation may have left some
         self._evaluation_started = time.perf_counter()
 
-    def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        if len(batch["row"]):
-            self._outputs.add(batch["row"], self._logits(batch))
+    def validation_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> dict[str, Tensor] | None:
+        """`logits` (N, classes), `target` (N,) and their cross-entropy, `loss`; None where no image is left."""
+        if not len(batch["row"]):
+            return None
+        logits = self._logits(batch)
+        self._outputs.add(batch["row"], logits)
+        return {"loss": cross_entropy(logits, batch["label"]), "logits": logits, "target": batch["label"]}
 
     def _logits(self, batch: Batch) -> Tensor:
         """As the bundle will compute them, (N, classes) float32."""
@@ -143,13 +172,14 @@ class ExactEvaluation(ClassifierOptions):
     on_test_epoch_start = on_validation_epoch_start
     on_predict_epoch_start = on_validation_epoch_start
 
-    def test_step(self, batch: Batch, batch_idx: int) -> None:
-        self.validation_step(batch, batch_idx)
+    def test_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> dict[str, Tensor] | None:
+        """As `validation_step`."""
+        return self.validation_step(batch, batch_idx)
 
     def on_test_epoch_end(self) -> None:
         self._finish_evaluation("test")
 
-    def predict_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
+    def predict_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> dict[str, Any]:
         """`row` (N,) of the data module's `predict_index`, and `probabilities` (N, classes) float32."""
         return {"row": batch["row"].cpu(), "probabilities": self._logits(batch).softmax(dim=1).cpu()}
 
@@ -165,9 +195,12 @@ class ExactEvaluation(ClassifierOptions):
                 numbers = metrics_of(found.labels, found.probabilities) | self.metrics(found)
         numbers = self.trainer.strategy.broadcast(numbers)
         if not numbers:
+            if self.is_tried:
+                return
             raise diverged(self.current_epoch)
         self.numbers[split] = numbers
-        self.log_dict({f"{split}_{name}": value for name, value in numbers.items()}, **SAME)
+        for name, value in numbers.items():
+            self.log(f"{split}_{name}", value, prog_bar=name in ("loss", "accuracy"), **SAME)
 
     def metrics(self, predictions: Predictions) -> dict[str, float]:
         """Further numbers by name, from all predictions of a split; a subclass may compute others.

@@ -7,11 +7,17 @@ from typing import Any, Literal
 
 import lightning as L
 
+from resnet_tl.data.draws import default_seed
+from resnet_tl.errors import UserError
 from resnet_tl.finetuning.activation_cache import ActivationCacheMode
+from resnet_tl.finetuning.defaults import defaults_for
+from resnet_tl.finetuning.makers import maker_of
 from resnet_tl.finetuning.modes import Mode, Phase, Schedule
+from resnet_tl.finetuning.optimization import base_rate
 from resnet_tl.networks import Network
 from resnet_tl.training.settings import HeadSolver, check_settings
 from resnet_tl.user_code import made, plain_values
+from resnet_tl.wording import names_arguments
 
 
 class ClassifierOptions(L.LightningModule):
@@ -49,9 +55,14 @@ class ClassifierOptions(L.LightningModule):
             val_auroc, or one of `metrics`.
         activation_cache: keep what the frozen stages give for each image and view instead of computing it in every
             epoch: auto where it pays (it says so), on, off. The results are the same.
-        optimizer: {class_path, init_args} of a torch optimizer; default: AdamW with the mode's learning rate.
-        lr_scheduler: {class_path, init_args} of a torch scheduler; default: warm-up and cosine.
-        seed: of the new head, dropout and mixup.
+        lr: the head's learning rate, from which the other groups' follow; default: the mode's, or the optimizer's own.
+        optimizer: AdamW by default, with the mode's learning rate and weight decay; in Python a name (SGD), a class, a
+            `functools.partial` of one, a function of the parameter groups, or {class_path, init_args}.
+        lr_scheduler: warm-up and cosine by default; in Python likewise, a function of the optimizer.
+        classes: names in the order of the outputs, with which a named network is built at once; they must be those of
+            the images. Default: those of the images, when a fit begins.
+        seed: of the new head, dropout and mixup; default: that of Lightning's `seed_everything` where it was called
+            before, else 0.
 
     Raises:
         UserError: a value that is not allowed, or not beside another one.
@@ -81,9 +92,11 @@ class ClassifierOptions(L.LightningModule):
         metrics: str | list[str | dict[str, Any]] | None = None,
         monitor: str = "val_loss",
         activation_cache: ActivationCacheMode | bool = "auto",
+        lr: float | None = None,
         optimizer: dict | None = None,
         lr_scheduler: dict | None = None,
-        seed: int = 0,
+        classes: list[str] | None = None,
+        seed: int | None = None,
     ) -> None:
         super().__init__()
         if isinstance(activation_cache, bool):  # YAML reads a bare on or off so
@@ -93,15 +106,51 @@ class ClassifierOptions(L.LightningModule):
         self.given_network: Network = network
         self.own_metrics: Any = metrics
         self.criterion: Any = made(loss, "model.loss") if isinstance(loss, str | dict) else loss
-        self.lr_scheduler = lr_scheduler  # Lightning drops what cannot be pickled, such as a lambda, from hparams
+        self.given_optimizer = maker_of(optimizer, "optimizer")
+        self.given_scheduler = maker_of(lr_scheduler, "lr_scheduler")
+        self.given_classes = None if classes is None else _checked_classes(classes)
         # A checkpoint is read without unpickling classes, so that hparams, which Lightning takes from the local
         # variables, hold plain values and names.
         schedule = [asdict(phase) for phase in phases] or None  # type: ignore[misc]
         network, loss, metrics = plain_values(network), plain_values(loss), plain_values(metrics)
+        optimizer = self.given_optimizer.plain() if self.given_optimizer else None
+        lr_scheduler = self.given_scheduler.plain() if self.given_scheduler else None
+        seed = default_seed() if seed is None else seed
         del phases
-        self.save_hyperparameters()
-        check_settings(self.hparams, self.schedule, self.lr_scheduler, self.own_metrics, self.criterion)
+        # The classifier logs them when a fit begins, with what became of them. A checkpoint knows its classes.
+        self.save_hyperparameters(ignore="classes", logger=False)
+        makers = (self.given_optimizer, self.given_scheduler)
+        check_settings(self.hparams, self.schedule, *makers, self.own_metrics, self.criterion)
         self.begin()
+
+    @property
+    def lr(self) -> float:
+        """The head's learning rate, which Lightning's LearningRateFinder reads and sets."""
+        defaults = defaults_for(self.hparams["mode"], self.hparams["schedule"])
+        return base_rate(self.given_optimizer, self.hparams["lr"], defaults)
+
+    @lr.setter
+    def lr(self, lr: float) -> None:
+        if self.given_optimizer and not self.given_optimizer.is_class:
+            raise UserError(
+                f"lr cannot be set: the function {self.given_optimizer.name} makes the optimizer with an lr of its "
+                "own; give a class or a partial of one."
+            )
+        self.hparams["lr"] = lr
+        if self.given_optimizer:
+            self.given_optimizer = self.given_optimizer.without("lr")
+            self.hparams["optimizer"] = self.given_optimizer.plain()
 
     def begin(self) -> None:
         """Called once the options are set; so that a subclass needs no `__init__`, which would hide them."""
+
+
+def _checked_classes(classes: Any) -> tuple[str, ...]:
+    if isinstance(classes, str | int) or not all(isinstance(name, str) for name in classes):
+        raise UserError(f"classes is {classes!r}; it must be a list of names, such as ['ants', 'bees'].")
+    if len(classes) < 2 or len(set(classes)) < len(classes):
+        raise UserError(f"classes is {list(classes)}; it must be two names or more, each of them once.")
+    return tuple(classes)
+
+
+names_arguments("model", ClassifierOptions)

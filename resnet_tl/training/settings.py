@@ -12,8 +12,10 @@ from torch import nn
 from resnet_tl.data.datamodule import ImageDataModule
 from resnet_tl.errors import UserError, nearest
 from resnet_tl.finetuning.activation_cache import ActivationCacheMode
+from resnet_tl.finetuning.defaults import defaults_for
+from resnet_tl.finetuning.makers import Maker
 from resnet_tl.finetuning.modes import Schedule
-from resnet_tl.finetuning.optimization import class_name, rehearse
+from resnet_tl.finetuning.optimization import base_rate, complete, rehearse
 from resnet_tl.networks.stages import StagedNetwork
 from resnet_tl.training.metrics import MetricSpecs
 from resnet_tl.training.monitor import check_monitor
@@ -26,7 +28,8 @@ WARMUP = 0.05
 def check_settings(
     settings: Mapping[str, Any],
     schedule: Schedule,
-    lr_scheduler: dict | None,
+    optimizer: Maker | None,
+    lr_scheduler: Maker | None,
     metrics: MetricSpecs = None,
     loss: Callable | None = None,
 ) -> None:
@@ -35,7 +38,8 @@ def check_settings(
     Args:
         settings: the arguments of ImageClassifier.
         schedule: its phases.
-        lr_scheduler: where it is not the default one.
+        optimizer: where it is not the default one.
+        lr_scheduler: likewise.
         metrics: of the user's own.
         loss: of the user's own.
     """
@@ -52,7 +56,7 @@ def check_settings(
         if not low <= settings[name] < high:
             allowed = "below 2**63" if name == "seed" else f"below {high:g}"
             raise UserError(f"model.{name} is {settings[name]}; it must be at least {low:g} and {allowed}.")
-    for name in ("backbone_lr_factor", "layer_decay"):
+    for name in ("lr", "backbone_lr_factor", "layer_decay"):
         if settings[name] is not None and not 0 < settings[name] < infinity:
             raise UserError(
                 f"model.{name} is {settings[name]}; it must be above 0 (model.mode says what does not train at all)."
@@ -69,7 +73,10 @@ def check_settings(
     _check_phases(schedule)
     if lr_scheduler:
         _check_scheduler(settings, schedule, lr_scheduler)
-    rehearse(settings["optimizer"], lr_scheduler)
+    _check_rate(settings, optimizer)
+    if optimizer or lr_scheduler:
+        defaults = defaults_for(settings["mode"], settings["schedule"])
+        rehearse(complete(optimizer, base_rate(optimizer, settings["lr"], defaults), defaults), lr_scheduler)
     if settings["activation_cache"] == "on":
         _check_cache(settings, schedule)
     if settings["head_solver"] == "lbfgs":
@@ -115,7 +122,7 @@ def check_with_data(
     if settings["activation_cache"] == "on" and data.augments and data.views is None:
         raise UserError(
             "model.activation_cache is on, but each epoch has a new view of each image; "
-            "give data.views a number, or data.augmentation none."
+            "give data.views a number, or --data.augmentation none."
         )
     if settings["activation_cache"] == "on" and data.augments and data.view_facts(0) is None:
         raise UserError(
@@ -127,7 +134,7 @@ def check_with_data(
     ):
         raise UserError(
             "data.batch_size is 1, but the BatchNorm of the stages that train takes its statistics over two images or "
-            "more: give 2 or more, or model.mode head."
+            "more: give 2 or more, or --model.mode head."
         )
     _check_evaluation(settings, data, trainer)
     _check_steps(schedule, trainer)
@@ -150,8 +157,24 @@ def _check_phases(schedule: Schedule) -> None:
             )
 
 
-def _check_scheduler(settings: Mapping[str, Any], schedule: Schedule, lr_scheduler: dict) -> None:
-    name = class_name(lr_scheduler)
+def _check_rate(settings: Mapping[str, Any], optimizer: Maker | None) -> None:
+    """Two rates are one too many; a function makes its optimizer with the one that it likes."""
+    if settings["lr"] is None or optimizer is None:
+        return
+    if "lr" in optimizer.arguments:
+        raise UserError(
+            f"lr is {settings['lr']}, but the optimizer {optimizer.name} has an lr of its own, "
+            f"{optimizer.arguments['lr']}: leave one of them out."
+        )
+    if not optimizer.is_class:
+        raise UserError(
+            f"lr is {settings['lr']}, but the optimizer is made by the function {optimizer.name}, which sets it: leave "
+            "lr out, or give a class or a partial of one."
+        )
+
+
+def _check_scheduler(settings: Mapping[str, Any], schedule: Schedule, lr_scheduler: Maker) -> None:
+    name = lr_scheduler.name
     if any(phase.lr is not None for phase in schedule.phases):
         raise UserError("A phase's lr needs the default schedule (warm-up and cosine); leave out lr_scheduler.")
     if name == "OneCycleLR" and len(schedule.phases) > 1:
@@ -199,7 +222,7 @@ def _check_evaluation(settings: Mapping[str, Any], data: ImageDataModule, traine
     if settings["monitor"] == "val_auroc" and len(np.unique(index.labels[index.rows("val")])) < 2:
         raise UserError(
             "model.monitor is val_auroc, which is not defined with the images of one class, and the validation images "
-            "have no other: give model.monitor val_loss, or images of more classes."
+            "have no other: give --model.monitor val_loss, or images of more classes."
         )
 
 
@@ -210,7 +233,7 @@ def _check_steps(schedule: Schedule, trainer: L.Trainer) -> None:
     except ValueError as error:
         raise UserError(
             f"trainer.val_check_interval is {trainer.val_check_interval}, but an epoch has "
-            f"{trainer.num_training_batches} batches: give as many or less, or trainer.check_val_every_n_epoch null, "
+            f"{trainer.num_training_batches} batches: give as many or less, or --trainer.check_val_every_n_epoch null, "
             "and they are counted over all epochs."
         ) from error
     if trainer.fast_dev_run:  # type: ignore[attr-defined]
@@ -245,13 +268,14 @@ def _check_cache(settings: Mapping[str, Any], schedule: Schedule) -> None:
         raise UserError("model.activation_cache is on, but no stage is ever frozen: leave it out, or freeze some.")
 
 
-def _check_solver(settings: Mapping[str, Any], schedule: Schedule, lr_scheduler: dict | None) -> None:
+def _check_solver(settings: Mapping[str, Any], schedule: Schedule, lr_scheduler: Maker | None) -> None:
     if [phase.mode for phase in schedule.phases] != ["head"]:
-        raise UserError("model.head_solver lbfgs solves a head alone: give model.mode head.")
+        raise UserError("--model.head_solver lbfgs solves a head alone: give --model.mode head.")
     for name in ("head_hidden", "head_dropout", "mixup", "cutmix", "loss"):
         if settings[name]:
-            raise UserError(f"model.head_solver lbfgs solves a linear head by cross-entropy: leave out model.{name}.")
+            raise UserError(f"--model.head_solver lbfgs solves a linear head by cross-entropy: leave out model.{name}.")
     if settings["activation_cache"] == "off":
-        raise UserError("model.head_solver lbfgs needs the features of all images: leave out model.activation_cache.")
-    if lr_scheduler:
-        raise UserError("model.head_solver lbfgs has no learning rate: leave out lr_scheduler.")
+        raise UserError("--model.head_solver lbfgs needs the features of all images: leave out model.activation_cache.")
+    for name, given in (("lr", settings["lr"]), ("lr_scheduler", lr_scheduler)):
+        if given:
+            raise UserError(f"--model.head_solver lbfgs has no learning rate: leave out {name}.")

@@ -106,12 +106,12 @@ def _check(data: ImageDataModule, trainer: L.Trainer) -> None:
     for is_wrong, sentence in (
         (is_short, "takes all images at once: leave out trainer.max_steps, limit_train_batches and overfit_batches"),
         (of_steps, f"takes no steps: leave out {listed(type(callback).__name__ for callback in of_steps)}"),
-        (data.augments, "sees one version of each image: give data.augmentation none"),
-        (trainer.world_size > 1, "runs in one process: give trainer.devices 1"),
+        (data.augments, "sees one version of each image: give --data.augmentation none"),
+        (trainer.world_size > 1, "runs in one process: give --trainer.devices 1"),
         (trainer.gradient_clip_val, "searches along whole gradients: leave out trainer.gradient_clip_val"),
         (trainer.accumulate_grad_batches > 1, "has all images at once: leave out trainer.accumulate_grad_batches"),
-        (trainer.precision == "16-mixed", "does not compute in 16-mixed: give trainer.precision 32-true"),
+        (trainer.precision == "16-mixed", "does not compute in 16-mixed: give --trainer.precision 32-true"),
         ((trainer.max_epochs or -1) < 1, "tries one penalty in each epoch: give trainer.max_epochs, how many"),
     ):
         if is_wrong:
-            raise UserError(f"model.head_solver lbfgs {sentence}.")
+            raise UserError(f"--model.head_solver lbfgs {sentence}.")

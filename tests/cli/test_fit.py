@@ -106,8 +106,7 @@ def test_defaults_follow_the_mode_wherever_it_is_named(configure):
     for words, mode in (([], "head"), (["--model.mode", "all"], "all"), (["--model.mode=last_stages"], "last_stages")):
         config, defaults = configure(*words).config, DEFAULTS[mode]
         assert config.trainer.max_epochs == defaults.epochs
-        assert config.data.augmentation == defaults.augmentation
-        assert config.data.views == defaults.views
+        assert (config.data.augmentation, config.data.views) == ("auto", "auto")  # the mode decides when it begins
         assert config.optimizer.init_args.lr == defaults.lr
         assert config.optimizer.init_args.weight_decay == defaults.weight_decay
 
@@ -128,7 +127,8 @@ def test_the_printed_configuration_has_the_modes_defaults(command, blobs):
     assert code == 0
     printed = yaml.safe_load(out)
     assert printed["optimizer"]["init_args"]["lr"] == DEFAULTS["head"].lr
-    assert printed["data"]["augmentation"] == DEFAULTS["head"].augmentation
+    assert printed["trainer"]["max_epochs"] == DEFAULTS["head"].epochs
+    assert printed["data"]["augmentation"] == "auto"
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import inspect
 
 import pytest
 
-from resnet_tl.cli.fit_help import PACKAGE, TRAINING, options
+from resnet_tl.cli.fit_help import BY_OTHER_NAMES, PACKAGE, TRAINING, options
 
 OURS = {"data": ("data/options.py", "DataOptions"), "model": ("training/options.py", "ClassifierOptions")}
 
@@ -22,7 +22,7 @@ def test_every_argument_of_ours_is_explained_with_its_default(group):
     parameters = inspect.signature(kind).parameters
     shown = described(group)
 
-    assert {name for name, _, _ in shown} == set(parameters) - {"seed", "optimizer", "lr_scheduler"}
+    assert {name for name, _, _ in shown} == set(parameters) - set(BY_OTHER_NAMES)
     assert all(text for _, _, text in shown)
     assert {name: default for name, default, _ in shown} == {
         name: str(parameters[name].default) for name, _, _ in shown

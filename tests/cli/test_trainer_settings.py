@@ -63,7 +63,7 @@ REFUSED = {
     "--trainer.callbacks ModelCheckpoint --trainer.callbacks.filename best": "is the name of the run's own",
     # The optimizer and its rate.
     "--optimizer SparseAdam": "SparseAdam does not support dense gradients",
-    "--optimizer LBFGS": "a head is solved by L-BFGS with model.head_solver lbfgs",
+    "--optimizer LBFGS": "a head is solved by L-BFGS with --model.head_solver lbfgs",
     "--optimizer SGD --optimizer.lr 0.1 --optimizer.nesterov true": "Nesterov momentum requires a momentum",
     "--optimizer.differentiable true": "The optimizer AdamW cannot train a network with these arguments",
     "--optimizer.fused true --trainer.gradient_clip_val 1": "leave out optimizer.fused or trainer.gradient_clip_val",
@@ -78,7 +78,7 @@ REFUSED = {
     f"{SOLVED} --lr_scheduler StepLR --lr_scheduler.step_size 1": "leave out lr_scheduler",
     f"{SOLVED} --trainer.overfit_batches 1": "leave out trainer.max_steps, limit_train_batches and overfit_batches",
     f"{SOLVED} --trainer.callbacks EMAWeightAveraging": "takes no steps: leave out EMAWeightAveraging",
-    f"{SOLVED} --data.random_erasing 0.5": "give data.augmentation none",
+    f"{SOLVED} --data.random_erasing 0.5": "give --data.augmentation none",
     # Images and classes.
     "--model.class_weights balanced --data.sampler balanced": "twice: leave one of them out",
     "--model.activation_cache on --model.mode head --data.augmentation light --data.views null": "give data.views",

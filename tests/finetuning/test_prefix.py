@@ -210,7 +210,7 @@ def test_what_cannot_be_is_refused(settings: dict, sentence: str):
 
 def test_views_without_end_cannot_be_kept(fit: Fit):
     with pytest.raises(UserError, match="is on, but each epoch has a new view of each image; give data"):
-        fit(2, data={"augmentation": "light"}, activation_cache="on", **HEAD)
+        fit(2, data={"augmentation": "light", "views": None}, activation_cache="on", **HEAD)
 
 
 def test_without_a_cache_folder_they_are_kept_in_memory(fit: Fit, root: Path):

@@ -271,7 +271,7 @@ def test_a_resume_with_images_of_other_classes_is_refused(saved: tuple[ImageClas
 
 
 def test_nothing_can_be_saved_before_there_is_a_network(tmp_path: Path):
-    with pytest.raises(RuntimeError, match="nothing to save"):
+    with pytest.raises(UserError, match="has no network yet"):
         ImageClassifier().save(tmp_path)
 
 

@@ -88,7 +88,9 @@ FLAGS: list[tuple[dict[str, Any], int, int, int]] = [
 ]
 
 
-@pytest.mark.parametrize(("given", "epochs", "steps", "images"), FLAGS, ids=[str(row[0]).split(" object at ")[0] for row in FLAGS])
+@pytest.mark.parametrize(
+    ("given", "epochs", "steps", "images"), FLAGS, ids=[str(row[0]).split(" object at ")[0] for row in FLAGS]
+)
 def test_a_flag_does_what_it_says(fit: Fit, given, epochs, steps, images):
     model = fit(2, mode="last_stages", trainer=given)
     torch.use_deterministic_algorithms(False)  # what a Trainer sets for the whole process

@@ -80,12 +80,12 @@ def test_it_is_the_same_twice(solve: Solve):
 @pytest.mark.parametrize(
     ("settings", "sentence"),
     [
-        ({"mode": "all"}, "give model.mode head"),
+        ({"mode": "all"}, "give --model.mode head"),
         ({"head_dropout": 0.1}, "leave out model.head_dropout"),
         ({"mixup": 0.1}, "leave out model.mixup"),
         ({"activation_cache": "off"}, "leave out model.activation_cache"),
         ({"head_solver": "sgd"}, "model.head_solver is 'sgd'; it must be one of optimizer, lbfgs"),
-        ({"data": {"augmentation": "light"}}, "give data.augmentation none"),
+        ({"data": {"augmentation": "light"}}, "give --data.augmentation none"),
         ({"trainer": {"gradient_clip_val": 1.0}}, "leave out trainer.gradient_clip_val"),
         ({"epochs": -1}, "give trainer.max_epochs"),
     ],

@@ -145,7 +145,7 @@ def test_only_what_a_recipe_names_is_named_by_its_facts(blobs: Path) -> None:
     from importlib.metadata import version as version_of
 
     def facts(transform, view: int = 4, **options) -> tuple | None:
-        return ImageDataModule(blobs, transform=transform, **options).view_facts(view)
+        return ImageDataModule(blobs, transform=transform, augmentation="light", **options).view_facts(view)
 
     version = version_of("torchvision")
     assert facts(None) == ("light", 0.0, 0, 4)

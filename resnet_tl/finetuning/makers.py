@@ -1,0 +1,132 @@
+"""What an optimizer or a scheduler is made by: its name, class, a partial of it, a description, or a function."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch.optim import Optimizer, lr_scheduler
+
+from resnet_tl.errors import UserError, nearest
+from resnet_tl.user_code import object_at, split
+
+HOMES: dict[str, tuple[Any, type]] = {
+    "optimizer": (torch.optim, Optimizer),
+    "lr_scheduler": (lr_scheduler, lr_scheduler.LRScheduler),
+}
+FORGOTTEN = "function"
+"""The key under which hyperparameters name what a checkpoint cannot hold, such as a function."""
+
+
+@dataclass(frozen=True)
+class Maker:
+    """Makes one from parameter groups, or from an optimizer.
+
+    Args:
+        kind: a class, or a function whose arguments are its own affair; None when a checkpoint names it alone.
+        arguments: as given, of a class.
+        name: what a message calls it.
+    """
+
+    kind: Callable[..., Any] | None
+    arguments: dict[str, Any] = field(default_factory=dict)
+    name: str = ""
+
+    @property
+    def is_class(self) -> bool:
+        return isinstance(self.kind, type)
+
+    def __call__(self, given: Any, **more: Any) -> Any:
+        """Makes it, with these arguments in place of its own ones.
+
+        Raises:
+            UserError: nothing is known but its name.
+        """
+        if self.kind is None:
+            raise UserError(
+                f"{self.name} was given in Python, and no checkpoint can hold it: give it again, as in "
+                "ImageClassifier.load_from_checkpoint(file, optimizer=...)."
+            )
+        return self.kind(given, **(self.arguments | more))
+
+    def with_arguments(self, **more: Any) -> Maker:
+        return replace(self, arguments=self.arguments | more)
+
+    def without(self, argument: str) -> Maker:
+        return replace(self, arguments={name: value for name, value in self.arguments.items() if name != argument})
+
+    def default(self, argument: str) -> Any:
+        """What an argument is where nobody gives it; None where there is none, or nobody knows."""
+        found = inspect.signature(self.kind).parameters.get(argument) if self.kind else None
+        return None if found is None or found.default is found.empty else found.default
+
+    def plain(self) -> dict[str, Any]:
+        """Plain values for hyperparameters: an importable class is found again by them, all else is named."""
+        path = f"{self.kind.__module__}.{self.kind.__qualname__}" if isinstance(self.kind, type) else self.name
+        if not self.is_class or path.startswith("__main__.") or "<" in path:
+            return {FORGOTTEN: path}
+        return {"class_path": path, "init_args": dict(self.arguments)}
+
+
+def maker_of(given: Any, setting: str) -> Maker | None:
+    """What a user has given as `optimizer` or `lr_scheduler`, a key of HOMES; None for nothing.
+
+    Args:
+        given: a name such as SGD or module.Name, `{class_path, init_args}`, a class, a `functools.partial` of one, or a
+            function that is called with the parameter groups, or with the optimizer.
+        setting: `optimizer` or `lr_scheduler`.
+
+    Raises:
+        UserError: it is none of them.
+    """
+    if given is None or isinstance(given, Maker):
+        return given
+    home, base = HOMES[setting]
+    if isinstance(given, Mapping) and set(given) == {FORGOTTEN}:
+        return Maker(None, {}, given[FORGOTTEN])
+    if isinstance(given, str | Mapping):
+        path, arguments = split(given if isinstance(given, str) else dict(given), setting)
+        return _of_class(_class_at(path, setting, home), arguments, base, setting)
+    if isinstance(given, functools.partial) and isinstance(given.func, type) and not given.args:
+        return _of_class(given.func, given.keywords, base, setting)
+    if isinstance(given, type):
+        return _of_class(given, {}, base, setting)
+    if callable(given):
+        function = given.func if isinstance(given, functools.partial) else given
+        name = getattr(function, "__qualname__", type(function).__name__)
+        return Maker(given, {}, f"{getattr(function, '__module__', '')}.{name}")
+    kind = type(given).__name__
+    if isinstance(given, base):
+        raise UserError(
+            f"{setting} is made already, a {kind}, but our parameter groups are made when a fit begins: give the "
+            f"class, {setting}={kind}, functools.partial({kind}, ...), or a function that makes it."
+        )
+    raise UserError(
+        f"{setting} is of type {kind}; it must be a class such as {_example(setting)}, its name, or a partial."
+    )
+
+
+def _of_class(kind: Any, arguments: Mapping[str, Any], base: type, setting: str) -> Maker:
+    if not (isinstance(kind, type) and issubclass(kind, base)):
+        name = getattr(kind, "__qualname__", kind)
+        raise UserError(f"{setting} is {name}, which is no {base.__name__} of torch, such as {_example(setting)}.")
+    return Maker(kind, dict(arguments), kind.__name__)
+
+
+def _class_at(path: str, setting: str, home: Any) -> Any:
+    """A class by its dotted name, or by torch's own name of it in upper or lower case."""
+    if "." in path:
+        return object_at(path, setting)
+    names = [name for name, one in vars(home).items() if isinstance(one, type)]
+    found = next((name for name in names if name.lower() == path.lower()), None)
+    if found is None:
+        raise UserError(f"{setting} is '{path}', which torch does not have.{nearest(path, names)}")
+    return getattr(home, found)
+
+
+def _example(setting: str) -> str:
+    return {"optimizer": "torch.optim.SGD", "lr_scheduler": "torch.optim.lr_scheduler.StepLR"}[setting]
