@@ -15,7 +15,7 @@ from lightning.pytorch.callbacks import EMAWeightAveraging, ModelCheckpoint, Wei
 from resnet_tl import ImageClassifier, Predictor
 
 Fit = Callable[..., ImageClassifier]
-MODES = ("all", "last_stages", "head")
+MODES = ("all", "head", pytest.param("last_stages", marks=pytest.mark.slow))
 
 
 class HeadWeights(L.Callback):
@@ -79,7 +79,7 @@ def test_a_stage_that_is_frozen_later_is_saved_as_it_was_frozen(fit: Fit, tmp_pa
     assert any(not torch.equal(newest[key], averaged[key]) for key in averaged if ".fc." in key)
 
 
-@pytest.mark.parametrize("mode", ["all", "head"])
+@pytest.mark.parametrize("mode", ["head", pytest.param("all", marks=pytest.mark.slow)])
 def test_a_resumed_fit_ends_with_the_same_averages(fit: Fit, tmp_path: Path, mode):
     every = every_epoch(tmp_path)
     whole = fit(
