@@ -143,7 +143,7 @@ def test_a_fit_finds_by_the_way_what_the_check_finds(photos: Path, command, capl
     found = pd.read_csv("out/findings.csv")["finding"].tolist()
     assert data.findings["finding"].tolist() == found == ["unread", "tiny_class", "duplicate"]
     words = "pictures that are not read: 1, few images to train on: 1, the same picture twice in a split: 1"
-    assert [line for line in caplog.messages if line.endswith(words)]
+    assert [line for line in caplog.messages if words in line]
 
 
 def test_what_a_refusal_says_to_type_works(photos: Path, tmp_path: Path, command) -> None:

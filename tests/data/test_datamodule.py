@@ -676,7 +676,7 @@ def test_no_test_images_is_said_when_they_are_asked_for(blobs: Path) -> None:
 def test_batches_need_the_networks_preprocessing(blobs: Path) -> None:
     data = ImageDataModule(blobs)
     data.setup()
-    with pytest.raises(UserError, match="does not know the network's preprocessing"):
+    with pytest.raises(UserError, match="does not know how the network's images are prepared"):
         data.train_dataloader()
 
 

@@ -36,6 +36,7 @@ def unpacked(archive: Path, cache: Path) -> Path:
     from filelock import FileLock
 
     with _in_one_sentence(archive.name), _opened(archive) as opened:
+        _checked(opened, archive.name)
         files = [(entry.filename, entry.file_size, entry.CRC) for entry in opened.infolist()]
     digest = hashlib.sha256(repr(files).encode()).hexdigest()
     folder = cache / f"{archive.stem[:40]}-{digest[:16]}"
