@@ -189,7 +189,7 @@ def automatic_precision(bench: Bench) -> Cases:
     """What `trainer.precision: auto` becomes."""
 
     def run() -> Result:
-        from resnet_tl.training.precision import choose_precision
+        from resnet_tl.training.trainer.precision import choose_precision
 
         bench.precision, why = choose_precision(bench.accelerator)
         return {"chosen": bench.precision, "why": why}

@@ -20,7 +20,7 @@ from resnet_tl.errors import UserError
 from resnet_tl.stopping import Stopped
 
 LAUNCHER = "RESNET_TL_LAUNCHER"
-"""Set where `training/launching.py` has started this process: its process number, and its file of signals."""
+"""Set where `training/trainer/launching.py` has started this process: its process number, and its file of signals."""
 LOOKS_EVERY = 0.2
 PATIENCE = 7.0
 """Seconds in which a process ends by itself once another one has failed: it may be writing a checkpoint."""

@@ -38,14 +38,14 @@ from resnet_tl.training.console.progress import FitProgress
 from resnet_tl.training.console.summary import shortest
 from resnet_tl.training.console.time_spent import TimeKeeper
 from resnet_tl.training.fit import best_checkpoint, fit, train
-from resnet_tl.training.launching import check_input, launch, leave_signals, starts_processes
-from resnet_tl.training.monitor import check_monitor
-from resnet_tl.training.precision import choose_precision
+from resnet_tl.training.numbers.monitor import check_monitor
 from resnet_tl.training.recorder import RunRecorder
 from resnet_tl.training.resuming.deferred_checkpoints import DeferredCheckpointIO
 from resnet_tl.training.resuming.resume_points import ResumePoints, requeue
-from resnet_tl.training.trainer_checks import check_trainer
-from resnet_tl.training.untrue_warnings import silence_untrue_warnings
+from resnet_tl.training.trainer.launching import check_input, launch, leave_signals, starts_processes
+from resnet_tl.training.trainer.precision import choose_precision
+from resnet_tl.training.trainer.trainer_checks import check_trainer
+from resnet_tl.training.trainer.untrue_warnings import silence_untrue_warnings
 
 TRAINER_DEFAULTS = {
     "logger": False,  # metrics.csv and figures are always written; TensorBoard and others on request

@@ -124,7 +124,7 @@ def named(given: Sequence[Given], key: str) -> tuple[str, str]:
 
 def class_at(key: str, place: str, path: Any) -> type:
     """The class that a setting of CLASSES names; UserError when there is none, or it does not go with a fit."""
-    from resnet_tl.training.trainer_checks import CALLBACKS  # with torch, which is to be imported here alone
+    from resnet_tl.training.trainer.trainer_checks import CALLBACKS  # with torch, which is to be imported here alone
 
     refused = REFUSED | CALLBACKS
     kind, home, base = CLASSES[key]

@@ -46,7 +46,7 @@ def check_settings(trainer: Any) -> None:
     Args:
         trainer: the section of the recipe.
     """
-    from resnet_tl.training.trainer_checks import check_numbers
+    from resnet_tl.training.trainer.trainer_checks import check_numbers
 
     check_numbers(trainer)
     for name in ALSO_ABOVE_0:

@@ -25,9 +25,9 @@ from resnet_tl.data.pixels.preprocessing import Preprocessing
 from resnet_tl.data.quality.audit import placeholders
 from resnet_tl.data.reading.indexing import without_labels
 from resnet_tl.data.reading.layouts import unlabelled
-from resnet_tl.data.reading.named_images import relative
 from resnet_tl.data.reading.options import Reading
-from resnet_tl.data.reading.table_files import is_table
+from resnet_tl.data.reading.tables.named_images import relative
+from resnet_tl.data.reading.tables.table_files import is_table
 from resnet_tl.data.samples import ImageSamples
 from resnet_tl.data.threads import usable_cores
 from resnet_tl.errors import UserError, listed, printable, reason_of

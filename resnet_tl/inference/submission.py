@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from resnet_tl.data.reading.matching import Images, parts_of
+from resnet_tl.data.reading.tables.matching import Images, parts_of
 from resnet_tl.errors import UserError, listed, nearest
 from resnet_tl.evaluation.predictions import classes_of, completed, contradiction, probabilities
 from resnet_tl.files import replacing

@@ -30,17 +30,17 @@ from resnet_tl.timing import measure
 from resnet_tl.training.averaged_weights import AveragedWeights
 from resnet_tl.training.best_weights import BestWeights, take_place
 from resnet_tl.training.building import BuiltNetwork, adapted, build, build_without_images, rebuild
-from resnet_tl.training.epoch_totals import EpochTotals
-from resnet_tl.training.exact_evaluation import SAME, ExactEvaluation, diverged
-from resnet_tl.training.finders import check_steps
 from resnet_tl.training.logged_options import log_options
-from resnet_tl.training.monitor import monitor_mode
-from resnet_tl.training.processes import share_of, tell_of_processes
+from resnet_tl.training.numbers.epoch_totals import EpochTotals
+from resnet_tl.training.numbers.exact_evaluation import SAME, ExactEvaluation, diverged
+from resnet_tl.training.numbers.monitor import monitor_mode
 from resnet_tl.training.resuming.exact_resume import ExactResume
 from resnet_tl.training.resuming.resume_points import points_of_a_plain_trainer
 from resnet_tl.training.settings import check_length, check_with_data
-from resnet_tl.training.trainer_checks import check_subclass, check_trainer
-from resnet_tl.training.untrue_warnings import silence_untrue_warnings
+from resnet_tl.training.trainer.finders import check_steps
+from resnet_tl.training.trainer.processes import share_of, tell_of_processes
+from resnet_tl.training.trainer.trainer_checks import check_subclass, check_trainer
+from resnet_tl.training.trainer.untrue_warnings import silence_untrue_warnings
 
 
 class ImageClassifier(ExactEvaluation):

@@ -17,8 +17,8 @@ from resnet_tl.finetuning.makers import Maker
 from resnet_tl.finetuning.modes import Schedule
 from resnet_tl.finetuning.optimization import base_rate, complete, rehearse
 from resnet_tl.networks.stages import StagedNetwork
-from resnet_tl.training.metrics import MetricSpecs
-from resnet_tl.training.monitor import check_monitor
+from resnet_tl.training.numbers.metrics import MetricSpecs
+from resnet_tl.training.numbers.monitor import check_monitor
 
 HeadSolver = Literal["optimizer", "lbfgs"]
 WARMUP = 0.05

@@ -19,7 +19,7 @@ from resnet_tl.finetuning.freezing import FrozenProof, check_frozen, digest
 from resnet_tl.finetuning.logistic import penalty_path, solve_path
 from resnet_tl.networks.frozen import head_logits
 from resnet_tl.training.classifier import ImageClassifier
-from resnet_tl.training.predictions import Predictions
+from resnet_tl.training.numbers.predictions import Predictions
 from resnet_tl.training.recorder import RunRecorder, best_epoch
 
 log = logging.getLogger(__name__)

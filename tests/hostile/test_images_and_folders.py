@@ -24,7 +24,7 @@ from resnet_tl.data.pixels.decode import MAX_PIXELS, BadImage, decode, read_file
 from resnet_tl.data.quality.audit import audit_images
 from resnet_tl.data.reading.layouts import read_images, unlabelled
 from resnet_tl.data.reading.options import Reading
-from resnet_tl.data.reading.tables import from_file
+from resnet_tl.data.reading.tables.given_tables import from_file
 from resnet_tl.errors import UserError
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="pipes, links and limits are those of POSIX")

@@ -141,7 +141,8 @@ def test_epochs_without_validation_have_no_numbers(blobs: Path, tmp_path: Path):
 
 def test_a_metric_that_is_not_defined_is_left_out_of_the_summary(blobs: Path, tmp_path: Path, monkeypatch):
     monkeypatch.setattr(
-        "resnet_tl.training.exact_evaluation.metrics_of", lambda *found: metrics_of(*found) | {"auroc": float("nan")}
+        "resnet_tl.training.numbers.exact_evaluation.metrics_of",
+        lambda *found: metrics_of(*found) | {"auroc": float("nan")},
     )
 
     run = whole_fit(blobs, tmp_path / "run", 1, mode="head")

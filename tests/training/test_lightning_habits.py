@@ -49,7 +49,7 @@ from lightning.pytorch.strategies import ModelParallelStrategy
 
 from resnet_tl import ImageClassifier, ImageDataModule
 from resnet_tl.errors import UserError
-from resnet_tl.training.trainer_checks import check_trainer
+from resnet_tl.training.trainer.trainer_checks import check_trainer
 
 Fit = Callable[..., ImageClassifier]
 PAGE = Path(__file__).parents[2] / "docs" / "lightning_habits.md"

@@ -8,8 +8,8 @@ from collections.abc import Container
 from pathlib import Path
 
 from resnet_tl.data.index import ImageIndex
-from resnet_tl.data.reading.named_images import relative
-from resnet_tl.data.reading.table_files import read_table
+from resnet_tl.data.reading.tables.named_images import relative
+from resnet_tl.data.reading.tables.table_files import read_table
 from resnet_tl.errors import UserError, listed, nearest
 
 log = logging.getLogger(__name__)

@@ -16,15 +16,15 @@ from resnet_tl.cache import cache_root
 from resnet_tl.data.index import ImageIndex
 from resnet_tl.data.pixels.formats import UNREAD_SUFFIXES, count_unread, suffix_of
 from resnet_tl.data.reading.archive import unpacked
-from resnet_tl.data.reading.folders import Folder, is_image
-from resnet_tl.data.reading.found_tables import labelled_by_table
+from resnet_tl.data.reading.folders.labelled_folders import labelled_in_folders
+from resnet_tl.data.reading.folders.structure import counted
+from resnet_tl.data.reading.folders.tree import Folder, is_image
 from resnet_tl.data.reading.indexing import without_labels
-from resnet_tl.data.reading.labelled_folders import labelled_in_folders
-from resnet_tl.data.reading.named_images import relative
 from resnet_tl.data.reading.options import BY_LOOKING, Reading
-from resnet_tl.data.reading.structure import counted
-from resnet_tl.data.reading.table_files import TABLE_SUFFIXES, is_table
-from resnet_tl.data.reading.tables import from_file, from_frame, images_in
+from resnet_tl.data.reading.tables.found_tables import labelled_by_table
+from resnet_tl.data.reading.tables.given_tables import from_file, from_frame, images_in
+from resnet_tl.data.reading.tables.named_images import relative
+from resnet_tl.data.reading.tables.table_files import TABLE_SUFFIXES, is_table
 from resnet_tl.errors import UserError, nearest, printable
 
 log = logging.getLogger(__name__)

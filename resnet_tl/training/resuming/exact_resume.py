@@ -13,7 +13,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from resnet_tl.data.datamodule import ImageDataModule
 from resnet_tl.errors import UserError
 from resnet_tl.training.resuming.position import Position
-from resnet_tl.training.trainer_checks import check_states
+from resnet_tl.training.trainer.trainer_checks import check_states
 
 if TYPE_CHECKING:
     from resnet_tl.training.classifier import ImageClassifier

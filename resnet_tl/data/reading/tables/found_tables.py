@@ -14,15 +14,15 @@ from pathlib import Path
 import pandas as pd
 
 from resnet_tl.data.index import SPLITS, ImageIndex
-from resnet_tl.data.reading.added_columns import adds, with_columns_of
-from resnet_tl.data.reading.columns import Columns, Source, are_numbers, find_path, likely_labels
-from resnet_tl.data.reading.folders import Folder
-from resnet_tl.data.reading.label_rows import LabelTable, Rows, index_of, rows_of
-from resnet_tl.data.reading.labelled_folders import labelled_in_folders
-from resnet_tl.data.reading.named_images import NamedImages, relative, split_by_folders
+from resnet_tl.data.reading.folders.labelled_folders import labelled_in_folders
+from resnet_tl.data.reading.folders.tree import Folder
 from resnet_tl.data.reading.options import Reading
-from resnet_tl.data.reading.table_files import TableFile, read_table
-from resnet_tl.data.reading.tables import images_for, with_columns
+from resnet_tl.data.reading.tables.added_columns import adds, with_columns_of
+from resnet_tl.data.reading.tables.columns import Columns, Source, are_numbers, find_path, likely_labels
+from resnet_tl.data.reading.tables.given_tables import images_for, with_columns
+from resnet_tl.data.reading.tables.label_rows import LabelTable, Rows, index_of, rows_of
+from resnet_tl.data.reading.tables.named_images import NamedImages, relative, split_by_folders
+from resnet_tl.data.reading.tables.table_files import TableFile, read_table
 from resnet_tl.data.reading.words import split_in
 from resnet_tl.errors import UserError, listed
 

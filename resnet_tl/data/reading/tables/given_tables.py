@@ -10,7 +10,8 @@ from pathlib import Path
 import pandas as pd
 
 from resnet_tl.data.index import ImageIndex
-from resnet_tl.data.reading.columns import (
+from resnet_tl.data.reading.options import Reading
+from resnet_tl.data.reading.tables.columns import (
     Columns,
     Source,
     find_columns,
@@ -19,10 +20,9 @@ from resnet_tl.data.reading.columns import (
     likely_labels,
     numbered_labels,
 )
-from resnet_tl.data.reading.label_rows import LabelTable, index_of, not_found, rows_of, sentence, text_of
-from resnet_tl.data.reading.named_images import NamedImages
-from resnet_tl.data.reading.options import Reading
-from resnet_tl.data.reading.table_files import TableFile, read_table, without_header
+from resnet_tl.data.reading.tables.label_rows import LabelTable, index_of, not_found, rows_of, sentence, text_of
+from resnet_tl.data.reading.tables.named_images import NamedImages
+from resnet_tl.data.reading.tables.table_files import TableFile, read_table, without_header
 from resnet_tl.data.reading.words import split_in
 from resnet_tl.errors import UserError, listed, nearest
 

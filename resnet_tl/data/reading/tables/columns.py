@@ -11,9 +11,9 @@ from difflib import get_close_matches
 import numpy as np
 import pandas as pd
 
-from resnet_tl.data.reading.folders import is_image
-from resnet_tl.data.reading.named_images import NamedImages
+from resnet_tl.data.reading.folders.tree import is_image
 from resnet_tl.data.reading.options import Reading
+from resnet_tl.data.reading.tables.named_images import NamedImages
 from resnet_tl.data.reading.words import split_of
 from resnet_tl.errors import UserError, listed, nearest
 

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 
-from resnet_tl.data.reading.folders import Folder, merged
+from resnet_tl.data.reading.folders.tree import Folder, merged
 from resnet_tl.data.reading.words import (
     BESIDE,
     PARTS,
@@ -74,11 +74,19 @@ def counted(number: int, noun: str) -> str:
 
 
 def by_name(folder: Folder) -> dict[str, list[str]]:
-    """Images that lie here by the class in their names; those without one under ""."""
+    """Images that lie here by the class in their names; those without one under "".
+
+    Where each image would be a class, as with `Sooty_Albatross_0003_796375`, two numbers are taken off.
+    """
     found: dict[str, list[str]] = {}
     for path in folder.images:
         found.setdefault(class_in_name(PurePath(path).stem), []).append(path)
-    return found
+    if "" in found or any(len(paths) > 1 for paths in found.values()):
+        return found
+    shorter: dict[str, list[str]] = {}
+    for name, paths in found.items():
+        shorter.setdefault(class_in_name(name), []).extend(paths)
+    return found if "" in shorter else shorter
 
 
 def names_classes(folder: Folder) -> bool:

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-from resnet_tl.data.reading.folders import Folder, is_image
-from resnet_tl.data.reading.matching import Images, parts_of, shared_folders
+from resnet_tl.data.reading.folders.tree import Folder, is_image
+from resnet_tl.data.reading.tables.matching import Images, parts_of, shared_folders
 from resnet_tl.data.reading.words import split_in
 
 _ABSOLUTE = re.compile(r"[/\\~]|[A-Za-z]:|\w+://")

@@ -10,12 +10,8 @@ import pandas as pd
 
 from resnet_tl.data.index import SPLITS, ImageIndex
 from resnet_tl.data.pixels.formats import count_unread
-from resnet_tl.data.reading.folders import Folder
-from resnet_tl.data.reading.indexing import number_classes
-from resnet_tl.data.reading.named_images import relative
-from resnet_tl.data.reading.options import Layout
-from resnet_tl.data.reading.split_folders import Part, splits_among
-from resnet_tl.data.reading.structure import (
+from resnet_tl.data.reading.folders.split_folders import Part, splits_among
+from resnet_tl.data.reading.folders.structure import (
     Doubtful,
     Notes,
     Place,
@@ -27,6 +23,10 @@ from resnet_tl.data.reading.structure import (
     file_doubts,
     settled,
 )
+from resnet_tl.data.reading.folders.tree import Folder
+from resnet_tl.data.reading.indexing import number_classes
+from resnet_tl.data.reading.options import Layout
+from resnet_tl.data.reading.tables.named_images import relative
 from resnet_tl.data.reading.words import PARTS, SERIES, class_in_name, numbered_as, says_no_class
 from resnet_tl.errors import UserError, listed, nearest
 

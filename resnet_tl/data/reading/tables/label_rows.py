@@ -11,11 +11,11 @@ import numpy as np
 import pandas as pd
 
 from resnet_tl.data.index import SPLITS, ImageIndex
-from resnet_tl.data.reading.columns import FLAGS, Columns, Source, key_of, shares
 from resnet_tl.data.reading.indexing import number_classes
-from resnet_tl.data.reading.named_images import Meant, NamedImages, relative
 from resnet_tl.data.reading.options import Reading
-from resnet_tl.data.reading.table_files import TableFile
+from resnet_tl.data.reading.tables.columns import FLAGS, Columns, Source, key_of, shares
+from resnet_tl.data.reading.tables.named_images import Meant, NamedImages, relative
+from resnet_tl.data.reading.tables.table_files import TableFile
 from resnet_tl.data.reading.words import split_in, split_of
 from resnet_tl.errors import UserError, listed, nearest
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from resnet_tl.errors import UserError, nearest
-from resnet_tl.training.metrics import MetricSpecs, is_better_when_higher, named
+from resnet_tl.training.numbers.metrics import MetricSpecs, is_better_when_higher, named
 
 MONITORS = ("val_loss", "val_accuracy", "val_balanced_accuracy", "val_macro_f1", "val_auroc")
 # Not always there, or no ground to choose weights on.

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from resnet_tl.data.reading.matching import Images, parts_of
+from resnet_tl.data.reading.tables.matching import Images, parts_of
 
 IDS = ["train/1.jpg", "train/2.PNG", "test/1.jpg", "deep/er/img_2.5.jpg", "a b.jpeg"]
 

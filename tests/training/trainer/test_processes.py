@@ -16,7 +16,7 @@ from resnet_tl.cli.main import main
 
 FLAGS = ("--trainer.max_epochs", "3", "--data.batch_size", "4", "--trainer.accelerator", "cpu")
 TWO = ("--trainer.devices", "2")
-HERE = Path(__file__).parent
+HERE = Path(__file__).parents[1]
 FAILED = "process {rank} of 2 failed: ValueError: a cosmic ray came by; the stack traces are in {run}/errors"
 KILLED = "process {rank} of 2 was killed by SIGKILL"
 USER = "a cosmic ray came by"

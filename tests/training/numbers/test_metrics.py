@@ -12,9 +12,9 @@ from torchmetrics.classification import MulticlassCohenKappa, MulticlassConfusio
 
 from resnet_tl import ImageClassifier
 from resnet_tl.errors import UserError
-from resnet_tl.training.metrics import compute, named, snake_case
-from resnet_tl.training.monitor import monitor_mode
-from resnet_tl.training.predictions import Predictions
+from resnet_tl.training.numbers.metrics import compute, named, snake_case
+from resnet_tl.training.numbers.monitor import monitor_mode
+from resnet_tl.training.numbers.predictions import Predictions
 
 Fit = Callable[..., ImageClassifier]
 KAPPA = "torchmetrics.classification.MulticlassCohenKappa"

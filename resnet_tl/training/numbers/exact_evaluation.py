@@ -25,11 +25,11 @@ from resnet_tl.finetuning.prefix import FrozenPrefix
 from resnet_tl.networks.frozen import FrozenStages, compute_type, head_logits
 from resnet_tl.networks.stages import StagedNetwork
 from resnet_tl.networks.weights import WeightsOrigin
-from resnet_tl.training import metrics as torchmetrics
 from resnet_tl.training.built_later import BuiltLater
-from resnet_tl.training.finders import is_trial
+from resnet_tl.training.numbers import metrics as torchmetrics
+from resnet_tl.training.numbers.predictions import Predictions, RowLogits
 from resnet_tl.training.pixel_values import normalised
-from resnet_tl.training.predictions import Predictions, RowLogits
+from resnet_tl.training.trainer.finders import is_trial
 
 SAME: dict[str, Any] = {"batch_size": 1, "sync_dist": True, "reduce_fx": "max"}
 """For numbers that all processes have alike: the largest of them is each of them, whereas a mean may be rounded."""

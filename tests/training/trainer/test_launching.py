@@ -9,7 +9,7 @@ from torch.distributed.elastic.multiprocessing.errors import ProcessFailure, get
 from resnet_tl.errors import UserError
 from resnet_tl.failures import Failed, LostConnection, is_loss
 from resnet_tl.stopping import Stopped
-from resnet_tl.training.launching import explain
+from resnet_tl.training.trainer.launching import explain
 
 ADVICE = "; go on with: resnet-tl fit --resume run"
 LOST = LostConnection(f"process 0 of 3 lost the connection to another one: closed{ADVICE}")

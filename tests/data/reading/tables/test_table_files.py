@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from resnet_tl.data.reading.table_files import read_table
+from resnet_tl.data.reading.tables.table_files import read_table
 from resnet_tl.errors import UserError
 
 ROWS = "path,label\n1.jpg,Mädchen\n2.jpg,Vögel\n"

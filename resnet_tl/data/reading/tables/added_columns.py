@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 from resnet_tl.data.index import ImageIndex
-from resnet_tl.data.reading.columns import Columns
+from resnet_tl.data.reading.folders.structure import counted
 from resnet_tl.data.reading.indexing import number_classes
-from resnet_tl.data.reading.label_rows import Rows, sentence
-from resnet_tl.data.reading.structure import counted
+from resnet_tl.data.reading.tables.columns import Columns
+from resnet_tl.data.reading.tables.label_rows import Rows, sentence
 from resnet_tl.errors import UserError, listed
 
 

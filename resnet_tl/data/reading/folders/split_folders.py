@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from resnet_tl.data.reading.folders import Folder
-from resnet_tl.data.reading.structure import Doubtful, Notes, entered, names_classes
+from resnet_tl.data.reading.folders.structure import Doubtful, Notes, entered, names_classes
+from resnet_tl.data.reading.folders.tree import Folder
 from resnet_tl.data.reading.words import (
     PARTS,
     SERIES,

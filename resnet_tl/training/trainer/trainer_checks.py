@@ -14,8 +14,8 @@ from lightning.pytorch.strategies.launchers import _MultiProcessingLauncher
 from lightning.pytorch.trainer.states import TrainerFn
 
 from resnet_tl.errors import UserError
-from resnet_tl.training.monitor import MEASURED, check_monitor
-from resnet_tl.training.processes import check_processes
+from resnet_tl.training.numbers.monitor import MEASURED, check_monitor
+from resnet_tl.training.trainer.processes import check_processes
 
 if TYPE_CHECKING:
     from resnet_tl.training.classifier import ImageClassifier

@@ -39,6 +39,12 @@ READ = {
         "flat names: <class>.<number>; all in oxford-iiit-pet/images/; annotations/ left out (12 images)",
         " ".join(sorted(PETS)),
     ),
+    "names with two numbers": (
+        [f"{name}_000{n}_79{k}{n}.jpg" for k, name in enumerate(("Sooty_Albatross", "Laysan_Albatross")) for n in "123"],
+        "",
+        "flat names: <class>.<number>",
+        "Laysan_Albatross Sooty_Albatross",
+    ),
     "images and masks": (
         [f"{stored}/{name}/3*.png" for stored in ("images", "masks") for name in ("a", "b")],
         "images",

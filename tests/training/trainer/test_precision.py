@@ -8,8 +8,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from resnet_tl.training import precision
-from resnet_tl.training.precision import FASTER, bf16_factor, choose_precision
+from resnet_tl.training.trainer import precision
+from resnet_tl.training.trainer.precision import FASTER, bf16_factor, choose_precision
 
 
 @pytest.fixture
@@ -47,7 +47,7 @@ def test_it_is_made_once_also_for_processes_that_are_started_later(unmeasured):
 @pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="torch was built without oneDNN")
 def test_a_processor_without_bf16_is_found_by_the_measurement(unmeasured):
     """oneDNN is told to use no newer instructions than AVX2."""
-    code = "from resnet_tl.training.precision import choose_precision; print(choose_precision('cpu')[0])"
+    code = "from resnet_tl.training.trainer.precision import choose_precision; print(choose_precision('cpu')[0])"
 
     done = subprocess.run(
         [sys.executable, "-c", code], env=os.environ | {"ONEDNN_MAX_CPU_ISA": "AVX2"}, capture_output=True, text=True

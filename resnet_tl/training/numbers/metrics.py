@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from resnet_tl.errors import UserError
-from resnet_tl.training.predictions import Predictions
+from resnet_tl.training.numbers.predictions import Predictions
 from resnet_tl.user_code import object_at, split
 
 if TYPE_CHECKING:

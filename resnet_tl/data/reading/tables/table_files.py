@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from resnet_tl.data.reading.folders import is_image
+from resnet_tl.data.reading.folders.tree import is_image
 from resnet_tl.errors import UserError, nearest
 
 TABLE_SUFFIXES = frozenset({".csv", ".tsv", ".jsonl", ".txt"})

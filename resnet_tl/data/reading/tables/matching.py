@@ -9,7 +9,7 @@ from typing import NamedTuple
 from unicodedata import normalize
 from urllib.parse import unquote
 
-from resnet_tl.data.reading.folders import is_image
+from resnet_tl.data.reading.folders.tree import is_image
 
 
 class Parts(NamedTuple):

@@ -1,0 +1,1 @@
+"""Folders that label images: the tree, splits, and what is no class."""

@@ -1,0 +1,1 @@
+"""The numbers of a fit: each image counted once, on whatever number of processes."""
