@@ -15,7 +15,7 @@ from resnet_tl.cli.arguments import CommandParser, positive
 from resnet_tl.cli.tables import print_table
 from resnet_tl.errors import UserError
 from resnet_tl.files import check_target
-from resnet_tl.recipe import find_recipe, load_recipe
+from resnet_tl.recipe import find_recipe, list_recipes, load_recipe
 from resnet_tl.run import Run
 from resnet_tl.terminal import Screen
 from resnet_tl.user_code import import_words
@@ -94,7 +94,8 @@ def _parse(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
         if option in CHOSEN:
             raise UserError(f"{option} is chosen by compare for each fit; give {CHOSEN[option]}.")
     if flags and not flags[0].startswith("-"):
-        raise UserError(f"'{flags[0]}' belongs to no option; give runs or --recipe, not both.")
+        way_out = "give runs or --recipe, not both, and each recipe behind a --recipe of its own"
+        raise UserError(f"'{flags[0]}' belongs to no option; {way_out}.")
     if len(arguments.recipe) < 2:
         raise UserError(f"A comparison needs two or more recipes, but only '{arguments.recipe[0]}' is given.")
     return arguments, flags
@@ -198,7 +199,12 @@ def _check(commands: Mapping[Path, list[str]]) -> None:
         try:
             check_fit(words[1 : len(words) - len(import_words())])  # this process has imported them
         except UserError as error:
-            raise UserError(f"{recipe.stem} cannot be trained, so nothing was: {error}") from error
+            said = f"{recipe.stem} cannot be trained, so nothing was: {error}"
+            if any("--model." in word for word in (said, *words)):
+                said += " Here an option counts for every recipe: what one alone needs belongs into its file"
+                shipped = any(recipe.stem == one.name for one in list_recipes())
+                said += f", a copy by `resnet-tl recipes copy {recipe.stem}`." if shipped else "."
+            raise UserError(said) from error
 
 
 def _run(words: list[str]) -> int:

@@ -55,8 +55,8 @@ def add_check(verbs: argparse._SubParsersAction) -> None:
 def check_images(root: Path, output: Path, exclude: Path | None, reading: Reading) -> int:
     """Checks, writes and prints; 1 when something was found that stops a fit."""
     page, table = output / "findings.html", output / "findings.csv"
-    if table.exists():
-        raise UserError(f"{table} is there already, and you may have edited it; name another folder by --output.")
+    if table.exists() and not (page.exists() and table.stat().st_mtime_ns <= page.stat().st_mtime_ns):
+        raise UserError(f"{table} has been edited since it was written; name another folder by --output.")
     for target in (page, table):
         check_target(target)
 
@@ -80,8 +80,8 @@ def check_images(root: Path, output: Path, exclude: Path | None, reading: Readin
     _print(index, findings)
     if said := in_words(kinds, audit.value_range):
         print(said)
-    write_audit_page(findings, index, page, audit.value_range)
     write_findings(findings, table)
+    write_audit_page(findings, index, page, audit.value_range)  # the later one: a table younger than it was edited
     print(f"{page}\n{table}")
     return 1 if stops(findings) else 0
 

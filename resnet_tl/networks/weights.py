@@ -196,11 +196,16 @@ def _of_ours(name: str, bundle: Bundle, path: Path, source: str) -> _Found:
 
 def _fetch(repository: str, *filenames: str) -> Path:
     """The first of these files that a repository of the Hugging Face hub has, from its cache where it is there."""
-    from huggingface_hub import hf_hub_download
+    from huggingface_hub import hf_hub_download, try_to_load_from_cache
     from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
+    from huggingface_hub.utils import logging as hub_logging
 
     repository, _, revision = repository.partition("@")
     for filename in filenames:
+        if not isinstance(try_to_load_from_cache(repository, filename, revision=revision or None), str):
+            log.info(printable(f"fetching {filename} of {repository} from the Hugging Face hub"))
+        verbosity = hub_logging.get_verbosity()
+        hub_logging.set_verbosity_error()  # without a network it warns twice for each of its six tries
         try:
             return Path(hf_hub_download(repository, filename, revision=revision or None))
         except Exception as error:  # the hub's own errors, those of its HTTP client, of the proxy and of the disk
@@ -212,6 +217,8 @@ def _fetch(repository: str, *filenames: str) -> Path:
                 "--model.weights none, or take the network whose weights are built in (for small images), "
                 "--model.network resnet20."
             ) from error
+        finally:
+            hub_logging.set_verbosity(verbosity)
     raise UserError(f"The repository {repository} on the Hugging Face hub has no {' or '.join(filenames)}.")
 
 

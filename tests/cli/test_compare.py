@@ -128,8 +128,13 @@ def test_other_work_is_not_taken_for_it(command, again, blobs, spoil, more, sent
     [
         ({"network": "resnet20", "weights": "nowhere.safetensors"}, [], "nowhere.safetensors"),
         ({"network": "resnet20"}, ["--data.exclude", "nowhere.csv"], "nowhere.csv"),
+        (
+            {},
+            ["--model.weights", "nowhere.pth"],
+            "Here an option counts for every recipe: what one alone needs belongs",
+        ),
     ],
-    ids=["weights", "images"],
+    ids=["weights", "images", "weights for all"],
 )
 def test_all_can_be_had_before_the_first_is_trained(command, again, blobs, recipe, flags, sentence):
     shutil.rmtree(again / "runs")

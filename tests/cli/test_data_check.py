@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import shlex
+import os
 import shutil
 from pathlib import Path
 
@@ -79,13 +80,16 @@ def test_broken_images_do_not_count_as_some_to_train_on(photos: Path, command) -
     assert "'dog' has 1 to train on" in Path("findings.csv").read_text()
 
 
-def test_a_table_that_may_have_been_edited_is_not_overwritten(photos: Path, command) -> None:
-    command("data", "check", photos)
-    before = Path("findings.csv").read_bytes()
+def test_a_table_is_written_again_unless_it_was_edited(photos: Path, command) -> None:
+    first = command("data", "check", photos)
+    assert command("data", "check", photos) == first
+    table = Path("findings.csv")
+    table.write_text("path,suggestion\n")
+    os.utime(table, ns=(0, Path("findings.html").stat().st_mtime_ns + 1))
     again = command("data", "check", photos)
     assert again.code == 2
-    assert "findings.csv is there already, and you may have edited it; name another folder by --output." in again.err
-    assert Path("findings.csv").read_bytes() == before
+    assert "findings.csv has been edited since it was written; name another folder by --output." in again.err
+    assert table.read_text() == "path,suggestion\n"
 
 
 @pytest.mark.parametrize("layout", ["zip", "csv", "flat names"])

@@ -18,7 +18,8 @@ def number_classes(root: Path, table: pd.DataFrame, source: str, layout: str, le
     if not classes:
         raise UserError(f"{source} has no images {'to train on' if learns else 'with labels'}.")
     for label, split in table.loc[~table["label"].isin((*classes, "")), ["label", "split"]].itertuples(index=False):
-        raise UserError(f"{source}: class '{label}' is in {split} but not in train.{nearest(label, classes)}")
+        near = nearest(label, classes) or f" Give it images to learn from, or take it out of {split}."
+        raise UserError(f"{source}: class '{label}' is in {split} but not in train.{near}")
     if learns and len(classes) == 1:
         raise UserError(f"{source} has one class only, '{classes[0]}'; a classifier needs two or more.")
     number = {name: position for position, name in enumerate(classes)} | {"": UNLABELLED}

@@ -103,8 +103,9 @@ def numbered_as(names: Collection[str]) -> tuple[str, ...]:
 
 
 def class_in_name(stem: str) -> str:
-    """`St. Bernard` for `St. Bernard.12`, `cat` for `cat_0`; "" for a name without a class, such as `2024.01.02`."""
-    numbered = re.fullmatch(r"(.+?)[._-]+\d+", stem)
+    """`St. Bernard` for `St. Bernard.12`, `cat` for `cat_0` and Windows' `cat (3)`; "" for none, as in `2024.01.02`."""
+    plain = re.sub(r" ?\(\d+\)$", "", stem)
+    numbered = re.fullmatch(r"(.+?)[._-]+\d+", plain) or re.fullmatch(r"(.+?) ?\(\d+\)", stem)
     return numbered[1] if numbered and not re.fullmatch(r"\d{6,}|\d+([._-]+\d+)+", numbered[1]) else ""
 
 

@@ -155,12 +155,16 @@ def test_a_root_with_dots_and_links_keeps_relative_ids(tmp_path: Path, monkeypat
     ("paths", "sentence"),
     [
         (["a/1.jpg"], "one class only, 'a'"),
-        (["notes.txt"], "holds no images"),
+        (["notes.txt"], "holds no images .*, only 1 .txt$"),
+        (["train.zip", "test1.zip", "x.csv"], "only 1 .csv, 2 .zip: unpack them first, each into a folder of its name"),
         (["1.jpg", "2.jpg"], "'1.jpg' carries no class"),
         (["cat.0.jpg", "dog.0.jpg", "puma.jpg"], "'puma.jpg' carries no class"),
         (["train/cat/1.jpg", "train/dog/2.jpg", "val/cats/3.jpg"], "'cats' is in val but not in train.*'cat'"),
         (["train/cat/1.jpg", "train/dog/2.jpg", "test/cats/3.jpg"], "'cats' is in test but not in train.*'cat'"),
-        (["train/a/1.jpg", "train/b/2.jpg", "test/puma/3.jpg", "test/lynx/4.jpg"], "is in test but not in train"),
+        (
+            ["train/a/1.jpg", "train/b/2.jpg", "test/puma/3.jpg", "test/lynx/4.jpg"],
+            "Give it images to learn from, or take",
+        ),
         (["train/cat/1.jpg", "train/dog/2.jpg", "val/3.jpg"], "no class folders as train/ has"),
         (["train/a/1.jpg", "train/b/1.jpg", "val/a/2.jpg", "valid/a/2.jpg"], "both val/ and valid/"),
         (["train/a.0.jpg", "train/a.1.jpg", "train/b.0.jpg", "val/x.jpg"], "'x.jpg' carries no class"),

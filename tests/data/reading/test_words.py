@@ -39,6 +39,13 @@ def test_numbered_folders_have_their_words_in_common() -> None:
     assert numbered_as(["fold1", "part2"]) == numbered_as(["cat", "dog"]) == ()
 
 
+@pytest.mark.parametrize(
+    ("stem", "name"), [("cat (3)", "cat"), ("red fox(12)", "red fox"), ("cat_0 (1)", "cat"), ("IMG_0001 (2)", "IMG")]
+)
+def test_numbers_in_brackets_count_as_windows_counts(stem: str, name: str) -> None:
+    assert class_in_name(stem) == name
+
+
 @pytest.mark.parametrize("stem", ["20240102_101112", "2024-01-02", "101112"])
 def test_a_date_is_no_class(stem: str) -> None:
     assert class_in_name(stem) == ""

@@ -152,6 +152,9 @@ def _pictures_among(path: Path, folder: Folder, notes: Notes) -> Place | None:
     """The one folder that holds the pictures, where the others, such as `masks`, hold what goes with them."""
     filled = folder.filled()
     pictures, beside = _by_what_is_stored(filled)
+    others = filled.keys() - {*pictures, *beside}
+    if len(others) == 1 and not any(filled[name].all() for name in beside):  # 101_ObjectCategories beside Annotations
+        pictures += [name for name in others if not pictures and len(filled[name].filled()) > 1]
     if not pictures or len(pictures + beside) < len(filled) or (not beside and len(pictures) < 2):
         if pictures and beside:
             raise Doubtful(path, f"{listed(pictures + beside)} look like what is stored, not what is seen", pictures)
@@ -181,7 +184,8 @@ def _parts(path: Path, inner: dict[str, Folder], notes: Notes) -> Place | None:
         images = sum(len(folder.folders[name].all()) for folder in inner.values() for name in beside)
         notes.left_out((f"<class>/{name}" for name in beside), images)
         return Place(path, Folder(folders={name: folder.without(beside) for name, folder in inner.items()}))
-    if len(pictures + beside) == len(shared) or numbered_as(shared) or not any(map(words_of, shared)):
+    are_counted = not any(map(words_of, shared)) and any(map(words_of, inner))
+    if len(pictures + beside) == len(shared) or numbered_as(shared) or are_counted:
         return None  # the folders within classes say how pictures were stored
     kind = numbered_as(inner)
     if kind and PARTS.union(SERIES).issuperset(kind) and not any(map(split_of, shared)):

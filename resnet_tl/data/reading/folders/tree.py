@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from resnet_tl.data.pixels.formats import IMAGE_SUFFIXES, UNREAD_SUFFIXES, count_unread, suffix_of
+from resnet_tl.data.pixels.formats import FORMAT_NAMES, IMAGE_SUFFIXES, UNREAD_SUFFIXES, count_unread, suffix_of
 from resnet_tl.errors import UserError
 
+_ARCHIVES = frozenset({".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar"})
 MAX_DEPTH = 100
 """Folders within folders."""
 
@@ -84,6 +86,11 @@ class Folder:
         """The same without some of the folders here."""
         return replace(self, folders={name: folder for name, folder in self.folders.items() if name not in names})
 
+    def without_images(self, paths: Collection[str]) -> Folder:
+        """The same without some of the images here and below."""
+        folders = {name: folder.without_images(paths) for name, folder in self.folders.items()}
+        return replace(self, images=[path for path in self.images if path not in paths], folders=folders)
+
     def flat(self) -> Folder:
         """The same as if all that is below lay here."""
         return Folder(images=self.all(), unread=self.all_unread())
@@ -97,8 +104,16 @@ class Folder:
         if not self.all():
             if unread := self.all_unread():
                 raise UserError(f"{path} holds no images that can be read, only {count_unread(unread)}.")
-            raise UserError(f"{path} holds no images ({', '.join(sorted(IMAGE_SUFFIXES))}).")
+            raise UserError(f"{path} holds no images ({FORMAT_NAMES}){_others_in(path)}.")
         return self
+
+
+def _others_in(path: Path) -> str:
+    """What lies below a folder instead of images, by suffix, and what to do about archives."""
+    names = [name for _, _, files in os.walk(path) for name in files if not name.startswith(".")]
+    counts = Counter(suffix_of(name) or "without suffix" for name in names)
+    said = f", only {', '.join(f'{number} {suffix}' for suffix, number in sorted(counts.items()))}" if counts else ""
+    return f"{said}: unpack them first, each into a folder of its name" if _ARCHIVES & counts.keys() else said
 
 
 def merged(folders: Iterable[Folder]) -> Folder:

@@ -6,7 +6,7 @@ import os
 import re
 import shlex
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,7 +17,7 @@ from resnet_tl.data.index import SPLITS, ImageIndex
 from resnet_tl.data.reading.folders.labelled_folders import labelled_in_folders
 from resnet_tl.data.reading.folders.tree import Folder
 from resnet_tl.data.reading.options import Reading
-from resnet_tl.data.reading.tables.added_columns import adds, with_columns_of
+from resnet_tl.data.reading.tables.added_columns import adds, with_columns_of, with_images_of
 from resnet_tl.data.reading.tables.columns import Columns, Source, are_numbers, find_path, likely_labels
 from resnet_tl.data.reading.tables.given_tables import images_for, with_columns
 from resnet_tl.data.reading.tables.label_rows import LabelTable, Rows, index_of, rows_of
@@ -70,6 +70,8 @@ def labelled_by_table(root: Path, folder: Folder, reading: Reading, learns: bool
     if not said and (named < _LEAST * len(rows[0].table.images.all) or _folders_say_it(rows, chosen[0].path, root)):
         return None
     names = listed(one.path.relative_to(root).as_posix() for one in chosen)
+    if learns and not said and (learnt := _learnt_from_folders(rows, folder, root)):
+        return with_images_of(labelled_in_folders(root, learnt, reading.layout, learns), rows, names)
     index = index_of(rows, root, f"table{'s' * (len(chosen) > 1)} {names}", learns)
     used = {one.path for one in chosen}
     passed_over = [one.path.relative_to(root).as_posix() for one in tables if one.path not in used]
@@ -233,6 +235,20 @@ def _folders_say_it(tables: Sequence[Rows], path: Path, root: Path) -> bool:
             f"'{labels[torn[0]]}'; say which is right: {by_table} or {by_folder} --data.layout {layout}"
         )
     return False
+
+
+def _learnt_from_folders(tables: Sequence[Rows], folder: Folder, root: Path) -> Folder | None:
+    """The folders to learn from, where tables label those to judge by: `train/<class>` beside `test/` and test.csv."""
+    named = {path for one in tables for path in one.frame["path"] if path}
+    others = folder.without_images(named)
+    is_judged = _splits(named, root) <= {"val", "test"} and "train" in _splits(others.all(), root)
+    return others if is_judged else None
+
+
+def _splits(paths: Iterable[str], root: Path) -> set[str]:
+    """The splits that the folders of images speak of, "" among them where one speaks of none."""
+    folders = {relative(os.path.dirname(path), root) for path in paths}  # noqa: PTH120 -- for speed
+    return {split_by_folders(folder.split("/")) for folder in folders}
 
 
 def _most_like(ids: Sequence[str], labels: Sequence[str]) -> list[str]:

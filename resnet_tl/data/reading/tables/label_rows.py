@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -96,9 +96,7 @@ def index_of(tables: Sequence[Rows], root: Path, layout: str, learns: bool) -> I
     Raises:
         UserError: with all that is wrong with a table, not only the first.
     """
-    for one in tables:
-        if one.problems:
-            raise UserError(sentence(one.table.source, one.problems))
+    require_sound(tables)
     table, missing = tables[0].table, [name for one in tables for name in one.missing]
     notes = list(dict.fromkeys(note for one in tables for note in one.notes))
     rows = pd.concat([one.frame for one in tables], ignore_index=True)
@@ -112,14 +110,21 @@ def index_of(tables: Sequence[Rows], root: Path, layout: str, learns: bool) -> I
     if unnamed := table.images.unnamed(there["path"]):
         notes.append(f"{_count(unnamed, 'other image', 'other images')} left out, no row names them")
     there = there.assign(path=[relative(path, root) for path in there["path"]])
-    there = _each_once(there, table.source.name, notes)
+    there = each_once(there, table.source.name, notes)
     columns = table.columns.described(list(table.file.frame.columns))
     index = number_classes(root, there, table.source.name, "; ".join([f"{layout} ({columns})", *notes]), learns)
     return replace(index, missing=tuple(missing))
 
 
+def require_sound(tables: Iterable[Rows]) -> None:
+    """Raises UserError with all that is wrong with a table; what is to be typed comes last, with nothing behind it."""
+    for one in tables:
+        if one.problems:
+            raise UserError(sentence(one.table.source, one.problems))
+
+
 def sentence(source: Source, problems: Sequence[str]) -> str:
-    """All that is wrong with a table; what is to be typed comes last, with nothing behind it."""
+    """All that is wrong with a table, in one sentence."""
     said = "; ".join(sorted(problems, key=lambda problem: "--data.root" in problem))
     return f"{source.name}: {said}" + ("" if "--data.root" in said or said.endswith("?") else ".")
 
@@ -159,7 +164,7 @@ def _below(path: str, root: Path) -> str:
     return relative(path, root).rpartition("/")[0].partition("/")[0]
 
 
-def _each_once(rows: pd.DataFrame, source: str, notes: list[str]) -> pd.DataFrame:
+def each_once(rows: pd.DataFrame, source: str, notes: list[str]) -> pd.DataFrame:
     """The rows without those that only say the same again; UserError where they say something else."""
     different = rows.drop_duplicates(["path", "label", "split", "group"])
     if len(different) < len(rows):

@@ -40,7 +40,11 @@ READ = {
         " ".join(sorted(PETS)),
     ),
     "names with two numbers": (
-        [f"{name}_000{n}_79{k}{n}.jpg" for k, name in enumerate(("Sooty_Albatross", "Laysan_Albatross")) for n in "123"],
+        [
+            f"{name}_000{n}_79{k}{n}.jpg"
+            for k, name in enumerate(("Sooty_Albatross", "Laysan_Albatross"))
+            for n in "123"
+        ],
         "",
         "flat names: <class>.<number>",
         "Laysan_Albatross Sooty_Albatross",
@@ -108,6 +112,14 @@ def test_structure_is_passed_through_and_said(
     assert not index.doubts
 
 
+def test_annotations_that_are_no_pictures_are_no_class(tree: Callable[..., Path]) -> None:
+    index = read_images(tree("c/101_Objects/ant/2*.jpg", "c/101_Objects/bee/2*.jpg", "c/Annotations/ant/1.mat"))
+    assert index.classes == ("ant", "bee")
+    assert "; Annotations/ left out (0 images); 1 file not read: 1 .mat" in index.layout
+    index = read_images(tree("d/cans/2*.jpg", "d/bottles/3*.jpg", "d/boxes/1.dng") / "d")
+    assert "lost_class" in dict(index.doubts)
+
+
 def test_sessions_are_taken_together_as_groups(tree: Callable[..., Path]) -> None:
     index = read_images(tree(*(f"session_{day}/{name}/2*.jpg" for day in (1, 2) for name in ("cat", "dog"))))
     assert index.classes == ("cat", "dog")
@@ -126,6 +138,11 @@ REFUSED = {
         [f"{domain}/{name}/3*.jpg" for domain in ("photo", "sketch") for name in ("cat", "dog")],
         "hold the same",
         "photo",
+    ),
+    "numbered patients": (
+        [f"{patient}/{label}/{patient}_3*.png" for patient in (8863, 8864, 9123) for label in (0, 1)],
+        "hold the same",
+        "8863",
     ),
     "domains behind a folder": (
         [f"{domain}/images/{name}/3*.jpg" for domain in ("amazon", "dslr") for name in ("bike", "mug")],

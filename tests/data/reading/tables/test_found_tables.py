@@ -108,6 +108,29 @@ def test_a_table_that_repeats_the_splits_of_the_folders_adds_nothing(tmp_path: P
     assert read_images(write(tmp_path, files)).layout == "split folders: train/<class>, valid/<class>"
 
 
+@pytest.mark.parametrize(
+    ("split", "folder", "name", "path"),
+    [("test", "Test", "Test.csv", "Test/{0}.jpg"), ("test", "test", "test_labels.csv", "{0}"),
+     ("val", "val/images", "val/labels.csv", "images/{0}.jpg")],
+)  # fmt: skip
+def test_a_table_of_images_to_judge_by_leaves_the_class_folders_to_learn_from(
+    tmp_path: Path, split: str, folder: str, name: str, path: str
+) -> None:
+    files = {
+        **images("train/{1}/{0}.jpg", 6),
+        **images(folder + "/{0}.jpg", 4),
+        name: rows("Path,ClassId", path + ",{1}", 4),
+    }
+    index = read_images(write(tmp_path, files))
+    assert index.counts()[["train", split]].to_numpy().tolist() == [[3, 2], [3, 2]]
+    assert index.layout == f"class folders: train/<class>; {split}: 4 images of {name} (path: Path, label: ClassId)"
+    assert read_images(tmp_path, learns=False).classes == ("a", "b")
+
+    write(tmp_path, {name: rows("Path,ClassId", path + ",{1}x", 4)})
+    with pytest.raises(UserError, match=f"class 'ax' is in {split} but not in train"):
+        read_images(tmp_path)
+
+
 @pytest.mark.parametrize("name", ["_classes.csv", "metadata.jsonl"])
 def test_each_split_may_have_its_table(tmp_path: Path, name: str) -> None:
     for split, count in (("train", 6), ("valid", 4), ("test", 2)):
