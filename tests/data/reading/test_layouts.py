@@ -155,7 +155,7 @@ def test_a_root_with_dots_and_links_keeps_relative_ids(tmp_path: Path, monkeypat
     ("paths", "sentence"),
     [
         (["a/1.jpg"], "one class only, 'a'"),
-        (["notes.txt"], "holds no images .*, only 1 .txt$"),
+        (["notes.txt"], "holds no images .*, only 1 .txt"),
         (["train.zip", "test1.zip", "x.csv"], "only 1 .csv, 2 .zip: unpack them first, each into a folder of its name"),
         (["1.jpg", "2.jpg"], "'1.jpg' carries no class"),
         (["cat.0.jpg", "dog.0.jpg", "puma.jpg"], "'puma.jpg' carries no class"),
