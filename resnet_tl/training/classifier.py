@@ -280,6 +280,8 @@ class ImageClassifier(ExactEvaluation):
         """
         own = self.given_network
         self.restore(checkpoint["resnet_tl"], None if isinstance(own, str | Mapping) else own)
+        if self._trainer and self._trainer.state.fn == TrainerFn.FITTING:
+            self.resuming.read(checkpoint["resnet_tl"])
 
     def restore(self, saved: dict[str, Any], own: Network | None = None) -> None:
         """Builds the network that a checkpoint describes, unless it is built.
