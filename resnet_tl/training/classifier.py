@@ -268,7 +268,10 @@ class ImageClassifier(ExactEvaluation):
     def _log_means(self) -> None:
         """The epoch's means; what is logged in each step would cost as much as a step of a small head."""
         assert self.totals is not None
-        loss, accuracy = self.totals.means(self.trainer)
+        means = self.totals.means(self.trainer)
+        if means is None:
+            return
+        loss, accuracy = means
         if not loss.isfinite() and not self.is_tried:
             raise diverged(self.current_epoch)
         self.log_dict({"train_loss": loss, "train_accuracy": accuracy}, on_step=False, on_epoch=True, **SAME)

@@ -30,6 +30,8 @@ ABOVE_0 = (
 )
 UNLIMITED = ("max_epochs", "max_steps")  # where -1 means without end
 OTHERS = ("log_every_n_steps", "gradient_clip_val", "gradient_clip_algorithm", "min_epochs", "min_steps")
+HOOKS = ("begin", "setup", "configure_model", "validation_step", "test_step")
+"""Beside those that begin with `on_`: what a subclass may add to, but not replace."""
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
 CALLBACKS = {
     "BaseFinetuning": "what it does is set by model.mode and model.schedule",
@@ -82,7 +84,9 @@ def check_subclass(model: ImageClassifier, base: type[ImageClassifier], callback
     name = type(model).__name__
     for kind in type(model).__mro__[: type(model).__mro__.index(base)]:
         for hook, given in vars(kind).items():
-            is_ours = hook in ("begin", "setup", "configure_model") or hook.startswith("on_")
+            is_ours = hook in ("begin", "setup", "configure_model", "validation_step", "test_step") or hook.startswith(
+                "on_"
+            )
             code = getattr(given, "__code__", None)
             if is_ours and code and _is_ours(base, hook) and not {"super", hook} & {*code.co_names}:
                 raise UserError(
