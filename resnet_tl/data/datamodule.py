@@ -245,6 +245,10 @@ class ImageDataModule(DataOptions, L.LightningDataModule):
         """Lightning calls no `teardown` then; a notebook lives on, and its traceback would keep the processes alive."""
         self.teardown("")
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the Trainer, as Lightning's modules have it."""
+        return self.__dict__ | {"trainer": None}
+
     def teardown(self, stage: str) -> None:
         for loader in self._loaders:
             loader.close()

@@ -180,7 +180,7 @@ def usable(dataset: Dataset, preprocessing: Preprocessing, options: DataOptions)
     found = f"{len(bad)} of {len(index)} files in {index.root} cannot be used as images"
     if options.on_bad_image == "stop":
         raise UserError(f"{found}; remove them, or leave them out with --data.on_bad_image skip:\n{listed}")
-    log.info(f"{found} and are left out:\n{listed}")
+    log.warning(f"{found} and are left out:\n{listed}")
     rows = list(audit.bad)
     names = ("hashes", "sizes", "kinds")
     good = {name: np.delete(getattr(dataset, name), rows, axis=0) for name in names}

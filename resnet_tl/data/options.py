@@ -175,12 +175,12 @@ class DataOptions:
             value = getattr(self, name)
             if name == "views" and isinstance(value, str) and value != "auto":
                 raise UserError(f"data.views is '{value}'; it must be auto, null, or a whole number of 1 or more.")
-            if value is not None and value != "auto" and value < least:
-                raise UserError(f"data.{name} is {value}; it must be {least} or more.")
+            if value is not None and value != "auto" and not (isinstance(value, int | float) and value >= least):
+                raise UserError(f"data.{name} is {value!r}; it must be {least} or more.")
         for name in ("random_erasing", "val_fraction", "test_fraction"):
             value = getattr(self, name)
-            if not 0 <= value <= 1:
-                raise UserError(f"data.{name} is {value}; it must be from 0 to 1.")
+            if not isinstance(value, int | float) or not 0 <= value <= 1:
+                raise UserError(f"data.{name} is {value!r}; it must be a number from 0 to 1.")
         if self.value_range is not None:
             try:
                 check_value_range(self.value_range)

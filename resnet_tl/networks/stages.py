@@ -46,7 +46,7 @@ class StagedNetwork(nn.Module):
         self.body = body
         self.detached_head: nn.Module | None = None  # of a body that is a single stage
         self.description: dict[str, Any] = {"name": name, "in_chans": in_chans}  # how to build it again
-        self.memory_format = torch.channels_last  # in which it runs: fastest, unless its forward cannot
+        self.is_channels_last = True  # as it runs: fastest, unless its forward cannot
         self.frozen: frozenset[str] = frozenset()
         self.convolutions_with_norm: tuple[tuple[str, str], ...] = ()
         facts = getattr(body, "pretrained_cfg", None)
@@ -57,6 +57,11 @@ class StagedNetwork(nn.Module):
         self.register_load_state_dict_pre_hook(_head_out_of_body)
         with torch.random.fork_rng(devices=[]), torch.no_grad():
             self._decompose()
+
+    @property
+    def memory_format(self) -> torch.memory_format:
+        """In which it runs; no attribute, since torch could not pickle it."""
+        return torch.channels_last if self.is_channels_last else torch.contiguous_format
 
     @property
     def stage_names(self) -> tuple[str, ...]:
@@ -107,7 +112,7 @@ class StagedNetwork(nn.Module):
 
     def forward_stages(self, x: Tensor, start: int = 0, stop: int | None = None) -> Tensor:
         """Runs `stages[start:stop]` on what stage `start` takes; all of them give features (N, F)."""
-        if self.memory_format == torch.contiguous_format:
+        if not self.is_channels_last:
             x = x.contiguous()
         for name in self.stage_names[start:stop]:
             for path in self._cut.stages[name]:
@@ -191,7 +196,7 @@ class StagedNetwork(nn.Module):
         for parameter in self.parameters():  # what trains follows from the mode alone
             parameter.requires_grad_(parameter.is_floating_point())
         if self.is_users and not _runs_in_channels_last(self, x.float()):
-            self.memory_format = torch.contiguous_format
+            self.is_channels_last = False
 
     def _run(self) -> tuple[Tensor, Tensor, Given]:
         """Random images, the body's logits of them, and what each of its modules was given."""

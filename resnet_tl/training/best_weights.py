@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 from copy import copy
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import lightning as L
 from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint, StochasticWeightAveraging
 
+from resnet_tl.training.numbers.predictions import from_plain, to_plain
+
 if TYPE_CHECKING:
     from resnet_tl.training.classifier import ImageClassifier
+
+log = logging.getLogger(__name__)
 
 
 class BestWeights(ModelCheckpoint):
@@ -20,32 +26,40 @@ class BestWeights(ModelCheckpoint):
 
     def __init__(self, monitor: str, mode: str) -> None:
         super().__init__(monitor=monitor, mode=mode)
+        self._newest: dict[str, dict] = {}  # what the latest validation has found
         self._found = ""  # the checkpoint to which these belong:
         self._results: dict[str, dict] = {}
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._settle()
+        model: ImageClassifier = pl_module  # type: ignore[assignment]
+        self._newest = {"predictions": copy(model.predictions), "numbers": copy(model.numbers)}
         super().on_validation_end(trainer, pl_module)
-        self._note(pl_module)
 
-    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        super().on_train_epoch_end(trainer, pl_module)
-        self._note(pl_module)
+    def state_dict(self) -> dict[str, Any]:
+        """With what was found at the best epoch: a fit that goes on may have been at its best before."""
+        self._settle()
+        kept = self._results | {"predictions": to_plain(self._results.get("predictions", {}))}
+        return super().state_dict() | {"results": kept}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """A fit that goes on may have been at its best before; no checkpoint holds what was found then."""
         super().load_state_dict(state_dict)
-        self._found, self._results = self.best_model_path, {"predictions": {}, "numbers": {}}
+        kept = state_dict["results"]
+        self._found, self._results = self.best_model_path, kept | {"predictions": from_plain(kept["predictions"])}
 
-    def _note(self, pl_module: L.LightningModule) -> None:
+    def _settle(self) -> None:
+        """The newest results are the best ones' if a checkpoint was saved since."""
         if self.best_model_path != self._found:
-            model: ImageClassifier = pl_module  # type: ignore[assignment]
-            self._found = self.best_model_path
-            self._results = {"predictions": copy(model.predictions), "numbers": copy(model.numbers)}
+            self._found, self._results = self.best_model_path, self._newest
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if not self.best_model_path:  # as after fast_dev_run
             return
+        self._settle()
         trainer.strategy.barrier()
+        if not Path(self.best_model_path).exists():
+            log.warning(f"{self.best_model_path}, the best checkpoint, is not there: the model keeps the last weights")
+            return
         saved = trainer.strategy.load_checkpoint(self.best_model_path, weights_only=True)
         pl_module.load_state_dict(saved["state_dict"])
         for name, results in self._results.items():

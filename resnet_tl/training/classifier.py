@@ -36,7 +36,7 @@ from resnet_tl.training.numbers.exact_evaluation import SAME, ExactEvaluation, d
 from resnet_tl.training.numbers.monitor import monitor_mode
 from resnet_tl.training.resuming.exact_resume import ExactResume
 from resnet_tl.training.resuming.resume_points import points_of_a_plain_trainer
-from resnet_tl.training.settings import check_length, check_with_data
+from resnet_tl.training.settings import check_length, check_resumed, check_with_data
 from resnet_tl.training.trainer.finders import check_steps
 from resnet_tl.training.trainer.processes import share_of, tell_of_processes
 from resnet_tl.training.trainer.trainer_checks import check_subclass, check_trainer
@@ -142,12 +142,14 @@ class ImageClassifier(ExactEvaluation):
 
     def _check_classes(self, classes: tuple[str, ...], whose: str) -> None:
         """Outputs are known by their place alone, so that other classes would give wrong names."""
-        if classes != self.classes:
+        own = self.given_classes or self.classes
+        if classes != own:
             way = "leave out `classes`, or give these"
             if not self.given_classes:
                 way = "make a new ImageClassifier whose `weights` are this model's bundle"
-            theirs, own = listed(classes), listed(self.classes)
-            raise UserError(f"The classes of {whose} are {theirs}, but those of the model are {own}; {way}.")
+            raise UserError(
+                f"The classes of {whose} are {listed(classes)}, but those of the model are {listed(own)}; {way}."
+            )
 
     # What trains.
 
@@ -231,7 +233,11 @@ class ImageClassifier(ExactEvaluation):
         with autocast(features.device.type):  # float32, whatever the stages compute in
             logits = self.network.head(features.float())
         loss = self.loss(logits, target)
-        assert self.totals is not None
+        if self.totals is None:
+            raise UserError(
+                "training_step belongs to a fit of a Trainer; a loop of your own computes "
+                'model.loss(model(batch["image"]), batch["label"]).'
+            )
         self.totals.add(loss, logits, batch["label"])
         size = len(batch["row"])
         every = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
@@ -262,7 +268,10 @@ class ImageClassifier(ExactEvaluation):
     def _log_means(self) -> None:
         """The epoch's means; what is logged in each step would cost as much as a step of a small head."""
         assert self.totals is not None
-        loss, accuracy = self.totals.means(self.trainer)
+        means = self.totals.means(self.trainer)
+        if means is None:
+            return
+        loss, accuracy = means
         if not loss.isfinite() and not self.is_tried:
             raise diverged(self.current_epoch)
         self.log_dict({"train_loss": loss, "train_accuracy": accuracy}, on_step=False, on_epoch=True, **SAME)
@@ -280,6 +289,9 @@ class ImageClassifier(ExactEvaluation):
         """
         own = self.given_network
         self.restore(checkpoint["resnet_tl"], None if isinstance(own, str | Mapping) else own)
+        if self._trainer and self._trainer.state.fn == TrainerFn.FITTING:
+            self.resuming.read(checkpoint["resnet_tl"])
+            check_resumed(self.hparams, checkpoint["hyper_parameters"])
 
     def restore(self, saved: dict[str, Any], own: Network | None = None) -> None:
         """Builds the network that a checkpoint describes, unless it is built.
@@ -289,6 +301,9 @@ class ImageClassifier(ExactEvaluation):
             own: the network of the user's own that it names.
         """
         if self.built is None:
+            network, name = self.hparams["network"], saved["network"]["name"]
+            if isinstance(network, str) and network not in ("auto", name):
+                raise UserError(f"The checkpoint holds a {name}, not a {network}: leave out model.network.")
             self._take(rebuild(saved, self.hparams["seed"], own))
         self._check_classes(tuple(saved["classes"]), "the checkpoint")
 

@@ -24,13 +24,7 @@ def normalised(images: Tensor, preprocessing: Preprocessing) -> Tensor:
         return preprocessing.normalise(images)
     if not images.is_floating_point():
         raise UserError(f"model(x) takes uint8 from 0 to 255 or floats from 0 to 1, but x is {images.dtype}.")
-    low, high = (float(one) for one in images.detach().aminmax()) if images.numel() else (0.0, 0.0)
-    if not (low >= 0 and high <= 1):
-        found = "that are no numbers" if low != low else f"from {low:g} to {high:g}"
-        raise UserError(
-            f"model(x) takes floats from 0 to 1, or uint8 from 0 to 255, but x has values {found}; the model "
-            "normalises them itself: give pixels as they are, x.to(torch.uint8), or x / 255."
-        )
+    _check_range(images)
     moments = (preprocessing.mean, preprocessing.std)
     mean, std = (images.new_tensor(values, dtype=torch.float32)[:, None, None] for values in moments)
     return (images.float() - mean) / std
@@ -52,3 +46,15 @@ def _check_shape(images: Tensor, channels: int) -> None:
         way = ": give x.permute(0, 3, 1, 2)"
     if len(shape) != 4 or shape[1] != channels:
         raise UserError(f"model(x) takes images (N, {channels}, H, W), but x has the shape {shape}{way}.")
+
+
+def _check_range(images: Tensor) -> None:
+    if not images.numel() or torch.compiler.is_compiling() or torch.jit.is_tracing():  # an export has no values yet
+        return
+    low, high = (float(one) for one in images.detach().aminmax())
+    if not (low >= 0 and high <= 1):
+        found = "that are no numbers" if low != low else f"from {low:g} to {high:g}"
+        raise UserError(
+            f"model(x) takes floats from 0 to 1, or uint8 from 0 to 255, but x has values {found}; the model "
+            "normalises them itself: give pixels as they are, x.to(torch.uint8), or x / 255."
+        )

@@ -53,13 +53,14 @@ def check_settings(
         ("cutmix", 0.0, infinity),
         ("seed", 0, 2**63),
     ):
-        if not low <= settings[name] < high:
+        if not _is_number(settings[name]) or not low <= settings[name] < high:
             allowed = "below 2**63" if name == "seed" else f"below {high:g}"
-            raise UserError(f"model.{name} is {settings[name]}; it must be at least {low:g} and {allowed}.")
+            raise UserError(f"model.{name} is {settings[name]!r}; it must be at least {low:g} and {allowed}.")
     for name in ("lr", "backbone_lr_factor", "layer_decay"):
-        if settings[name] is not None and not 0 < settings[name] < infinity:
+        given = settings[name]
+        if given is not None and not (_is_number(given) and 0 < given < infinity):
             raise UserError(
-                f"model.{name} is {settings[name]}; it must be above 0 (model.mode says what does not train at all)."
+                f"model.{name} is {given!r}; it must be a number above 0 (model.mode says what does not train at all)."
             )
     if any(width < 1 for width in settings["head_hidden"] or []):
         raise UserError(f"model.head_hidden is {settings['head_hidden']}; each width must be 1 or more.")
@@ -83,6 +84,26 @@ def check_settings(
         _check_solver(settings, schedule, lr_scheduler)
     if loss is not None:
         _check_loss(settings, loss)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float)  # and no text, as YAML reads 1e-3
+
+
+def check_resumed(settings: Mapping[str, Any], begun: Mapping[str, Any]) -> None:
+    """Raises UserError for a fit that goes on from a checkpoint with another optimizer, rate or other stages.
+
+    Args:
+        settings: the arguments of ImageClassifier.
+        begun: those of the fit that saved the checkpoint.
+    """
+    names = ("mode", "trainable_stages", "schedule", "optimizer", "lr_scheduler", "lr", "backbone_lr_factor")
+    for name in (*names, "layer_decay", "warmup"):
+        if name in begun and settings[name] != begun[name]:
+            raise UserError(
+                f"The fit of this checkpoint has model.{name} {begun[name]!r}, not {settings[name]!r}, so that it "
+                "cannot go on; give the same, or start a new fit whose model.weights are the checkpoint."
+            )
 
 
 def check_length(schedule: Schedule, epochs: int | None) -> None:

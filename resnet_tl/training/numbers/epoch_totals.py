@@ -28,11 +28,13 @@ class EpochTotals:
         self.sums += torch.stack([loss.detach() * len(labels), correct]).to(self.sums)
         self.images += len(labels)
 
-    def means(self, trainer: L.Trainer) -> tuple[Tensor, Tensor]:
-        """Mean loss and accuracy over all processes; a collective."""
+    def means(self, trainer: L.Trainer) -> tuple[Tensor, Tensor] | None:
+        """Mean loss and accuracy over all processes; None where a step of the user's own added none. A collective."""
         total = torch.cat([self.sums, self.sums.new_tensor([self.images])])
         total = trainer.strategy.reduce(total, reduce_op="sum")
         assert isinstance(total, Tensor)
+        if not total[2]:
+            return None
         loss, accuracy = (total[:2] / total[2]).float()
         return loss, accuracy
 

@@ -161,7 +161,8 @@ class ExactEvaluation(BuiltLater):
 
     def _logits(self, batch: Batch) -> Tensor:
         """As the bundle will compute them, (N, classes) float32."""
-        assert self._suffix is not None
+        if self._suffix is None:
+            raise UserError('This step belongs to a Trainer; a loop of your own computes model(batch["image"]).')
         features = self._suffix(self.images(batch) if self.prefix is None else self.prefix(batch))
         assert isinstance(features, Tensor)
         return head_logits(self.network.head, features)

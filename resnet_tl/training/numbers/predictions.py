@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -43,6 +44,19 @@ class Predictions:
             logits=self.logits,
             classes=classes,
         )
+
+
+def to_plain(predictions: Mapping[str, Predictions]) -> dict[str, dict[str, Tensor]]:
+    """Those of each split as tensors, which a checkpoint gives back without running code."""
+    return {
+        split: {name: torch.from_numpy(getattr(found, name)) for name in ("rows", "labels", "logits")}
+        for split, found in predictions.items()
+    }
+
+
+def from_plain(saved: Mapping[str, Mapping[str, Tensor]]) -> dict[str, Predictions]:
+    """What `to_plain` was given."""
+    return {split: Predictions(**{name: one.numpy() for name, one in of.items()}) for split, of in saved.items()}
 
 
 class RowLogits:

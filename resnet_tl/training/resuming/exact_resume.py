@@ -58,8 +58,8 @@ class ExactResume(L.Callback):
         }
 
     def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
-        if trainer.state.fn == TrainerFn.FITTING:
-            self.read(checkpoint["resnet_tl"])
+        if trainer.state.fn != TrainerFn.FITTING:
+            checkpoint["callbacks"] = {}  # they stay as the fit has left them: "best" is still the best
 
     def read(self, saved: dict[str, Any]) -> None:
         """Takes `checkpoint["resnet_tl"]`; one with weights alone does not say where its fit stood.

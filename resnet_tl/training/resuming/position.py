@@ -90,6 +90,10 @@ class Position:
         loop._restarting = False  # of this loop alone; while it is set, no plateau is looked for
         if not self.batch:
             loop.epoch_loop.restarting = False
+        if self.validates:  # again, under a Trainer that has fitted before too, and what is better is saved again
+            loop.epoch_loop.val_loop._has_run = False
+            for callback in trainer.checkpoint_callbacks:
+                callback._last_global_step_saved = 0  # type: ignore[attr-defined]
 
 
 def is_between_steps(trainer: L.Trainer) -> bool:

@@ -30,6 +30,8 @@ ABOVE_0 = (
 )
 UNLIMITED = ("max_epochs", "max_steps")  # where -1 means without end
 OTHERS = ("log_every_n_steps", "gradient_clip_val", "gradient_clip_algorithm", "min_epochs", "min_steps")
+HOOKS = ("begin", "setup", "configure_model", "validation_step", "test_step")
+"""Beside those that begin with `on_`: what a subclass may add to, but not replace."""
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
 CALLBACKS = {
     "BaseFinetuning": "what it does is set by model.mode and model.schedule",
@@ -55,7 +57,17 @@ def check_trainer(trainer: L.Trainer, model: ImageClassifier) -> None:
             f"trainer.precision is {trainer.precision}, but the weights stay float32: it must be one of "
             f"{', '.join(PRECISIONS)}."
         )
+    if getattr(model, "_compiler_ctx", None):
+        raise UserError(
+            "The model was compiled by torch.compile, which cannot follow its steps, since they read what is kept of "
+            "the images: give the Trainer the model itself, and compile it for model(x) after the fit."
+        )
     if trainer.state.fn in (None, TrainerFn.FITTING):
+        if model.built and any(one.is_floating_point() and one.dtype != torch.float32 for one in model.parameters()):
+            raise UserError(
+                "The model's weights are no longer float32, in which they are trained: leave out .half(), .bfloat16() "
+                'and .double(), or call model.float(); Trainer(precision="bf16-mixed") computes in less.'
+            )
         check_numbers({name: getattr(trainer, name, None) for name in (*ABOVE_0, *OTHERS)})
         check_processes(trainer)
         _check_callbacks(trainer, model)
@@ -70,6 +82,21 @@ def check_subclass(model: ImageClassifier, base: type[ImageClassifier], callback
         callbacks: what `configure_callbacks` of the base gives.
     """
     name = type(model).__name__
+    for kind in type(model).__mro__[: type(model).__mro__.index(base)]:
+        for hook, given in vars(kind).items():
+            is_ours = hook in ("begin", "setup", "configure_model", "validation_step", "test_step") or hook.startswith(
+                "on_"
+            )
+            code = getattr(given, "__code__", None)
+            if is_ours and code and _is_ours(base, hook) and not {"super", hook} & {*code.co_names}:
+                raise UserError(
+                    f"{kind.__name__}.{hook} takes the place of {base.__name__}'s own: let it call super().{hook}(...)."
+                )
+            if hook == "forward":
+                raise UserError(
+                    f"{kind.__name__}.forward would be called by no step of a fit, nor by the model that is saved: "
+                    "give network a module of your own, or override loss or training_step."
+                )
     if any(callback not in model.trainer.callbacks for callback in callbacks):  # type: ignore[attr-defined]
         raise UserError(
             f"{name}.configure_callbacks leaves out the callbacks that freeze stages and save where a fit stands: let "
@@ -80,6 +107,10 @@ def check_subclass(model: ImageClassifier, base: type[ImageClassifier], callback
             f"{name} has automatic_optimization = False, but its training_step is that of {base.__name__}, which takes "
             "no step of the optimizer by itself: leave that out, or write a training_step."
         )
+
+
+def _is_ours(base: type, name: str) -> bool:
+    return any(name in vars(kind) for kind in base.__mro__ if kind.__module__.startswith("resnet_tl."))
 
 
 def check_states(callbacks: Iterable[L.Callback], states: Mapping[str, Any]) -> None:
