@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from resnet_tl.data.pixels.formats import IMAGE_SUFFIXES, UNREAD_SUFFIXES, count_unread, suffix_of
-from resnet_tl.errors import UserError
+from resnet_tl.errors import UserError, listed
 
 MAX_DEPTH = 100
 """Folders within folders."""
@@ -97,6 +98,10 @@ class Folder:
         if not self.all():
             if unread := self.all_unread():
                 raise UserError(f"{path} holds no images that can be read, only {count_unread(unread)}.")
+            if zips := sorted(path.glob("*.zip")):
+                typed = (("python", "-m", "zipfile", "-e", str(one), str(one.with_suffix(""))) for one in zips)
+                names = listed(one.name for one in zips)
+                raise UserError(f"{path} holds no images, but {names}; unpack: {' && '.join(map(shlex.join, typed))}")
             raise UserError(f"{path} holds no images ({', '.join(sorted(IMAGE_SUFFIXES))}).")
         return self
 
