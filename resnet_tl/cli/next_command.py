@@ -18,6 +18,8 @@ from resnet_tl.run import Run
 
 UNLABELLED = re.compile(r"test|images|imgs", re.IGNORECASE)
 """In the name of a folder with the images of a competition's sample."""
+SAMPLE = re.compile(r"(sample|submission|benchmark).*\.csv", re.IGNORECASE)
+"""In the name of a competition's sample: `SampleSubmission.csv`, `all_zeros_benchmark.csv`."""
 
 
 def next_command(run: Run, shown: str) -> list[str]:
@@ -31,8 +33,8 @@ def next_command(run: Run, shown: str) -> list[str]:
     root, classes = Path(facts["root"]), facts["classes"]
     given = run.recipe.get("data", {}).get("root")
     places = list(dict.fromkeys((root, *([Path(given).parent] if given else []))))
-    folders = list(_folders(places))
-    for sample in sorted(sample for place in places for sample in place.glob("*sample*.csv")):
+    folders = list(_folders(root, places))
+    for sample in sorted(file for place in places for file in place.glob("*") if SAMPLE.search(file.name)):
         for folder in folders:
             words = ["submit", shown, "--images", _typed(folder), "--sample", _typed(sample)]
             if _fits(sample, folder, classes, None):
@@ -47,10 +49,10 @@ def next_command(run: Run, shown: str) -> list[str]:
     return [_line("predict", shown, _typed(tests[0])) if tests else f"{_line('predict', shown)} IMAGES"]
 
 
-def _folders(places: list[Path]) -> Iterator[Path]:
-    """Folders beside or below which a sample's images may lie, those called test first."""
-    found = {folder for place in places if place.is_dir() for folder in place.iterdir()}
-    named = [folder for folder in found if UNLABELLED.search(folder.name) and folder.is_dir()]
+def _folders(root: Path, places: list[Path]) -> Iterator[Path]:
+    """Folders beside the root, or two deep in it, in which a sample's images may lie, those called test first."""
+    found = {folder for place in places if place.is_dir() for folder in place.glob("*/")} | set(root.glob("*/*/"))
+    named = [folder for folder in found if UNLABELLED.search(folder.name)]
     yield from sorted(named, key=lambda folder: ("test" not in folder.name.lower(), folder))
 
 

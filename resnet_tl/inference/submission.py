@@ -7,6 +7,7 @@ class names; `probability`, one column of numbers, the probability of one class;
 from __future__ import annotations
 
 import csv
+import shlex
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -148,11 +149,17 @@ def _recognise(
     others = [name for name in sample.columns if name != id_column]
     if len(others) == 1:
         column, values = others[0], sample[others[0]].tolist()
+        is_empty = not any(values)  # a form to be filled in
         # Where "0" and "1" are the classes' names, 0 is a label unless a probability is asked for.
-        if set(values) <= set(classes) and positive is None:
+        if (is_empty or set(values) <= set(classes)) and positive is None:
+            if is_empty:
+                notes.append(f"the sample's '{column}' is empty and gets class names")
+            if len(classes) == 2 and (is_empty or all(map(_is_number, values))):
+                positive = shlex.quote(classes[1])
+                notes.append(f"if the competition wants probabilities, for AUC or log loss, add --positive {positive}")
             return _Form(LABEL, {column: ""})
-        if all(map(_is_number, values)):
-            return _one_probability(column, values, classes, positive, notes)
+        if is_empty or all(map(_is_number, values)):
+            return _one_probability(column, values if any(values) else ["0.5"], classes, positive, notes)
         if positive is not None:
             raise UserError(f"its column '{column}' holds text, so --positive has no meaning for it; leave it out")
         odd = next(value for value in values if value not in classes)
@@ -192,7 +199,7 @@ def _one_probability(
             "probability of one of them; for numbers of classes write class names into the sample file"
         )
     if name is None:
-        choices = " or ".join(f"--positive {name!r}" if " " in name else f"--positive {name}" for name in classes)
+        choices = " or ".join(f"--positive {shlex.quote(name)}" for name in classes)
         raise UserError(
             f"its column '{column}' asks for one probability and does not say of which class; add {choices}"
         )

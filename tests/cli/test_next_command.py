@@ -48,6 +48,16 @@ def test_a_sample_beside_the_root_counts_and_says_which_probability_it_would_be(
     assert more == "The sample asks for one probability: if it is that of cat, give --positive cat."
 
 
+def test_the_images_may_lie_deeper_and_the_sample_be_called_otherwise(photos):
+    (photos / "jpeg").mkdir()
+    (photos / "test").rename(photos / "jpeg/test")
+    (photos / "SampleSubmission.csv").write_text("id,color\n" + "".join(f"{number},red\n" for number in range(7)))
+
+    (line,) = next_command(run_on(photos), "runs/a")
+
+    assert "--images 'my photos/jpeg/test' --sample 'my photos/SampleSubmission.csv' -o" in line
+
+
 def test_a_sample_of_other_images_is_none(photos):
     (photos / "sample_submission.csv").write_text("id,color\n" + "".join(f"{number}.png,red\n" for number in range(99)))
 

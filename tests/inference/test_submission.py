@@ -52,6 +52,29 @@ def test_a_column_of_class_names_gets_the_predicted_class_in_the_samples_order(t
     assert written(submission, tmp_path) == f"file,species\n0003.jpg,{third}\n0001.jpg,{first}\n0002.jpg,{second}\n"
 
 
+def test_an_empty_column_gets_class_names_unless_a_probability_is_asked_for(tmp_path):
+    plants, pets = (table_of(["1.jpg", "2.jpg"], classes) for classes in (PLANTS, PETS))
+    sample = sample_of(tmp_path, "image_id,label\n1.jpg,\n2.jpg,\n")
+
+    submission = build_submission(plants, sample)
+
+    assert submission.notes == ("the sample's 'label' is empty and gets class names",)
+    assert submission.frame["label"].tolist() == plants["predicted"].tolist()
+    asked = build_submission(pets, sample, positive="dogs")
+    assert (asked.form, asked.notes) == ("probability", ("column 'label' is the probability of class 'dogs'",))
+
+
+def test_where_numbers_are_the_two_classes_it_is_said_how_to_get_probabilities(tmp_path):
+    table = table_of(["1.jpg", "2.jpg"], ("0", "1"))
+    sample = sample_of(tmp_path, "image_name,target\n1,0\n2,0\n")
+
+    submission = build_submission(table, sample)
+
+    assert submission.form == "label"
+    assert "add --positive 1" in submission.notes[0]
+    assert build_submission(table, sample, positive="1").form == "probability"
+
+
 @pytest.mark.parametrize("word", ["dogs", "dog", "Dogs"])
 def test_one_number_is_the_probability_of_the_positive_class(tmp_path, word):
     table = table_of(["1.jpg", "2.jpg", "10.jpg"], PETS)

@@ -228,7 +228,7 @@ def class_doubts(folder: Folder, splits: bool = False) -> list[tuple[str, str]]:
     classes = folder.filled()
     odd = [name for name in classes if is_structure(name) or is_date(name) or (split_of(name) and not splits)]
     kind = numbered_as(classes)
-    if kind and PARTS.union(SERIES).issuperset(kind):
+    if kind and (PARTS.union(SERIES).issuperset(kind) or not PARTS.isdisjoint(kind)):  # HAM10000_images_part_1
         odd = list(classes)
     doubts = [f"called like parts of the data, not like what is seen: {listed(odd)}"] if odd else []
     within = {

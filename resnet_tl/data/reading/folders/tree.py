@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections import Counter
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from resnet_tl.data.pixels.formats import FORMAT_NAMES, IMAGE_SUFFIXES, UNREAD_SUFFIXES, count_unread, suffix_of
-from resnet_tl.errors import UserError
+from resnet_tl.errors import UserError, listed
 
 _ARCHIVES = frozenset({".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar"})
 MAX_DEPTH = 100
@@ -104,6 +105,10 @@ class Folder:
         if not self.all():
             if unread := self.all_unread():
                 raise UserError(f"{path} holds no images that can be read, only {count_unread(unread)}.")
+            if zips := sorted(path.glob("*.zip")):
+                typed = (("python", "-m", "zipfile", "-e", str(one), str(one.with_suffix(""))) for one in zips)
+                names = listed(one.name for one in zips)
+                raise UserError(f"{path} holds no images, but {names}; unpack: {' && '.join(map(shlex.join, typed))}")
             raise UserError(f"{path} holds no images ({FORMAT_NAMES}){_others_in(path)}.")
         return self
 

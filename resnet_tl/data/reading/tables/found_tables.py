@@ -146,12 +146,21 @@ def _looked_at(path: Path, root: Path, folder: Folder, reading: Reading) -> _Fou
         with suppress(UserError):
             known = with_columns(whole, source, images, reading, needs_labels=False)
         if _may_label(whole.frame, known.columns if known else Columns(column), paths, folder):
-            insist = f"; --data.root {shlex.quote(str(root))} --data.layout class_folders leaves the table aside"
-            asked = f"{str(question).rstrip('.')}{insist}" if len(folder.filled()) > 1 else question
-            return _Found(path, split, question=UserError(asked))
+            return _Found(path, split, question=UserError(f"{str(question).rstrip('.')}{_or_folders(root, folder)}"))
         return _Found(path, split, known) if known and adds(known.columns) else None
     is_form = all(frame[name].map(str).nunique() == 1 for name in table.columns.labels)  # to be filled in
     return None if is_form and split in ("", "test") else _Found(path, split, table)
+
+
+def _or_folders(root: Path, folder: Folder) -> str:
+    """What to type for the classes that folders or names have; a full stop where they have none."""
+    for layout in ("class_folders", "split_folders", "flat_names"):
+        with suppress(UserError):
+            looked, told = (labelled_in_folders(root, folder, one, learns=True) for one in ("auto", layout))
+            is_doubtful = any(finding == "structure" for finding, _ in looked.doubts)
+            if looked.classes == told.classes and not is_doubtful:  # told class_folders, `train` would be a class
+                return f"; --data.root {shlex.quote(str(root))} --data.layout {layout} leaves the table aside"
+    return "."
 
 
 def _head(path: Path) -> TableFile | None:

@@ -2,6 +2,9 @@ from __future__ import annotations
 
 import json
 import shlex
+import shutil
+import subprocess
+import sys
 import zipfile
 from pathlib import Path
 
@@ -233,6 +236,31 @@ def test_what_is_said_of_tables_needs_one(tmp_path: Path, reading: Reading, sent
     write(tmp_path, images("{1}/{0}.jpg", 6))
     with pytest.raises(UserError, match=sentence):
         read_images(tmp_path, reading=reading)
+
+
+@pytest.mark.parametrize(("place", "layout"), [("train", ""), ("train/{1}", "split_folders"), ("{1}", "class_folders")])
+def test_a_question_names_the_layout_by_which_folders_have_classes(tmp_path: Path, place: str, layout: str) -> None:
+    text = rows("id,dx,localization", "{0},x{3},y{1}", 6)
+    write(
+        tmp_path,
+        {**images(f"{place}/{{0}}.jpg", 6), **images("test/t{0}.jpg", 2 * ("train" in place)), "train.csv": text},
+    )
+    with pytest.raises(UserError, match=r"--data\.label_column dx") as caught:
+        read_images(tmp_path)
+    assert str(caught.value).partition("--data.layout ")[2] == (layout and f"{layout} leaves the table aside")
+    if layout:
+        assert read_images(tmp_path, reading=Reading(layout=layout)).classes == ("a", "b")
+
+
+def test_a_folder_of_zips_says_how_to_unpack_them(tmp_path: Path) -> None:
+    write(tmp_path, images("{1}/{0}.jpg", 6))
+    for name in "ab":
+        shutil.make_archive(str(tmp_path / f"zips here/{name}"), "zip", tmp_path / name)
+    with pytest.raises(UserError, match=r"no images, but a\.zip, b\.zip; unpack: ") as caught:
+        read_images(tmp_path / "zips here")
+    for command in str(caught.value).partition("unpack: ")[2].split(" && "):
+        subprocess.run([sys.executable, *shlex.split(command)[1:]], check=True)
+    assert read_images(tmp_path / "zips here").classes == ("a", "b")
 
 
 def test_a_layout_that_is_said_leaves_tables_aside(tmp_path: Path) -> None:
