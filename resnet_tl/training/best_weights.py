@@ -32,9 +32,10 @@ class BestWeights(ModelCheckpoint):
         self._note(pl_module)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """A fit that goes on may have been at its best before; no checkpoint holds what was found then."""
+        """A fit that goes on may have been at its best before; what was found then only the same session knows."""
         super().load_state_dict(state_dict)
-        self._found, self._results = self.best_model_path, {"predictions": {}, "numbers": {}}
+        if self.best_model_path != self._found:
+            self._found, self._results = self.best_model_path, {"predictions": {}, "numbers": {}}
 
     def _note(self, pl_module: L.LightningModule) -> None:
         if self.best_model_path != self._found:
@@ -49,7 +50,7 @@ class BestWeights(ModelCheckpoint):
         saved = trainer.strategy.load_checkpoint(self.best_model_path, weights_only=True)
         pl_module.load_state_dict(saved["state_dict"])
         for name, results in self._results.items():
-            setattr(pl_module, name, results)
+            setattr(pl_module, name, copy(results))
 
 
 def take_place(trainer: L.Trainer, monitor: str, mode: str) -> BestWeights | None:
