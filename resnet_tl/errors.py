@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import Iterable
 from difflib import get_close_matches
+from numbers import Integral, Real
+from typing import Any, Self
 
 from resnet_tl.wording import worded
 
@@ -24,6 +27,23 @@ class UserError(Exception):
     def _render_traceback_(self) -> list[str]:
         """What IPython prints in place of a stack trace; `%tb` shows no more, `%debug` still finds the place."""
         return [f"{type(self).__name__}: {self}"]
+
+
+class NamesArguments:
+    """Refuses an argument that a class does not have, and offers the nearest one."""
+
+    def __new__(cls, *arguments: Any, **named: Any) -> Self:
+        known = inspect.signature(cls.__init__).parameters
+        is_open = any(parameter.kind == parameter.VAR_KEYWORD for parameter in known.values())
+        for name in () if is_open else named.keys() - known:
+            raise UserError(f"{cls.__name__} has no argument '{name}'.{nearest(name, known)}")
+        return super().__new__(cls)
+
+
+def check_number(setting: str, value: Any, is_whole: bool = False) -> None:
+    """Raises UserError for a value that is no number, or no whole one: a plain caller has no parser."""
+    if not isinstance(value, Integral if is_whole else Real):
+        raise UserError(f"{setting} is {value!r}; it must be a {'whole ' * is_whole}number.")
 
 
 CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")

@@ -24,7 +24,7 @@ from resnet_tl.data.reading.catalog import fetch
 from resnet_tl.data.reading.layouts import unlabelled
 from resnet_tl.data.samples import ImageSamples
 from resnet_tl.data.threads import usable_cores
-from resnet_tl.errors import UserError
+from resnet_tl.errors import UserError, printable
 
 
 class ImageDataModule(DataOptions, L.LightningDataModule):
@@ -52,6 +52,14 @@ class ImageDataModule(DataOptions, L.LightningDataModule):
         self.save_hyperparameters(given, logger=False)
         # What `auto` became is an option's value; what is set by hand afterwards holds.
         self.auto: dict[str, Any] = {name: "auto" for name in ("augmentation", "views") if given[name] == "auto"}
+
+    def __repr__(self) -> str:
+        """What is known without reading anything; Lightning's own asks for loaders that there may not be yet."""
+        named = next((str(given) for given in (self.root, self.source) if given is not None), "a table")
+        facts = "not read yet" if self._dataset is None else self.index.summary()
+        return printable(f"ImageDataModule({named!r}: {facts})")
+
+    __str__ = __repr__
 
     @classmethod
     def from_dataframe(
@@ -172,6 +180,19 @@ class ImageDataModule(DataOptions, L.LightningDataModule):
     def identity(self) -> str:
         """One digest of what is learned from and judged by: each image's contents, class and split."""
         return self.dataset.identity()
+
+    def facts(self) -> dict[str, object]:
+        """Where the images came from, how many of each class, and a digest of them all."""
+        index, counts = self.index, self.index.counts()
+        return {
+            "root": str(index.root),
+            "layout": index.layout,
+            "classes": list(index.classes),
+            "counts": {split: {name: int(counts[split][name]) for name in index.classes} for split in counts.columns},
+            "short_side_median": self.short_side,
+            "skipped": len(self.skipped),
+            "fingerprint": self.identity(),
+        }
 
     def view_facts(self, view: int) -> tuple[Any, ...] | None:
         """Plain values that say all that a training image's view depends on besides its file and row, if they can."""

@@ -140,8 +140,7 @@ def checked(dataset: Dataset, preprocessing: Preprocessing, options: DataOptions
         log.info(said if options.value_range is None else f"{said}, as set")
     elif options.value_range is not None:
         log.info(f"{index.root} has no images of more than 8 bits: data.value_range is not used in training")
-    counts = ", ".join(f"{len(index.rows(split))} {split}" for split in index.counts().columns)
-    log.info(f"{index.root}: {index.layout}; {len(index.classes)} classes; {counts} images")
+    log.info(f"{index.root}: {index.layout}; {index.summary()}")
     for kind, detail in index.doubts:
         if kind == "structure":
             log.warning(f"{index.root}: {detail}")

@@ -87,6 +87,11 @@ class ImageIndex:
         counts = counts[[split for split in (*SPLITS, "unsplit") if split in counts.columns]]
         return counts.set_axis(pd.Index(self.classes, name="class"), axis="index").rename_axis(columns=None)
 
+    def summary(self) -> str:
+        """`5 classes; 320 train, 80 val images`."""
+        counts = ", ".join(f"{count} {split}" for split, count in self.counts().sum().items())
+        return f"{len(self.classes)} classes; {counts} images"
+
     def without(self, rows: Collection[int] | np.ndarray) -> ImageIndex:
         """A new index, renumbered, that lacks `rows`; the classes keep their order.
 

@@ -13,7 +13,7 @@ from resnet_tl.data.pixels.augmentation import Policy
 from resnet_tl.data.pixels.preprocessing import ResizeRule, check_value_range
 from resnet_tl.data.pixels.transform import UserTransform
 from resnet_tl.data.reading.options import Layout, Reading
-from resnet_tl.errors import UserError, nearest
+from resnet_tl.errors import NamesArguments, UserError, check_number, nearest
 from resnet_tl.user_code import plain_values
 from resnet_tl.wording import names_arguments
 
@@ -37,7 +37,7 @@ _WORDS = {
 _LEAST = {"batch_size": 1, "image_size": 8, "storage_size": 8, "views": 1, "workers": 0, "seed": 0, "split_seed": 0}
 
 
-class DataOptions:
+class DataOptions(NamesArguments):
     """The section `data` of a recipe.
 
     Args:
@@ -175,12 +175,16 @@ class DataOptions:
             value = getattr(self, name)
             if name == "views" and isinstance(value, str) and value != "auto":
                 raise UserError(f"data.views is '{value}'; it must be auto, null, or a whole number of 1 or more.")
-            if value is not None and value != "auto" and not (isinstance(value, int | float) and value >= least):
-                raise UserError(f"data.{name} is {value!r}; it must be {least} or more.")
+            if value is None or (value == "auto" and name == "views"):
+                continue
+            check_number(f"data.{name}", value, is_whole=True)
+            if value < least:
+                raise UserError(f"data.{name} is {value}; it must be {least} or more.")
         for name in ("random_erasing", "val_fraction", "test_fraction"):
             value = getattr(self, name)
-            if not isinstance(value, int | float) or not 0 <= value <= 1:
-                raise UserError(f"data.{name} is {value!r}; it must be a number from 0 to 1.")
+            check_number(f"data.{name}", value)
+            if not 0 <= value <= 1:
+                raise UserError(f"data.{name} is {value}; it must be from 0 to 1.")
         if self.value_range is not None:
             try:
                 check_value_range(self.value_range)

@@ -12,7 +12,7 @@ from resnet_tl.evaluation.comparison import Comparison, Group, Pair
 from resnet_tl.evaluation.comparison_text import p_text
 from resnet_tl.evaluation.figures import FAINT, FEW, INK, QUIET, new_figure, plain_axes, saved, shorten
 from resnet_tl.evaluation.intervals import Estimate
-from resnet_tl.evaluation.words import SPLITS
+from resnet_tl.evaluation.words import SPLITS, interval, points
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -47,12 +47,12 @@ def comparison_figure(comparison: Comparison, path: str | Path | None = None) ->
 def _accuracies(axes: Axes, comparison: Comparison, colors: dict[str, str]) -> None:
     """One line for each group: interval, value, and a small ring for each of several seeds."""
     for row, group in enumerate(comparison.groups):
-        value, low, high = _interval(axes, row, group.accuracy, colors[group.name])
+        _interval(axes, row, group.accuracy, colors[group.name])
         if len(group.accuracies) > 1:
             style: dict[str, Any] = {"facecolors": "white", "edgecolors": colors[group.name], "linewidths": 1.1}
             seeds = [100 * share for share in group.accuracies]
             axes.scatter(seeds, [row + 0.27] * len(seeds), s=14, zorder=3, **style)
-        _beside(axes, row, f"{value:.1f} [{low:.1f}, {high:.1f}]")
+        _beside(axes, row, interval(*group.accuracy, unit=""))
     _rows(axes, [shorten(group.name, _NAME) for group in comparison.groups])
     rings = "rings: the seeds; " if comparison.has_seeds else ""
     images = f"{comparison.images:,} {SPLITS[comparison.split]} images"
@@ -64,8 +64,8 @@ def _differences(axes: Axes, pairs: Sequence[Pair]) -> None:
     axes.axvline(0, color=INK, linewidth=1)
     for row, pair in enumerate(pairs):
         color = INK if pair.is_decided else QUIET
-        value, _, _ = _interval(axes, row, pair.difference, color, is_filled=pair.is_decided)
-        _beside(axes, row, f"{value + 0.0:.1f} points, {p_text(pair.adjusted_p)}", color)
+        _interval(axes, row, pair.difference, color, is_filled=pair.is_decided)
+        _beside(axes, row, f"{points(pair.difference.value)} points, {p_text(pair.adjusted_p)}", color)
     _rows(axes, [f"{shorten(pair.first, _NAME)}\n− {shorten(pair.second, _NAME)}" for pair in pairs])
     left, right = axes.get_xlim()
     axes.set_xlim(min(left, -1), max(right, 1))  # nobody wants to see hundredths of a point
@@ -92,13 +92,12 @@ def _curves(axes: Axes, groups: Sequence[Group], column: str, colors: dict[str, 
     axes.set_xlim(epochs.min() - 0.5, epochs.max() + 0.5)
 
 
-def _interval(axes: Axes, row: int, estimate: Estimate, color: str, is_filled: bool = True) -> list[float]:
-    """Draws an estimate in percent, and gives it."""
-    value, low, high = percent = [round(100 * share, 6) for share in estimate]
+def _interval(axes: Axes, row: int, estimate: Estimate, color: str, is_filled: bool = True) -> None:
+    """Draws an estimate in percent."""
+    value, low, high = (100 * share for share in estimate)
     axes.plot([low, high], [row, row], color=color, linewidth=2.2, solid_capstyle="round", alpha=0.6, zorder=2)
     fill = color if is_filled else "white"
     axes.plot([value], [row], color=color, marker="o", markersize=7.5, markerfacecolor=fill, zorder=3)
-    return percent
 
 
 def _rows(axes: Axes, names: Sequence[str]) -> None:

@@ -10,7 +10,7 @@ import pandas as pd
 
 from resnet_tl.evaluation.comparison import METRICS, Comparison, Group, Pair
 from resnet_tl.evaluation.intervals import RESAMPLES, Estimate
-from resnet_tl.evaluation.words import SPLITS, duration
+from resnet_tl.evaluation.words import SPLITS, duration, interval, points
 from resnet_tl.files import as_cell, replacing, write_text
 
 
@@ -22,10 +22,10 @@ def cells(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
     for group in comparison.groups:
         row = {
             "run": group.name,
-            "accuracy, %": _interval(group.accuracy, 100, 1),
+            "accuracy, %": interval(*group.accuracy, unit=""),
             "of the seeds, %": _seeds(group),
-            "macro F1, %": _interval(group.macro_f1, 100, 1),
-            "loss": _interval(group.loss, 1, 3),
+            "macro F1, %": interval(*group.macro_f1, unit=""),
+            "loss": "{:.3f} [{:.3f}, {:.3f}]".format(*group.loss),
         }
         for name, value in group.costs.items():
             row[titles.get(name, name)] = "" if value is None else texts.get(name, _short)(value)
@@ -143,7 +143,7 @@ def p_text(p_value: float) -> str:
 
 
 def _sentence(pair: Pair, images: int) -> str:
-    difference = _interval(pair.difference, 100, 1).replace(" [", " points [")
+    difference = interval(*pair.difference, unit=" points")
     if pair.is_decided:
         return f"{pair.first} is better than {pair.second} by {difference}."
     told = (
@@ -162,7 +162,7 @@ def _tells_needed(pair: Pair) -> bool:
 
 def _pair_cells(pair: Pair) -> list[str]:
     p_values = [p_text(p).removeprefix("p ").removeprefix("= ") for p in (pair.p_value, pair.adjusted_p)]
-    return [f"{pair.first} − {pair.second}", _interval(pair.difference, 100, 1), *p_values]
+    return [f"{pair.first} − {pair.second}", interval(*pair.difference, unit=""), *p_values]
 
 
 def _table(header: list[str], rows: Iterable[list[str]]) -> list[str]:
@@ -170,15 +170,10 @@ def _table(header: list[str], rows: Iterable[list[str]]) -> list[str]:
     return [f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |" for line in lines]
 
 
-def _interval(estimate: Estimate, factor: float, digits: int) -> str:
-    value, low, high = (f"{round(factor * number, digits) + 0.0:.{digits}f}" for number in estimate)  # + 0: no "-0.0"
-    return f"{value} [{low}, {high}]"
-
-
 def _seeds(group: Group) -> str:
     """How far the seeds lie apart in accuracy: "3: 96.4 to 97.2"."""
-    low, high = 100 * min(group.accuracies), 100 * max(group.accuracies)
-    return "" if len(group.runs) == 1 else f"{len(group.runs)}: {low:.1f} to {high:.1f}"
+    low, high = points(min(group.accuracies)), points(max(group.accuracies))
+    return "" if len(group.runs) == 1 else f"{len(group.runs)}: {low} to {high}"
 
 
 def _short(number: float) -> str:

@@ -94,8 +94,8 @@ def confusion_matrix(table: pd.DataFrame, path: str | Path | None = None) -> Fig
     axes = figure.subplots()
     image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     plain_axes(axes, grid=False)
-    if len(classes) <= 60:  # more names than that cannot be read
-        size = 9 if len(classes) <= 25 else 6
+    if len(classes) <= 100:  # more names than that cannot be read
+        size = 9 if len(classes) <= 25 else 8 if len(classes) <= 60 else 6
         places, names = range(len(classes)), [shorten(name, 28) for name in classes]
         axes.set_xticks(places, names, fontsize=size, parse_math=False, rotation=45, ha="right", rotation_mode="anchor")
         axes.set_yticks(places, names, fontsize=size, parse_math=False)
@@ -103,8 +103,9 @@ def confusion_matrix(table: pd.DataFrame, path: str | Path | None = None) -> Fig
         for row, column in np.argwhere(counts):
             color = "white" if shares[row, column] > 0.55 else INK
             axes.text(column, row, f"{counts[row, column]}", ha="center", va="center", fontsize=8, color=color)
-    axes.set_xlabel("predicted", color=QUIET)
-    axes.set_ylabel("label", color=QUIET)
+    numbered = "" if len(classes) <= 100 else ", by the number of the class"
+    axes.set_xlabel(f"predicted{numbered}", color=QUIET)
+    axes.set_ylabel(f"label{numbered}", color=QUIET)
     correct = np.trace(counts) / counts.sum()
     axes.set_title(f"{percent(correct)} of {counts.sum():,} images correct", loc="left", fontsize=11, color=INK)
     bar = figure.colorbar(image, ax=axes, shrink=0.5, aspect=18, format=lambda share, _: f"{100 * share:.0f} %")

@@ -63,10 +63,11 @@ def mistakes_figure(
         return None
     shown = wrong.head(MOST)
     heading, plain, bold, small = _font(26, bold=True), _font(17), _font(17, bold=True), _font(14)
+    small_bold = _font(14, bold=True)
     of = f"{len(wrong):,} mistakes" if len(wrong) > 1 else "One mistake"
     title = f"{of} among {int((table['label'] != '').sum()):,} images"
     first = "the most confident first" if len(shown) == len(wrong) else f"the {len(shown)} most confident"
-    note = f"label → prediction; {first}"
+    note = f"label → prediction; {first}" if len(wrong) > 1 else "label → prediction"
     columns = min(COLUMNS, len(shown))
     rows = -(-len(shown) // columns)
     top, height = MARGIN + 88, CELL + 8 + 3 * LINE + GAP
@@ -88,6 +89,8 @@ def mistakes_figure(
                 (f"→ {mistake['predicted']}", f" {share}", WRONG, plain),
             )
         ):
+            if font.getlength(text + end) > CELL:  # rather smaller than cut
+                font = small_bold if font is bold else small
             text = _fitted(printable(text), CELL - font.getlength(end), font)
             pen.text((x, y + CELL + 22 + line * LINE), text + end, fill=color, font=font, anchor="ls")
     if path is not None:

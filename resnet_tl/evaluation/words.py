@@ -37,14 +37,19 @@ def metric_value(metric: str, value: float) -> str:
     return f"{value:.2g}" if 0 < abs(value) < 0.01 else f"{value:.3f}"
 
 
+def points(share: float) -> str:
+    """`83.3`: the same digits wherever a share is written, though 100 * (0.825 - 0.5375) is a little below 28.75."""
+    return f"{round(round(100 * share, 6), 1) + 0.0:.1f}"  # + 0: no "-0.0"
+
+
 def percent(share: float) -> str:
     """`83.3 %`."""
-    return f"{round(100 * share, 1) + 0.0:.1f} %"  # + 0: no "-0.0"
+    return f"{points(share)} %"
 
 
-def interval(share: float, low: float, high: float) -> str:
+def interval(share: float, low: float, high: float, *, unit: str = " %") -> str:
     """`83.3 % [71.2, 90.8]`."""
-    return f"{percent(share)} [{100 * low:.1f}, {100 * high:.1f}]"
+    return f"{points(share)}{unit} [{points(low)}, {points(high)}]"
 
 
 def duration(seconds: float) -> str:

@@ -9,14 +9,14 @@ from typing import Literal, get_args
 
 import lightning as L
 
-from resnet_tl.errors import UserError, nearest
+from resnet_tl.errors import NamesArguments, UserError, nearest
 
 Mode = Literal["all", "last_stages", "head"]
 MODES: tuple[str, ...] = get_args(Mode)
 
 
 @dataclass(frozen=True)
-class Phase:
+class Phase(NamesArguments):
     """Some epochs in one mode.
 
     Args:

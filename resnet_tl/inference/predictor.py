@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
 from threading import Lock
@@ -20,7 +20,7 @@ from resnet_tl.data.index import NOT_THERE, ImageIndex
 from resnet_tl.data.loader import ImageLoader
 from resnet_tl.data.order import evaluation_batches
 from resnet_tl.data.pixels.decode import BadImage, header_facts, upright_pixels
-from resnet_tl.data.pixels.deep import EIGHT_BITS, FULL, to_eight_bits
+from resnet_tl.data.pixels.deep import EIGHT_BITS, FULL, kind_of, to_eight_bits
 from resnet_tl.data.pixels.preprocessing import Preprocessing
 from resnet_tl.data.quality.audit import placeholders
 from resnet_tl.data.reading.indexing import without_labels
@@ -30,7 +30,7 @@ from resnet_tl.data.reading.tables.named_images import relative
 from resnet_tl.data.reading.tables.table_files import is_table
 from resnet_tl.data.samples import ImageSamples
 from resnet_tl.data.threads import usable_cores
-from resnet_tl.errors import UserError, listed, printable, reason_of
+from resnet_tl.errors import UserError, check_number, listed, printable, reason_of
 from resnet_tl.evaluation.predictions import prediction_table
 from resnet_tl.networks.checkpoint import read_content
 from resnet_tl.networks.frozen import FrozenStages, compute_type, head_logits
@@ -83,13 +83,19 @@ class Predictor:
 
         In memory: PIL images, the bytes of image files or what they can be read from, and arrays (H, W) or (H, W, C) of
         uint8 with 1, 3 or 4 channels; where the model was trained on more than 8 bits, arrays of such values too. One
-        or several, also among files. The rows are in the order given, the id of what has no path is its place ("0",
-        "1", ...), and its path is "". The numbers are those of the file; but a large JPEG file is decoded at a fraction
-        of its size, so that the last digits may differ for what was decoded before.
+        or several, also among files; an array (N, H, W, C) is N of them. The rows are in the order given, the id of
+        what has no path is its place ("0", "1", ...), and its path is "". The numbers are those of the file; but a
+        large JPEG file is decoded at a fraction of its size, so that the last digits may differ for what was decoded
+        before.
 
         Raises:
             UserError: there are no images, or, unless `on_bad_image` is skip, some cannot be decoded; all are listed.
         """
+        check_number("batch_size", batch_size, is_whole=True)
+        if batch_size < 1:
+            raise UserError(f"batch_size is {batch_size}; it must be 1 or more.")
+        if on_bad_image not in ("stop", "skip"):
+            raise UserError(f"on_bad_image is '{on_bad_image}'; it must be stop or skip.")
         given = _as_list(images)
         is_path = [isinstance(image, str | Path) for image in given]
         are_tables = all(is_path) and any(is_table(Path(path)) for path in given)
@@ -212,6 +218,8 @@ class _Given(ImageSamples):
                 values = image.squeeze(2) if image.shape[2:] == (1,) else image
                 is_deep = values.dtype != np.uint8
                 image = to_eight_bits(values, planned.value_range or FULL) if is_deep else Image.fromarray(values)
+            if planned.value_range is None and kind_of(image) != EIGHT_BITS:
+                self.unknown_range.append(True)
             with self.one_at_a_time:
                 return planned.store(upright_pixels(image, planned.channels, planned.value_range))
         except (BadImage, MemoryError):
@@ -226,7 +234,7 @@ def _opened(path: Path, network: nn.Module | None) -> tuple[Bundle, StagedNetwor
     if not path.is_file():
         bundle = Bundle.open(path)
         return bundle, bundle.load_network(**own)
-    content = read_content(path)
+    content = None if (path.parent / "model.json").is_file() else read_content(path)  # a file within a bundle
     if not isinstance(content, dict) or not isinstance(content.get("state_dict"), dict) or "resnet_tl" not in content:
         raise UserError(
             f"{path} is no checkpoint of a fit with resnet-tl; give a run, a model bundle or such a "
@@ -255,8 +263,12 @@ def _file_of(image: Image.Image) -> bytes | None:
 def _as_list(images: Any) -> list[Any]:
     is_paths = isinstance(images, np.ndarray) and images.dtype.kind in "OU"
     single = str | Path | bytes | bytearray | memoryview | Image.Image | np.ndarray
+    if isinstance(images, Mapping | pd.DataFrame):
+        kind = type(images).__name__
+        raise UserError(f'The images are a {kind}; give a list, such as frame["path"] or list(images.values()).')
     is_one = isinstance(images, single) or hasattr(images, "read") or not isinstance(images, Iterable)
-    return [images] if is_one and not is_paths else list(images)
+    is_batch = isinstance(images, np.ndarray) and images.ndim == 4
+    return [images] if is_one and not is_paths and not is_batch else list(images)
 
 
 def _checked(number: int, image: Any, is_deep: bool) -> Path | bytes | Image.Image | np.ndarray:
@@ -277,7 +289,10 @@ def _checked(number: int, image: Any, is_deep: bool) -> Path | bytes | Image.Ima
             return Path(image)
         found = f"the folder {image}, which can only be given among files"
     elif hasattr(image, "read"):
-        content = image.getvalue() if isinstance(image, BytesIO) else image.read()
+        try:
+            content = image.getvalue() if isinstance(image, BytesIO) else image.read()
+        except (OSError, ValueError) as error:  # as of one that is closed
+            raise UserError(f"Image {number} cannot be read: {reason_of(error)}.") from error
         if isinstance(content, bytes):
             return content
         found += " that was opened for text"

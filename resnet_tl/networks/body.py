@@ -48,7 +48,7 @@ def check_timm_name(name: str) -> None:
     refuse_tag(name)
     raise UserError(
         f"There is no network '{name}', neither here nor in timm {timm.__version__}; one that a module of yours "
-        f"registers with timm is found after --import MODULE.{nearest(name, [*DIGITS, *known])}"
+        f"registers with timm is found once that is imported (--import MODULE).{nearest(name, [*DIGITS, *known])}"
     )
 
 

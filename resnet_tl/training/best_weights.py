@@ -63,7 +63,7 @@ class BestWeights(ModelCheckpoint):
         saved = trainer.strategy.load_checkpoint(self.best_model_path, weights_only=True)
         pl_module.load_state_dict(saved["state_dict"])
         for name, results in self._results.items():
-            setattr(pl_module, name, results)
+            setattr(pl_module, name, copy(results))
 
 
 def take_place(trainer: L.Trainer, monitor: str, mode: str) -> BestWeights | None:

@@ -41,6 +41,12 @@ class BuiltLater(ClassifierOptions):
         self.check_built()
         return super().load_state_dict(*args, **kwargs)
 
+    def __getattr__(self, name: str) -> Any:
+        """What torch does not find; of the network, which is asked for by its name, it would not say why."""
+        if name == "network" and "_modules" in self.__dict__:
+            self.check_built()
+        return super().__getattr__(name)
+
     def extra_repr(self) -> str:
         """What `print(model)` shows beside the network."""
         mode = f"mode={', '.join(str(phase) for phase in self.schedule.phases)}"

@@ -59,6 +59,7 @@ class ImageClassifier(ExactEvaluation):
         self.resolved: dict[str, tuple[Any, str]] = {}  # setting -> what `auto` became, and why
         self.totals: EpochTotals | None = None
         self.best: BestWeights | None = None
+        self.fitted: ImageDataModule | None = None  # what it was trained on
         self._class_weights: Tensor | None = None
         self._mix: v2.Transform | None = None
         self._configured: tuple[float, int] | None = None  # the rate and batch size that optimizer and schedule are for
@@ -176,7 +177,7 @@ class ImageClassifier(ExactEvaluation):
         return configured
 
     def on_fit_start(self) -> None:
-        data = self.data
+        data = self.fitted = self.data
         if self._configured != (self.lr, data.batch_size):  # a finder, a callback, has changed them
             self.trainer.strategy.setup_optimizers(self.trainer)
         log_options(self, data, self.trainer)
@@ -308,9 +309,12 @@ class ImageClassifier(ExactEvaluation):
         self._check_classes(tuple(saved["classes"]), "the checkpoint")
 
     def save(self, folder: str | Path, **facts: Any) -> Bundle:
-        """Writes the model bundle; `facts` are further fields of it, such as metrics and data."""
+        """Writes the model bundle; `facts` are further fields of it, by default what a fit on these images gave."""
         self.check_built()
         assert self.built is not None
+        if not facts and self.fitted is not None and self.fitted is self.trainer.datamodule:  # type: ignore[attr-defined]
+            precision = str(self.trainer.precision)
+            facts = {"precision": precision, "metrics": self.numbers, "data": self.fitted.facts()}
         bundle = Bundle(
             path=Path(folder),
             network=self.network.description,

@@ -24,7 +24,7 @@ from resnet_tl.files import write_text
 from resnet_tl.run import Run
 from resnet_tl.training.classifier import ImageClassifier
 from resnet_tl.training.console.time_spent import advice
-from resnet_tl.training.recorder import RunRecorder, best_epoch, data_facts
+from resnet_tl.training.recorder import RunRecorder, best_epoch
 from resnet_tl.training.resuming.resume_points import read_checkpoint
 from resnet_tl.training.solve_head import solve_head
 
@@ -137,7 +137,7 @@ def _write(
             write_predictions(table, run.predictions_file(split))
             confusion_matrix(table, run.figure(f"confusion_{split}"))
             _draw_mistakes(run, split, table, data, model.predictions[split].rows)
-        facts = {"precision": str(trainer.precision), "metrics": metrics, "data": data_facts(data)}
+        facts = {"precision": str(trainer.precision), "metrics": metrics, "data": data.facts()}
         bundle = model.save(run.path / "model", **facts)
     _write_time_spent(run, model, data, trainer)
     summary: dict[str, Any] = {

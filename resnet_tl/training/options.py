@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Any, Literal
+from typing import Any
 
 import lightning as L
 
 from resnet_tl.data.draws import default_seed
-from resnet_tl.errors import UserError
+from resnet_tl.errors import NamesArguments, UserError
 from resnet_tl.finetuning.activation_cache import ActivationCacheMode
 from resnet_tl.finetuning.defaults import defaults_for
 from resnet_tl.finetuning.makers import maker_of
 from resnet_tl.finetuning.modes import Mode, Phase, Schedule
 from resnet_tl.finetuning.optimization import base_rate
 from resnet_tl.networks import Network
-from resnet_tl.training.settings import HeadSolver, check_settings
+from resnet_tl.training.settings import ClassWeights, HeadSolver, check_settings
 from resnet_tl.user_code import made, plain_values
 from resnet_tl.wording import names_arguments
 
 
-class ClassifierOptions(L.LightningModule):
+class ClassifierOptions(NamesArguments, L.LightningModule):
     """The section `model` of a recipe.
 
     Args:
@@ -88,7 +88,7 @@ class ClassifierOptions(L.LightningModule):
         focal_gamma: float = 0.0,
         mixup: float = 0.0,
         cutmix: float = 0.0,
-        class_weights: Literal["equal", "balanced"] = "equal",
+        class_weights: ClassWeights = "equal",
         metrics: str | list[str | dict[str, Any]] | None = None,
         monitor: str = "val_loss",
         activation_cache: ActivationCacheMode | bool = "auto",
@@ -101,7 +101,7 @@ class ClassifierOptions(L.LightningModule):
         super().__init__()
         if isinstance(activation_cache, bool):  # YAML reads a bare on or off so
             activation_cache = "on" if activation_cache else "off"
-        phases = [Phase(**phase) if isinstance(phase, dict) else phase for phase in schedule or []]
+        phases = _phases(schedule or [])
         self.schedule = Schedule(tuple(phases) if phases else (Phase(mode, None, trainable_stages),))
         self.given_network: Network = network
         self.own_metrics: Any = metrics
@@ -144,6 +144,12 @@ class ClassifierOptions(L.LightningModule):
 
     def begin(self) -> None:
         """Called once the options are set; so that a subclass needs no `__init__`, which would hide them."""
+
+
+def _phases(given: Any) -> list[Phase]:
+    if not isinstance(given, list | tuple) or not all(isinstance(phase, Phase | dict) for phase in given):
+        raise UserError(f"model.schedule is {given!r}; it must be a list of phases, such as {{mode: head, epochs: 2}}.")
+    return [phase if isinstance(phase, Phase) else Phase(**phase) for phase in given]
 
 
 def _checked_classes(classes: Any) -> tuple[str, ...]:

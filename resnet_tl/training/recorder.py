@@ -145,9 +145,7 @@ class RunRecorder(L.Callback):
             with replacing(self.run.path / "data" / "skipped.csv") as file:
                 skipped = pd.DataFrame({"path": list(data.skipped), "reason": list(data.skipped.values())})
                 skipped.map(as_cell).to_csv(file, index=False)
-        write_text(
-            self.run.path / "data" / "facts.json", json.dumps(data_facts(data), indent=2, ensure_ascii=False) + "\n"
-        )
+        write_text(self.run.path / "data" / "facts.json", json.dumps(data.facts(), indent=2, ensure_ascii=False) + "\n")
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self.epoch_started = time.perf_counter()
@@ -251,21 +249,6 @@ def environment(trainer: L.Trainer) -> dict[str, object]:
         "processes": trainer.world_size,
         "precision": str(trainer.precision),
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-    }
-
-
-def data_facts(data: ImageDataModule) -> dict[str, object]:
-    """Where the images came from, how many of each class, and a digest of them all."""
-    index = data.index
-    counts = index.counts()
-    return {
-        "root": str(index.root),
-        "layout": index.layout,
-        "classes": list(index.classes),
-        "counts": {split: {name: int(counts[split][name]) for name in index.classes} for split in counts.columns},
-        "short_side_median": data.short_side,
-        "skipped": len(data.skipped),
-        "fingerprint": data.identity(),
     }
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from torch import nn
 
 from resnet_tl.data.datamodule import ImageDataModule
-from resnet_tl.errors import UserError, nearest
+from resnet_tl.errors import UserError, check_number, nearest
 from resnet_tl.finetuning.activation_cache import ActivationCacheMode
 from resnet_tl.finetuning.defaults import defaults_for
 from resnet_tl.finetuning.makers import Maker
@@ -20,6 +20,7 @@ from resnet_tl.networks.stages import StagedNetwork
 from resnet_tl.training.numbers.metrics import MetricSpecs
 from resnet_tl.training.numbers.monitor import check_monitor
 
+ClassWeights = Literal["equal", "balanced"]
 HeadSolver = Literal["optimizer", "lbfgs"]
 WARMUP = 0.05
 """The default; what is given explicitly is told from it."""
@@ -53,18 +54,23 @@ def check_settings(
         ("cutmix", 0.0, infinity),
         ("seed", 0, 2**63),
     ):
-        if not _is_number(settings[name]) or not low <= settings[name] < high:
+        check_number(f"model.{name}", settings[name], is_whole=name == "seed")
+        if not low <= settings[name] < high:
             allowed = "below 2**63" if name == "seed" else f"below {high:g}"
             raise UserError(f"model.{name} is {settings[name]!r}; it must be at least {low:g} and {allowed}.")
     for name in ("lr", "backbone_lr_factor", "layer_decay"):
-        given = settings[name]
-        if given is not None and not (_is_number(given) and 0 < given < infinity):
+        if settings[name] is None:
+            continue
+        check_number(f"model.{name}", settings[name])
+        if not 0 < settings[name] < infinity:
             raise UserError(
-                f"model.{name} is {given!r}; it must be a number above 0 (model.mode says what does not train at all)."
+                f"model.{name} is {settings[name]}; it must be above 0 (model.mode says what does not train at all)."
             )
-    if any(width < 1 for width in settings["head_hidden"] or []):
-        raise UserError(f"model.head_hidden is {settings['head_hidden']}; each width must be 1 or more.")
-    for name, words in (("activation_cache", ActivationCacheMode), ("head_solver", HeadSolver)):
+    widths = settings["head_hidden"] or []
+    if not isinstance(widths, list | tuple) or not all(isinstance(width, int) and width >= 1 for width in widths):
+        raise UserError(f"model.head_hidden is {widths}; it must be a list of whole numbers of 1 or more.")
+    choices_of = {"activation_cache": ActivationCacheMode, "head_solver": HeadSolver, "class_weights": ClassWeights}
+    for name, words in choices_of.items():
         value, choices = settings[name], get_args(words)
         if value not in choices:
             raise UserError(
@@ -84,10 +90,6 @@ def check_settings(
         _check_solver(settings, schedule, lr_scheduler)
     if loss is not None:
         _check_loss(settings, loss)
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float)  # and no text, as YAML reads 1e-3
 
 
 def check_resumed(settings: Mapping[str, Any], begun: Mapping[str, Any]) -> None:

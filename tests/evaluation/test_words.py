@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from resnet_tl.evaluation.words import duration, interval, metric_name, metric_value, percent
+from resnet_tl.evaluation.words import duration, interval, metric_name, metric_value, percent, points
 
 
 @pytest.mark.parametrize(
@@ -39,4 +39,5 @@ def test_shares_are_in_per_cent_and_the_rest_are_numbers(metric, value, text):
 def test_intervals_and_durations():
     assert percent(-1e-9) == "0.0 %"
     assert interval(0.66, 0.554, 0.757) == "66.0 % [55.4, 75.7]"
+    assert points(0.825 - 0.5375) == points(0.2875) == "28.8"
     assert [duration(seconds) for seconds in (5.04, 125, 4200)] == ["5.04 s", "2 min 05 s", "1 h 10 min"]

@@ -190,6 +190,8 @@ def test_a_file_gets_the_same_numbers_as_path_bytes_image_and_array(
         assert set(table["path"]) == {""}
         assert (probabilities(table) == probabilities(predictor.predict(file))).all(), name
         assert (probabilities(predictor.predict(memory[0])) == probabilities(table)[:1]).all()
+        batch = np.stack([memory[-1], memory[-1]])
+        assert (probabilities(predictor.predict(batch)) == probabilities(table)[-1]).all()
     image = Image.open(tmp_path / "turned.jpg")
     assert (probabilities(predictor.predict([image, image])) == probabilities(predictor.predict(image))).all()
     assert image.size == (70, 40)
@@ -279,7 +281,9 @@ def test_images_in_memory_that_cannot_be_used_are_said_by_number(predictor: Pred
     ("image", "sentence"),
     [
         (np.zeros((4, 5, 3)), r"Image 0 is an array \(4, 5, 3\) of float64; images are .* of uint8"),
-        (np.zeros((2, 4, 5, 3), np.uint8), r"an array \(2, 4, 5, 3\) of uint8; images are .* arrays \(H, W\) or"),
+        (np.zeros((1, 2, 4, 5, 3), np.uint8), r"an array \(1, 2, 4, 5, 3\) of uint8; images are .* arrays \(H, W\) or"),
+        ({"a": b""}, r"The images are a dict; give a list"),
+        (pd.DataFrame({"path": ["a.png"]}), r'The images are a DataFrame; give .* frame\["path"\]'),
         (np.zeros((4, 5, 2), np.uint8), r"with 1, 3 or 4 channels"),
         (np.zeros((0, 5), np.uint8), r"an array \(0, 5\)"),
         (
@@ -297,6 +301,31 @@ def test_what_is_no_image_is_refused_in_one_sentence(predictor: Predictor, image
     with pytest.raises(UserError, match=sentence) as caught:
         predictor.predict(image)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"batch_size": 0}, "batch_size is 0; it must be 1 or more"),
+        ({"batch_size": "8"}, "batch_size is '8'; it must be a whole number"),
+        ({"on_bad_image": "ignore"}, "on_bad_image is 'ignore'; it must be stop or skip"),
+    ],
+)
+def test_options_that_cannot_be_are_refused(predictor: Predictor, options: dict, sentence: str) -> None:
+    with pytest.raises(UserError, match=sentence):
+        predictor.predict(b"", **options)
+
+
+def test_a_closed_file_is_said_in_one_sentence(predictor: Predictor, tmp_path: Path) -> None:
+    file = io.BytesIO()
+    file.close()
+    with pytest.raises(UserError, match="Image 0 cannot be read: I/O operation on closed file"):
+        predictor.predict(file)
+
+
+def test_a_file_of_a_bundle_says_that_its_folder_is_to_be_given(predictor: Predictor) -> None:
+    with pytest.raises(UserError, match="is no checkpoint of a fit with resnet-tl; give a run, a model bundle"):
+        Predictor(predictor.bundle.path / "model.json")
 
 
 def test_no_images_are_said_in_one_sentence(predictor: Predictor, tmp_path: Path) -> None:

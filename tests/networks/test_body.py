@@ -74,7 +74,7 @@ def test_it_takes_other_numbers_of_channels():
 
 
 def test_an_unknown_name_is_refused_with_the_nearest():
-    with pytest.raises(UserError, match=r"no network 'resnet5O'.* after --import MODULE\. Did you mean 'resnet50'\?"):
+    with pytest.raises(UserError, match=r"no network 'resnet5O'.* \(--import MODULE\)\. Did you mean 'resnet50'\?"):
         create_network("resnet5O", num_classes=4)
 
 

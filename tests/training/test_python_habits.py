@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -203,21 +204,28 @@ def test_a_model_with_classes_takes_the_images_sizes_in_a_fit(data: Any, trainer
 
 
 @pytest.mark.parametrize(
-    ("classes", "options", "sentence"),
+    ("settings", "options", "sentence"),
     [
-        (
-            ["a", "b"],
-            {},
-            r"classes of the images are blue, green, red, .* are a, b; leave out `classes`, or give these",
+        *(
+            (
+                {"classes": ["a", "b"], "network": network},
+                {},
+                r"classes of the images are blue, green, red, .* are a, b; leave out `classes`, or give these",
+            )
+            for network in ("resnet20", "auto")
         ),
-        (CLASSES, {"channels": 1}, r"channels is 1, but a network that is built for `classes` alone takes 3"),
+        (
+            {"classes": CLASSES},
+            {"channels": 1},
+            r"channels is 1, but a network that is built for `classes` alone takes 3",
+        ),
     ],
 )
 def test_classes_that_are_not_the_images_are_refused(
-    data: Any, trainer: Any, classes: Any, options: Any, sentence: str
+    data: Any, trainer: Any, settings: Any, options: Any, sentence: str
 ):
     with pytest.raises(UserError, match=sentence):
-        trainer().fit(small(classes=classes), datamodule=data(**options))
+        trainer().fit(small(**settings), datamodule=data(**options))
 
 
 @pytest.mark.parametrize("classes", ["abc", 5, ["a"], ["a", "a"], [0, 1]])
@@ -300,6 +308,68 @@ def test_the_model_ends_with_its_best_weights_and_their_numbers(data: Any, train
     assert its_trainer.validate(model, datamodule=images, verbose=False)[0]["val_loss"] == pytest.approx(best, rel=1e-5)
     assert model.prediction_table("val").equals(table)
     its_trainer.test(datamodule=images, ckpt_path="best", verbose=False, weights_only=True)
+
+
+def test_who_goes_on_in_the_same_session_keeps_the_numbers_of_an_earlier_best_epoch(data: Any, trainer: Any):
+    model, its_trainer, images = small(mode="head"), trainer(2, callbacks=[Spoils()]), data()
+    its_trainer.fit(model, datamodule=images)
+    best, last = model.numbers["val"], Path(its_trainer.checkpoint_callback.dirpath) / "last.ckpt"
+
+    its_trainer.fit_loop.max_epochs = 3
+    its_trainer.fit(model, datamodule=images, ckpt_path=last, weights_only=True)
+
+    assert its_trainer.current_epoch == 3
+    assert model.numbers["val"] == best
+    assert model.network.head.bias.max() < 40
+
+
+def test_a_saved_model_says_what_it_was_trained_on_and_how_good_it_is(data: Any, trainer: Any, tmp_path: Path):
+    model, images = small(mode="head"), data()
+    trainer().fit(model, datamodule=images)
+
+    bundle = model.save(tmp_path / "model")
+
+    assert bundle.metrics == {"val": pytest.approx(model.numbers["val"])}
+    assert bundle.data["counts"]["val"] == {"blue": 5, "green": 4, "red": 4}
+    assert "validation accuracy" in repr(bundle)
+
+
+def test_a_fit_says_once_why_it_stopped(data: Any, trainer: Any, caplog: pytest.LogCaptureFixture):
+    with caplog.at_level("INFO", logger="lightning.pytorch.utilities.rank_zero"):
+        trainer().fit(small(), datamodule=data())
+
+    assert caplog.text.count("`max_epochs=1` reached") == 1
+
+
+@pytest.mark.parametrize(
+    ("make", "sentence"),
+    [
+        (lambda: ImageClassifier(mod="head"), "ImageClassifier has no argument 'mod'. Did you mean 'mode'?"),
+        (lambda: ImageDataModule("x", batch_sise=2), "ImageDataModule has no argument 'batch_sise'. .*'batch_size'?"),
+        (lambda: ImageClassifier(schedule=[{"epoch": 2}]), "Phase has no argument 'epoch'. Did you mean 'epochs'?"),
+        (lambda: ImageClassifier(schedule=["head"]), "schedule is ['head']; it must be a list of phases"),
+        (lambda: ImageClassifier(lr="high"), "lr is 'high'; it must be a number."),
+        (lambda: ImageClassifier(head_hidden=5), "head_hidden is 5; it must be a list of whole numbers"),
+        (lambda: ImageClassifier(class_weights="ballanced"), "it must be one of equal, balanced. Did you mean"),
+        (lambda: ImageDataModule("x", batch_size="2"), "batch_size is '2'; it must be a whole number."),
+        (lambda: ImageDataModule("x", image_size=(24, 24)), "image_size is (24, 24); it must be a whole number."),
+        (lambda: ImageDataModule("x", val_fraction="0.2"), "val_fraction is '0.2'; it must be a number."),
+        (lambda: small().network, "The model has no network yet"),
+        (lambda: small().prediction_table(), "no predictions of the split 'val': trainer.validate(model, "),
+    ],
+)
+def test_a_slip_of_the_pen_is_one_sentence(make: Callable, sentence: str):
+    with pytest.raises(UserError) as caught:
+        make()
+    pattern = re.escape(sentence).replace(re.escape(".*"), ".*")
+    assert re.match(f".*{pattern}", str(caught.value))
+
+
+def test_a_data_module_shows_itself_without_reading(data: Any):
+    module = data()
+    assert re.fullmatch(r"ImageDataModule\('.*blobs\d*': not read yet\)", repr(module))
+    module.setup("fit")
+    assert ": 3 classes; " in str(module)
 
 
 @pytest.mark.parametrize("own", [{"enable_checkpointing": False}, {"callbacks": ModelCheckpoint(save_last=True)}])

@@ -27,7 +27,7 @@ ONE_CYCLE = {"class_path": "torch.optim.lr_scheduler.OneCycleLR", "init_args": {
         ({"focal_gamma": float("inf")}, r"model.focal_gamma is inf"),
         ({"backbone_lr_factor": -1.0}, r"model.backbone_lr_factor is -1.0; it must be above 0"),
         ({"layer_decay": 0.0}, r"model.layer_decay is 0.0; it must be above 0"),
-        ({"head_hidden": [16, 0]}, r"model.head_hidden is \[16, 0\]; each width must be 1 or more"),
+        ({"head_hidden": [16, 0]}, r"model.head_hidden is \[16, 0\]; it must be a list of whole numbers of 1 or more"),
         ({"seed": 2**63}, r"model.seed is \d+; it must be at least 0 and below 2\*\*63"),
         ({"monitor": "val_los"}, r"Did you mean 'val_loss'\?"),
         ({"mode": "head", "trainable_stages": 2}, r"trainable_stages is 2, but the mode is head"),

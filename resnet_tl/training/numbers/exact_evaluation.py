@@ -211,7 +211,15 @@ class ExactEvaluation(BuiltLater):
         return torchmetrics.compute(self.own_metrics, predictions)
 
     def prediction_table(self, split: str = "val") -> pd.DataFrame:
-        """The newest predictions of a split, on the first process: `id, path, label, predicted, prob_<class>...`."""
+        """The newest predictions of a split, on the first process: `id, path, label, predicted, prob_<class>...`.
+
+        Raises:
+            UserError: there are none.
+        """
+        if split not in self.predictions:
+            how = {"val": "trainer.validate", "test": "trainer.test"}.get(split)
+            way = f"{how}(model, datamodule=data) makes them" if how else "there are those of 'val' and 'test' alone"
+            raise UserError(f"The model has no predictions of the split '{split}': {way}.")
         return self.predictions[split].table(self.data.index, self.classes)
 
 

@@ -46,7 +46,7 @@ class Position:
         batches: Any = loop.epoch_loop.batch_progress.current
         epoch = epochs.completed
         if epochs.started == epoch:  # before an epoch, or after the last one
-            return cls(epoch, ends=epochs.ready == epoch and loop.done)
+            return cls(epoch, ends=epochs.ready == epoch and _is_over(trainer))
         if epochs.processed > epoch:  # at its end
             ended = cls(epoch, batches.ready, validates=True)
             return ended if ended == validated else cls(epoch + 1)
@@ -100,6 +100,14 @@ def is_between_steps(trainer: L.Trainer) -> bool:
     """Within `on_train_batch_start`: whether batches of this epoch are done and no gradient is held."""
     done = trainer.fit_loop.epoch_loop.batch_progress.current.ready - 1
     return done > 0 and done % trainer.accumulate_grad_batches == 0
+
+
+def _is_over(trainer: L.Trainer) -> bool:
+    """As the loop's own `done`, which would print the reason once more."""
+    loop: Any = trainer.fit_loop
+    steps, epochs = loop.epoch_loop.global_step, loop.epoch_progress.current.processed
+    is_last = 0 <= loop.max_steps <= steps or 0 <= loop.max_epochs <= epochs
+    return is_last or (trainer.should_stop and loop._can_stop_early)
 
 
 def _set(progress: dict[str, Any], total: int, current: int | None = None) -> None:

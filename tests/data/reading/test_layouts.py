@@ -156,7 +156,10 @@ def test_a_root_with_dots_and_links_keeps_relative_ids(tmp_path: Path, monkeypat
     [
         (["a/1.jpg"], "one class only, 'a'"),
         (["notes.txt"], "holds no images .*, only 1 .txt"),
-        (["train.zip", "test1.zip", "x.csv"], "only 1 .csv, 2 .zip: unpack them first, each into a folder of its name"),
+        (
+            ["train.tar.gz", "test1.tar", "x.csv"],
+            "only 1 .csv, 1 .gz, 1 .tar: unpack them first, each into a folder",
+        ),
         (["1.jpg", "2.jpg"], "'1.jpg' carries no class"),
         (["cat.0.jpg", "dog.0.jpg", "puma.jpg"], "'puma.jpg' carries no class"),
         (["train/cat/1.jpg", "train/dog/2.jpg", "val/cats/3.jpg"], "'cats' is in val but not in train.*'cat'"),
