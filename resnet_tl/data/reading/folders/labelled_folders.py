@@ -264,7 +264,7 @@ class _Reader:
         if empty:
             self.notes.said.append(f"no images in {listed(f'{where}{name}/' for name in empty)}")
         for name in empty:
-            others = counted(folder.folders[name].all_others(), "other file")
+            others = counted(len(folder.folders[name].all_others()), "other file")
             self.notes.doubts.append(("empty_folder", f"{where}{name}/ holds {others}"))
 
 
