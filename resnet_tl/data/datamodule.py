@@ -99,16 +99,11 @@ class ImageDataModule(DataOptions, L.LightningDataModule):
             if name in self.auto and getattr(self, name) in ("auto", self.auto[name]):
                 self.auto[name] = chosen
                 setattr(self, name, chosen)
-        self._use(preprocessing)
-        return dict(self.auto)
-
-    def _use(self, preprocessing: Preprocessing) -> None:
-        if preprocessing == self._preprocessing:
-            return
-        if self._dataset is not None:
+        if preprocessing != self._preprocessing and self._dataset is not None:
             dataset = self._dataset if self._preprocessing else checked(self._dataset, preprocessing, self)
             self._pixels, self._dataset = open_pixels(dataset, preprocessing, self.pixel_cache), dataset
         self._preprocessing = preprocessing
+        return dict(self.auto)
 
     @property
     def dataset(self) -> Dataset:
@@ -164,14 +159,6 @@ class ImageDataModule(DataOptions, L.LightningDataModule):
     def augments(self) -> bool:
         """Whether a training image differs from its centre crop; what `auto` means is known from `use` on."""
         return self.augmentation not in ("none", "auto") or self.random_erasing > 0 or self.transform is not None
-
-    def contents_digest(self, rows: np.ndarray) -> str:
-        """One digest of the contents of some rows' files, in their order: it names what is computed from them."""
-        return self.dataset.contents_digest(rows)
-
-    def identity(self) -> str:
-        """One digest of what is learned from and judged by: each image's contents, class and split."""
-        return self.dataset.identity()
 
     def view_facts(self, view: int) -> tuple[Any, ...] | None:
         """Plain values that say all that a training image's view depends on besides its file and row, if they can."""
