@@ -85,14 +85,7 @@ class ImageDataModule(DataOptions, L.LightningDataModule):
         """From now on batches are made by this preprocessing; whoever knows the network calls it.
 
         The first call decodes what is not in the cache yet, checks every image, and makes the splits for good.
-
-        Args:
-            preprocessing: of the network.
-            augmentation: what `auto` becomes.
-            views: likewise.
-
-        Returns:
-            The options that were auto, with their values.
+        `augmentation` and `views` are what `auto` becomes; returned are the options that were auto, with their values.
         """
         self.setup()
         for name, chosen in (("augmentation", augmentation), ("views", views)):

@@ -74,14 +74,10 @@ def keep_pixels(
 ) -> Path | None:
     """The folder with the stored images of an index: found, or written by one process while the others wait.
 
-    What decoding shows is kept as the audit of `index`, before the others go on. None where there is no room.
-
-    Args:
-        index: the images; all that are good are decoded and kept, those of the same content once.
-        contents: their hashes (N, 32).
-        preprocessing: makes the stored images.
-        sizes: their widths and heights (N, 2); zeros where unknown.
-        identity: the contents that name the entry: with those of bad files, which are not known to be bad before.
+    All good images are kept, those of the same content once. What decoding shows is kept as the audit of `index`,
+    before the others go on. None where there is no room. `contents` are the images' hashes (N, 32), `sizes` their
+    widths and heights (N, 2), zeros where unknown. `identity` are the hashes that name the entry: with those of bad
+    files, which are not known to be bad before.
     """
 
     def write(folder: Path) -> None:
@@ -110,7 +106,7 @@ def keep_pixels(
     about = f"{len(index)} images in {index.root}, {preprocessing.resize_rule} {preprocessing.storage_size} px"
     planned = preprocessing  # and all of it that shapes a stored image, which torch resizes
     shape = [planned.storage_size, planned.resize_rule, planned.interpolation, planned.channels, planned.value_range]
-    key = key_of(["pixels", torch.__version__, *shape], np.unique(identity, axis=0))
+    key = key_of(["pixels", torch.__version__, *shape], np.unique(identity.view("V32")))
     return cache.entry("pixels", key, stored_bytes(sizes, preprocessing), about, write)
 
 

@@ -86,8 +86,7 @@ def _search(index: ImageIndex, rows: np.ndarray, contents: np.ndarray, audit: Au
 
 def _equal_files(contents: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """For each position the first one with the same content, and the positions that are not the first, ascending."""
-    whole = np.ascontiguousarray(contents).view(np.dtype((np.void, contents.shape[1]))).ravel()
-    _, first, inverse = np.unique(whole, return_index=True, return_inverse=True)
+    _, first, inverse = np.unique(contents.view("V32"), return_index=True, return_inverse=True)
     firsts = first[inverse.ravel()]
     return firsts, np.flatnonzero(firsts != np.arange(len(firsts)))
 

@@ -33,12 +33,8 @@ class Meant:
 class NamedImages:
     """The images that a table may name.
 
-    They are those in the folders that its paths lead to; where these are not enough, all below `root`.
-
-    Args:
-        base: absolute folder that the table's paths start from.
-        root: absolute folder that all lies below.
-        tree: what lies below `root`, where that is known.
+    They are those in the folders that its paths, which start from `base`, lead to; where these are not enough, all
+    below `root`, in `tree` if that was read. Both are absolute folders.
     """
 
     def __init__(self, base: Path, root: Path, tree: Folder | None = None) -> None:
