@@ -70,15 +70,13 @@ def _divided(
     labels = index.labels[pool]
     groups = index.table["group"].to_numpy(object)[pool]
     cluster = np.arange(len(pool)) if clusters is None else clusters[pool]
-    if (groups == "").all():
+    if not groups.any():
         paths = index.table["path"].iloc[pool].reset_index(drop=True)
         leaders = paths.rank(method="first").groupby(cluster).transform("idxmin")  # the first of each cluster by path
         places = _led(labels, leaders.to_numpy(), val, test)
     else:
-        numbers = pd.factorize(groups)[0]
-        alone = groups == ""  # an image without a group is its own
-        numbers[alone] = len(pool) + np.arange(alone.sum())
-        places = _grouped(labels, _joined(pd.factorize(numbers)[0], pd.factorize(cluster)[0]), val, test)
+        own = np.array([group or place for place, group in enumerate(groups)], object)  # one without a group is its own
+        places = _grouped(labels, _joined(pd.factorize(own)[0], cluster), val, test)
     if val and not (places == _VAL).any():
         raise UserError(f"{index.root}: no class has two images, or two groups, so there is nothing to validate with.")
     made = [f"{name} {fraction:.0%}" for name, fraction in (("val", val), ("test", test)) if fraction]

@@ -137,13 +137,12 @@ def _train_beside(
 
 def _one_each(path: Path, parts: dict[str, list[Part]]) -> dict[str, list[Part]]:
     """The same with one folder for each split; a second one of test images is to be predicted if it has no labels."""
-    for split in parts.keys() - {"predict"}:
-        if split == "test" and len(parts[split]) > 1:
-            labelled = [part for part in parts[split] if part.has_labels()]
-            if len(labelled) < 2:
-                parts["predict"] = [*parts.get("predict", []), *(part for part in parts[split] if part not in labelled)]
-                parts[split] = labelled
-        if len(parts[split]) > 1:
-            one, other, *_ = parts[split]
-            raise UserError(f"{path} has both {one.name}/ and {other.name}/; keep one of them, or rename one.")
+    tests = parts.get("test", [])
+    labelled = [part for part in tests if part.has_labels()]
+    if len(tests) > 1 > len(labelled) - 1:
+        others = [part for part in tests if part not in labelled]
+        parts = parts | {"test": labelled, "predict": [*parts.get("predict", []), *others]}
+    for split, (one, *others) in ((split, found) for split, found in parts.items() if found):
+        if others and split != "predict":
+            raise UserError(f"{path} has both {one.name}/ and {others[0].name}/; keep one of them, or rename one.")
     return {split: found for split, found in parts.items() if found}
