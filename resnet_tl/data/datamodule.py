@@ -153,6 +153,14 @@ class ImageDataModule(DataOptions, L.LightningDataModule):
         """Whether a training image differs from its centre crop; what `auto` means is known from `use` on."""
         return self.augmentation not in ("none", "auto") or self.random_erasing > 0 or self.transform is not None
 
+    def contents_digest(self, rows: np.ndarray) -> str:
+        """One digest of the contents of some rows' files, in their order: it names what is computed from them."""
+        return self.dataset.contents_digest(rows)
+
+    def identity(self) -> str:
+        """One digest of what is learned from and judged by: each image's contents, class and split."""
+        return self.dataset.identity()
+
     def view_facts(self, view: int) -> tuple[Any, ...] | None:
         """Plain values that say all that a training image's view depends on besides its file and row, if they can."""
         transform = self.transform.facts() if self.transform else ()

@@ -199,7 +199,7 @@ class FrozenPrefix:
             "stages": self.stages.names,
             "dtype": str(self.stages.dtype),
             "preprocessing": self.preprocessing.to_dict(),
-            "contents": self.data.dataset.contents_digest(rows),
+            "contents": self.data.contents_digest(rows),
             "decoder": DECODER,
             "versions": {name: version(name) for name in COMPUTED_BY} | {"resnet_tl": __version__},
             "device": torch.cuda.get_device_name(device)

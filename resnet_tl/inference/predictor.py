@@ -261,23 +261,26 @@ def _as_list(images: Any) -> list[Any]:
 
 def _checked(number: int, image: Any, is_deep: bool) -> Path | bytes | Image.Image | np.ndarray:
     """An image among those in memory, or a UserError that says what is taken; `is_deep` allows more than 8 bits."""
+    found = f"of type {type(image).__name__}"
     if isinstance(image, np.ndarray):
-        is_shape = image.size and image.ndim in (2, 3) and image.shape[2:] in ((), (1,), (3,), (4,))
+        channels = image.shape[2:]
+        is_shape = image.size and image.ndim in (2, 3) and channels in ((), (1,), (3,), (4,))
         if is_shape and (image.dtype == np.uint8 or (is_deep and image.dtype.kind in "iuf")):
             return image
         found = f"an array {image.shape} of {image.dtype}"
+    elif isinstance(image, bytes | bytearray | memoryview):
+        return bytes(image)
+    elif isinstance(image, Image.Image):
+        return image
     elif isinstance(image, str | Path):
         if not Path(image).is_dir():
             return Path(image)
         found = f"the folder {image}, which can only be given among files"
-    else:
-        is_file = hasattr(image, "read")
-        content = image.getvalue() if isinstance(image, BytesIO) else image.read() if is_file else image
-        if isinstance(content, bytes | bytearray | memoryview):
-            return bytes(content)
-        if isinstance(image, Image.Image):
-            return image
-        found = f"of type {type(image).__name__}{' that was opened for text' if is_file else ''}"
+    elif hasattr(image, "read"):
+        content = image.getvalue() if isinstance(image, BytesIO) else image.read()
+        if isinstance(content, bytes):
+            return content
+        found += " that was opened for text"
     raise UserError(
         f"Image {number} is {found}; images are paths, PIL images, the bytes of files, or arrays (H, W) or (H, W, C) "
         "of uint8 with 1, 3 or 4 channels."

@@ -265,7 +265,7 @@ def data_facts(data: ImageDataModule) -> dict[str, object]:
         "counts": {split: {name: int(counts[split][name]) for name in index.classes} for split in counts.columns},
         "short_side_median": data.short_side,
         "skipped": len(data.skipped),
-        "fingerprint": data.dataset.identity(),
+        "fingerprint": data.identity(),
     }
 
 

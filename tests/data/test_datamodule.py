@@ -555,13 +555,13 @@ def test_the_digest_of_some_rows_is_that_of_their_contents(blobs: Path, tmp_path
     data = ready(ImageDataModule(blobs))
     moved = ready(ImageDataModule(shutil.copytree(blobs, tmp_path / "moved")))
     rows = data.index.rows("val")
-    assert data.dataset.contents_digest(rows) == moved.dataset.contents_digest(rows)
-    assert data.dataset.contents_digest(rows) != data.dataset.contents_digest(rows[::-1])
-    assert data.dataset.contents_digest(rows) != data.dataset.contents_digest(rows[1:])
+    assert data.contents_digest(rows) == moved.contents_digest(rows)
+    assert data.contents_digest(rows) != data.contents_digest(rows[::-1])
+    assert data.contents_digest(rows) != data.contents_digest(rows[1:])
     fewer = ready(ImageDataModule(damaged, on_bad_image="skip"))
     shared = [path for path in data.index.ids() if path in set(fewer.index.ids())]
     one, other = ([module.index.ids().index(path) for path in shared] for module in (data, fewer))
-    assert data.dataset.contents_digest(np.array(one)) == fewer.dataset.contents_digest(np.array(other))
+    assert data.contents_digest(np.array(one)) == fewer.contents_digest(np.array(other))
 
 
 # Bad images

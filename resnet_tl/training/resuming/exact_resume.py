@@ -53,7 +53,7 @@ class ExactResume(L.Callback):
         checkpoint["resnet_tl"] = {
             "position": asdict(position),
             "processes": trainer.world_size,
-            "data": model.data.dataset.identity(),
+            "data": model.data.identity(),
             "totals": model.totals.of_all_processes(trainer.world_size) if model.totals else [],
         }
 
@@ -97,7 +97,7 @@ class ExactResume(L.Callback):
         """Raises UserError when a fit is resumed with other images or in other batches."""
         if self.position is None:
             return
-        if self._saved["data"] != data.dataset.identity():
+        if self._saved["data"] != data.identity():
             raise UserError(
                 f"The images in {data.root}, their classes or splits are not those that the run began with, so "
                 "that it cannot go on; put them back, or start a new run."

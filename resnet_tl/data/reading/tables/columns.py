@@ -59,10 +59,6 @@ class Columns:
     flags: tuple[str, ...] = ()
     group: str | None = None
 
-    def beside_labels(self) -> bool:
-        """Whether there is anything but classes."""
-        return bool(self.split or self.flags or self.group)
-
     def described(self, columns: Sequence[str]) -> str:
         """`path: id, label: breed; unused: age`; a column named after what it holds stands for itself."""
         labels = self.labels[0] if len(self.labels) == 1 else f"{len(self.labels)} columns"

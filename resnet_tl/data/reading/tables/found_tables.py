@@ -15,9 +15,10 @@ from resnet_tl.data.index import SPLITS, ImageIndex
 from resnet_tl.data.reading.folders.labelled_folders import labelled_in_folders
 from resnet_tl.data.reading.folders.tree import Folder
 from resnet_tl.data.reading.options import Reading
+from resnet_tl.data.reading.tables.added_columns import adds, with_columns_of
 from resnet_tl.data.reading.tables.columns import Columns, Source, are_numbers, find_path, likely_labels
 from resnet_tl.data.reading.tables.given_tables import images_for, with_columns
-from resnet_tl.data.reading.tables.label_rows import LabelTable, Rows, index_of, rows_of, with_columns_of
+from resnet_tl.data.reading.tables.label_rows import LabelTable, Rows, index_of, rows_of
 from resnet_tl.data.reading.tables.named_images import NamedImages, relative, split_by_folders
 from resnet_tl.data.reading.tables.table_files import TableFile, read_table
 from resnet_tl.data.reading.words import split_in
@@ -59,7 +60,7 @@ def labelled_by_table(root: Path, folder: Folder, reading: Reading, learns: bool
             raise UserError(f"{said[0]} is for tables, and no table in {root} names images and has this column.")
         index = labelled_in_folders(root, folder, reading.layout, learns) if found else None
         for table in found:
-            index = index and with_columns_of(index, rows_of(table, reading), learns)
+            index = index and with_columns_of(index, rows_of(table, reading), Path(table.source.name).name, learns)
         return index
     chosen = _chosen(tables, root)
     rows = [rows_of(table, reading) for table in chosen]
@@ -130,7 +131,7 @@ def _looked_at(path: Path, root: Path, folder: Folder, reading: Reading) -> Labe
             insist = f"; --data.root {shlex.quote(str(root))} --data.layout class_folders leaves the table aside"
             asked = f"{str(question).rstrip('.')}{insist}" if len(folder.filled()) > 1 else question
             return UserError(asked)
-        return known if known and known.columns.beside_labels() else None
+        return known if known and adds(known.columns) else None
     is_form = all(frame[name].map(str).nunique() == 1 for name in table.columns.labels)  # to be filled in
     return None if is_form and _split(path, root) in ("", "test") else table
 

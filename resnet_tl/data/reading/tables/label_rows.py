@@ -11,7 +11,6 @@ import numpy as np
 import pandas as pd
 
 from resnet_tl.data.index import SPLITS, ImageIndex
-from resnet_tl.data.reading.folders.structure import counted
 from resnet_tl.data.reading.indexing import number_classes
 from resnet_tl.data.reading.options import Reading
 from resnet_tl.data.reading.tables.columns import FLAGS, Columns, Source, key_of, shares
@@ -107,34 +106,6 @@ def index_of(tables: Sequence[Rows], root: Path, layout: str, learns: bool) -> I
     columns = table.columns.described(list(table.file.frame.columns))
     index = number_classes(root, there, table.source.name, "; ".join([f"{layout} ({columns})", *notes]), learns)
     return replace(index, missing=tuple(missing))
-
-
-def with_columns_of(index: ImageIndex, rows: Rows, learns: bool) -> ImageIndex:
-    """The images of folders with the splits and groups that a table gives them; one without a split is left out.
-
-    Raises:
-        UserError: what is wrong with the table, or with the splits that it makes.
-    """
-    source, columns = rows.table.source, rows.table.columns
-    name = Path(source.name).name
-    if rows.problems:
-        raise UserError(sentence(source, rows.problems))
-    paths = [str(index.root / path) for path in index.ids()]
-    splits, groups = (dict(zip(rows.frame["path"], rows.frame[name], strict=True)) for name in ("split", "group"))
-    table = index.table.assign(label=[index.classes[label] if label >= 0 else "" for label in index.labels])
-    notes = []
-    if columns.group:
-        table = table.assign(group=[groups.get(path, "") for path in paths])
-        notes.append(f"group: {columns.group} of {name}")
-    if columns.split or columns.flags:
-        table = table.assign(split=[splits.get(path, "") for path in paths])
-        notes.append(f"split: {columns.split or listed(columns.flags)} of {name}")
-        if without := int((table["split"] == "").sum()):
-            notes.append(f"{counted(without, 'image')} left out, it says no split of theirs")
-            table = table[table["split"] != ""].reset_index(drop=True)
-    layout = "; ".join([index.layout, *notes, *rows.notes])
-    made = number_classes(index.root, table, source.name, layout, learns)
-    return replace(made, missing=tuple(rows.missing), doubts=index.doubts)
 
 
 def sentence(source: Source, problems: Sequence[str]) -> str:
