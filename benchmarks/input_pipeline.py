@@ -22,7 +22,7 @@ from torchvision import transforms
 from torchvision.datasets import ImageFolder
 
 from resnet_tl.cli.keep_freed_memory import keep_freed_memory
-from resnet_tl.data.content_hashes import content_digests
+from resnet_tl.data.content_hashes import hashes_and_headers
 from resnet_tl.data.pixels.augmentation import CROP_SCALE, Augmentation
 from resnet_tl.data.pixels.pixel_cache import PixelCache, keep_pixels
 from resnet_tl.data.pixels.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
@@ -67,7 +67,7 @@ def image_folder(folder: Path) -> Callable[[int], torch.Tensor]:
 def from_cache(folder: Path, kept: Path) -> Callable[[int], torch.Tensor]:
     preprocessing = Preprocessing(size=224, storage_size=256, crop_size=224)
     index = read_images(folder)
-    contents = content_digests(index)
+    contents = hashes_and_headers(index)[0]
     os.environ["RESNET_TL_CACHE"] = str(kept)
     stored = keep_pixels(index, contents, preprocessing, np.zeros((len(index), 2), np.int32), contents)
     if stored is None:

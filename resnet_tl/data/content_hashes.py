@@ -18,19 +18,12 @@ SETTLED = 2.0
 """Seconds after which a file's times tell of any further change: file systems round them, some to so much."""
 
 
-def content_digests(index: ImageIndex) -> np.ndarray:
-    """SHA-256 of the bytes of each row's file, (N, 32) uint8.
-
-    A file that cannot be read has the digest of the reason, so that what is kept for it holds for that reason alone.
-    """
-    return _read(index)["hashes"]
-
-
 def hashes_and_headers(index: ImageIndex) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Content hashes (N, 32) uint8 and, by the headers, widths and heights (N, 2) int32 and kinds of values (N,) uint8.
 
-    Sizes are zeros where unknown; kinds are those of `pixels.deep`. All are kept by the path, size and times of each
-    file, so that files that nobody has touched are not read again.
+    A hash is the SHA-256 of a file's bytes; of the reason, where it cannot be read, so that what is kept for it holds
+    for that reason alone. Sizes are zeros where unknown; kinds are those of `pixels.deep`. All are kept by the path,
+    size and times of each file, so that files that nobody has touched are not read again.
     """
     key, about = _state(index), f"content hashes of {len(index)} images in {index.root}"
     found = kept_arrays(key, _ARRAYS, len(index), 41, about, lambda: _read(index)) if key else _read(index)

@@ -93,30 +93,18 @@ class ImageDataModule(DataOptions, L.LightningDataModule):
         """From now on batches are made by this preprocessing; whoever knows the network calls it.
 
         The first call decodes what is not in the cache yet, checks every image, and makes the splits for good.
-
-        Args:
-            preprocessing: of the network.
-            augmentation: what `auto` becomes.
-            views: likewise.
-
-        Returns:
-            The options that were auto, with their values.
+        `augmentation` and `views` are what `auto` becomes; returned are the options that were auto, with their values.
         """
         self.setup()
         for name, chosen in (("augmentation", augmentation), ("views", views)):
             if name in self.auto and getattr(self, name) in ("auto", self.auto[name]):
                 self.auto[name] = chosen
                 setattr(self, name, chosen)
-        self._use(preprocessing)
-        return dict(self.auto)
-
-    def _use(self, preprocessing: Preprocessing) -> None:
-        if preprocessing == self._preprocessing:
-            return
-        if self._dataset is not None:
+        if preprocessing != self._preprocessing and self._dataset is not None:
             dataset = self._dataset if self._preprocessing else checked(self._dataset, preprocessing, self)
             self._pixels, self._dataset = open_pixels(dataset, preprocessing, self.pixel_cache), dataset
         self._preprocessing = preprocessing
+        return dict(self.auto)
 
     @property
     def dataset(self) -> Dataset:

@@ -24,22 +24,16 @@ _COLUMNS = ("path", "label", "split", "group")
 class ImageIndex:
     """Images with their labels and splits; the number of a row is the image's identity, from file to prediction.
 
-    Args:
-        root: Absolute folder that the paths in `table` are relative to.
-        table: Columns `path` (posix; relative to `root` if below it, else absolute), `label` (int64, a position in
-            `classes`, or -1), `split` (one of `SPLITS`, or "" before splitting) and `group` ("" = none).
-        classes: Class names in plain string order, as torchvision's `ImageFolder` numbers them.
-        layout: One line that says what was found.
-        missing: What a table of images names although there is no such file; it is left out.
-        doubts: What stays doubtful about it: pairs of a kind of `quality.findings` and a sentence without its stop.
+    The table has the columns `path` (posix; relative to `root` if below it, else absolute), `label` (int64, a position
+    in `classes`, or -1), `split` (one of `SPLITS`, or "" before splitting) and `group` ("" = none).
     """
 
-    root: Path
+    root: Path  # an absolute folder
     table: pd.DataFrame
-    classes: tuple[str, ...]
-    layout: str
-    missing: tuple[str, ...] = ()
-    doubts: tuple[tuple[str, str], ...] = ()
+    classes: tuple[str, ...]  # in plain string order, as torchvision's `ImageFolder` numbers them
+    layout: str  # one line that says what was found
+    missing: tuple[str, ...] = ()  # what a table of images names although there is no such file; it is left out
+    doubts: tuple[tuple[str, str], ...] = ()  # pairs of a kind of `quality.findings` and a sentence without its stop
 
     def __post_init__(self) -> None:
         if tuple(self.table.columns) != _COLUMNS or not self.table.index.equals(pd.RangeIndex(len(self.table))):

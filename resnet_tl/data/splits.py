@@ -70,13 +70,13 @@ def _divided(
     labels = index.labels[pool]
     groups = index.table["group"].to_numpy(object)[pool]
     cluster = np.arange(len(pool)) if clusters is None else clusters[pool]
-    if (groups == "").all():
-        places = _led(labels, _leaders(cluster, [index.id(row) for row in pool]), val, test)
+    if not groups.any():
+        paths = index.table["path"].iloc[pool].reset_index(drop=True)
+        leaders = paths.rank(method="first").groupby(cluster).transform("idxmin")  # the first of each cluster by path
+        places = _led(labels, leaders.to_numpy(), val, test)
     else:
-        numbers = pd.factorize(groups)[0]
-        alone = groups == ""  # an image without a group is its own
-        numbers[alone] = len(pool) + np.arange(alone.sum())
-        places = _grouped(labels, _joined(pd.factorize(numbers)[0], pd.factorize(cluster)[0]), val, test)
+        own = np.array([group or place for place, group in enumerate(groups)], object)  # one without a group is its own
+        places = _grouped(labels, _joined(pd.factorize(own)[0], cluster), val, test)
     if val and not (places == _VAL).any():
         raise UserError(f"{index.root}: no class has two images, or two groups, so there is nothing to validate with.")
     made = [f"{name} {fraction:.0%}" for name, fraction in (("val", val), ("test", test)) if fraction]
@@ -100,15 +100,6 @@ def _led(labels: np.ndarray, leaders: np.ndarray, val: float, test: float) -> np
         if not (places[members] == _TRAIN).any():
             places[np.isin(leaders, leaders[members])] = _TRAIN
     return places
-
-
-def _leaders(cluster: np.ndarray, paths: list[str]) -> np.ndarray:
-    """For each image the place of the first one by path in its cluster."""
-    order = np.argsort(np.array(paths, object), kind="stable")
-    _, first, inverse = np.unique(cluster[order], return_index=True, return_inverse=True)
-    leaders = np.empty(len(paths), np.int64)
-    leaders[order] = order[first[inverse]]
-    return leaders
 
 
 def _joined(groups: np.ndarray, clusters: np.ndarray) -> np.ndarray:

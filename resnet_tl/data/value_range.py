@@ -32,12 +32,8 @@ def find_value_range(index: ImageIndex, contents: np.ndarray, kinds: np.ndarray)
     quarter of that, and for all others, the range is these two percentiles.
 
     It is computed from up to 500 images, which are drawn by their contents, and up to 4096 values of each. So it is the
-    same on every process and machine, and does not depend on names or order.
-
-    Args:
-        index: the images.
-        contents: their content hashes (N, 32).
-        kinds: of their values (N,), as of `pixels.deep`.
+    same on every process and machine, and does not depend on names or order. `contents` are the images' hashes (N, 32),
+    `kinds` those of their values (N,), as of `pixels.deep`.
 
     Raises:
         UserError: some are whole numbers and others floats, and no single range serves both.
@@ -68,22 +64,20 @@ def _range_of(index: ImageIndex, rows: np.ndarray, contents: np.ndarray, kind: i
 
 
 def _measured(index: ImageIndex, rows: Sequence[int], kind: int) -> Arrays:
-    samples: dict[int, np.ndarray] = {}
-    extremes: dict[int, tuple[float, float]] = {}
+    found: dict[int, tuple[np.ndarray, float, float]] = {}
 
     def measure(row: int) -> None:
         with suppress(Exception):  # of any kind, as Pillow's; the check of all images says what is wrong
             values = deep_values(read_file(index.path(row)))
             colours = values[..., :3].ravel()
-            samples[row] = colours[np.linspace(0, len(colours) - 1, min(VALUES, len(colours))).astype(int)]
-            extremes[row] = float(colours.min()), float(colours.max())
+            some = colours[np.linspace(0, len(colours) - 1, min(VALUES, len(colours))).astype(int)]
+            found[row] = some.astype(np.float64), float(colours.min()), float(colours.max())
 
     for_each(np.array(rows), measure)
-    if not samples:
+    if not found:
         return {"range": np.empty(0)}
-    sample = np.concatenate([samples[row].astype(np.float64) for row in sorted(samples)])
-    low, high = min(low for low, _ in extremes.values()), max(high for _, high in extremes.values())
-    return {"range": np.array(range_of(sample, low, high, kind))}
+    samples, lows, highs = zip(*found.values(), strict=True)
+    return {"range": np.array(range_of(np.concatenate(samples), min(lows), max(highs), kind))}
 
 
 def range_of(sample: np.ndarray, low: float, high: float, kind: int) -> ValueRange:

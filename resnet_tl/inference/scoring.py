@@ -24,13 +24,10 @@ log = logging.getLogger(__name__)
 def score(
     path: str | Path, split: str, root: str | Path | None = None, reading: Reading = BY_LOOKING
 ) -> tuple[pd.DataFrame, dict[str, float]]:
-    """The prediction table and metrics of a run on one of its own splits, or of a run or bundle on other images.
+    """The prediction table and metrics of a run on its split `val` or `test`, or of a run or bundle on other images.
 
-    Args:
-        path: a run, or with `root` a bundle too.
-        split: `val` or `test`.
-        root: other labelled images: their split of that name, or all of them when they have no splits.
-        reading: how those are read.
+    These are labelled images at `root`, of which `reading` says how they are read: their split of that name, or all of
+    them when they have no splits.
 
     Raises:
         UserError: the run has no such split, its images are gone, or the classes are not those of the network.

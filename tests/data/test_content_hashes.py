@@ -10,13 +10,13 @@ import pytest
 
 from resnet_tl import cache
 from resnet_tl.data import content_hashes
-from resnet_tl.data.content_hashes import content_digests, digest_in_order, hashes_and_headers
+from resnet_tl.data.content_hashes import digest_in_order, hashes_and_headers
 from resnet_tl.data.reading.layouts import read_images
 
 
 def test_a_row_has_the_digest_of_its_files_bytes(blobs: Path) -> None:
     index = read_images(blobs)
-    digests = content_digests(index)
+    digests = hashes_and_headers(index)[0]
     assert (digests.shape, digests.dtype) == ((44, 32), np.uint8)
     for row in (0, 17, 43):
         assert digests[row].tobytes() == hashlib.sha256(index.path(row).read_bytes()).digest()
@@ -27,23 +27,23 @@ def test_names_places_and_dates_change_nothing(blobs: Path, tmp_path: Path) -> N
         target = tmp_path / source.parent.name / f"renamed {source.name}"
         target.parent.mkdir(exist_ok=True)
         shutil.copyfile(source, target)
-    moved = content_digests(read_images(tmp_path))
-    np.testing.assert_array_equal(moved, content_digests(read_images(blobs / "train")))
+    moved = hashes_and_headers(read_images(tmp_path))[0]
+    np.testing.assert_array_equal(moved, hashes_and_headers(read_images(blobs / "train"))[0])
 
 
 def test_a_file_that_cannot_be_read_has_the_digest_of_the_reason(blobs: Path, tmp_path: Path) -> None:
     shutil.copytree(blobs / "train", tmp_path / "train")
     index = read_images(tmp_path / "train")
-    before = content_digests(index)
+    before = hashes_and_headers(index)[0]
     index.path(3).unlink()
     index.path(9).unlink()
-    after = content_digests(index)
+    after = hashes_and_headers(index)[0]
     assert np.flatnonzero((before != after).any(axis=1)).tolist() == [3, 9]
     np.testing.assert_array_equal(after[3], after[9])
 
 
 def test_the_digest_of_a_selection_depends_on_its_contents_and_order(blobs: Path) -> None:
-    digests = content_digests(read_images(blobs))
+    digests = hashes_and_headers(read_images(blobs))[0]
     first = digest_in_order(digests[[1, 2, 3]])
     assert first == digest_in_order(digests[1:4].copy())
     assert len({first, digest_in_order(digests[[2, 1, 3]]), digest_in_order(digests[[1, 2]])}) == 3
@@ -63,7 +63,7 @@ def settled(blobs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
 def test_untouched_files_are_not_read_again(settled: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     index = read_images(settled)
     hashes, sizes, kinds = hashes_and_headers(index)
-    np.testing.assert_array_equal(hashes, content_digests(index))
+    assert hashes[3].tobytes() == hashlib.sha256(index.path(3).read_bytes()).digest()
     assert (sizes == 32).all()
     assert not kinds.any()
     monkeypatch.setattr(content_hashes, "read_file", None)
@@ -89,9 +89,8 @@ def test_of_new_and_missing_files_and_of_damaged_entries_nothing_is_believed(
     settled: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     index = read_images(settled)
-    expected = content_digests(index)
     monkeypatch.setattr(content_hashes, "SETTLED", 3600.0)
-    hashes_and_headers(index)
+    expected, *_ = hashes_and_headers(index)
     assert cache.entries() == []
     monkeypatch.setattr(content_hashes, "SETTLED", 0.0)
     hashes_and_headers(index)

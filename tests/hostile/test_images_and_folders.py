@@ -19,15 +19,20 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from resnet_tl.data.content_hashes import content_digests, hashes_and_headers
+from resnet_tl.data.content_hashes import hashes_and_headers
+from resnet_tl.data.index import ImageIndex
 from resnet_tl.data.pixels.decode import MAX_PIXELS, BadImage, decode, read_file
-from resnet_tl.data.quality.audit import audit_images
+from resnet_tl.data.quality.audit import Audit, audit_images
 from resnet_tl.data.reading.layouts import read_images, unlabelled
 from resnet_tl.data.reading.options import Reading
 from resnet_tl.data.reading.tables.given_tables import from_file
 from resnet_tl.errors import UserError
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="pipes, links and limits are those of POSIX")
+
+
+def audited(index: ImageIndex, channels: int = 3) -> Audit:
+    return audit_images(index, hashes_and_headers(index)[0], channels)
 
 
 def chunk(kind: bytes, data: bytes) -> bytes:
@@ -190,7 +195,7 @@ def test_what_is_no_image_is_told_in_a_moment(tmp_path: Path, monkeypatch: pytes
     assert {Path(path).name for path in index.ids()} == reasons.keys()
     _, sizes, _ = hashes_and_headers(index)
     assert not sizes.any()
-    bad = audit_images(index).bad
+    bad = audited(index).bad
     assert {index.id(row) for row in bad} == reasons.keys()
     for row, reason in bad.items():
         assert reasons[index.id(row)] in reason, index.id(row)
@@ -280,7 +285,7 @@ def test_a_table_may_name_any_file_but_nothing_of_it_is_told(path: str, tmp_path
     except UserError as error:
         assert "do not exist" in str(error) or "does not exist" in str(error) or "that does not" in str(error)
         return
-    bad = audit_images(index).bad
+    bad = audited(index).bad
     assert len(bad) == 2
     assert all("root:" not in reason and "PATH=" not in reason for reason in bad.values())
 
@@ -303,7 +308,7 @@ def test_tables_that_make_no_sense(content: bytes, tmp_path: Path) -> None:
 
 def audit_all(index) -> None:
     """Bad images are said one by one; here as an error."""
-    raise UserError(str(audit_images(index).bad))
+    raise UserError(str(audited(index).bad))
 
 
 # A folder that changes meanwhile
@@ -313,14 +318,14 @@ def test_files_that_vanish_change_or_come_between_two_looks(blobs: Path, tmp_pat
     monkeypatch.setenv("RESNET_TL_CACHE", str(tmp_path / "cache"))  # the blobs were checked before
     folder = shutil.copytree(blobs, tmp_path / "data")
     index = read_images(folder)
-    contents = content_digests(index)
+    contents = hashes_and_headers(index)[0]
     index.path(0).unlink()
     shutil.copy(index.path(5), index.path(1))
     touch(folder, "train/red/new.png")
     with pytest.raises(UserError, match="has changed while the images were read"):
         audit_images(index, contents)
     shutil.rmtree(folder / "train")
-    assert "No such file" in audit_images(index).bad[0]
+    assert "No such file" in audited(index).bad[0]
 
 
 def test_a_file_that_vanishes_during_a_fit_ends_it_in_one_sentence(blobs: Path, tmp_path: Path, fit) -> None:

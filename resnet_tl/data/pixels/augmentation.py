@@ -32,13 +32,9 @@ _MODES = {1: "L", 3: "RGB", 4: "CMYK"}  # CMYK: four plain channels, where Pillo
 class Augmentation:
     """Turns stored images (C, h, w) uint8 into training views (C, size, size) uint8; safe to call from threads.
 
-    Args:
-        policy: `none`: the centre crop; `light`: random resized crop and horizontal flip; `standard`: light with colour
-            and a small rotation; `trivial_augment`: light with TrivialAugmentWide; `shift`: by up to a tenth, the
-            border repeated; `shift_flip`: shift with horizontal flip, as in the CIFAR-10 articles.
-        preprocessing: gives the sizes and the interpolation.
-        random_erasing: the chance that a rectangle is painted over with the mean colour (Zhong et al. 2017,
-            arXiv 1708.04896); `standard` changes the colours after that.
+    `DataOptions` describes the policies; `none` is the centre crop, and `shift` goes by up to a tenth, the border
+    repeated. `random_erasing` is the chance that a rectangle is painted over with the mean colour (Zhong et al. 2017,
+    arXiv 1708.04896); `standard` changes the colours after that.
     """
 
     def __init__(self, policy: Policy, preprocessing: Preprocessing, seed: int, random_erasing: float = 0.0) -> None:

@@ -11,12 +11,8 @@ LUMA = (0.2989, 0.587, 0.114)
 def adjust_colour(images: torch.Tensor, factors: torch.Tensor) -> torch.Tensor:
     """Changes the colours of each image by its own factors, as torchvision's adjust functions do, one after another.
 
-    Args:
-        images: (N, C, H, W) uint8, RGB, RGBA or grey; not changed. Transparency stays as it is.
-        factors: (N, 3) of brightness, contrast and saturation, in this order; 1 changes nothing.
-
-    Returns:
-        (N, C, H, W) uint8, channels last.
+    The images (N, C, H, W) uint8, RGB, RGBA or grey, are not changed themselves; the new ones lie channels last.
+    Transparency stays as it is. The factors (N, 3) are of brightness, contrast and saturation; 1 changes nothing.
     """
     adjusted = torch.empty_like(images, memory_format=torch.channels_last)
     # On a CPU image by image, so that each step finds in its cache what the one before it wrote.

@@ -38,10 +38,7 @@ def colour_values(reopen: Callable[[], Image.Image]) -> np.ndarray:
     """The colours as stored, (H, W, C) uint16, with C 3, or 4 where the last one is alpha.
 
     Pillow has no mode of so many bits, but can be told which of the two bytes to keep: the image is read twice.
-    Grey with alpha comes as three equal colours.
-
-    Args:
-        reopen: gives the image, not loaded.
+    Grey with alpha comes as three equal colours. `reopen` gives the image, not loaded.
 
     Raises:
         ValueError: Pillow has no way to give the lower byte.

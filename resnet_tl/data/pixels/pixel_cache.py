@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
 import warnings
 from collections.abc import Callable
@@ -15,11 +13,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from resnet_tl import __version__, cache
+from resnet_tl import cache
 from resnet_tl.data.index import ImageIndex
-from resnet_tl.data.pixels.decode import DECODER
+from resnet_tl.data.kept_arrays import key_of
 from resnet_tl.data.pixels.preprocessing import MAX_ASPECT, Preprocessing
-from resnet_tl.data.quality.audit import decode_all, kept_audit
+from resnet_tl.data.quality.audit import audit_images, decode_all
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +29,7 @@ class PixelCache:
 
     Decoding is a pure function of a file's content, so that what is kept can change no result. The processes of a
     machine share it; a worker process is sent the path and the table of places, not the pixels.
-    `folder` is as `keep_pixels` gives it, `contents` the `content_digests` (N, 32) of the rows to be asked for.
+    `folder` is as `keep_pixels` gives it, `contents` the hashes (N, 32) of the rows to be asked for.
     """
 
     def __init__(self, folder: Path, contents: np.ndarray, channels: int) -> None:
@@ -76,14 +74,10 @@ def keep_pixels(
 ) -> Path | None:
     """The folder with the stored images of an index: found, or written by one process while the others wait.
 
-    What decoding shows is kept as the audit of `index`, before the others go on. None where there is no room.
-
-    Args:
-        index: the images; all that are good are decoded and kept, those of the same content once.
-        contents: their `content_digests` (N, 32).
-        preprocessing: makes the stored images.
-        sizes: their widths and heights (N, 2); zeros where unknown.
-        identity: the contents that name the entry: with those of bad files, which are not known to be bad before.
+    All good images are kept, those of the same content once. What decoding shows is kept as the audit of `index`,
+    before the others go on. None where there is no room. `contents` are the images' hashes (N, 32), `sizes` their
+    widths and heights (N, 2), zeros where unknown. `identity` are the hashes that name the entry: with those of bad
+    files, which are not known to be bad before.
     """
 
     def write(folder: Path) -> None:
@@ -107,20 +101,13 @@ def keep_pixels(
         digests = np.frombuffer(b"".join(places), np.uint8).reshape(-1, 32)
         np.save(folder / _DIGESTS, digests, allow_pickle=False)
         np.save(folder / _PLACES, np.array(list(places.values()), np.int64).reshape(-1, 3), allow_pickle=False)
-        kept_audit(index, contents, channels, value_range, lambda: audit)
+        audit_images(index, contents, channels, value_range, audit)
 
     about = f"{len(index)} images in {index.root}, {preprocessing.resize_rule} {preprocessing.storage_size} px"
-    size = stored_bytes(sizes, preprocessing)
-    return cache.entry("pixels", _key(identity, preprocessing), size, about, write)
-
-
-def _key(contents: np.ndarray, preprocessing: Preprocessing) -> str:
-    """The key of the cache's entry: of the set of contents (N, 32) and all that shapes a stored image."""
-    planned = preprocessing
+    planned = preprocessing  # and all of it that shapes a stored image, which torch resizes
     shape = [planned.storage_size, planned.resize_rule, planned.interpolation, planned.channels, planned.value_range]
-    facts = [__version__, torch.__version__, DECODER, *shape]  # torch resizes
-    digests = sorted({digest.tobytes() for digest in contents})
-    return hashlib.sha256(json.dumps(facts).encode() + b"".join(digests)).hexdigest()
+    key = key_of(["pixels", torch.__version__, *shape], np.unique(identity.view("V32")))
+    return cache.entry("pixels", key, stored_bytes(sizes, preprocessing), about, write)
 
 
 def stored_bytes(sizes: np.ndarray, preprocessing: Preprocessing) -> int:

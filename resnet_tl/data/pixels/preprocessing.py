@@ -34,32 +34,19 @@ class Preprocessing:
     """Decode, resize to `storage_size`, centre crop of `crop_size`, resize to `size`, normalise.
 
     Every image takes this path in training, validation, prediction and export; training replaces the centre crop
-    by its augmentation. Pixels stay uint8 until `normalise`, so that caches and batches are small.
-
-    Args:
-        size: side of the network's square input, in pixels.
-        storage_size: length of the short side after the first resize (of both sides under `squash`), in pixels.
-        crop_size: side of the centre crop taken from it, in pixels; resized to `size` where the two differ.
-        resize_rule: `short_side` keeps the shape of the image, `squash` stretches it to a square.
-        interpolation: `bilinear` or `bicubic`, always with antialiasing.
-        mean: per channel, of pixels in [0, 1].
-        std: per channel, of pixels in [0, 1].
-        channels: 1 (grey), 3 (RGB) or 4 (RGBA).
-        decoder: name and version of the decoder that the model was trained with.
-        value_range: the values that become 0 and 255 in images of more than 8 bits, found over the data set; None
-            where there were none.
+    by its augmentation. Pixels stay uint8 until `normalise`, so that caches and batches are small. Sizes are in pixels.
     """
 
-    size: int
-    storage_size: int
-    crop_size: int
-    resize_rule: ResizeRule = "short_side"
-    interpolation: str = "bilinear"
-    mean: tuple[float, ...] = IMAGENET_MEAN
-    std: tuple[float, ...] = IMAGENET_STD
-    channels: int = 3
-    decoder: str = ""
-    value_range: ValueRange | None = None
+    size: int  # side of the network's square input
+    storage_size: int  # length of the short side after the first resize (of both sides under `squash`)
+    crop_size: int  # side of the centre crop taken from it; resized to `size` where the two differ
+    resize_rule: ResizeRule = "short_side"  # keeps the shape of the image; `squash` stretches it to a square
+    interpolation: str = "bilinear"  # or `bicubic`, always with antialiasing
+    mean: tuple[float, ...] = IMAGENET_MEAN  # per channel, of pixels in [0, 1]
+    std: tuple[float, ...] = IMAGENET_STD  # likewise
+    channels: int = 3  # 1 (grey), 3 (RGB) or 4 (RGBA)
+    decoder: str = ""  # name and version of the one that the model was trained with
+    value_range: ValueRange | None = None  # what becomes 0 and 255 in images of more than 8 bits; None: there were none
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)

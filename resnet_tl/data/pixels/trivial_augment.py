@@ -19,13 +19,9 @@ MOVES = OPERATIONS[:6]
 def trivial_augment(image: torch.Tensor, which: float, strength: float, sign: float) -> torch.Tensor:
     """Changes an image (C, H, W) uint8, RGB, RGBA or grey, as torchvision's TrivialAugmentWide would.
 
-    torchvision's own class draws from torch's global generator, which threads would share, and takes no RGBA.
-
-    Args:
-        image: is not changed itself.
-        which: from [0, 1), chooses the operation.
-        strength: from [0, 1), chooses one of `BINS` strengths.
-        sign: from [0, 1); below a half the operation works the other way, where it has two.
+    torchvision's own class draws from torch's global generator, which threads would share, and takes no RGBA. Here
+    three numbers from [0, 1) choose the operation, one of `BINS` strengths and, below a half, the other way of those
+    that have two. The image itself is not changed.
     """
     operation = OPERATIONS[int(which * len(OPERATIONS))]
     level = int(strength * BINS) / (BINS - 1)

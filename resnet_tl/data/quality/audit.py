@@ -5,12 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from resnet_tl.data.content_hashes import content_digests, digest_of
+from resnet_tl.data.content_hashes import digest_of
 from resnet_tl.data.index import ImageIndex
 from resnet_tl.data.kept_arrays import Arrays, kept_arrays, key_of
 from resnet_tl.data.pixels.decode import BadImage, decode_with_size, read_file
@@ -33,60 +32,42 @@ SHORT_SIDE = 256
 
 @dataclass(frozen=True, eq=False)
 class Audit:
-    """What decoding every image once has shown.
+    """What decoding every image once has shown."""
 
-    Args:
-        sizes: Width and height of each row when upright, (N, 2) int32; 0 for bad ones.
-        bad: Why an image cannot be used, by row in ascending order; a reason continues "The image ...".
-        thumbnails: By which images are compared, (N, 16, 16) uint8.
-        value_range: With which images of more than 8 bits were decoded.
-    """
-
-    sizes: np.ndarray
-    bad: dict[int, str]
-    thumbnails: np.ndarray
-    value_range: ValueRange | None = None
+    sizes: np.ndarray  # width and height of each row when upright, (N, 2) int32; 0 for bad ones
+    bad: dict[int, str]  # why an image cannot be used, by row in ascending order; a reason continues "The image ..."
+    thumbnails: np.ndarray  # by which images are compared, (N, 16, 16) uint8
+    value_range: ValueRange | None = None  # with which images of more than 8 bits were decoded
 
     def without_bad(self) -> Audit:
         """The audit of the good images alone, renumbered."""
         sizes, thumbnails = (np.delete(array, list(self.bad), axis=0) for array in (self.sizes, self.thumbnails))
         return Audit(sizes, {}, thumbnails, self.value_range)
 
-    def arrays(self) -> Arrays:
-        """All of it as arrays to be kept."""
-        rows, reasons = np.array(list(self.bad), np.int64), np.array(list(self.bad.values()), str)
-        return dict(zip(_ARRAYS, (self.sizes, self.thumbnails, rows, reasons), strict=True))
-
-    @classmethod
-    def of(cls, arrays: Arrays, value_range: ValueRange | None = None) -> Audit:
-        """What `arrays` gave."""
-        bad = zip(arrays["bad_rows"].tolist(), arrays["bad_reasons"].tolist(), strict=True)
-        return cls(arrays["sizes"], dict(bad), arrays["thumbnails"], value_range)
-
 
 def audit_images(
     index: ImageIndex,
-    contents: np.ndarray | None = None,
+    contents: np.ndarray,
     channels: int = 3,
     value_range: ValueRange | None = None,
+    made: Audit | None = None,
 ) -> Audit:
     """The audit of all rows: the one that is kept for files of the same content, else every file is decoded once.
 
-    `contents` are their `content_digests`; `channels` and `value_range` say what they will be decoded to.
+    `contents` are their hashes; `channels` and `value_range` say what they will be decoded to. One that was `made`
+    already is kept instead.
     """
-    hashes = content_digests(index) if contents is None else contents
-    make = partial(decode_all, index, hashes, channels, SHORT_SIDE, value_range=value_range)
-    return kept_audit(index, hashes, channels, value_range, make)
 
+    def make() -> Arrays:
+        audit = made or decode_all(index, contents, channels, SHORT_SIDE, value_range=value_range)
+        rows, reasons = np.array(list(audit.bad), np.int64), np.array(list(audit.bad.values()), str)
+        return dict(zip(_ARRAYS, (audit.sizes, audit.thumbnails, rows, reasons), strict=True))
 
-def kept_audit(
-    index: ImageIndex, contents: np.ndarray, channels: int, value_range: ValueRange | None, make: Callable[[], Audit]
-) -> Audit:
-    """The audit that is kept for files of the same content, else what `make` gives, which is kept from then on."""
     key = key_of(["audit", _CONTENT, channels, value_range, list(placeholders(index))], contents)
     about = f"{len(index)} images in {index.root}"
-    kept = kept_arrays(key, _ARRAYS, len(index), 8 + SIDE * SIDE, about, lambda: make().arrays())
-    return Audit.of(kept, value_range)
+    kept = kept_arrays(key, _ARRAYS, len(index), 8 + SIDE * SIDE, about, make)
+    bad = dict(zip(kept["bad_rows"].tolist(), kept["bad_reasons"].tolist(), strict=True))
+    return Audit(kept["sizes"], bad, kept["thumbnails"], value_range)
 
 
 def decode_all(
@@ -99,7 +80,7 @@ def decode_all(
 ) -> Audit:
     """Decodes every file of `index` once; bad is what `decode` refuses, and a placeholder such as `imageNotFound.gif`.
 
-    `contents` are their `content_digests`: what is said of an image must hold for that content. `use` is given the row
+    `contents` are their hashes: what is said of an image must hold for that content. `use` is given the row
     and the pixels of each good image, as of `decode`, in many threads at once.
 
     Raises:

@@ -38,17 +38,11 @@ _SIDE = 32
 
 @dataclass(frozen=True, eq=False)
 class Duplicates:
-    """Pairs of labelled images that show the same.
+    """Pairs of labelled images that show the same; of k equal files there are k - 1, with the first of them."""
 
-    Args:
-        pairs: Rows (M, 2) int64, the smaller one first. Of k equal files there are k - 1 pairs: with the first of them.
-        likeness: (M,) float32: 1 for the same pixels, else the correlation at 32 pixels, from 0.98 up.
-        too_many: Whether there were so many near duplicates that they mean nothing; `pairs` are then the equal ones.
-    """
-
-    pairs: np.ndarray
-    likeness: np.ndarray
-    too_many: bool = False
+    pairs: np.ndarray  # rows (M, 2) int64, the smaller one first
+    likeness: np.ndarray  # (M,) float32: 1 for the same pixels, else the correlation at 32 pixels, from 0.98 up
+    too_many: bool = False  # near duplicates to mean anything: `pairs` are then the equal ones
 
     @cached_property
     def is_equal(self) -> np.ndarray:
@@ -92,8 +86,7 @@ def _search(index: ImageIndex, rows: np.ndarray, contents: np.ndarray, audit: Au
 
 def _equal_files(contents: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """For each position the first one with the same content, and the positions that are not the first, ascending."""
-    whole = np.ascontiguousarray(contents).view(np.dtype((np.void, contents.shape[1]))).ravel()
-    _, first, inverse = np.unique(whole, return_index=True, return_inverse=True)
+    _, first, inverse = np.unique(contents.view("V32"), return_index=True, return_inverse=True)
     firsts = first[inverse.ravel()]
     return firsts, np.flatnonzero(firsts != np.arange(len(firsts)))
 

@@ -72,7 +72,7 @@ def find_all(
 ) -> pd.DataFrame:
     """All findings, the gravest kinds first: columns `path, finding, detail, partner, suggestion`, all text.
 
-    `contents` are the images' `content_digests` (N, 32), `others` findings that were made elsewhere.
+    `contents` are the images' content hashes (N, 32), `others` findings that were made elsewhere.
     """
     found = [
         *(Finding(index.id(row), "unusable", reason, suggestion="exclude") for row, reason in audit.bad.items()),

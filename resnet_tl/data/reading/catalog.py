@@ -22,25 +22,15 @@ TIMEOUT = 30
 
 @dataclass(frozen=True)
 class DataSource:
-    """A data set that `fetch` knows; data/README.md says where it comes from.
+    """A data set that `fetch` knows; data/README.md says where it comes from."""
 
-    Args:
-        images: how many for training + validation (or test), and the classes.
-        size_mb: megabytes (10^6 bytes) to download; 0 when it comes with this package.
-        licence: under which it is given.
-        archive: the address of its zip file; None when it comes otherwise.
-        inside: the folder in the archive that becomes the root.
-        torchvision: the class of torchvision.datasets that downloads and checks it; None when it comes otherwise.
-        by_hand: what to do where `fetch` cannot get it.
-    """
-
-    images: str
-    size_mb: float
+    images: str  # how many for training + validation (or test), and the classes
+    size_mb: float  # megabytes (10^6 bytes) to download; 0 when it comes with this package
     licence: str
-    archive: str = ""
-    inside: str = ""
-    torchvision: str = ""
-    by_hand: str = ""
+    archive: str = ""  # the address of its zip file
+    inside: str = ""  # the folder in the archive that becomes the root
+    torchvision: str = ""  # the class of torchvision.datasets that downloads and checks it
+    by_hand: str = ""  # what to do where `fetch` cannot get it
 
 
 SAMPLE = "seedlings_sample"

@@ -33,10 +33,8 @@ log = logging.getLogger(__name__)
 def read_images(root: str | Path, learns: bool = True, reading: Reading = BY_LOOKING) -> ImageIndex:
     """Labelled images in a folder, a zip file or a table; what is there decides how it is read (data/README.md).
 
-    Folders of classes, perhaps within folders of splits, or flat names such as `cat.0.jpg`, in a folder or zip; or a
-    table (CSV, TSV, JSON lines) of images and labels, given or lying among its images. Class folders are searched at
-    any depth; hidden files and what is no image by its suffix do not count. Images that are only to be judged (`learns`
-    is false) need no train split and no second class.
+    Class folders are searched at any depth; hidden files and what is no image by its suffix do not count. Images that
+    are only to be judged (`learns` is false) need no train split and no second class.
 
     Raises:
         UserError: nothing usable is there, or classes, splits or paths do not fit together.

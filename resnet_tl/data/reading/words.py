@@ -115,21 +115,16 @@ def says_no_class(names: Collection[str]) -> tuple[str, str]:
     One letter may be a class among others, and so may `train` among vehicles.
     """
     cameras = [name for name in names if (words := words_of(name)) and CAMERA.issuperset(words)]
-    splits = [name for name in names if split_of(name)]
-    years = [name for name in names if re.fullmatch(r"(19|20)\d\d", name)]
-    both = list(names) if all(map(split_in, names)) and len(set(map(split_in, names))) > 1 else []
     if len(cameras) < len(names):
         cameras = [name for name in cameras if len(name) > 1]
-    if len(splits) < len(names):
-        splits = [name for name in splits if split_of(name) != "train" or len(splits) > 1]
-    if len(years) < len(names):
-        years = []
-    for found, what in (
-        (cameras, "is what a camera or a program writes"),
-        (splits, "is a split"),
-        (both, "is a split and a class in one"),
-        (years, "is a year"),
-    ):
-        if found:
-            return found[0], what
-    return "", ""
+    splits = [name for name in names if split_of(name)]
+    if len(names) > 1 and [*map(split_of, splits)] == ["train"]:
+        splits = []
+    said = {split_in(name) for name in names}
+    kinds = {
+        "is what a camera or a program writes": cameras,
+        "is a split": splits,
+        "is a split and a class in one": list(names) if len(said) > 1 and "" not in said else [],
+        "is a year": list(names) if all(re.fullmatch(r"(19|20)\d\d", name) for name in names) else [],
+    }
+    return next(((found[0], what) for what, found in kinds.items() if found), ("", ""))

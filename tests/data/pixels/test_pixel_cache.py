@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from resnet_tl import cache
-from resnet_tl.data.content_hashes import content_digests
+from resnet_tl.data.content_hashes import digest_of
 from resnet_tl.data.index import ImageIndex
 from resnet_tl.data.loader import ImageLoader
 from resnet_tl.data.order import epoch_order, training_batches
@@ -38,12 +38,17 @@ def index(blobs: Path) -> ImageIndex:
     return read_images(blobs)
 
 
+def contents_of(index: ImageIndex) -> np.ndarray:
+    digests = [digest_of(index.path(row).read_bytes()) for row in range(len(index))]
+    return np.frombuffer(b"".join(digests), np.uint8).reshape(-1, 32)
+
+
 def sizes_of(index: ImageIndex) -> np.ndarray:
     return np.full((len(index), 2), 32, np.int32)
 
 
 def kept(index: ImageIndex, planned: Preprocessing = PLANNED) -> PixelCache:
-    contents = content_digests(index)
+    contents = contents_of(index)
     folder = keep_pixels(index, contents, planned, sizes_of(index), contents)
     assert folder is not None
     return PixelCache(folder, contents, planned.channels)
@@ -66,7 +71,7 @@ def test_an_image_is_kept_as_it_was_made(index: ImageIndex, channels: int, rule:
 
 
 def test_it_is_made_once_with_the_audit(index: ImageIndex, monkeypatch: pytest.MonkeyPatch) -> None:
-    contents = content_digests(index)
+    contents = contents_of(index)
     first = keep_pixels(index, contents, PLANNED, sizes_of(index), contents)
     monkeypatch.setattr(audit_module, "decode_all", refuse)
     assert (audit_images(index, contents).sizes == 32).all()
@@ -78,7 +83,7 @@ def test_order_names_and_places_change_nothing(index: ImageIndex, blobs: Path, t
     first = kept(index)
     assert kept(read_images(shutil.copytree(blobs, tmp_path / "moved"))).file == first.file
     backwards = np.arange(len(index))[::-1]
-    turned = PixelCache(first.file.parent, content_digests(index)[backwards], 3)
+    turned = PixelCache(first.file.parent, contents_of(index)[backwards], 3)
     for row in backwards:
         assert torch.equal(turned(len(index) - 1 - row, refuse), first(row, refuse))
 
@@ -118,7 +123,7 @@ def test_an_index_without_its_bad_files_finds_what_was_kept_with_them(blobs: Pat
     root = shutil.copytree(blobs, tmp_path / "damaged")
     (root / "train" / "blue" / "0.png").write_bytes(b"")
     damaged = read_images(root)
-    contents = content_digests(damaged)
+    contents = contents_of(damaged)
     folder = keep_pixels(damaged, contents, PLANNED, sizes_of(damaged), contents)
     assert folder is not None
     (row,) = audit_images(damaged, contents).bad
@@ -140,7 +145,7 @@ def test_what_it_takes_is_known_before() -> None:
 
 def test_a_real_cache_takes_no_more_than_was_said(shared_data: Path) -> None:
     index = read_images(shared_data / "hymenoptera" / "val")
-    contents = content_digests(index)
+    contents = contents_of(index)
     folder = keep_pixels(index, contents, PLANNED, np.zeros((len(index), 2), np.int32), contents)
     audit = audit_images(index, contents)
     assert folder is not None
@@ -149,7 +154,7 @@ def test_a_real_cache_takes_no_more_than_was_said(shared_data: Path) -> None:
 
 
 def test_without_room_nothing_is_kept_nor_decoded(index: ImageIndex, monkeypatch: pytest.MonkeyPatch) -> None:
-    contents = content_digests(index)
+    contents = contents_of(index)
     monkeypatch.setenv("RESNET_TL_CACHE_LIMIT", str(stored_bytes(sizes_of(index), PLANNED) / 2**30 * 0.99))
     assert keep_pixels(index, contents, PLANNED, sizes_of(index), contents) is None
     assert cache.entries() == []

@@ -8,12 +8,17 @@ import pytest
 from PIL import Image
 
 from resnet_tl import cache
-from resnet_tl.data.content_hashes import content_digests
+from resnet_tl.data.content_hashes import hashes_and_headers
+from resnet_tl.data.index import ImageIndex
 from resnet_tl.data.kept_arrays import WORTH_KEEPING
 from resnet_tl.data.quality import audit as audit_module
-from resnet_tl.data.quality.audit import audit_images, decode_all
+from resnet_tl.data.quality.audit import Audit, audit_images, decode_all
 from resnet_tl.data.reading.layouts import read_images
 from resnet_tl.errors import UserError
+
+
+def audited(index: ImageIndex, channels: int = 3) -> Audit:
+    return audit_images(index, hashes_and_headers(index)[0], channels)
 
 
 @pytest.fixture(autouse=True)
@@ -38,7 +43,7 @@ def folder(tmp_path: Path) -> Path:
 
 def test_the_audit_gives_upright_sizes_and_the_reasons_of_bad_files(folder: Path) -> None:
     index = read_images(folder)
-    audit = audit_images(index)
+    audit = audited(index)
     assert {index.id(row): reason for row, reason in audit.bad.items()} == {
         "a/3.jpg": "is empty",
         "b/3.png": "is not an image (HTML?)",
@@ -52,7 +57,7 @@ def test_the_audit_gives_upright_sizes_and_the_reasons_of_bad_files(folder: Path
 
 def test_an_index_without_its_bad_rows_is_clean(folder: Path) -> None:
     index = read_images(folder)
-    assert audit_images(index.without(audit_images(index).bad)).bad == {}
+    assert audited(index.without(audited(index).bad)).bad == {}
 
 
 @pytest.mark.parametrize(
@@ -61,14 +66,12 @@ def test_an_index_without_its_bad_rows_is_clean(folder: Path) -> None:
 def test_a_placeholder_for_a_missing_photo_is_bad_though_it_decodes(folder: Path, name: str) -> None:
     Image.new("RGB", (30, 30)).save(folder / "a" / name)
     index = read_images(folder)
-    assert (
-        audit_images(index).bad[index.ids().index(f"a/{name}")] == "is a placeholder for a missing photo, by its name"
-    )
+    assert audited(index).bad[index.ids().index(f"a/{name}")] == "is a placeholder for a missing photo, by its name"
 
 
 def test_real_photos_hold_one_placeholder(shared_data: Path) -> None:
     index = read_images(shared_data / "hymenoptera")
-    audit = audit_images(index)
+    audit = audited(index)
     assert [index.id(row) for row in audit.bad] == ["train/ants/imageNotFound.gif"]
     assert audit.sizes[index.ids().index("train/ants/formica.jpeg")].tolist() == [193, 130]
 
@@ -95,11 +98,11 @@ def many(folder: Path) -> Path:
 
 
 def test_files_of_the_same_content_are_not_decoded_again(many: Path, tmp_path_factory, nothing_is_decoded) -> None:
-    made = audit_images(read_images(many))
+    made = audited(read_images(many))
     moved = shutil.copytree(many, tmp_path_factory.mktemp("moved") / "here")
     nothing_is_decoded()
     for root in (many, moved):
-        kept = audit_images(read_images(root))
+        kept = audited(read_images(root))
         np.testing.assert_array_equal(kept.sizes, made.sizes)
         assert kept.bad == made.bad
         assert len(kept.bad) == 3
@@ -107,7 +110,7 @@ def test_files_of_the_same_content_are_not_decoded_again(many: Path, tmp_path_fa
 
 @pytest.mark.parametrize("change", ["content", "new file", "placeholder", "channels"])
 def test_what_an_audit_depends_on_makes_a_new_one(many: Path, change: str) -> None:
-    audit_images(read_images(many))
+    audited(read_images(many))
     channels = 3
     if change == "content":
         Image.new("RGB", (7, 5)).save(many / "a" / "more 1.png")
@@ -118,7 +121,7 @@ def test_what_an_audit_depends_on_makes_a_new_one(many: Path, change: str) -> No
     else:
         channels = 1
     index = read_images(many)
-    audit = audit_images(index, channels=channels)
+    audit = audited(index, channels)
     assert len(audit.bad) == (4 if change == "placeholder" else 3)
     assert len(cache.entries()) == 2
 
@@ -128,13 +131,13 @@ def test_a_file_that_can_be_read_again_is_looked_at_again(many: Path) -> None:
     content = path.read_bytes()
     index = read_images(many)
     path.unlink()
-    assert audit_images(index).bad[index.ids().index("a/more 1.png")] == "cannot be read: No such file or directory"
+    assert audited(index).bad[index.ids().index("a/more 1.png")] == "cannot be read: No such file or directory"
     path.write_bytes(content)
-    assert len(audit_images(index).bad) == 3
+    assert len(audited(index).bad) == 3
 
 
 def test_the_audit_of_a_few_images_is_not_kept(folder: Path) -> None:
-    audit_images(read_images(folder))
+    audited(read_images(folder))
     assert cache.entries() == []
 
 
@@ -142,20 +145,22 @@ def test_without_a_cache_folder_it_is_made_again(many: Path, tmp_path: Path, mon
     (tmp_path / "file").write_text("no folder")
     monkeypatch.setenv("RESNET_TL_CACHE", str(tmp_path / "file" / "cache"))
     for _ in range(2):
-        assert len(audit_images(read_images(many)).bad) == 3
+        assert len(audited(read_images(many)).bad) == 3
 
 
 def test_the_pixels_of_good_images_are_given_out_on_the_way(folder: Path) -> None:
     index = read_images(folder)
     shapes: dict[int, tuple[int, ...]] = {}
-    audit = decode_all(index, content_digests(index), 1, None, lambda row, pixels: shapes.update({row: pixels.shape}))
+    audit = decode_all(
+        index, hashes_and_headers(index)[0], 1, None, lambda row, pixels: shapes.update({row: pixels.shape})
+    )
     assert shapes == {row: (*size[::-1], 1) for row, size in enumerate(audit.sizes.tolist()) if row not in audit.bad}
 
 
 def test_a_large_photo_is_read_at_a_fraction_of_its_size_and_measured_whole(folder: Path, photo) -> None:
     photo(1, 1600).resize((2000, 1600)).save(folder / "a" / "1.jpg")
     index = read_images(folder)
-    contents, row = content_digests(index), index.ids().index("a/1.jpg")
+    contents, row = hashes_and_headers(index)[0], index.ids().index("a/1.jpg")
     shapes: dict[int, tuple[int, ...]] = {}
     stored = decode_all(index, contents, 3, 256, lambda row, pixels: shapes.update({row: pixels.shape}))
     assert shapes[row] == (800, 1000, 3)
@@ -166,7 +171,7 @@ def test_a_large_photo_is_read_at_a_fraction_of_its_size_and_measured_whole(fold
 
 def test_a_file_that_changes_meanwhile_stops_it(folder: Path) -> None:
     index = read_images(folder)
-    contents = content_digests(index)
+    contents = hashes_and_headers(index)[0]
     Image.new("RGB", (7, 5)).save(folder / "a" / "1.jpg")
     with pytest.raises(UserError, match=r"1\.jpg has changed while the images were read"):
         decode_all(index, contents)
@@ -174,7 +179,7 @@ def test_a_file_that_changes_meanwhile_stops_it(folder: Path) -> None:
 
 def test_the_audit_of_the_good_images_alone_is_renumbered(many: Path) -> None:
     index = read_images(many)
-    for audit in (audit_images(index), audit_images(index)):  # the second one is kept
+    for audit in (audited(index), audited(index)):  # the second one is kept
         good = audit.without_bad()
         rows = np.setdiff1d(np.arange(len(index)), list(audit.bad))
         assert good.bad == {}

@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw, ImageEnhance
 
 from resnet_tl import cache
 from resnet_tl.data import kept_arrays
-from resnet_tl.data.content_hashes import content_digests
+from resnet_tl.data.content_hashes import hashes_and_headers
 from resnet_tl.data.quality import duplicates as duplicates_module
 from resnet_tl.data.quality.audit import audit_images
 from resnet_tl.data.quality.duplicates import Duplicates, find_duplicates
@@ -20,7 +20,7 @@ from resnet_tl.data.reading.layouts import read_images
 def searched(root: Path) -> tuple[set[tuple[str, str]], set[tuple[str, str]], Duplicates]:
     """The equal pairs and the near ones, by path."""
     index = read_images(root)
-    contents = content_digests(index)
+    contents = hashes_and_headers(index)[0]
     duplicates = find_duplicates(index, contents, audit_images(index, contents))
     pairs = [(index.id(one), index.id(other)) for one, other in duplicates.pairs.tolist()]
     equal = {pair for pair, likeness in zip(pairs, duplicates.likeness, strict=True) if likeness == 1}
@@ -145,7 +145,7 @@ def test_the_pairs_do_not_depend_on_how_large_photos_were_decoded(tmp_path: Path
         (tmp_path / name).parent.mkdir(exist_ok=True)
         photo(seed, 500).save(tmp_path / name, quality=90 - len(name) - seed * ord(name[0]) % 7)
     index = read_images(tmp_path)
-    contents = content_digests(index)
+    contents = hashes_and_headers(index)[0]
     whole, part = (find_duplicates(index, contents, decode_all(index, contents, 3, side)) for side in (None, 30))
     assert len(whole.pairs) == 1
     np.testing.assert_array_equal(whole.pairs, part.pairs)

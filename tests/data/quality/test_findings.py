@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from resnet_tl.data.content_hashes import content_digests
+from resnet_tl.data.content_hashes import hashes_and_headers
 from resnet_tl.data.index import ImageIndex
 from resnet_tl.data.quality.audit import audit_images
 from resnet_tl.data.quality.duplicates import find_duplicates
@@ -22,7 +22,7 @@ FEW = {"tiny_class"}  # every class of a test is
 
 
 def check(index: ImageIndex) -> pd.DataFrame:
-    contents = content_digests(index)
+    contents = hashes_and_headers(index)[0]
     audit = audit_images(index, contents)
     return find_all(index, audit, contents, find_duplicates(index, contents, audit))
 

@@ -122,7 +122,7 @@ class _Reader:
     def one(self, place: Place) -> ImageIndex:
         """Reads a folder without splits."""
         if place.folder.filled():
-            self.say_loose(len(place.folder.images))
+            self.notes.loose(len(place.folder.images))
         else:
             self.require_names(place.folder.require_images(place.path), place.path, self.learns)
         return self.index(place.path, {"": place})
@@ -150,7 +150,7 @@ class _Reader:
             place.folder.require_images(part.path)
             self.notes.said += notes.said
             if place.folder.filled():
-                self.say_loose(len(place.folder.images), f"in {part.name}/ " if part.path != path else "")
+                self.notes.loose(len(place.folder.images), f"in {part.name}/ " if part.path != path else "")
             elif flat:
                 self.require_names(place.folder, part.path, self.learns and split == "train", path)
             else:
@@ -171,7 +171,7 @@ class _Reader:
         if beside:
             self.notes.left_out(sorted(beside), sum(len(folder.folders[name].all()) for name in beside))
         inside = [*(part.folder for part in used), *(folder.folders[name] for name in beside)]
-        self.say_loose(len(folder.all()) - sum(len(inner.all()) for inner in inside))
+        self.notes.loose(len(folder.all()) - sum(len(inner.all()) for inner in inside))
         return self.index(path, {"": places["train"]} if places.keys() == {"train"} else places)
 
     def index(self, path: Path, places: dict[str, Place]) -> ImageIndex:
@@ -253,18 +253,13 @@ class _Reader:
                 f"{way_out}.{insist if len(classes) > 1 or not learns else ''}"
             )
 
-    def say_loose(self, images: int, where: str = "") -> None:
-        """Says how many images beside class folders or splits are in none."""
-        if images:
-            self.notes.said.append(f"{counted(images, 'loose image')} {where}left out")
-
     def say_empty(self, folder: Folder, where: str) -> None:
         """Names the folders beside classes that hold no images."""
         empty = sorted(folder.folders.keys() - folder.filled().keys()) if folder.filled() else []
         if empty:
             self.notes.said.append(f"no images in {listed(f'{where}{name}/' for name in empty)}")
         for name in empty:
-            others = counted(folder.folders[name].all_others(), "other file")
+            others = counted(len(folder.folders[name].all_others()), "other file")
             self.notes.doubts.append(("empty_folder", f"{where}{name}/ holds {others}"))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from resnet_tl.data.reading.folders.structure import Doubtful, Notes, entered, names_classes
+from resnet_tl.data.reading.folders.structure import Doubtful, inside, names_classes
 from resnet_tl.data.reading.folders.tree import Folder
 from resnet_tl.data.reading.words import (
     PARTS,
@@ -29,7 +29,7 @@ class Part:
 
     def has_labels(self) -> bool:
         """Whether folders, or the names of the images, say what is seen."""
-        inner = _inside(self.folder)
+        inner = inside(self.folder)
         return bool(inner.filled()) or names_classes(inner)
 
 
@@ -75,7 +75,7 @@ def _named(path: Path, folder: Folder, insisted: bool) -> dict[str, str]:
         return plain
     if len(set(affixed.values())) < 2:
         return {}
-    within = [set(_inside(filled[name]).filled()) for name in affixed]
+    within = [set(inside(filled[name]).filled()) for name in affixed]
     if len({said[name][1] for name in affixed}) == 1 or len(set.intersection(*within)) > 1:
         return affixed
     if len(set(affixed.values())) < len(affixed) and not any(within):
@@ -105,8 +105,8 @@ def _is_class(path: Path, train: Part, others: dict[str, Folder]) -> bool:
     """Whether a folder called `train` is a class among `others`, as `bus` and `car` are."""
     if not train.has_labels():
         return True
-    own = _inside(train.folder).filled().keys()
-    within = [_inside(other).filled().keys() for other in others.values()]
+    own = inside(train.folder).filled().keys()
+    within = [inside(other).filled().keys() for other in others.values()]
     if len(own) > 1 and len(others) > 1 and all(len(names) > 1 and not names & own for names in within):
         raise Doubtful(
             path, f"{train.name}/ beside {listed(others)} may be a class or a split", [train.name], splits=True
@@ -120,7 +120,7 @@ def _train_beside(
     """What to train on where no folder is called so: what lies beside `val` or `test`; None where these are classes."""
     judged = [part for split in parts.keys() - {"predict"} for part in parts[split]]
     beside = Part("", path, Folder(images=folder.images, unread=folder.unread, folders=others))
-    if not others or not judged or any(_inside(part.folder).filled().keys() & others.keys() for part in judged):
+    if not others or not judged or any(inside(part.folder).filled().keys() & others.keys() for part in judged):
         return beside
     names = listed(f"{part.name}/" for part in judged)
     if len(others) > 1:
@@ -137,17 +137,12 @@ def _train_beside(
 
 def _one_each(path: Path, parts: dict[str, list[Part]]) -> dict[str, list[Part]]:
     """The same with one folder for each split; a second one of test images is to be predicted if it has no labels."""
-    for split in parts.keys() - {"predict"}:
-        if split == "test" and len(parts[split]) > 1:
-            labelled = [part for part in parts[split] if part.has_labels()]
-            if len(labelled) < 2:
-                parts["predict"] = [*parts.get("predict", []), *(part for part in parts[split] if part not in labelled)]
-                parts[split] = labelled
-        if len(parts[split]) > 1:
-            one, other, *_ = parts[split]
-            raise UserError(f"{path} has both {one.name}/ and {other.name}/; keep one of them, or rename one.")
+    tests = parts.get("test", [])
+    labelled = [part for part in tests if part.has_labels()]
+    if len(tests) > 1 > len(labelled) - 1:
+        others = [part for part in tests if part not in labelled]
+        parts = parts | {"test": labelled, "predict": [*parts.get("predict", []), *others]}
+    for split, (one, *others) in ((split, found) for split, found in parts.items() if found):
+        if others and split != "predict":
+            raise UserError(f"{path} has both {one.name}/ and {others[0].name}/; keep one of them, or rename one.")
     return {split: found for split, found in parts.items() if found}
-
-
-def _inside(folder: Folder) -> Folder:
-    return entered(Path(), folder, Notes())[1]

@@ -39,6 +39,11 @@ class Notes:
         """Says that folders are left out, with the number of images in them."""
         self.said.append(f"{listed(f'{name}/' for name in names)} left out ({counted(images, 'image')}{why})")
 
+    def loose(self, images: int, where: str = "") -> None:
+        """Says how many images beside folders that are read are in none."""
+        if images:
+            self.said.append(f"{counted(images, 'loose image')} {where}left out")
+
 
 class Doubtful(UserError):
     """Folders in `path` that can be meant in two ways; `likely` names folders there that may be meant instead.
@@ -118,9 +123,13 @@ def entered(path: Path, folder: Folder, notes: Notes, stops_at_splits: bool = Fa
         way, passed, inner = f"{way}{names[0]}/", passed + len(inner.images), inner.folders[names[0]]
         if len(inner.filled()) > 1 or names_classes(inner) or (holds_pictures(names[0]) and inner.images):
             reached, place, loose = way, inner, passed
-    if loose:
-        notes.said.append(f"{counted(loose, 'loose image')} beside {reached} left out")
+    notes.loose(loose, f"beside {reached} ")
     return path / reached, place
+
+
+def inside(folder: Folder) -> Folder:
+    """A folder past those that hold one folder only."""
+    return entered(Path(), folder, Notes())[1]
 
 
 def below(path: Path, folder: Folder, notes: Notes) -> Place | None:
@@ -128,12 +137,12 @@ def below(path: Path, folder: Folder, notes: Notes) -> Place | None:
     filled = folder.filled()
     if len(filled) < 2:
         return None
-    inner = {name: entered(path, inside, Notes())[1] for name, inside in filled.items()}
+    inner = {name: inside(one) for name, one in filled.items()}
     for name in filled:
         again, siblings = inner[name].filled(), filled.keys() - {name}
         if len(again) < 2 or not again.keys() <= siblings:
             continue
-        if not all(_files(inside) <= _files(filled[other]) for other, inside in again.items()):
+        if not all(_files(one) <= _files(filled[other]) for other, one in again.items()):
             found = f"{name}/ holds folders of its neighbours' names ({listed(again)}), with other images"
             raise Doubtful(path, f"{found}: move these to their neighbours", [name])
         notes.left_out([name], len(filled[name].all()), ", copies of those beside it")
@@ -162,8 +171,7 @@ def _pictures_among(path: Path, folder: Folder, notes: Notes) -> Place | None:
     if len(pictures) > 1:
         raise Doubtful(path, f"{listed(pictures)} may each hold the pictures", pictures)
     notes.left_out(beside, sum(len(filled[name].all()) for name in beside))
-    if folder.images:
-        notes.said.append(f"{counted(len(folder.images), 'loose image')} left out")
+    notes.loose(len(folder.images))
     return Place(path / pictures[0], filled[pictures[0]])
 
 

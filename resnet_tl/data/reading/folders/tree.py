@@ -19,19 +19,12 @@ MAX_DEPTH = 100
 
 @dataclass
 class Folder:
-    """A folder's images and subfolders, both by absolute path and in string order.
-
-    Args:
-        images: Files that are read as images, by their suffix.
-        folders: What lies in each folder here, by its name.
-        unread: Files that hold pictures as well, but that are not read.
-        others: How many files of other kinds there are; hidden ones do not count.
-    """
+    """What lies in a folder, in string order, files by absolute path; hidden ones do not count."""
 
     images: list[str] = field(default_factory=list)
-    folders: dict[str, Folder] = field(default_factory=dict)
-    unread: list[str] = field(default_factory=list)
-    others: int = 0
+    folders: dict[str, Folder] = field(default_factory=dict)  # by name
+    unread: list[str] = field(default_factory=list)  # hold pictures as well, but are not read
+    others: list[str] = field(default_factory=list)
 
     @staticmethod
     def read(path: str | Path, above: frozenset[tuple[int, int]] = frozenset()) -> Folder:
@@ -59,12 +52,9 @@ class Folder:
                 folder.folders[entry.name] = Folder.read(entry.path, above | {identity})
                 continue
             suffix = suffix_of(entry.name)
-            if suffix in IMAGE_SUFFIXES:
-                folder.images.append(entry.path)
-            elif suffix in UNREAD_SUFFIXES:
-                folder.unread.append(entry.path)
-            else:
-                folder.others += 1
+            is_unread = suffix in UNREAD_SUFFIXES
+            kind = folder.images if suffix in IMAGE_SUFFIXES else folder.unread if is_unread else folder.others
+            kind.append(entry.path)
         return folder
 
     def all(self) -> list[str]:
@@ -96,9 +86,9 @@ class Folder:
         """The same as if all that is below lay here."""
         return Folder(images=self.all(), unread=self.all_unread())
 
-    def all_others(self) -> int:
-        """How many files of other kinds there are here and below."""
-        return self.others + sum(folder.all_others() for folder in self.folders.values())
+    def all_others(self) -> list[str]:
+        """The files of other kinds here and below."""
+        return [*self.others, *(path for folder in self.folders.values() for path in folder.all_others())]
 
     def require_images(self, path: Path) -> Folder:
         """Itself; raises UserError where no image lies below it."""
@@ -109,14 +99,13 @@ class Folder:
                 typed = (("python", "-m", "zipfile", "-e", str(one), str(one.with_suffix(""))) for one in zips)
                 names = listed(one.name for one in zips)
                 raise UserError(f"{path} holds no images, but {names}; unpack: {' && '.join(map(shlex.join, typed))}")
-            raise UserError(f"{path} holds no images ({FORMAT_NAMES}){_others_in(path)}.")
+            raise UserError(f"{path} holds no images ({FORMAT_NAMES}){_only(self.all_others())}.")
         return self
 
 
-def _others_in(path: Path) -> str:
-    """What lies below a folder instead of images, by suffix, and what to do about archives."""
-    names = [name for _, _, files in os.walk(path) for name in files if not name.startswith(".")]
-    counts = Counter(suffix_of(name) or "without suffix" for name in names)
+def _only(files: list[str]) -> str:
+    """What there is instead of images, by suffix, and what to do about archives."""
+    counts = Counter(suffix_of(file) or "without suffix" for file in files)
     said = f", only {', '.join(f'{number} {suffix}' for suffix, number in sorted(counts.items()))}" if counts else ""
     return f"{said}: unpack them first, each into a folder of its name" if _ARCHIVES & counts.keys() else said
 

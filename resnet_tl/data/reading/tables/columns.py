@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 
@@ -75,20 +75,14 @@ def key_of(name: str) -> str:
     return re.sub(r"[\W_]", "", name.casefold())
 
 
-def is_called_path(name: str) -> bool:
-    """Whether a column is called as those of images are."""
-    return _is(name, PATHS)
-
-
 def find_path(frame: pd.DataFrame, images: NamedImages, source: Source, reading: Reading) -> tuple[str, bool]:
     """The column whose values are images ("" where none is called so), and whether they are there, most of them.
 
     Raises:
         UserError: the named one is not there, none is, or two name different images.
     """
-    names = list(frame.columns)
-    if reading.path_column is not None:
-        names = [named(frame, reading.path_column, "path_column", source)]
+    given = _named(frame, "path_column", source, reading)
+    names = [given] if given else list(frame.columns)
     head = frame.head(_ROWS)
     different = {name: [value for value in head[name].map(str).str.strip().unique() if value] for name in names}
     looked_at = {name: values[:_LOOKED_AT] for name, values in different.items()}
@@ -100,16 +94,15 @@ def find_path(frame: pd.DataFrame, images: NamedImages, source: Source, reading:
         meant = images.meant_by(values)
         share = len(meant) / max(1, len(values))
         looks = sum(map(is_image, values)) * 2 > len(values)
-        if share > 0 and (share >= 0.5 or looks or _is(name, PATHS) or reading.path_column is not None):
+        if share > 0 and (share >= 0.5 or looks or is_called(name, PATHS) or given):
             count = round(share * len(different[name]))
             found.append((not looks, -count, _rank(name, PATHS), name, [*meant.paths.values()]))
     if not found:
-        called = [name for name in names if _is(name, PATHS) or reading.path_column is not None]
-        return min(called, key=lambda name: _rank(name, PATHS), default=""), False
+        return given or next(_called(names, PATHS), ""), False
     first, *others = sorted(found, key=lambda one: one[:3])
     for other in others:
-        is_called = _is(other[3], PATHS) == _is(first[3], PATHS)
-        if other[:2] == first[:2] and is_called and other[4] != first[4]:
+        are_alike = is_called(other[3], PATHS) == is_called(first[3], PATHS)
+        if other[:2] == first[:2] and are_alike and other[4] != first[4]:
             raise UserError(
                 f"{source.name} names images in the column '{first[3]}' and others in '{other[3]}'; say which: "
                 f"{source.command(path_column=first[3], label_column=reading.label_column)}"
@@ -125,22 +118,17 @@ def find_columns(frame: pd.DataFrame, path: str, has_header: bool, source: Sourc
     """
     others = [name for name in frame.columns if name != path]
     split, flags = _split_columns(frame, others, has_header)
-    group: str | None
-    if reading.group_column is not None:
-        group = named(frame, reading.group_column, "group_column", source)
-    else:
-        group = _first(others, GROUPS)
+    group = _named(frame, "group_column", source, reading) or next(_called(others, GROUPS), None)
     others = [name for name in others if name not in (split, *flags, group)]
-    if reading.label_column is not None:
-        labels: tuple[str, ...] = (named(frame, reading.label_column, "label_column", source),)
-    else:
-        labels = _label_columns(frame, others, has_header, source, path)
+    label = _named(frame, "label_column", source, reading)
+    labels = (label,) if label else _label_columns(frame, others, has_header, source, path)
     return Columns(path, labels, split, flags, group if reading.group_column or group not in labels else None)
 
 
-def named(frame: pd.DataFrame, column: str, option: str, source: Source) -> str:
-    """The column of that name; UserError where there is none."""
-    if column not in frame.columns:
+def _named(frame: pd.DataFrame, option: str, source: Source, reading: Reading) -> str | None:
+    """The column that an option names, if it does; UserError where there is none of that name."""
+    column = getattr(reading, option)
+    if column is not None and column not in frame.columns:
         raise UserError(
             f"{source.name} has no column '{column}' as {source.option(option, column)} says, only "
             f"{listed(frame.columns)}.{nearest(column, frame.columns)}"
@@ -168,7 +156,7 @@ def _label_columns(
 ) -> tuple[str, ...]:
     if numbered_labels(others):
         return ()
-    known = sorted((name for name in others if _is(name, LABELS)), key=lambda name: _rank(name, LABELS))
+    known = list(_called(others, LABELS))
     if any(key_of(name) == "x" for name in others):  # x and y are a place
         known = [name for name in known if key_of(name) != "y"]
     if len(known) > 1:
@@ -185,7 +173,7 @@ def _label_columns(
         return (known[0],)
     if hot := _shares(frame, others):
         return hot
-    others = [name for name in others if not _is(name, (*PERHAPS_SPLITS, "fold"))]
+    others = [name for name in others if not is_called(name, (*PERHAPS_SPLITS, "fold"))]
     if len(others) > 1:  # not every number is a class
         others = [] if has_header else [name for name in others if not are_numbers(frame, name)]
     return tuple(others) if len(others) == 1 and 2 <= _distinct(frame[others[0]]) <= len(frame) / 2 else ()
@@ -218,12 +206,14 @@ def _split_columns(frame: pd.DataFrame, others: list[str], has_header: bool) -> 
     return None, tuple(name for name in others if key_of(name) in FLAGS)
 
 
-def _first(columns: Sequence[str], names: tuple[str, ...]) -> str | None:
-    return min((name for name in columns if _is(name, names)), key=lambda name: _rank(name, names), default=None)
+def _called(columns: Sequence[str], names: tuple[str, ...]) -> Iterator[str]:
+    """The columns that are called by one of these names, the preferred one first."""
+    return iter(sorted((one for one in columns if is_called(one, names)), key=lambda one: _rank(one, names)))
 
 
-def _is(name: str, names: tuple[str, ...]) -> bool:
-    return _rank(name, names) < len(names)
+def is_called(column: str, names: tuple[str, ...]) -> bool:
+    """Whether a column is called by one of these names, or by its plural."""
+    return _rank(column, names) < len(names)
 
 
 def _rank(name: str, names: tuple[str, ...]) -> int:

@@ -5,10 +5,9 @@ from __future__ import annotations
 import os
 import re
 import shlex
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -52,45 +51,33 @@ def labelled_by_table(root: Path, folder: Folder, reading: Reading, learns: bool
         return None
     root, folder = _with_tables(root, folder)
     looked_at = [_looked_at(path, root, folder, reading) for path in _table_files(root, folder)]
-    tables = [one for one in looked_at if one and one.table and one.table.columns.labels]
+    found = [one for one in looked_at if isinstance(one, LabelTable)]
+    tables = [one for one in found if one.columns.labels]
     if not tables:
         for one in looked_at:
-            if one and one.question:
-                raise one.question
-        adding = [one for one in looked_at if one and one.table]
-        if said and not adding:
+            if isinstance(one, UserError):
+                raise one
+        if said and not found:
             raise UserError(f"{said[0]} is for tables, and no table in {root} names images and has this column.")
-        index = labelled_in_folders(root, folder, reading.layout, learns) if adding else None
-        for one in adding:
-            index = index and with_columns_of(index, rows_of(one.labels(), reading), one.path.name, learns)
+        index = labelled_in_folders(root, folder, reading.layout, learns) if found else None
+        for table in found:
+            index = index and with_columns_of(index, rows_of(table, reading), Path(table.source.name).name, learns)
         return index
     chosen = _chosen(tables, root)
-    rows = [rows_of(one.labels(), reading) for one in chosen]
+    rows = [rows_of(table, reading) for table in chosen]
     named = sum(len(one.frame) - len(one.missing) for one in rows)
-    if not said and (named < _LEAST * len(rows[0].table.images.all) or _folders_say_it(rows, chosen[0].path, root)):
+    if not said and (named < _LEAST * len(chosen[0].images.all) or _folders_say_it(rows, chosen[0].source.name, root)):
         return None
-    names = listed(one.path.relative_to(root).as_posix() for one in chosen)
+    names, used = _names(tables, root), _names(chosen, root)
     if learns and not said and (learnt := _learnt_from_folders(rows, folder, root)):
-        return with_images_of(labelled_in_folders(root, learnt, reading.layout, learns), rows, names)
-    index = index_of(rows, root, f"table{'s' * (len(chosen) > 1)} {names}", learns)
-    used = {one.path for one in chosen}
-    passed_over = [one.path.relative_to(root).as_posix() for one in tables if one.path not in used]
+        return with_images_of(labelled_in_folders(root, learnt, reading.layout, learns), rows, listed(used))
+    index = index_of(rows, root, f"table{'s' * (len(used) > 1)} {listed(used)}", learns)
+    passed_over = [name for name in names if name not in used]
     return replace(index, layout=f"{index.layout}; not read: {listed(passed_over)}") if passed_over else index
 
 
-@dataclass(frozen=True)
-class _Found:
-    """A table of labels, or of splits and groups alone, or one that may be: then with what cannot be told of it."""
-
-    path: Path
-    split: str
-    table: LabelTable | None = None
-    question: UserError | None = None
-
-    def labels(self) -> LabelTable:
-        """The table, where there is one."""
-        assert self.table is not None
-        return self.table
+def _names(tables: Sequence[LabelTable], root: Path) -> list[str]:
+    return [relative(table.source.name, root) for table in tables]
 
 
 # Where tables lie
@@ -106,33 +93,31 @@ def _with_tables(root: Path, folder: Folder) -> tuple[Path, Folder]:
 
 def _table_files(root: Path, folder: Folder) -> list[Path]:
     """The tables in `root` and in the folders there; none that is a form for predictions."""
-    inner = [path for name, one in folder.folders.items() for path in _tables_in(root / name, one)]
-    every = [*_tables_in(root, folder), *inner]
-    return [path for path in every if not re.search("submission|^sample$", path.stem, re.IGNORECASE)][:_MOST]
+    files = [Path(file) for one in (folder, *folder.folders.values()) for file in one.others]
+    tables = [file for file in files if file.suffix.lower() in _SUFFIXES]
+    return [path for path in tables if not re.search("submission|^sample$", path.stem, re.IGNORECASE)][:_MOST]
 
 
-def _tables_in(path: Path, folder: Folder) -> list[Path]:
-    if not folder.others:
-        return []
-    with os.scandir(path) as entries:
-        names = sorted(entry.name for entry in entries if entry.is_file() and not entry.name.startswith("."))
-    return [path / name for name in names if name.lower().endswith(_SUFFIXES)]
+def _split(path: Path, root: Path) -> str:
+    """The split that the name of a table, or of its folder, speaks of; "" for none."""
+    return split_in(path.stem) or ("" if path.parent == root else split_in(path.parent.name))
 
 
-def _looked_at(path: Path, root: Path, folder: Folder, reading: Reading) -> _Found | None:
-    """A table by its beginning, and where it is one of labels, all of it; None for any other."""
+def _looked_at(path: Path, root: Path, folder: Folder, reading: Reading) -> LabelTable | UserError | None:
+    """A table by its beginning, and where it is one of labels, splits or groups, all of it; None for any other.
+
+    Of one that seems to be of labels, the UserError says what cannot be told.
+    """
     source = Source(str(path), str(root))
     images = images_for(root, source, reading) if reading.image_folder else NamedImages(path.parent, root, folder)
-    split = split_in(path.stem) or ("" if path.parent == root else split_in(path.parent.name))
     named = {reading.path_column, reading.label_column, reading.group_column} - {None}
-    head = _head(path)
-    if head is None:
+    head = whole = _head(path)
+    if head is None or whole is None:
         return None
     frame = head.frame
     is_of_predictions = any(name.startswith("prob_") for name in frame.columns)
     if frame.empty or is_of_predictions or not named.issubset(frame.columns):
         return None
-    whole = head
     try:
         if not find_path(frame, images, source, reading)[1]:
             return None
@@ -146,10 +131,10 @@ def _looked_at(path: Path, root: Path, folder: Folder, reading: Reading) -> _Fou
         with suppress(UserError):
             known = with_columns(whole, source, images, reading, needs_labels=False)
         if _may_label(whole.frame, known.columns if known else Columns(column), paths, folder):
-            return _Found(path, split, question=UserError(f"{str(question).rstrip('.')}{_or_folders(root, folder)}"))
-        return _Found(path, split, known) if known and adds(known.columns) else None
+            return UserError(f"{str(question).rstrip('.')}{_or_folders(root, folder)}")
+        return known if known and adds(known.columns) else None
     is_form = all(frame[name].map(str).nunique() == 1 for name in table.columns.labels)  # to be filled in
-    return None if is_form and split in ("", "test") else _Found(path, split, table)
+    return None if is_form and _split(path, root) in ("", "test") else table
 
 
 def _or_folders(root: Path, folder: Folder) -> str:
@@ -195,7 +180,7 @@ def _may_label(frame: pd.DataFrame, columns: Columns, paths: list[str], folder: 
 # Several tables
 
 
-def _chosen(tables: Sequence[_Found], root: Path) -> list[_Found]:
+def _chosen(tables: Sequence[LabelTable], root: Path) -> list[LabelTable]:
     """The table of labels, or those of the splits, told apart by their names or folders.
 
     Raises:
@@ -203,20 +188,20 @@ def _chosen(tables: Sequence[_Found], root: Path) -> list[_Found]:
     """
     if len(tables) == 1:
         return list(tables)
-    splits = Counter(one.split for one in tables if one.split)
-    if "train" in splits and max(splits.values()) == 1:
-        of_splits = sorted((one for one in tables if one.split), key=lambda one: SPLITS.index(one.split))
-        return [replace(one, table=replace(one.labels(), split=one.split)) for one in of_splits]
+    splits = [_split(Path(table.source.name), root) for table in tables]
+    if "train" in splits and all(splits.count(split) < 2 for split in SPLITS):
+        of_splits = {split: replace(table, split=split) for split, table in zip(splits, tables, strict=True)}
+        return [of_splits[split] for split in SPLITS if split in of_splits]
     raise UserError(
-        f"{root} has several tables of labels, {listed(one.path.relative_to(root) for one in tables)}; say which: "
-        f"{Source('', str(tables[0].path)).command()}"
+        f"{root} has several tables of labels, {listed(_names(tables, root))}; say which: "
+        f"{Source('', tables[0].source.name).command()}"
     )
 
 
 # Tables and folders
 
 
-def _folders_say_it(tables: Sequence[Rows], path: Path, root: Path) -> bool:
+def _folders_say_it(tables: Sequence[Rows], path: str, root: Path) -> bool:
     """Whether the folders name the classes as the tables do, which add neither splits nor groups.
 
     Raises:

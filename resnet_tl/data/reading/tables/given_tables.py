@@ -12,11 +12,12 @@ import pandas as pd
 from resnet_tl.data.index import ImageIndex
 from resnet_tl.data.reading.options import Reading
 from resnet_tl.data.reading.tables.columns import (
+    PATHS,
     Columns,
     Source,
     find_columns,
     find_path,
-    is_called_path,
+    is_called,
     likely_labels,
     numbered_labels,
 )
@@ -94,7 +95,7 @@ def with_columns(
 
 def _is_an_image(column: str, images: NamedImages) -> bool:
     """Whether the name of a column of images is that of one: then the first line is a row."""
-    return not is_called_path(column) and len(images.meant_by([column]).paths) == 1
+    return not is_called(column, PATHS) and len(images.meant_by([column]).paths) == 1
 
 
 def _question(

@@ -25,37 +25,21 @@ _TRUE, _FALSE = ("true", "1", "1.0", "yes"), ("false", "0", "0.0", "no", "")
 
 @dataclass(frozen=True)
 class LabelTable:
-    """A table whose columns are known.
-
-    Args:
-        file: its rows.
-        source: what it is called.
-        images: those that it may name.
-        columns: which is which.
-        split: of all rows, where no column says it.
-    """
+    """A table whose columns are known, and the images that it may name."""
 
     file: TableFile
     source: Source
     images: NamedImages
     columns: Columns
-    split: str = ""
+    split: str = ""  # of all rows, where no column says it
 
 
 @dataclass(frozen=True)
 class Rows:
-    """What a table says, row by row.
-
-    Args:
-        table: which it is.
-        frame: columns `path` (absolute; "" where there is no such file), `label`, `split`, `group`.
-        missing: what it names that is not there.
-        problems: what is wrong with it.
-        notes: what else its reader should know.
-    """
+    """What a table says, row by row; what it names that is not there, what is wrong, and what else is to be known."""
 
     table: LabelTable
-    frame: pd.DataFrame
+    frame: pd.DataFrame  # columns `path` (absolute; "" where there is no such file), `label`, `split`, `group`
     missing: list[str]
     problems: list[str]
     notes: list[str]
@@ -81,7 +65,13 @@ def rows_of(table: LabelTable, reading: Reading) -> Rows:
             f"{_count(len(bare), 'row has', 'rows have')} no label ({listed(bare, 3)}); label them, remove them, or "
             "give them the split predict"
         )
-    problems += _several_labels(set(labels) - {""})
+    known = set(labels) - {""}
+    if several := [(label, mark) for label in sorted(known) if (mark := _mark_of_a_list(label, known))]:
+        label, mark = several[0]
+        problems.append(
+            f"the label '{label}' looks like several labels, and an image must have exactly one: if it is one class, "
+            f"write its name without '{mark}'; multi-label data is not supported"
+        )
     if meant.moved:
         example = meant.moved[0]
         notes.append(f"found by the end of their paths, as {relative(meant.paths[example], table.images.root)}")
@@ -140,7 +130,8 @@ def not_found(
     problems = []
     if meant.ambiguous:
         value, paths = next(iter(meant.ambiguous.items()))
-        folders = sorted({_below(path, images.root) for path in paths}, key=lambda folder: not _IMAGES.search(folder))
+        below = {relative(path, images.root).rpartition("/")[0].partition("/")[0] for path in paths}
+        folders = sorted(below, key=lambda folder: not _IMAGES.search(folder))
         command = source.command(
             path_column=path_column, label_column=reading.label_column, image_folder=f"{images.root / folders[0]}"
         )
@@ -157,11 +148,6 @@ def not_found(
             f"{'does' if len(meant.missing) == 1 else 'do'} not exist ({listed(meant.missing)}); correct them{skip}"
         )
     return problems
-
-
-def _below(path: str, root: Path) -> str:
-    """The folder just below `root` that a path leads through."""
-    return relative(path, root).rpartition("/")[0].partition("/")[0]
 
 
 def each_once(rows: pd.DataFrame, source: str, notes: list[str]) -> pd.DataFrame:
@@ -211,17 +197,6 @@ def _largest(frame: pd.DataFrame, columns: Columns, source: Source, problems: li
             f"{source.command(path_column=columns.path, label_column=columns.labels[0])}"
         )
     return labels.tolist()
-
-
-def _several_labels(labels: set[str]) -> list[str]:
-    """What is wrong with the first label that is a list."""
-    for label in sorted(labels):
-        if mark := _mark_of_a_list(label, labels):
-            return [
-                f"the label '{label}' looks like several labels, and an image must have exactly one: if it is one "
-                f"class, write its name without '{mark}'; multi-label data is not supported"
-            ]
-    return []
 
 
 def _mark_of_a_list(label: str, labels: set[str]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -33,12 +34,8 @@ class Meant:
 class NamedImages:
     """The images that a table may name.
 
-    They are those in the folders that its paths lead to; where these are not enough, all below `root`.
-
-    Args:
-        base: absolute folder that the table's paths start from.
-        root: absolute folder that all lies below.
-        tree: what lies below `root`, where that is known.
+    They are those in the folders that its paths, which start from `base`, lead to; where these are not enough, all
+    below `root`, in `tree` if that was read. Both are absolute folders.
     """
 
     def __init__(self, base: Path, root: Path, tree: Folder | None = None) -> None:
@@ -114,21 +111,22 @@ class NamedImages:
         folders = sorted({os.path.dirname(path) for path in paths})  # noqa: PTH120 -- for speed
         return [f"{folder}{os.sep}{name}" for folder in folders for name in sorted(self._in(folder)) if is_image(name)]
 
-    def standing(self, values: Iterable[str]) -> dict[str, str]:
+    def standing(self, values: Sequence[str]) -> dict[str, str]:
         """The absolute path of each value that is one as it stands; only the folders that they name are looked into."""
-        paths = {value: join(self.base, value) for value in values}
+        # By text, for speed; whichever system wrote them.
+        whole = (os.path.join(self.base, value.strip().replace("\\", "/")) for value in values)  # noqa: PTH118
+        paths = dict(zip(values, map(os.path.normpath, whole), strict=True))
         split = {value: os.path.split(path) for value, path in paths.items()}
         return {value: paths[value] for value, (folder, name) in split.items() if name in self._in(folder)}
 
     def _in(self, folder: str) -> set[str]:
         """The files that lie in a folder; listed once, which takes less than a look at each file."""
         if folder not in self._listed:
-            self._listed[folder] = set()
-            try:
-                with os.scandir(folder) as entries:
-                    self._listed[folder] = {entry.name for entry in entries if _is_file(entry)}
-            except (OSError, ValueError):  # no folder, or no name that one could have
-                pass
+            names = self._listed[folder] = set()
+            with suppress(OSError, ValueError), os.scandir(folder) as entries:  # no folder, or no name for one
+                for entry in entries:
+                    with suppress(OSError):  # a link that leads to itself
+                        names.update([entry.name] if entry.is_file() else [])
         return self._listed[folder]
 
 
@@ -154,18 +152,6 @@ def split_by_folders(folders: Sequence[str]) -> str:
     """The split that the folders of an image speak of; "" for none, or for two."""
     found = {split_in(folder) for folder in folders} - {""}
     return found.pop() if len(found) == 1 else ""
-
-
-def _is_file(entry: os.DirEntry[str]) -> bool:
-    try:
-        return entry.is_file()
-    except OSError:  # a link that leads to itself
-        return False
-
-
-def join(root: Path, path: str | Path) -> str:
-    """The absolute path of one that starts from `root`, whichever system wrote it."""
-    return os.path.normpath(os.path.join(root, str(path).strip().replace("\\", "/")))  # noqa: PTH118 -- for speed
 
 
 def relative(path: str, root: Path) -> str:

@@ -24,17 +24,11 @@ _BOMS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM
 
 @dataclass(frozen=True)
 class TableFile:
-    """The rows of a file: text (in JSON lines, values), columns named as its header does, else `column 1`, …
+    """The rows of a file: text (in JSON lines, values), columns named as its header does, else `column 1`, …"""
 
-    Args:
-        frame: the rows; a column without a name, which numbers them, is left out.
-        has_header: whether the first line named the columns.
-        notes: what its reader should know.
-    """
-
-    frame: pd.DataFrame
+    frame: pd.DataFrame  # a column without a name, which numbers the rows, is left out
     has_header: bool = True
-    notes: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)  # what its reader should know
 
 
 def without_header(file: TableFile) -> TableFile:
