@@ -13,13 +13,14 @@ import lightning as L
 import torch
 from torch.optim import AdamW, Optimizer
 
-from resnet_tl.errors import UserError
+from resnet_tl.errors import UserError, reason_of
 from resnet_tl.finetuning.defaults import ModeDefaults, choose_backbone_lr_factor, defaults_for
 from resnet_tl.finetuning.learning_rate import PiecewiseConstantLR, WarmupCosine, warmup_cosine
 from resnet_tl.finetuning.makers import Maker
 from resnet_tl.finetuning.modes import Schedule
 from resnet_tl.finetuning.parameter_groups import parameter_groups
 from resnet_tl.networks.stages import StagedNetwork
+from resnet_tl.user_code import attempt
 
 log = logging.getLogger(__name__)
 
@@ -124,15 +125,14 @@ def make_optimizer(optimizer: Maker, groups: list[dict[str, Any]], clips: bool =
 
 def _attempt(optimizer: Maker, groups: list[dict[str, Any]]) -> Optimizer:
     """What is made by a class or function; UserError where it refuses, or gives something else."""
-    try:
+
+    def make() -> Optimizer:
         made = optimizer(groups)
         if not isinstance(made, Optimizer):
             raise TypeError(f"{optimizer.name} gives a {type(made).__name__}")
         return made
-    except UserError:
-        raise
-    except Exception as error:  # of any kind: the code may be anyone's
-        raise UserError(f"The optimizer cannot be made: {_sentence(error)}") from error
+
+    return attempt("The optimizer cannot be made", make)
 
 
 def make_scheduler(
@@ -170,10 +170,7 @@ def make_scheduler(
         )
     if name == "ReduceLROnPlateau":
         arguments.setdefault("mode", mode_of(arguments.get("monitor", monitor)))
-    try:
-        scheduler = lr_scheduler(optimizer, **arguments)
-    except (ValueError, TypeError) as error:
-        raise UserError(f"The learning-rate scheduler cannot be made: {_sentence(error)}") from error
+    scheduler = attempt("The learning-rate scheduler cannot be made", lambda: lr_scheduler(optimizer, **arguments))
     name = type(scheduler).__name__  # a function may give any
     return {
         "scheduler": scheduler,
@@ -223,7 +220,7 @@ def rehearse(optimizer: Maker, lr_scheduler: Maker | None) -> None:
     except Exception as error:  # of any kind: the class may be anyone's
         solver = "; a head is solved by L-BFGS with --model.head_solver lbfgs" if name == "LBFGS" else ""
         raise UserError(
-            f"The optimizer {name} cannot train a network with these arguments: {_sentence(error).rstrip('.')}{solver}."
+            f"The optimizer {name} cannot train a network with these arguments: {reason_of(error)}{solver}."
         ) from error
     if lr_scheduler is None or lr_scheduler.kind is None:
         return
@@ -231,14 +228,10 @@ def rehearse(optimizer: Maker, lr_scheduler: Maker | None) -> None:
     monitor = [1.0] if name == "ReduceLROnPlateau" else []
     if name == "OneCycleLR" and (lr_scheduler.arguments.get("total_steps") or 1) > 0:  # not known yet how many
         planned = {"total_steps": 10, "epochs": None, "steps_per_epoch": None}
-    try:
-        _take_steps(made, weights, [lr_scheduler(made, **planned)], *monitor)
-    except UserError:
-        raise
-    except Exception as error:
-        raise UserError(
-            f"The learning-rate scheduler {name} cannot be used with these arguments: {_sentence(error)}"
-        ) from error
+    attempt(
+        f"The learning-rate scheduler {name} cannot be used with these arguments",
+        lambda: _take_steps(made, weights, [lr_scheduler(made, **planned)], *monitor),
+    )
 
 
 def _take_steps(optimizer: Optimizer, weights: list[torch.nn.Parameter], schedulers: list[Any], *metric: float) -> None:
@@ -274,10 +267,3 @@ def _fill_cycle(arguments: dict[str, Any], trainer: L.Trainer) -> None:
         )
     elif given > fit:
         log.info(f"OneCycleLR has {given} steps, and the fit {fit}: the cycle does not come to its end.")
-
-
-def _sentence(error: Exception) -> str:
-    """What torch says, on one line and with one full stop; its kind where it says nothing."""
-    if isinstance(error, ZeroDivisionError):
-        return "a number that it divides by is 0."
-    return " ".join(str(error).split()).rstrip(".") + "." if str(error) else f"{type(error).__name__}."

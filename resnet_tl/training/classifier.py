@@ -158,7 +158,7 @@ class ImageClassifier(ExactEvaluation):
         trainer = self.trainer
         if not getattr(trainer, "fast_dev_run", False):
             check_length(self.schedule, trainer.max_epochs)
-        check_with_data(self.hparams, self.schedule, self.data, trainer, self.network)
+        check_with_data(self)
         self._configured = (self.lr, self.data.batch_size)
         configured, chosen = configure(
             self.hparams,
@@ -177,9 +177,8 @@ class ImageClassifier(ExactEvaluation):
         data = self.data
         if self._configured != (self.lr, data.batch_size):  # a finder, a callback, has changed them
             self.trainer.strategy.setup_optimizers(self.trainer)
-        log_options(self, data, self.trainer)
-        draws = bool(self.hparams["head_dropout"] or self.hparams["mixup"] or self.hparams["cutmix"])
-        tell_of_processes(self.trainer, data.batch_size, self.network, self.schedule, draws)
+        log_options(self)
+        tell_of_processes(self)
         data.serve(self.activations)
 
     def weigh_classes(self) -> None:

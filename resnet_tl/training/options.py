@@ -119,8 +119,7 @@ class ClassifierOptions(L.LightningModule):
         del phases
         # The classifier logs them when a fit begins, with what became of them. A checkpoint knows its classes.
         self.save_hyperparameters(ignore="classes", logger=False)
-        makers = (self.given_optimizer, self.given_scheduler)
-        check_settings(self.hparams, self.schedule, *makers, self.own_metrics, self.criterion)
+        check_settings(self)
         self.begin()
 
     @property

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from resnet_tl.errors import UserError
 from resnet_tl.training.numbers.predictions import Predictions
-from resnet_tl.user_code import object_at, split
+from resnet_tl.user_code import attempt, object_at, split
 
 if TYPE_CHECKING:
     from torchmetrics import Metric
@@ -58,12 +58,8 @@ def make_metric(spec: Any, classes: int) -> Metric:
     known = {"num_classes": classes, "task": "multiclass", "sync_on_compute": False}
     has_options = any(parameter.kind is parameter.VAR_KEYWORD for parameter in takes.values())
     given = {key: value for key, value in known.items() if key in takes or (key == "sync_on_compute" and has_options)}
-    try:
-        with torch.device("cpu"):
-            metric = kind(**{**given, **arguments})
-    except Exception as error:  # of any kind: the class may be anyone's
-        reason = " ".join(str(error).split()).rstrip(".")
-        raise UserError(f"model.metrics: {path} cannot be made: {reason or type(error).__name__}.") from error
+    with torch.device("cpu"):
+        metric = attempt(f"model.metrics: {path} cannot be made", lambda: kind(**{**given, **arguments}))
     if not isinstance(metric, Metric):
         raise UserError(f"model.metrics: {path} is no metric of torchmetrics.")
     return metric
@@ -95,13 +91,12 @@ def snake_case(name: str) -> str:
 
 
 def _value(name: str, metric: Metric, probabilities: Tensor, labels: Tensor) -> float:
-    try:
+    def compute() -> Any:
         metric.reset()
         is_binary = type(metric).__name__.startswith("Binary")
-        value: Any = metric.cpu()(probabilities[:, 1] if is_binary else probabilities, labels)
-    except Exception as error:  # of any kind: the class may be anyone's
-        reason = " ".join(str(error).split()).rstrip(".")
-        raise UserError(f"model.metrics: {name} cannot be computed: {reason or type(error).__name__}.") from error
+        return metric.cpu()(probabilities[:, 1] if is_binary else probabilities, labels)
+
+    value = attempt(f"model.metrics: {name} cannot be computed", compute)
     if not isinstance(value, Tensor) or value.numel() != 1:
         raise UserError(
             f"model.metrics: {name} gives no single number; take one that does, such as the average over the classes."
