@@ -87,12 +87,12 @@ class Accuracy:
             )
         return found
 
-    def wish(self, split: str = "validation") -> str:
+    def wish(self) -> str:
         """How many images it would take to know the accuracy noticeably better."""
         half = (self.high - self.low) / 2
         step = next((step for step in STEPS if step < 0.8 * half), STEPS[-1])
         needed = float(f"{images_for(self.share, step):.2g}")
-        return f"To know the accuracy within ±{100 * step:g} points: about {needed:,.0f} {split} images."
+        return f"To know the accuracy within ±{100 * step:g} points: about {needed:,.0f} validation images."
 
     def baseline(self) -> str:
         """What the accuracy is to be compared with."""

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from resnet_tl.errors import printable
-from resnet_tl.evaluation.figures import INK, QUIET, shorten
+from resnet_tl.evaluation.figures import INK, QUIET, face, shorten, thumbnail
 from resnet_tl.evaluation.predictions import classes_of, label_numbers
 from resnet_tl.evaluation.predictions import probabilities as probabilities_of
 from resnet_tl.evaluation.words import percent
@@ -62,7 +62,7 @@ def mistakes_figure(
     if wrong.empty:
         return None
     shown = wrong.head(MOST)
-    heading, plain, bold, small = _font(26, bold=True), _font(17), _font(17, bold=True), _font(14)
+    heading, plain, bold, small = face(26, bold=True), face(17), face(17, bold=True), face(14)
     of = f"{len(wrong):,} mistakes" if len(wrong) > 1 else "One mistake"
     title = f"{of} among {int((table['label'] != '').sum()):,} images"
     first = "the most confident first" if len(shown) == len(wrong) else f"the {len(shown)} most confident"
@@ -78,7 +78,7 @@ def mistakes_figure(
     for place, mistake in enumerate(shown.reset_index(names="row").to_dict("records")):
         x, y = MARGIN + place % columns * (CELL + GAP), top + place // columns * height
         pen.rectangle((x, y, x + CELL - 1, y + CELL - 1), fill="#f1f3f5")
-        image = _thumbnail(pixels(mistake["row"]))
+        image = thumbnail(pixels(mistake["row"]), CELL)
         sheet.paste(image, (x + (CELL - image.width) // 2, y + (CELL - image.height) // 2))
         share = percent(mistake["probability"])
         for line, (text, end, color, font) in enumerate(
@@ -94,23 +94,6 @@ def mistakes_figure(
         with replacing(path) as temporary:
             sheet.save(temporary, format="PNG", compress_level=3)
     return sheet
-
-
-def _font(size: int, bold: bool = False) -> ImageFont.FreeTypeFont:
-    """The same face in every figure, on every machine."""
-    from matplotlib import get_data_path
-    from PIL import ImageFont
-
-    return ImageFont.truetype(Path(get_data_path(), "fonts", "ttf", f"DejaVuSans{'-Bold' * bold}.ttf"), size)
-
-
-def _thumbnail(pixels: np.ndarray) -> Image.Image:
-    """The whole image in its cell; tiny ones are enlarged without blur."""
-    from PIL import Image, ImageOps
-
-    image = Image.fromarray(pixels.squeeze(2) if pixels.shape[2] == 1 else pixels).convert("RGB")
-    method = Image.Resampling.NEAREST if max(image.size) <= CELL // 2 else Image.Resampling.LANCZOS
-    return ImageOps.contain(image, (CELL, CELL), method)
 
 
 def _fitted(text: str, width: float, font: ImageFont.FreeTypeFont) -> str:

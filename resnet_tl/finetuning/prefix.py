@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from importlib.metadata import version
 
 import lightning as L
@@ -38,6 +39,7 @@ FILLED_AT_ONCE = 64
 COMPUTED_BY = ("torch", "torchvision", "timm", "numpy")
 
 
+@dataclass(eq=False)
 class FrozenPrefix:
     """The same computation whether it is kept or not, so that a cached run equals one without a cache.
 
@@ -54,29 +56,17 @@ class FrozenPrefix:
             what was kept.
     """
 
-    def __init__(
-        self,
-        stages: FrozenStages,
-        digest: str,
-        preprocessing: Preprocessing,
-        images: Callable[[Batch], Tensor],
-        data: ImageDataModule,
-        trainer: L.Trainer,
-        mode: ActivationCacheMode,
-        epochs: int,
-        is_mixed: bool,
-    ) -> None:
-        self.stages = stages
-        self.digest = digest
-        self.preprocessing = preprocessing
-        self.images = images
-        self.data = data
-        self.trainer = trainer
-        self.mode = mode
-        self.epochs = epochs
-        self.is_mixed = is_mixed
-        self._plans: dict[bool, ActivationPlan] = {}
-        self._tables: dict[int | None, ActivationTable] = {}
+    stages: FrozenStages
+    digest: str
+    preprocessing: Preprocessing
+    images: Callable[[Batch], Tensor]
+    data: ImageDataModule
+    trainer: L.Trainer
+    mode: ActivationCacheMode
+    epochs: int
+    is_mixed: bool
+    _plans: dict[bool, ActivationPlan] = field(default_factory=dict)
+    _tables: dict[int | None, ActivationTable] = field(default_factory=dict)
 
     def __call__(self, batch: Batch) -> Activation:
         """What the suffix takes, for one batch."""

@@ -7,6 +7,7 @@ import warnings
 from collections import Counter, OrderedDict
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -175,12 +176,8 @@ def beside(chosen: Part, found: list[Part], own: Collection[str]) -> list[str]:
 def _first_other(key: str, prefix: str) -> str:
     """`module.encoder_k` of `module.encoder_k.conv1.weight`, where the prefix is `module.encoder_q.`."""
     words = key.split(".")
-    same = 0
-    for word, other in zip(words, prefix.split("."), strict=False):
-        if word != other:
-            break
-        same += 1
-    return ".".join(words[: same + 1])
+    same = list(takewhile(lambda pair: pair[0] == pair[1], zip(words, prefix.split("."), strict=False)))
+    return ".".join(words[: len(same) + 1])
 
 
 def _below(table: Part, prefix: str) -> Part:

@@ -77,14 +77,7 @@ def build_without_images(network: Network, settings: Mapping[str, Any], classes:
         UserError: as of `build`.
     """
     made, origin = _with_weights(network, settings, classes, channels=3)
-    preprocessing = plan_preprocessing(
-        origin.image_size,
-        crop_ratio=_crop_ratio(origin.image_size, origin),
-        mean=origin.mean,
-        std=origin.std,
-        interpolation=origin.interpolation,
-        decoder=DECODER,
-    )
+    preprocessing = _planned(origin.image_size, origin)
     return BuiltNetwork(made, classes, preprocessing, origin, stage_costs(made, preprocessing.size))
 
 
@@ -167,22 +160,24 @@ def choose_preprocessing(
     value_range = data.value_range
     if value_range is None and (value_range := data.dataset.value_range):
         choices["data.value_range"] = (list(value_range), "found in the images of more than 8 bits")
-    crop_ratio = _crop_ratio(size, origin)
-    planned = plan_preprocessing(
+    planned = _planned(
         size,
-        crop_ratio=crop_ratio,
+        origin,
         storage_size=data.storage_size,
-        mean=origin.mean,
-        std=origin.std,
         channels=data.channels,
         resize_rule=data.resize_rule,
-        interpolation=origin.interpolation,
-        decoder=DECODER,
         value_range=value_range,
     )
     if data.storage_size is None:
-        choices["data.storage_size"] = (planned.storage_size, f"image_size / {crop_ratio:g}")
+        choices["data.storage_size"] = (planned.storage_size, f"image_size / {_crop_ratio(size, origin):g}")
     return planned, choices
+
+
+def _planned(size: int, origin: WeightsOrigin, **of_data: Any) -> Preprocessing:
+    ratio, way = _crop_ratio(size, origin), origin.interpolation
+    return plan_preprocessing(
+        size, crop_ratio=ratio, mean=origin.mean, std=origin.std, interpolation=way, decoder=DECODER, **of_data
+    )
 
 
 def _crop_ratio(size: int, origin: WeightsOrigin) -> float:

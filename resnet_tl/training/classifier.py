@@ -37,9 +37,8 @@ from resnet_tl.training.numbers.monitor import monitor_mode
 from resnet_tl.training.resuming.exact_resume import ExactResume
 from resnet_tl.training.resuming.resume_points import points_of_a_plain_trainer
 from resnet_tl.training.settings import check_length, check_with_data
-from resnet_tl.training.trainer.finders import check_steps
 from resnet_tl.training.trainer.processes import share_of, tell_of_processes
-from resnet_tl.training.trainer.trainer_checks import check_subclass, check_trainer
+from resnet_tl.training.trainer.trainer_checks import check_steps, check_subclass, check_trainer
 from resnet_tl.training.trainer.untrue_warnings import silence_untrue_warnings
 
 

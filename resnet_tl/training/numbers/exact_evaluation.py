@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
+import lightning as L
 import numpy as np
 import pandas as pd
 import torch
@@ -29,7 +30,6 @@ from resnet_tl.training.built_later import BuiltLater
 from resnet_tl.training.numbers import metrics as torchmetrics
 from resnet_tl.training.numbers.predictions import Predictions, RowLogits
 from resnet_tl.training.pixel_values import normalised
-from resnet_tl.training.trainer.finders import is_trial
 
 SAME: dict[str, Any] = {"batch_size": 1, "sync_dist": True, "reduce_fx": "max"}
 """For numbers that all processes have alike: the largest of them is each of them, whereas a mean may be rounded."""
@@ -131,8 +131,9 @@ class ExactEvaluation(BuiltLater):
 
     @property
     def is_tried(self) -> bool:
-        """Whether a finder runs these steps."""
-        return is_trial(self.trainer, self.freezing)
+        """Whether a finder runs these steps: it sets the callbacks of the fit aside, and with them ours."""
+        callbacks: list[L.Callback] = self.trainer.callbacks  # type: ignore[attr-defined]
+        return self.trainer.state.fn == TrainerFn.FITTING and self.freezing not in callbacks
 
     def activations(self, loader: ImageLoader, view: int) -> ActivationTable | None:
         if self.prefix is None or self.trainer.predicting:  # other images than those of the data set

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
@@ -102,6 +103,19 @@ def check_states(callbacks: Iterable[L.Callback], states: Mapping[str, Any]) -> 
                 f"The state of the callback {type(callback).__name__} could not be read from a checkpoint again: let "
                 "its state_dict hold numbers, texts, lists, dictionaries and tensors alone, and none of numpy's."
             ) from error
+
+
+def check_steps(trainer: L.Trainer) -> None:
+    """Raises UserError where a finder of a rate, which keeps a callback, would end before its largest rates."""
+    if not trainer.callbacks or not trainer.max_epochs:  # type: ignore[attr-defined]
+        return
+    wanted = trainer.max_steps - trainer.global_step
+    steps = math.ceil(trainer.num_training_batches / trainer.accumulate_grad_batches) * trainer.max_epochs
+    if 0 < steps < wanted:
+        raise UserError(
+            f"The finder of a learning rate wants {wanted} steps, but {trainer.max_epochs} epochs have {steps}, with "
+            "which it would not come to its largest rates: give it fewer, num_training, or a Trainer with more epochs."
+        )
 
 
 def _is_known(kind: type) -> bool:
