@@ -48,13 +48,7 @@ def defaults_for(mode: str, schedule: object = None) -> ModeDefaults:
 def choose_backbone_lr_factor(
     defaults: ModeDefaults, source: str, description: Mapping[str, object]
 ) -> tuple[float, str]:
-    """How fast the backbone learns beside the head, and why.
-
-    Args:
-        defaults: of the mode.
-        source: of the weights that training begins with.
-        description: of the network.
-    """
+    """How fast the backbone learns beside the head, with weights of a source, in a network so described; and why."""
     if source == "none" or (source == "as given" and "import" in description):
         return 1.0, "trained from scratch"
     return defaults.backbone_lr_factor, "an object may be pretrained" if source == "as given" else "pretrained"

@@ -36,11 +36,7 @@ class FrozenProof:
 class Freezing(L.Callback):
     """Derives what is frozen from the epoch alone, so that it is the same after a resume.
 
-    `ImageClassifier.configure_callbacks` returns it: a fit has it whoever makes the Trainer. The module has a
-    `network`, a StagedNetwork.
-
-    Args:
-        schedule: the phases of the fit.
+    `ImageClassifier.configure_callbacks` returns it: a fit has it whoever makes the Trainer.
     """
 
     def __init__(self, schedule: Schedule) -> None:
@@ -82,11 +78,7 @@ class Freezing(L.Callback):
         self.prove(pl_module)
 
     def prove(self, pl_module: L.LightningModule) -> None:
-        """Ends the phase with the proof that its frozen stages are those that it began with.
-
-        Raises:
-            UserError: they have changed.
-        """
+        """Ends the phase with the proof that its frozen stages are as at its start; UserError where not."""
         if self.digest and self.phase is not None:
             network = _network(pl_module)
             check_frozen(network, self.digest)

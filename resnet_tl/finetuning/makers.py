@@ -41,11 +41,7 @@ class Maker:
         return isinstance(self.kind, type)
 
     def __call__(self, given: Any, **more: Any) -> Any:
-        """Makes it, with these arguments in place of its own ones.
-
-        Raises:
-            UserError: nothing is known but its name.
-        """
+        """Makes it, with these arguments in place of its own; UserError where nothing is known but its name."""
         if self.kind is None:
             raise UserError(
                 f"{self.name} was given in Python, and no checkpoint can hold it: give it again, as in "

@@ -37,20 +37,9 @@ def configure(
     lr_scheduler: Maker | None,
     mode_of: Callable[[str], str],
 ) -> tuple[dict[str, Any], dict[str, tuple[Any, str]]]:
-    """What `configure_optimizers` returns, and what was chosen for it, with the reason.
+    """What `configure_optimizers` returns, and what was chosen for it, and why; UserError where it cannot be made.
 
-    Args:
-        settings: the arguments of ImageClassifier.
-        network: gives the stages.
-        schedule: which of them ever train.
-        source: of the weights that training begins with.
-        trainer: is about to fit.
-        optimizer: None for AdamW.
-        lr_scheduler: None for warm-up and cosine.
-        mode_of: gives min or max for a monitor.
-
-    Raises:
-        UserError: optimizer or scheduler refuse their arguments, or the fit has no end.
+    Where they are None, optimizer and scheduler are AdamW and warm-up with cosine; `source` is of the first weights.
     """
     defaults = defaults_for(settings["mode"], settings["schedule"])
     factor, chosen = settings["backbone_lr_factor"], {}
@@ -78,11 +67,7 @@ def complete(optimizer: Maker | None, lr: float, defaults: ModeDefaults) -> Make
 
 
 def base_rate(optimizer: Maker | None, lr: float | None, defaults: ModeDefaults) -> float:
-    """The head's learning rate: `lr`, or the optimizer's own, or the mode's, for which AdamW has none of its own.
-
-    Raises:
-        UserError: it is 0, or a function fails that makes the optimizer.
-    """
+    """The head's rate: `lr`, the optimizer's own, or the mode's, since AdamW has none of its own; UserError for 0."""
     if optimizer and optimizer.kind is None:
         return lr or defaults.lr  # it will be refused when it is to train
     if lr is None and optimizer and not optimizer.is_class:  # what is of one parameter tells
@@ -97,15 +82,9 @@ def base_rate(optimizer: Maker | None, lr: float | None, defaults: ModeDefaults)
 
 
 def make_optimizer(optimizer: Maker, groups: list[dict[str, Any]], clips: bool = False) -> Optimizer:
-    """An optimizer over named parameter groups.
+    """An optimizer over named parameter groups; UserError where it refuses its arguments.
 
-    Args:
-        optimizer: complete.
-        groups: each with its learning rate.
-        clips: whether gradients will be clipped, which Lightning does not do for a fused optimizer.
-
-    Raises:
-        UserError: the optimizer refuses its arguments, such as a negative learning rate.
+    `clips`: gradients will be clipped, which Lightning does not do for a fused optimizer.
     """
     if not optimizer.is_class:
         return _attempt(optimizer, groups)
@@ -143,18 +122,9 @@ def make_scheduler(
     trainer: L.Trainer,
     mode_of: Callable[[str], str],
 ) -> dict[str, Any]:
-    """A scheduler of torch's that keeps the ratios of the groups' rates, stepped as it expects to be.
+    """A scheduler of torch's that keeps the ratios of the groups' rates; UserError where it refuses its arguments.
 
-    Args:
-        lr_scheduler: makes it.
-        optimizer: its groups' rates are the base rates.
-        lr: the optimizer's base learning rate.
-        monitor: what ReduceLROnPlateau watches where it does not say so.
-        trainer: is about to fit.
-        mode_of: gives min or max for a monitor.
-
-    Raises:
-        UserError: the scheduler refuses its arguments.
+    `lr` is the optimizer's base rate; `monitor` is what ReduceLROnPlateau watches where it does not say so.
     """
     arguments, name = dict(lr_scheduler.arguments), lr_scheduler.name
     for rate in ("base_lr", "max_lr"):
@@ -188,11 +158,7 @@ def make_scheduler(
 def make_warmup_cosine(
     optimizer: Optimizer, lr: float, schedule: Schedule, warmup: float, trainer: L.Trainer
 ) -> dict[str, Any]:
-    """The default scheduler, over the phases of a fit of known length.
-
-    Raises:
-        UserError: the fit has no end.
-    """
+    """The default scheduler, over the phases of a fit of known length; UserError where it has no end."""
     total = trainer.estimated_stepping_batches
     if total == float("inf"):
         raise UserError("trainer.max_epochs must be given: the learning rate falls to zero at the last epoch.")
@@ -205,11 +171,7 @@ def make_warmup_cosine(
 
 
 def rehearse(optimizer: Maker, lr_scheduler: Maker | None) -> None:
-    """Takes a few steps on weights of the shapes that networks have, so that what cannot train is known at once.
-
-    Raises:
-        UserError: the optimizer or the scheduler refuses its arguments, gradients like ours, or a step.
-    """
+    """Takes a few steps on weights of the shapes that networks have; UserError where these cannot be trained so."""
     if optimizer.kind is None:
         return
     weights = [torch.nn.Parameter(torch.ones(shape)) for shape in ((2, 1, 3, 3), (2, 2), (2,))]
@@ -248,11 +210,7 @@ def _take_steps(optimizer: Optimizer, weights: list[torch.nn.Parameter], schedul
 
 
 def _fill_cycle(arguments: dict[str, Any], trainer: L.Trainer) -> None:
-    """OneCycleLR as long as the fit, where it is not given a length of its own.
-
-    Raises:
-        UserError: the fit has no end, or goes on after that of the cycle.
-    """
+    """OneCycleLR as long as the fit, unless it is given a length of its own; UserError where that is too short."""
     fit = trainer.estimated_stepping_batches
     epochs, steps = arguments.get("epochs"), arguments.get("steps_per_epoch")
     given = arguments.get("total_steps") or (epochs * steps if epochs and steps else None)

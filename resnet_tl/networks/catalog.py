@@ -82,11 +82,7 @@ TIMM_DEPTHS = frozenset((18, 26, 34, 50, 101, 152, 200))
 
 
 def find_own(name: str) -> OwnNetwork | None:
-    """The network of that name if it is written here, None if it is left to timm.
-
-    Raises:
-        UserError: the name is that of a ResNet with a number of layers that there cannot be.
-    """
+    """The network of that name if it is written here, None if it is timm's; UserError for an impossible depth."""
     own = {**DIGITS, **CIFAR_RESNETS, **CIFAR_RESNETS_V2}
     if name in own:
         return own[name]

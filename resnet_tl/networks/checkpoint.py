@@ -69,11 +69,7 @@ class Part:
 
 
 def read_content(path: Path) -> Any:
-    """What torch has saved in a file, on the CPU; in the place of Python objects stands nothing.
-
-    Raises:
-        UserError: it is no such file, or is damaged.
-    """
+    """What torch has saved in a file, on the CPU, nothing in place of Python objects; UserError where it is damaged."""
     try:
         with warnings.catch_warnings(action="ignore"):  # on unusual pickles, which end in the error below
             try:
@@ -129,14 +125,7 @@ def parts(found: list[Part], expected: Collection[str]) -> Iterator[Part]:
 def choose(good: list[Part], names: Collection[str], source: str, network: str) -> Part:
     """Of several parts that are all this network's the one that is meant, by its name; equal ones are one.
 
-    Args:
-        good: one or more.
-        names: of the tensors that matter.
-        source: of the file, for messages.
-        network: its name.
-
-    Raises:
-        UserError: no name says which of them is meant.
+    `names` are the tensors that matter; UserError, of this `source` and `network`, where no name says which is meant.
     """
     best, *others = sorted(good, key=lambda part: (part.rank, part.where))
     rivals = [part.where for part in others if part.rank == best.rank and not _is_equal(part, best, names)]
@@ -151,12 +140,7 @@ def choose(good: list[Part], names: Collection[str], source: str, network: str) 
 def beside(chosen: Part, found: list[Part], own: Collection[str]) -> list[str]:
     """What else a file holds that is none of the network's: names with numbers of tensors, such as `queue (1)`.
 
-    Single numbers, such as an accuracy, are left out.
-
-    Args:
-        chosen: the part that is used.
-        found: the tables of the file.
-        own: how the names of the network's tensors begin, its head's included.
+    Single numbers, such as an accuracy, are left out; `own` is how the names of the network's tensors begin.
     """
     counts: Counter[str] = Counter()
     for name, tensor in chosen.tensors.items():

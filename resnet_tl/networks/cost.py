@@ -34,12 +34,9 @@ class StageCost:
 
 
 def stage_costs(network: StagedNetwork, image_size: int) -> list[StageCost]:
-    """The cost of each stage in order, then of the head, for one square image; the network itself stays untouched.
+    """The cost of each stage in order, then of the head, for one square image; UserError for a size it does not take.
 
     Nothing is computed: a copy runs on the meta device.
-
-    Raises:
-        UserError: the network does not take images of this size.
     """
     copy, x = on_meta(network, image_size)
     parts: dict[str, nn.Module] = {name: copy.stage(name) for name in copy.stage_names} | {"head": copy.head}

@@ -39,11 +39,7 @@ Calls = dict[nn.Module, tuple[Any, Any]]
 
 
 def outline(network: StagedNetwork, image_size: int) -> dict[str, list[Row]]:
-    """The rows of each stage, and of the head, in order, for one square image.
-
-    Raises:
-        UserError: the network does not take images of this size.
-    """
+    """The rows of each stage, and of the head, for one square image; UserError for a size that it does not take."""
     copy, image = on_meta(network, image_size)
     calls: Calls = {}
     for module in copy.modules():

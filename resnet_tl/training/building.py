@@ -52,16 +52,7 @@ class BuiltNetwork:
 
 
 def build(network: Network, settings: Mapping[str, Any], data: ImageDataModule) -> BuiltNetwork:
-    """The network for the classes and sizes of a data set, with its pretrained weights.
-
-    Args:
-        network: as ImageClassifier was given it.
-        settings: the arguments of ImageClassifier.
-        data: has read its files.
-
-    Raises:
-        UserError: there is no such network, or its weights are not at hand; or the images are too small for it.
-    """
+    """The network for a data set's classes and sizes, with pretrained weights; UserError where it cannot be had so."""
     chosen, why = choose_network(network, data.short_side)
     resolved = {"model.network": (chosen, why)} if network == "auto" else {}
     made, origin = _with_weights(chosen, settings, data.classes, data.channels)
@@ -71,22 +62,14 @@ def build(network: Network, settings: Mapping[str, Any], data: ImageDataModule) 
 
 
 def build_without_images(network: Network, settings: Mapping[str, Any], classes: tuple[str, ...]) -> BuiltNetwork:
-    """The network for some classes, with its pretrained weights, for RGB images of the size that these were trained at.
-
-    Raises:
-        UserError: as of `build`.
-    """
+    """The network for some classes, with pretrained weights, for RGB images of their size; UserError as of `build`."""
     made, origin = _with_weights(network, settings, classes, channels=3)
     preprocessing = _planned(origin.image_size, origin)
     return BuiltNetwork(made, classes, preprocessing, origin, stage_costs(made, preprocessing.size))
 
 
 def adapted(built: BuiltNetwork, data: ImageDataModule) -> BuiltNetwork:
-    """A network that was built without images, with the preprocessing that a data set has by its options and sizes.
-
-    Raises:
-        UserError: the images have other channels.
-    """
+    """A network built without images, with the preprocessing for those of a data set; UserError for other channels."""
     if data.channels != built.preprocessing.channels:
         raise UserError(
             f"data.channels is {data.channels}, but a network that is built for `classes` alone takes 3: leave out one "
@@ -115,12 +98,9 @@ def _with_weights(
 
 
 def rebuild(saved: Mapping[str, Any], seed: int, own: Network | None = None) -> BuiltNetwork:
-    """The network that a checkpoint describes: neither the data nor a weights file are needed.
+    """The network that a checkpoint describes, without data or a weights file; `saved` by `BuiltNetwork.to_dict`.
 
-    Args:
-        saved: what `BuiltNetwork.to_dict` gave.
-        seed: of the new head; the checkpoint's weights take its place.
-        own: a network of the user's own, which the checkpoint only names.
+    `own` is a network of the user's own, which the checkpoint only names.
     """
     classes, preprocessing = tuple(saved["classes"]), Preprocessing.from_dict(saved["preprocessing"])
     with _drawing(seed):

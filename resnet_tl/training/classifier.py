@@ -280,12 +280,7 @@ class ImageClassifier(ExactEvaluation):
         self.restore(checkpoint["resnet_tl"], None if isinstance(own, str | Mapping) else own)
 
     def restore(self, saved: dict[str, Any], own: Network | None = None) -> None:
-        """Builds the network that a checkpoint describes, unless it is built.
-
-        Args:
-            saved: `checkpoint["resnet_tl"]`.
-            own: the network of the user's own that it names.
-        """
+        """Builds what `checkpoint["resnet_tl"]` describes, unless it is built; what it only names is `own`."""
         if self.built is None:
             self._take(rebuild(saved, self.hparams["seed"], own))
         self._check_classes(tuple(saved["classes"]), "the checkpoint")

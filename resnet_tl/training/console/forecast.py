@@ -83,14 +83,8 @@ class PhasePace:
 class Forecast(L.Callback):
     """Measures a short epoch of each phase of a fit, then estimates the whole; the last of the callbacks.
 
-    Nothing is written but the decoded images and what was found out about them.
-
-    Args:
-        phases: how many the schedule has.
-        settings: of the trainer of the whole fit, by name.
-
-    Raises:
-        UserError: the settings do not say where the fit ends.
+    Nothing is written but the decoded images and what was found out about them. `settings` are those of the Trainer of
+    the whole fit; UserError where they do not say where it ends.
     """
 
     def __init__(self, phases: int, settings: Mapping[str, Any]) -> None:

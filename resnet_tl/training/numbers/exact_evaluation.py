@@ -52,11 +52,7 @@ class ExactEvaluation(BuiltLater):
 
     @property
     def data(self) -> ImageDataModule:
-        """The data module of the trainer, or that which made the loader that an evaluation was given.
-
-        Raises:
-            UserError: it has another one, or none.
-        """
+        """The data module of the Trainer, or that of the loader it was given; UserError where there is none."""
         trainer = self.trainer
         data = getattr(trainer, "datamodule", None)
         if isinstance(data, ImageDataModule):
@@ -90,11 +86,7 @@ class ExactEvaluation(BuiltLater):
         return self.built.origin if self.built else None
 
     def forward(self, images: Tensor) -> Tensor:
-        """Images (N, C, H, W), uint8 from 0 to 255 or floats from 0 to 1, to logits (N, classes).
-
-        Raises:
-            UserError: images of another kind, or there is no network yet.
-        """
+        """Images (N, C, H, W), uint8 up to 255 or floats from 0 to 1, to logits (N, classes); UserError for others."""
         self.check_built()
         assert self.built is not None
         return self.network(normalised(images, self.built.preprocessing))

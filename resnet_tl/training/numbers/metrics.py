@@ -23,11 +23,7 @@ MetricSpecs = str | list[Any] | None
 def named(specs: MetricSpecs) -> dict[str, Any]:
     """Each metric by its name in snake case, as it is logged behind `val_`; a second of the same name gets a number.
 
-    Args:
-        specs: `module.Name`, `{class_path, init_args}` or torchmetrics' own objects, one or a list of them.
-
-    Raises:
-        UserError: one of them is none of these.
+    They are `module.Name`, `{class_path, init_args}` or torchmetrics' own objects; UserError for anything else.
     """
     found: dict[str, Any] = {}
     for spec in specs if isinstance(specs, Sequence) and not isinstance(specs, str) else [specs] if specs else []:
@@ -38,13 +34,10 @@ def named(specs: MetricSpecs) -> dict[str, Any]:
 
 
 def make_metric(spec: Any, classes: int) -> Metric:
-    """One metric for so many classes, on the CPU.
+    """One metric for so many classes, on the CPU; UserError where there is none, or it refuses its arguments.
 
     `num_classes` and `task` are passed where its signature has them and the recipe does not give them. The predictions
     are gathered already: it must not wait for other processes.
-
-    Raises:
-        UserError: there is no such metric, or it refuses its arguments.
     """
     from torchmetrics import Metric
 
@@ -71,11 +64,7 @@ def is_better_when_higher(specs: MetricSpecs, name: str) -> bool | None:
 
 
 def compute(specs: MetricSpecs, predictions: Predictions) -> dict[str, float]:
-    """The numbers of all metrics on the labelled images of some predictions.
-
-    Raises:
-        UserError: a metric does not take probabilities (n, classes) and labels (n,), or gives no single number.
-    """
+    """The numbers of all metrics on the labelled of some predictions; UserError where one gives no single number."""
     is_known = predictions.labels >= 0
     labels = torch.from_numpy(predictions.labels[is_known])
     probabilities = torch.from_numpy(predictions.probabilities[is_known]).float()

@@ -46,11 +46,7 @@ class Predictions:
 
 
 class RowLogits:
-    """Collects (row, logits), in which no row is lost, counted twice or mistaken for another.
-
-    Args:
-        classes: width of the logits.
-    """
+    """Collects (row, logits (classes,)), in which no row is lost, counted twice or mistaken for another."""
 
     def __init__(self, classes: int) -> None:
         self.rows = [torch.empty(0, dtype=torch.int64)]
@@ -62,12 +58,7 @@ class RowLogits:
         self.logits.append(logits.float())
 
     def gathered(self, labels: np.ndarray, processes: int = 1) -> Predictions | None:
-        """What all processes have found, on the first of them; None on the others. A collective.
-
-        Args:
-            labels: of all rows of the index.
-            processes: how many there are.
-        """
+        """What all processes found, on the first, else None; `labels` of all rows of the index. A collective."""
         own = tuple(torch.cat([part.cpu() for part in parts]).numpy() for parts in (self.rows, self.logits))
         parts: list[Any] = [own]
         if processes > 1:

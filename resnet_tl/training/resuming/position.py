@@ -32,14 +32,10 @@ class Position:
 
     @classmethod
     def of(cls, trainer: L.Trainer, validated: Position | None = None) -> Position:
-        """Where a fit stands, in whatever hook this is asked.
+        """Where a fit stands, in whatever hook this is asked; `validated` is where its latest validation began.
 
         While gradients are accumulated it is the last step of the optimizer. What comes between the start of a
         validation and that of the next epoch counts as before the validation, which can be repeated.
-
-        Args:
-            trainer: is fitting.
-            validated: where the latest validation began.
         """
         loop, fetcher = trainer.fit_loop, trainer.fit_loop._data_fetcher
         epochs: Any = loop.epoch_progress.current

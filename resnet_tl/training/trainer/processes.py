@@ -54,10 +54,8 @@ def tell_of_processes(model: ImageClassifier) -> None:
 def share_of(weight: Tensor) -> Tensor:
     """What a process's mean loss counts for, so that the mean over processes is the mean over all images of the step.
 
-    Processes differ where the last images of an epoch do not divide, and where images weigh differently. A collective.
-
-    Args:
-        weight: of this process's images together, a number.
+    Processes differ where the last images of an epoch do not divide, and where images weigh differently: `weight` is
+    that of this process's images together. A collective.
     """
     total = weight.detach().clone()
     torch.distributed.all_reduce(total)

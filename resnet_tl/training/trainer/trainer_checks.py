@@ -44,12 +44,7 @@ CALLBACKS = {
 
 
 def check_trainer(trainer: L.Trainer, model: ImageClassifier) -> None:
-    """Raises UserError for what a Trainer, whoever made it, cannot do with a classifier of ours.
-
-    Args:
-        trainer: is about to fit, or to evaluate.
-        model: with which.
-    """
+    """Raises UserError for what a Trainer, about to fit or evaluate, cannot do with a classifier of ours."""
     _check_strategy(trainer)
     if str(trainer.precision) not in PRECISIONS:
         raise UserError(
@@ -65,10 +60,7 @@ def check_trainer(trainer: L.Trainer, model: ImageClassifier) -> None:
 def check_subclass(model: ImageClassifier, base: type[ImageClassifier], callbacks: list[L.Callback]) -> None:
     """Raises UserError for a hook of the user's own that takes away what a fit needs.
 
-    Args:
-        model: is about to be fitted.
-        base: of which its class may be a subclass.
-        callbacks: what `configure_callbacks` of the base gives.
+    `callbacks` is what `configure_callbacks` of the base gives, of which the model's class may be a subclass.
     """
     name = type(model).__name__
     if any(callback not in model.trainer.callbacks for callback in callbacks):  # type: ignore[attr-defined]
@@ -86,9 +78,7 @@ def check_subclass(model: ImageClassifier, base: type[ImageClassifier], callback
 def check_states(callbacks: Iterable[L.Callback], states: Mapping[str, Any]) -> None:
     """Raises UserError for a callback whose state no checkpoint gives back, since no code in it is run.
 
-    Args:
-        callbacks: of a trainer; those that are not the user's own are known.
-        states: by the callbacks' `state_key`.
+    States are given by the callbacks' `state_key`; those of Lightning's callbacks and ours are known.
     """
     for callback in callbacks:
         if _is_known(type(callback)) or not states.get(callback.state_key):
@@ -125,8 +115,7 @@ def _is_known(kind: type) -> bool:
 def check_numbers(given: Mapping[str, Any]) -> None:
     """Raises UserError for a number with which Lightning would train nothing, or divide by it.
 
-    Args:
-        given: settings of a Trainer by name, those of ABOVE_0 and OTHERS among them.
+    Given are settings of a Trainer by name, those of ABOVE_0 and OTHERS among them.
     """
     for name in ABOVE_0:
         value = given[name]
