@@ -51,17 +51,11 @@ ELSEWHERE = {
 
 @dataclass(frozen=True)
 class Given:
-    """A setting as its user gave it.
+    """A setting as its user gave it."""
 
-    Args:
-        key: such as `data.batch_size`; of a flag it may go on into the value, such as `optimizer.lr`.
-        value: of a recipe as YAML has read it, of a flag as text; None for a flag that takes none.
-        place: what a message calls it: `--data.batch_size`, `mine.yaml: data.batch_size`.
-    """
-
-    key: str
-    value: Any
-    place: str
+    key: str  # such as `data.batch_size`; of a flag it may go on into the value, such as `optimizer.lr`
+    value: Any  # of a recipe as YAML has read it, of a flag as text; None for a flag that takes none
+    place: str  # what a message calls it: `--data.batch_size`, `mine.yaml: data.batch_size`
 
     @property
     def is_flag(self) -> bool:

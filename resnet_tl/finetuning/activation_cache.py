@@ -28,15 +28,11 @@ Compute: TypeAlias = Callable[[np.ndarray], Iterable[tuple[np.ndarray, Activatio
 
 @dataclass(frozen=True)
 class ActivationSpec:
-    """One tensor of what the frozen stages give for one image.
+    """One tensor of what the frozen stages give for one image."""
 
-    Args:
-        shape: (C, H, W) of maps, kept in the order (H, W, C) as channels_last tensors are; (F,) of features.
-        dtype: torch's name, such as `bfloat16`: the type it was computed in, so that nothing is lost.
-    """
-
+    # (C, H, W) of maps, kept in the order (H, W, C) as channels_last tensors are; (F,) of features
     shape: tuple[int, ...]
-    dtype: str
+    dtype: str  # torch's name, such as `bfloat16`: the type it was computed in, so that nothing is lost
 
     @property
     def type(self) -> torch.dtype:
@@ -88,19 +84,13 @@ class ActivationTable:
 
 @dataclass(frozen=True)
 class LocalRanks:
-    """The processes of one machine, which fill a table together.
+    """The processes of one machine, which fill a table together."""
 
-    Args:
-        rank: this process among those of its machine.
-        world: how many they are.
-        exchange: gives every process of the machine what its first one puts in; a collective of all machines.
-        barrier: waits for all.
-    """
-
-    rank: int = 0
-    world: int = 1
+    rank: int = 0  # this process among those of its machine
+    world: int = 1  # how many they are
+    # Gives every process of the machine what its first one puts in; a collective of all machines
     exchange: Callable[[Any], Any] = lambda value: value
-    barrier: Callable[[], None] = lambda: None
+    barrier: Callable[[], None] = lambda: None  # waits for all
 
 
 ALONE = LocalRanks()

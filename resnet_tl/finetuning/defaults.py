@@ -12,21 +12,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ModeDefaults:
-    """Args:
-    lr: of the head, for AdamW with a batch of 32.
-    backbone_lr_factor: the pretrained stages learn at `lr` times this.
-    weight_decay: of all weights but biases and norms.
-    epochs: of a whole run.
-    augmentation: the policy for training images.
-    views: how many versions of an image there are; None: a new one in each epoch.
-    """
+    """What is not given, by mode."""
 
-    lr: float
-    backbone_lr_factor: float
-    weight_decay: float
-    epochs: int
-    augmentation: Policy
-    views: int | None
+    lr: float  # of the head, for AdamW with a batch of 32
+    backbone_lr_factor: float  # the pretrained stages learn at `lr` times this
+    weight_decay: float  # of all weights but biases and norms
+    epochs: int  # of a whole run
+    augmentation: Policy  # of training images
+    views: int | None  # how many versions of an image there are; None: a new one in each epoch
 
 
 DEFAULTS = {

@@ -18,19 +18,12 @@ from resnet_tl.networks.stages import StagedNetwork
 
 @dataclass(frozen=True)
 class FrozenProof:
-    """That the frozen stages were the same at the end of a phase as at its start.
+    """That the frozen stages were the same at the end of a phase as at its start."""
 
-    Args:
-        phase: its number, from 0.
-        mode: what trained.
-        frozen: the names of the stages that did not.
-        sha256: of their parameters and buffers, at both ends; of nothing where all trained.
-    """
-
-    phase: int
-    mode: str
-    frozen: list[str]
-    sha256: str
+    phase: int  # its number, from 0
+    mode: str  # what trained
+    frozen: list[str]  # the names of the stages that did not
+    sha256: str  # of their parameters and buffers, at both ends; of nothing where all trained
 
 
 class Freezing(L.Callback):

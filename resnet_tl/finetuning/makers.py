@@ -24,17 +24,12 @@ FORGOTTEN = "function"
 
 @dataclass(frozen=True)
 class Maker:
-    """Makes one from parameter groups, or from an optimizer.
+    """Makes an optimizer from parameter groups, or a scheduler from an optimizer."""
 
-    Args:
-        kind: a class, or a function whose arguments are its own affair; None when a checkpoint names it alone.
-        arguments: as given, of a class.
-        name: what a message calls it.
-    """
-
+    # A class, or a function whose arguments are its own affair; None when a checkpoint names it alone
     kind: Callable[..., Any] | None
-    arguments: dict[str, Any] = field(default_factory=dict)
-    name: str = ""
+    arguments: dict[str, Any] = field(default_factory=dict)  # as given, of a class
+    name: str = ""  # what a message calls it
 
     @property
     def is_class(self) -> bool:

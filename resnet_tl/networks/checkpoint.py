@@ -51,15 +51,10 @@ class _UnreadMapping:
 
 @dataclass(frozen=True)
 class Part:
-    """Tensors that have the names of a network's.
+    """Tensors that have the names of a network's."""
 
-    Args:
-        where: in the checkpoint, such as `state_dict.module.encoder_q`; "" at the top.
-        tensors: by the names that they have in the network, and whatever else stands beside them.
-    """
-
-    where: str
-    tensors: Tensors
+    where: str  # in the checkpoint, such as `state_dict.module.encoder_q`; "" at the top
+    tensors: Tensors  # by the names that they have in the network, and whatever else stands beside them
 
     @property
     def rank(self) -> int:

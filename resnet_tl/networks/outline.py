@@ -19,19 +19,13 @@ Shape = tuple[int, ...]
 
 @dataclass(frozen=True)
 class Row:
-    """A layer or block, or a run of equal ones; of two branches, what stands side by side in them.
+    """A layer or block, or a run of equal ones; of two branches, what stands side by side in them."""
 
-    Args:
-        labels: its type and what sets it apart from others of this type, such as `Conv2d 3×3, stride 2 + ReLU`; one for
-            each branch.
-        input_shape, output_shape: of each in the run and in each branch, for one image.
-        count: how many are in the run.
-    """
-
+    # Type and what sets it apart from others of its type, such as `Conv2d 3×3, stride 2 + ReLU`; one for each branch.
     labels: tuple[str, ...]
-    input_shape: Shape
+    input_shape: Shape  # as the next one, of each in the run and in each branch, for one image
     output_shape: Shape
-    count: int = 1
+    count: int = 1  # how many are in the run
 
 
 Calls = dict[nn.Module, tuple[Any, Any]]

@@ -35,31 +35,19 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 @dataclass(frozen=True)
 class WeightsOrigin:
-    """Where weights came from and what images they expect.
+    """Where weights came from and what images they expect."""
 
-    Args:
-        source: the repository, the file as the user named it, `built-in NAME`, `none`, or `as given` of a network of
-            the user's own.
-        digest: SHA-256 of the file; empty when there is none.
-        licence: as its source states it, or `unknown`.
-        mean, std: per channel, of pixels in [0, 1].
-        image_size: side in pixels of the images that it was trained on.
-        crop_ratio: side of the centre crop over the short side of the resized image.
-        interpolation: of that resize.
-        is_fixed_size: the network takes images of that size alone.
-        part: of a file with more than these weights, such as `state_dict_ema`; "" where it holds nothing else.
-    """
-
+    # The repository, the file as its user named it, `built-in NAME`, `none`, or `as given` of the user's own network.
     source: str
-    digest: str
-    licence: str
-    mean: tuple[float, ...]
+    digest: str  # SHA-256 of the file; empty when there is none
+    licence: str  # as its source states it, or `unknown`
+    mean: tuple[float, ...]  # as the next one, per channel, of pixels in [0, 1]
     std: tuple[float, ...]
-    image_size: int
-    crop_ratio: float
-    interpolation: str
-    is_fixed_size: bool = False
-    part: str = ""
+    image_size: int  # side in pixels of the images that it was trained on
+    crop_ratio: float  # side of the centre crop over the short side of the resized image
+    interpolation: str  # of that resize
+    is_fixed_size: bool = False  # the network takes images of that size alone
+    part: str = ""  # of a file with more than these weights, such as `state_dict_ema`; "" where it holds nothing else
 
 
 @dataclass(frozen=True)

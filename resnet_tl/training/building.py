@@ -23,23 +23,14 @@ SMALL = 64  # pixels: up to this short side the built-in network for small image
 
 @dataclass(frozen=True)
 class BuiltNetwork:
-    """A network and what must be known to use it.
+    """A network and what must be known to use it."""
 
-    Args:
-        network: on the CPU; its `description` says how it is built again.
-        classes: class names in the order of the outputs.
-        preprocessing: of the images that it is given.
-        origin: of the weights that it began with.
-        costs: of each stage and the head, for one image.
-        resolved: setting -> what `auto` became, and why.
-    """
-
-    network: StagedNetwork
-    classes: tuple[str, ...]
-    preprocessing: Preprocessing
-    origin: WeightsOrigin
-    costs: list[StageCost]
-    resolved: dict[str, tuple[Any, str]] = field(default_factory=dict)
+    network: StagedNetwork  # on the CPU; its `description` says how it is built again
+    classes: tuple[str, ...]  # class names in the order of the outputs
+    preprocessing: Preprocessing  # of the images that it is given
+    origin: WeightsOrigin  # of the weights that it began with
+    costs: list[StageCost]  # of each stage and the head, for one image
+    resolved: dict[str, tuple[Any, str]] = field(default_factory=dict)  # setting -> what `auto` became, and why
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values from which `rebuild` makes a network of the same shape."""

@@ -64,19 +64,14 @@ class Pace:
 
 @dataclass
 class PhasePace:
-    """What is measured of a phase that has so many epochs in the whole fit.
+    """What is measured of a phase that has so many epochs in the whole fit."""
 
-    Args:
-        start: its first epoch there.
-        epochs: how many.
-        kept: split -> images, once for each view, of which the frozen stages must still compute what is kept; a split
-            of which nothing is kept is missing.
-    """
-
-    start: int
-    epochs: int
+    start: int  # its first epoch there
+    epochs: int  # how many
     training: Pace = field(default_factory=Pace)
     validation: Pace = field(default_factory=Pace)
+    # Split -> images, once for each view, of which the frozen stages must still compute what is kept; a split of
+    # which nothing is kept is missing
     kept: dict[str, int] = field(default_factory=dict)
 
 

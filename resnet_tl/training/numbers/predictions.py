@@ -17,17 +17,11 @@ from resnet_tl.evaluation.predictions import prediction_table, softmax
 
 @dataclass(frozen=True, eq=False)
 class Predictions:
-    """Every image of a split once, from which each number is computed.
+    """Every image of a split once, from which each number is computed."""
 
-    Args:
-        rows: in ascending order, (n,) int64.
-        labels: class numbers, (n,) int64; -1 where unknown.
-        logits: (n, classes) float32.
-    """
-
-    rows: np.ndarray
-    labels: np.ndarray
-    logits: np.ndarray
+    rows: np.ndarray  # in ascending order, (n,) int64
+    labels: np.ndarray  # class numbers, (n,) int64; -1 where unknown
+    logits: np.ndarray  # (n, classes) float32
 
     @cached_property
     def probabilities(self) -> np.ndarray:

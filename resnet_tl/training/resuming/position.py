@@ -16,19 +16,12 @@ import lightning as L
 
 @dataclass(frozen=True)
 class Position:
-    """Between two steps of a fit.
+    """Between two steps of a fit."""
 
-    Args:
-        epoch: counts from 0.
-        batch: how many batches of it are done, each followed by a step of the optimizer or a part of one.
-        validates: whether what follows them comes next: a validation, or the end of the epoch.
-        ends: whether nothing is left to train, since epochs or patience are at their end.
-    """
-
-    epoch: int
-    batch: int = 0
-    validates: bool = False
-    ends: bool = False
+    epoch: int  # counts from 0
+    batch: int = 0  # how many batches of it are done, each followed by a step of the optimizer or a part of one
+    validates: bool = False  # whether what follows them comes next: a validation, or the end of the epoch
+    ends: bool = False  # whether nothing is left to train, since epochs or patience are at their end
 
     @classmethod
     def of(cls, trainer: L.Trainer, validated: Position | None = None) -> Position:
