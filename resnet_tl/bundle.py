@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from resnet_tl.data.pixels.preprocessing import Preprocessing
 from resnet_tl.errors import CONTROLS, UserError
-from resnet_tl.files import replacing, write_text
+from resnet_tl.files import file_digest, replacing, write_text
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -235,9 +235,3 @@ def _without_folders(facts: Mapping[str, Any]) -> dict[str, Any]:
         if path.is_absolute() or key == "root" or path.parts[0].startswith("~") or (key == "source" and path.exists())
     }
     return {**facts, **kept}
-
-
-def file_digest(path: Path) -> str:
-    """SHA-256 of a file, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from resnet_tl.errors import UserError, nearest
+from resnet_tl.files import file_digest
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -242,7 +242,7 @@ def interrupted_run(folder: str | Path | None, recipes: Sequence[Path]) -> Run |
 
 def identity(recipes: Sequence[Path]) -> dict[str, Any]:
     """What a command that is given again shares with the run that it has begun; its job is None outside of SLURM."""
-    digests = {path.stem: hashlib.sha256(path.read_bytes()).hexdigest() for path in recipes}
+    digests = {path.stem: file_digest(path) for path in recipes}
     return {"job": os.environ.get("SLURM_JOB_ID"), "command": ["resnet-tl", *sys.argv[1:]], "recipes": digests}
 
 

@@ -55,12 +55,6 @@ class ActivationTable:
         self.rows = rows
         self.tensors = tensors
 
-    @classmethod
-    def of(cls, rows: np.ndarray, activation: Activation) -> ActivationTable:
-        """Of one batch."""
-        parts = (activation,) if isinstance(activation, Tensor) else activation
-        return cls(rows, tuple(_channels_last(part).contiguous() for part in parts))
-
     def __getitem__(self, rows: np.ndarray) -> Activation:
         positions = torch.from_numpy(np.searchsorted(self.rows, rows)).to(self.tensors[0].device, non_blocking=True)
         parts = tuple(_channels_first(tensor[positions]) for tensor in self.tensors)
@@ -69,8 +63,7 @@ class ActivationTable:
     def put(self, rows: np.ndarray, activation: Activation) -> None:
         """Fills in some rows."""
         positions = torch.from_numpy(np.searchsorted(self.rows, rows))
-        parts = (activation,) if isinstance(activation, Tensor) else activation
-        for tensor, part in zip(self.tensors, parts, strict=True):
+        for tensor, part in zip(self.tensors, _parts(activation), strict=True):
             tensor[positions] = _channels_last(part).to(tensor.device)
 
     def to(self, device: torch.device) -> ActivationTable:
@@ -103,8 +96,8 @@ def activation_key(**facts: Any) -> str:
 
 def specs_of(activation: Activation) -> tuple[ActivationSpec, ...]:
     """What one image's activation is made of, seen on a batch of them."""
-    parts = (activation,) if isinstance(activation, Tensor) else activation
-    return tuple(ActivationSpec(tuple(part.shape[1:]), str(part.dtype).removeprefix("torch.")) for part in parts)
+    kinds = ((tuple(part.shape[1:]), str(part.dtype).removeprefix("torch.")) for part in _parts(activation))
+    return tuple(ActivationSpec(*kind) for kind in kinds)
 
 
 def find_or_compute(
@@ -193,6 +186,10 @@ def _allocate(file: Path, size: int) -> None:
 
 def _stored(spec: ActivationSpec) -> tuple[int, ...]:
     return (*spec.shape[1:], spec.shape[0]) if len(spec.shape) == 3 else spec.shape
+
+
+def _parts(activation: Activation) -> tuple[Tensor, ...]:
+    return (activation,) if isinstance(activation, Tensor) else activation
 
 
 def _channels_first(tensor: Tensor) -> Tensor:

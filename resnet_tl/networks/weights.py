@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 from collections.abc import Mapping, Sequence
@@ -15,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from resnet_tl.errors import UserError, listed, nearest, printable
+from resnet_tl.files import file_digest
 from resnet_tl.networks import IMAGENET_RESNETS, network_names
 from resnet_tl.networks.body import create_body
 from resnet_tl.networks.catalog import find_own
@@ -85,9 +85,7 @@ def load_weights(
         facts = {**found.facts, **_facts_in(metadata, found.source)}
         keeps_head = classes is not None and tuple(classes) == found.classes
         part = _fill(network, content, found, keeps_head)
-    with found.path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return replace(_origin(found.source, digest, facts, network), part=part)
+    return replace(_origin(found.source, file_digest(found.path), facts, network), part=part)
 
 
 def _find(network: StagedNetwork, weights: str, known: Mapping[str, Any]) -> _Found:
@@ -338,10 +336,9 @@ def _facts_in(metadata: Mapping[str, str], source: str) -> dict[str, Any]:
     """The metadata of a safetensors file, whose values are all strings, in timm's words."""
     facts: dict[str, Any] = {}
     try:
-        if "mean" in metadata:
-            facts["mean"] = [float(value) for value in json.loads(metadata["mean"])]
-        if "std" in metadata:
-            facts["std"] = [float(value) for value in json.loads(metadata["std"])]
+        for name in ("mean", "std"):
+            if name in metadata:
+                facts[name] = [float(value) for value in json.loads(metadata[name])]
         if "image_size" in metadata:
             facts["input_size"] = (int(metadata["image_size"]),)
         if "crop_ratio" in metadata:
