@@ -23,10 +23,8 @@ _FORMULA = re.compile(r"'*[=+\-@＝＋－＠]")
 def replacing(path: str | Path) -> Iterator[Path]:
     """Gives a temporary path in the folder of `path`; at the end it is synced and takes the place of `path`.
 
-    When the block raises, `path` stays as it was. The suffix is kept, since writers choose the format by it.
-
-    Raises:
-        UserError: the folder cannot be written, or the disk is full.
+    When the block raises, `path` stays as it was. The suffix is kept, since writers choose the format by it. UserError
+    where the folder cannot be written, or the disk is full.
     """
     path = Path(path)
     try:

@@ -46,15 +46,9 @@ def mistakes(table: pd.DataFrame) -> pd.DataFrame:
 def mistakes_figure(
     table: pd.DataFrame, pixels: Callable[[int], np.ndarray], path: str | Path | None = None
 ) -> Image.Image | None:
-    """Draws the most confident mistakes of a prediction table, each with file name, label and prediction.
+    """Draws the most confident mistakes of a split's table, each with file name, label and prediction; None for none.
 
-    Args:
-        table: of one split.
-        pixels: of a row of the table, uint8 (H, W, 1 or 3); called for those that are drawn alone.
-        path: of a PNG, written whole or not at all; default: none is written.
-
-    Returns:
-        None, and nothing is written, where there is no mistake.
+    `pixels` of a row of the table are uint8 (H, W, 1 or 3), asked for those that are drawn alone; `path` is of a PNG.
     """
     from PIL import Image, ImageDraw
 

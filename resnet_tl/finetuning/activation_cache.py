@@ -107,17 +107,9 @@ def find_or_compute(
     compute: Compute,
     ranks: LocalRanks = ALONE,
 ) -> ActivationTable | None:
-    """The table of some rows: from the cache folder, or computed by all processes of the machine, each its share.
+    """The table of some rows, in ascending order: from the cache folder, or computed, by each process its share.
 
-    Args:
-        key: from `activation_key`.
-        about: one line for `resnet-tl cache list`.
-        rows: in ascending order.
-        compute: gives batches of (rows, their activations) for the rows it is asked for.
-        ranks: the processes of this machine.
-
-    Returns:
-        None where the cache folder cannot keep it and this process is not alone; alone, the table is then in memory.
+    `compute` gives batches of (rows, their activations) for the rows it is asked for; `about` is a line for people. None where the cache folder cannot keep it and this process is not alone; alone, it is then in memory.
     """
 
     def fill(table: ActivationTable) -> None:

@@ -65,15 +65,10 @@ class Maker:
 
 
 def maker_of(given: Any, setting: str) -> Maker | None:
-    """What a user has given as `optimizer` or `lr_scheduler`, a key of HOMES; None for nothing.
+    """What a user has given as `optimizer` or `lr_scheduler`, the setting; None for None, UserError for all else.
 
-    Args:
-        given: a name such as SGD or module.Name, `{class_path, init_args}`, a class, a `functools.partial` of one, or a
-            function that is called with the parameter groups, or with the optimizer.
-        setting: `optimizer` or `lr_scheduler`.
-
-    Raises:
-        UserError: it is none of them.
+    Given is a name such as SGD or module.Name, `{class_path, init_args}`, a class, a `functools.partial` of one, or a
+    function that is called with the parameter groups, or with the optimizer.
     """
     if given is None or isinstance(given, Maker):
         return given
