@@ -109,7 +109,8 @@ def find_or_compute(
 ) -> ActivationTable | None:
     """The table of some rows, in ascending order: from the cache folder, or computed, by each process its share.
 
-    `compute` gives batches of (rows, their activations) for the rows it is asked for; `about` is a line for people. None where the cache folder cannot keep it and this process is not alone; alone, it is then in memory.
+    `compute` gives batches of (rows, their activations) for the rows it is asked for; `about` is a line for people.
+    None where the cache folder cannot keep it and this process is not alone; alone, it is then in memory.
     """
 
     def fill(table: ActivationTable) -> None:
