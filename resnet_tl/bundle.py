@@ -12,6 +12,7 @@ from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING, Any
 
+from resnet_tl import __version__
 from resnet_tl.data.pixels.preprocessing import Preprocessing
 from resnet_tl.errors import CONTROLS, UserError
 from resnet_tl.files import file_digest, replacing, write_text
@@ -202,8 +203,6 @@ def write_bundle(bundle: Bundle, network: StagedNetwork) -> Bundle:
     """
     from safetensors import SafetensorError
     from safetensors.torch import save_file
-
-    from resnet_tl import __version__
 
     bundle.path.mkdir(parents=True, exist_ok=True)
     state = {key: tensor.detach().cpu().contiguous() for key, tensor in network.state_dict().items()}

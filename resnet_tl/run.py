@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from resnet_tl.errors import UserError, nearest
 from resnet_tl.files import file_digest
+from resnet_tl.recipe import load_recipe
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -134,8 +135,6 @@ class Run:
     @cached_property
     def recipe(self) -> dict[str, Any]:
         """The resolved recipe."""
-        from resnet_tl.recipe import load_recipe
-
         return load_recipe(self.recipe_file)
 
     @property

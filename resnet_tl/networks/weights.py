@@ -8,11 +8,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from resnet_tl.bundle import Bundle
 from resnet_tl.errors import UserError, listed, nearest, printable
 from resnet_tl.files import file_digest
 from resnet_tl.networks import IMAGENET_RESNETS, network_names
@@ -20,9 +21,6 @@ from resnet_tl.networks.body import create_body
 from resnet_tl.networks.catalog import find_own
 from resnet_tl.networks.checkpoint import Part, beside, choose, parts, read_content, tables
 from resnet_tl.networks.stages import StagedNetwork
-
-if TYPE_CHECKING:
-    from resnet_tl.bundle import Bundle
 
 log = logging.getLogger(__name__)
 
@@ -154,8 +152,6 @@ def _on_hub(name: str, repository: str) -> _Found:
 
 
 def _in_bundle(name: str, path: Path, weights: str) -> _Found:
-    from resnet_tl.bundle import Bundle
-
     bundle = Bundle.open(path)
     if not bundle.weights_file.is_file():
         raise UserError(f"{weights} has no weights.safetensors.")
@@ -214,8 +210,6 @@ def _read(found: _Found, name: str) -> tuple[_Found, Any, dict[str, str]]:
             raise UserError(f"{path} is not a safetensors file, or is cut off: {error}.") from error
     content = read_content(path)
     if isinstance(content, dict) and "resnet_tl" in content:
-        from resnet_tl.bundle import Bundle
-
         found = _of_ours(name, Bundle.of_checkpoint(path, content["resnet_tl"]), path, found.source)
     return found, content, {}
 
