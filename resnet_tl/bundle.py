@@ -12,9 +12,10 @@ from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING, Any
 
+from resnet_tl import __version__
 from resnet_tl.data.pixels.preprocessing import Preprocessing
 from resnet_tl.errors import CONTROLS, UserError
-from resnet_tl.files import replacing, write_text
+from resnet_tl.files import file_digest, replacing, write_text
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -203,8 +204,6 @@ def write_bundle(bundle: Bundle, network: StagedNetwork) -> Bundle:
     from safetensors import SafetensorError
     from safetensors.torch import save_file
 
-    from resnet_tl import __version__
-
     bundle.path.mkdir(parents=True, exist_ok=True)
     state = {key: tensor.detach().cpu().contiguous() for key, tensor in network.state_dict().items()}
     with replacing(bundle.weights_file) as temporary:
@@ -235,9 +234,3 @@ def _without_folders(facts: Mapping[str, Any]) -> dict[str, Any]:
         if path.is_absolute() or key == "root" or path.parts[0].startswith("~") or (key == "source" and path.exists())
     }
     return {**facts, **kept}
-
-
-def file_digest(path: Path) -> str:
-    """SHA-256 of a file, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

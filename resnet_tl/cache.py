@@ -50,11 +50,7 @@ def cache_root() -> Path:
 
 
 def limit() -> int:
-    """The most bytes that all entries may take together: $RESNET_TL_CACHE_LIMIT in GiB, else 20 GiB.
-
-    Raises:
-        UserError: the variable holds no number.
-    """
+    """The most bytes of all entries together: $RESNET_TL_CACHE_LIMIT in GiB, else 20 GiB; UserError for no number."""
     chosen = os.environ.get("RESNET_TL_CACHE_LIMIT")
     if not chosen:
         return LIMIT

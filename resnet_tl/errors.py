@@ -82,4 +82,6 @@ def listed(names: Iterable[object], most: int = 10) -> str:
 
 def reason_of(error: BaseException | None) -> str:
     """What an error of any kind says, on one line and without a full stop."""
+    if isinstance(error, ZeroDivisionError):
+        return "a number that it divides by is 0"
     return " ".join(str(error).split()).rstrip(".") or type(error).__name__

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import re
 import shutil
@@ -22,10 +23,8 @@ _FORMULA = re.compile(r"'*[=+\-@＝＋－＠]")
 def replacing(path: str | Path) -> Iterator[Path]:
     """Gives a temporary path in the folder of `path`; at the end it is synced and takes the place of `path`.
 
-    When the block raises, `path` stays as it was. The suffix is kept, since writers choose the format by it.
-
-    Raises:
-        UserError: the folder cannot be written, or the disk is full.
+    When the block raises, `path` stays as it was. The suffix is kept, since writers choose the format by it. UserError
+    where the folder cannot be written, or the disk is full.
     """
     path = Path(path)
     try:
@@ -53,6 +52,12 @@ def write_text(path: str | Path, text: str) -> None:
     """Writes `text` as UTF-8, whole or not at all."""
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8", newline="\n")
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def as_cell(value: Any) -> Any:

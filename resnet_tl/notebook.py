@@ -53,11 +53,7 @@ def bundle_line(bundle: Bundle) -> str:
 
 
 def run_page(run: Run) -> str:
-    """HTML of a run: how good it is, its pictures, where it lies, what can be done with it.
-
-    Raises:
-        UserError: a file of it is damaged.
-    """
+    """HTML of a run: how good it is, its pictures, where it lies, how it is used; UserError where it is damaged."""
     place = str(run.path)
     if not run.is_complete:
         is_begun = run.recipe_file.is_file()

@@ -109,13 +109,7 @@ def _refuse_twice(path: Path, node: Any) -> None:
 
 
 def resolved_text(settings: dict[str, Any], resolved: dict[str, tuple[Any, str]], header: str) -> str:
-    """A recipe that reruns to the same result: every setting, what `auto` became, and why.
-
-    Args:
-        settings: the parsed recipe, flags included.
-        resolved: setting such as `model.network` -> its value and the reason.
-        header: comment lines at the top.
-    """
+    """A recipe that reruns to the same result: every setting, and what `auto` became and why, as in `resolved`."""
     import yaml
 
     settings = deepcopy(settings)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
@@ -13,6 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from resnet_tl.errors import UserError, nearest
+from resnet_tl.files import file_digest
+from resnet_tl.recipe import load_recipe
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -134,8 +135,6 @@ class Run:
     @cached_property
     def recipe(self) -> dict[str, Any]:
         """The resolved recipe."""
-        from resnet_tl.recipe import load_recipe
-
         return load_recipe(self.recipe_file)
 
     @property
@@ -242,7 +241,7 @@ def interrupted_run(folder: str | Path | None, recipes: Sequence[Path]) -> Run |
 
 def identity(recipes: Sequence[Path]) -> dict[str, Any]:
     """What a command that is given again shares with the run that it has begun; its job is None outside of SLURM."""
-    digests = {path.stem: hashlib.sha256(path.read_bytes()).hexdigest() for path in recipes}
+    digests = {path.stem: file_digest(path) for path in recipes}
     return {"job": os.environ.get("SLURM_JOB_ID"), "command": ["resnet-tl", *sys.argv[1:]], "recipes": digests}
 
 

@@ -29,10 +29,7 @@ _passed_to: Path | None = None
 class Stopped(BaseException):
     """A signal has ended the work; no `except Exception` is to swallow it, as with KeyboardInterrupt.
 
-    Args:
-        number: of the signal.
-        advice: what to type next.
-        together: whether all processes of a fit stop at this same step.
+    `advice` is what to type next; `together`: all processes of a fit stop at this same step.
     """
 
     def __init__(self, number: int, advice: str = "", together: bool = False) -> None:

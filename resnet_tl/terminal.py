@@ -30,9 +30,8 @@ REDRAWN_EVERY = 0.1
 class Screen:
     """Lines and live bars on one console; safe to call from threads.
 
-    Args:
-        console: default: standard output, on which without a terminal a line is a line, however long.
-        beside: on standard error, beside an output that is not a log.
+    By default on standard output, on which without a terminal a line is a line, however long; or on standard error,
+    `beside` an output that is not a log.
     """
 
     def __init__(self, console: Console | None = None, *, beside: bool = False) -> None:

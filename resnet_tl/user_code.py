@@ -14,11 +14,7 @@ _allowed: dict[str, None] = {}  # a set that keeps its order
 
 
 def allow(module: str) -> None:
-    """Imports a module that the user has named (`--import`), so that a bundle may use what is in it.
-
-    Raises:
-        UserError: there is no such module, or it cannot be imported.
-    """
+    """Imports a module named by `--import`, so that a bundle may use what is in it; UserError where it cannot."""
     _import(module, "--import")
     _allowed[module] = None
 
@@ -34,11 +30,7 @@ def is_allowed(path: str) -> bool:
 
 
 def object_at(path: str, setting: str) -> Any:
-    """What `module.Name` stands for, which a recipe or flag has named; modules of the current folder are found too.
-
-    Raises:
-        UserError: there is no such module or name in it.
-    """
+    """What `module.Name` in a recipe or flag stands for, in the current folder too; UserError where there is none."""
     home, _, name = path.rpartition(".")
     if not home or not all(part.isidentifier() for part in path.split(".")):
         raise UserError(f"{setting} is '{path}'; it must be a dotted name such as my_module.MyClass.")
@@ -49,11 +41,7 @@ def object_at(path: str, setting: str) -> Any:
 
 
 def made(spec: str | dict[str, Any], setting: str, **given: Any) -> Any:
-    """The object of `module.Name` or `{class_path: module.Name, init_args: {...}}`, called with these arguments.
-
-    Raises:
-        UserError: there is no such thing, or it refuses its arguments.
-    """
+    """The object of `module.Name`, or of a spec with `init_args`, and these arguments; UserError where it refuses."""
     path, arguments = split(spec, setting)
     make = object_at(path, setting)
     return attempt(f"{setting}: {path} cannot be made", lambda: make(**{**arguments, **given}))

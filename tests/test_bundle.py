@@ -11,9 +11,10 @@ import pytest
 import torch
 
 from resnet_tl import user_code
-from resnet_tl.bundle import Bundle, file_digest, write_bundle
+from resnet_tl.bundle import Bundle, write_bundle
 from resnet_tl.data.pixels.preprocessing import Preprocessing
 from resnet_tl.errors import UserError
+from resnet_tl.files import file_digest
 from resnet_tl.networks import create_network
 from resnet_tl.networks.weights import load_weights
 

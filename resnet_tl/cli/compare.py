@@ -10,11 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from resnet_tl.bundle import file_digest
 from resnet_tl.cli.arguments import CommandParser, positive
 from resnet_tl.cli.tables import print_table
 from resnet_tl.errors import UserError
-from resnet_tl.files import check_target
+from resnet_tl.files import check_target, file_digest
 from resnet_tl.recipe import find_recipe, list_recipes, load_recipe
 from resnet_tl.run import Run
 from resnet_tl.terminal import Screen

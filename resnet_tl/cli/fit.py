@@ -67,10 +67,8 @@ def check_fit(argv: list[str]) -> None:
 def split_recipes(argv: list[str]) -> tuple[list[Path], list[str], Run | None]:
     """Takes every `--recipe NAME` out of the line, so that flags win wherever they stand; and `--resume RUN`.
 
-    A job that is run again goes on with the run that it had begun, as with `--resume`.
-
-    Raises:
-        UserError: a recipe or run is not there, or an interrupted run is to go on otherwise than it began.
+    A job that is run again goes on with the run that it had begun, as with `--resume`. UserError where a recipe or run
+    is not there, or an interrupted run is to go on otherwise than it began.
     """
     parser = CommandParser(prog="resnet-tl fit", add_help=False)
     parser.add_argument("--recipe", action="append", default=[])

@@ -178,8 +178,7 @@ class FitCLI(LightningCLI):
         callbacks = [self.recorder, ResumePoints(seconds_of(self.config.checkpoint_every)), best]
         if self.config.trainer.enable_progress_bar is not False:
             callbacks.append(FitProgress())
-        given = self.config_init.trainer.callbacks or []
-        given = given if isinstance(given, list) else [given]
+        given = _several(self.config_init.trainer.callbacks)
         for callback in given:
             if isinstance(callback, NEED_LOGGER) and not self.config.trainer.logger:
                 raise UserError(
@@ -191,8 +190,7 @@ class FitCLI(LightningCLI):
                     "trainer.callbacks: best is the name of the run's own checkpoint: give "
                     "--trainer.callbacks.filename another value."
                 )
-        plugins = self.config_init.trainer.plugins or []
-        plugins = plugins if isinstance(plugins, list) else [plugins]
+        plugins = _several(self.config_init.trainer.plugins)
         if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
             # A logger may take each checkpoint from the disk as soon as it is said to be saved.
             plugins = [*plugins, DeferredCheckpointIO(0.0) if self.config.trainer.logger else DeferredCheckpointIO()]
@@ -266,6 +264,10 @@ class FitCLI(LightningCLI):
         if run is None or not run.recipe_file.is_file():
             return " before the training began"
         return f"; go on with: resnet-tl fit --resume {quote(str(shortest(run.path)))}"
+
+
+def _several(given: Any) -> list[Any]:
+    return given if isinstance(given, list) else [given] if given else []
 
 
 def seconds_of(text: str) -> float:

@@ -23,12 +23,7 @@ SAMPLE = re.compile(r"(sample|submission|benchmark).*\.csv", re.IGNORECASE)
 
 
 def next_command(run: Run, shown: str) -> list[str]:
-    """The command, whole and tried as far as that goes without the network, and perhaps a line about it.
-
-    Args:
-        run: complete.
-        shown: its path as the command names it.
-    """
+    """The command for a run, `shown` so, tried as far as that goes without the network; perhaps a line about it."""
     facts = run.data_facts
     root, classes = Path(facts["root"]), facts["classes"]
     given = run.recipe.get("data", {}).get("root")

@@ -51,17 +51,11 @@ ELSEWHERE = {
 
 @dataclass(frozen=True)
 class Given:
-    """A setting as its user gave it.
+    """A setting as its user gave it."""
 
-    Args:
-        key: such as `data.batch_size`; of a flag it may go on into the value, such as `optimizer.lr`.
-        value: of a recipe as YAML has read it, of a flag as text; None for a flag that takes none.
-        place: what a message calls it: `--data.batch_size`, `mine.yaml: data.batch_size`.
-    """
-
-    key: str
-    value: Any
-    place: str
+    key: str  # such as `data.batch_size`; of a flag it may go on into the value, such as `optimizer.lr`
+    value: Any  # of a recipe as YAML has read it, of a flag as text; None for a flag that takes none
+    place: str  # what a message calls it: `--data.batch_size`, `mine.yaml: data.batch_size`
 
     @property
     def is_flag(self) -> bool:
@@ -84,11 +78,7 @@ class Given:
 
 
 def given_settings(recipes: Mapping[str, Mapping[str, Any]], flags: Sequence[str]) -> list[Given]:
-    """Every setting of some recipes, by their paths, and of the words of a command line, in order.
-
-    Raises:
-        UserError: a word is no flag, or a flag has no value.
-    """
+    """Every setting of recipes, by their paths, and of a command line, in order; UserError for a word that is none."""
     found = [
         Given(key, value, f"{path}: {key}") for path, settings in recipes.items() for key, value in _keys(settings)
     ]
@@ -140,12 +130,7 @@ def class_at(key: str, place: str, path: Any) -> type:
 
 
 def check(given: Sequence[Given], sections: Mapping[str, type]) -> None:
-    """Raises UserError for the first setting that does not exist or has a wrong value.
-
-    Args:
-        given: in their order.
-        sections: the class that each section of a recipe sets.
-    """
+    """Raises UserError for the first setting that does not exist or has a wrong value; `sections` by their classes."""
     ours = {f"{section}.{name}": of for section, kind in sections.items() for name, of in arguments(kind)[0].items()}
     ours = {key: argument for key, argument in ours.items() if key not in ELSEWHERE}
     known = [*OWN, *ours, *WITHOUT_VALUE, *CLASSES]

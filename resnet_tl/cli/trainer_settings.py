@@ -41,10 +41,7 @@ REFUSED = {
 def check_settings(trainer: Any) -> None:
     """Raises UserError for what Lightning would refuse without naming it, and for what makes no run.
 
-    What no Trainer may be given is checked where any Trainer is, in `training/trainer_checks.py`.
-
-    Args:
-        trainer: the section of the recipe.
+    What no Trainer may be given is checked where any Trainer is, in `training/trainer/trainer_checks.py`.
     """
     from resnet_tl.training.trainer.trainer_checks import check_numbers
 

@@ -23,26 +23,16 @@ STEPS = (0.1, 0.05, 0.02, 0.01, 0.005, 0.002, 0.001)
 
 @dataclass(frozen=True)
 class Accuracy:
-    """How many of some labelled images were judged correctly.
+    """How many of some labelled images were judged correctly."""
 
-    Args:
-        images: labelled ones.
-        correct: of them.
-        low, high: the 95 % interval of the share, Wilson's.
-        most_common: the class with most of the images.
-        most_common_images: what one who always says `most_common` would get right.
-        classes: how many the network knows.
-        unseen: those of which there is no image.
-    """
-
-    images: int
+    images: int  # labelled ones
     correct: int
-    low: float
+    low: float  # with `high` the 95 % interval of the share, Wilson's
     high: float
-    most_common: str
-    most_common_images: int
-    classes: int
-    unseen: tuple[str, ...]
+    most_common: str  # the class with most of the images
+    most_common_images: int  # what one who always says `most_common` would get right
+    classes: int  # how many the network knows
+    unseen: tuple[str, ...]  # those of which there is no image
 
     @classmethod
     def of(cls, table: pd.DataFrame) -> Accuracy:
@@ -87,12 +77,12 @@ class Accuracy:
             )
         return found
 
-    def wish(self, split: str = "validation") -> str:
+    def wish(self) -> str:
         """How many images it would take to know the accuracy noticeably better."""
         half = (self.high - self.low) / 2
         step = next((step for step in STEPS if step < 0.8 * half), STEPS[-1])
         needed = float(f"{images_for(self.share, step):.2g}")
-        return f"To know the accuracy within ±{100 * step:g} points: about {needed:,.0f} {split} images."
+        return f"To know the accuracy within ±{100 * step:g} points: about {needed:,.0f} validation images."
 
     def baseline(self) -> str:
         """What the accuracy is to be compared with."""

@@ -120,15 +120,12 @@ def group_runs(runs: Sequence[Run]) -> dict[str, list[Run]]:
 
 
 def compare(groups: Mapping[str, Sequence[Run]], split: str = "val") -> Comparison:
-    """Compares groups of runs by their prediction tables.
+    """Compares groups of runs by their prediction tables; UserError where they were not judged on the same images.
 
     Where all runs of a group are correct on the same images, as a single one is, its accuracy has Wilson's interval.
     All other intervals are a hierarchical bootstrap: a resample draws images, the same for every group, and then seeds,
     for each group by itself. McNemar's test takes runs of the same seed, or, where the seeds are not the same, every
     run of one group against every run of the other; the largest p counts.
-
-    Raises:
-        UserError: a run is unfinished, or the runs were not judged on the same images.
     """
     runs = [run for members in groups.values() for run in members]
     for run in runs:

@@ -23,7 +23,7 @@ from resnet_tl.files import replacing
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-    from PIL import Image
+    from PIL import Image, ImageFont
 
 INK, QUIET, FAINT = "#20262e", "#7a838f", "#d9dde2"
 TRAIN, VAL = "#9aa5b1", "#1f6fb2"
@@ -116,14 +116,10 @@ def confusion_matrix(table: pd.DataFrame, path: str | Path | None = None) -> Fig
 
 def contact_sheet(rows: Mapping[str, Sequence[np.ndarray]], path: str | Path | None, title: str) -> Image.Image:
     """One row of thumbnails per class, its name on the left; images are uint8 (H, W, 1 or 3), whole, never cropped."""
-    from matplotlib import get_data_path
-    from PIL import Image, ImageDraw, ImageFont, ImageOps
+    from PIL import Image, ImageDraw
 
     cell, gap, margin = 128, 8, 32
-    fonts = Path(get_data_path()) / "fonts" / "ttf"  # the same face in every figure, on every machine
-    heading, font = (
-        ImageFont.truetype(fonts / name, size) for name, size in (("DejaVuSans-Bold.ttf", 26), ("DejaVuSans.ttf", 18))
-    )
+    heading, font = face(26, bold=True), face(18)
     names = {name: shorten(name, 30) for name in rows}
     left = margin + int(max([font.getlength(text) for text in names.values()], default=0)) + 20
     top = margin + 52
@@ -136,17 +132,31 @@ def contact_sheet(rows: Mapping[str, Sequence[np.ndarray]], path: str | Path | N
         y = top + line * (cell + gap)
         pen.text((margin, y + cell // 2), names[name], fill=INK, font=font, anchor="lm")
         for place, pixels in enumerate(images):
-            image = Image.fromarray(pixels.squeeze(2) if pixels.shape[2] == 1 else pixels).convert("RGB")
-            is_tiny = max(image.size) <= cell // 2  # enlarged without blur
-            method = Image.Resampling.NEAREST if is_tiny else Image.Resampling.LANCZOS
-            thumbnail = ImageOps.contain(image, (cell, cell), method)
+            image = thumbnail(pixels, cell)
             x = left + place * (cell + gap)
             pen.rectangle((x, y, x + cell - 1, y + cell - 1), fill="#f1f3f5")
-            sheet.paste(thumbnail, (x + (cell - thumbnail.width) // 2, y + (cell - thumbnail.height) // 2))
+            sheet.paste(image, (x + (cell - image.width) // 2, y + (cell - image.height) // 2))
     if path is not None:
         with replacing(path) as temporary:
             sheet.save(temporary, format="PNG")
     return sheet
+
+
+def face(size: int, bold: bool = False) -> ImageFont.FreeTypeFont:
+    """The same in every figure, on every machine."""
+    from matplotlib import get_data_path
+    from PIL import ImageFont
+
+    return ImageFont.truetype(Path(get_data_path(), "fonts", "ttf", f"DejaVuSans{'-Bold' * bold}.ttf"), size)
+
+
+def thumbnail(pixels: np.ndarray, side: int) -> Image.Image:
+    """The whole image, uint8 (H, W, 1 or 3), in a square cell; tiny ones are enlarged without blur."""
+    from PIL import Image, ImageOps
+
+    image = Image.fromarray(pixels.squeeze(2) if pixels.shape[2] == 1 else pixels).convert("RGB")
+    method = Image.Resampling.NEAREST if max(image.size) <= side // 2 else Image.Resampling.LANCZOS
+    return ImageOps.contain(image, (side, side), method)
 
 
 def _mark_phases(grid: Sequence[Axes], history: pd.DataFrame) -> None:

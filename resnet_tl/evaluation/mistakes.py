@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from resnet_tl.errors import printable
-from resnet_tl.evaluation.figures import INK, QUIET, shorten
+from resnet_tl.evaluation.figures import INK, QUIET, face, shorten, thumbnail
 from resnet_tl.evaluation.predictions import classes_of, label_numbers
 from resnet_tl.evaluation.predictions import probabilities as probabilities_of
 from resnet_tl.evaluation.words import percent
@@ -46,15 +46,9 @@ def mistakes(table: pd.DataFrame) -> pd.DataFrame:
 def mistakes_figure(
     table: pd.DataFrame, pixels: Callable[[int], np.ndarray], path: str | Path | None = None
 ) -> Image.Image | None:
-    """Draws the most confident mistakes of a prediction table, each with file name, label and prediction.
+    """Draws the most confident mistakes of a split's table, each with file name, label and prediction; None for none.
 
-    Args:
-        table: of one split.
-        pixels: of a row of the table, uint8 (H, W, 1 or 3); called for those that are drawn alone.
-        path: of a PNG, written whole or not at all; default: none is written.
-
-    Returns:
-        None, and nothing is written, where there is no mistake.
+    `pixels` of a row of the table are uint8 (H, W, 1 or 3), asked for those that are drawn alone; `path` is of a PNG.
     """
     from PIL import Image, ImageDraw
 
@@ -62,8 +56,8 @@ def mistakes_figure(
     if wrong.empty:
         return None
     shown = wrong.head(MOST)
-    heading, plain, bold, small = _font(26, bold=True), _font(17), _font(17, bold=True), _font(14)
-    small_bold = _font(14, bold=True)
+    heading, plain, bold, small = face(26, bold=True), face(17), face(17, bold=True), face(14)
+    small_bold = face(14, bold=True)
     of = f"{len(wrong):,} mistakes" if len(wrong) > 1 else "One mistake"
     title = f"{of} among {int((table['label'] != '').sum()):,} images"
     first = "the most confident first" if len(shown) == len(wrong) else f"the {len(shown)} most confident"
@@ -79,7 +73,7 @@ def mistakes_figure(
     for place, mistake in enumerate(shown.reset_index(names="row").to_dict("records")):
         x, y = MARGIN + place % columns * (CELL + GAP), top + place // columns * height
         pen.rectangle((x, y, x + CELL - 1, y + CELL - 1), fill="#f1f3f5")
-        image = _thumbnail(pixels(mistake["row"]))
+        image = thumbnail(pixels(mistake["row"]), CELL)
         sheet.paste(image, (x + (CELL - image.width) // 2, y + (CELL - image.height) // 2))
         share = percent(mistake["probability"])
         for line, (text, end, color, font) in enumerate(
@@ -97,23 +91,6 @@ def mistakes_figure(
         with replacing(path) as temporary:
             sheet.save(temporary, format="PNG", compress_level=3)
     return sheet
-
-
-def _font(size: int, bold: bool = False) -> ImageFont.FreeTypeFont:
-    """The same face in every figure, on every machine."""
-    from matplotlib import get_data_path
-    from PIL import ImageFont
-
-    return ImageFont.truetype(Path(get_data_path(), "fonts", "ttf", f"DejaVuSans{'-Bold' * bold}.ttf"), size)
-
-
-def _thumbnail(pixels: np.ndarray) -> Image.Image:
-    """The whole image in its cell; tiny ones are enlarged without blur."""
-    from PIL import Image, ImageOps
-
-    image = Image.fromarray(pixels.squeeze(2) if pixels.shape[2] == 1 else pixels).convert("RGB")
-    method = Image.Resampling.NEAREST if max(image.size) <= CELL // 2 else Image.Resampling.LANCZOS
-    return ImageOps.contain(image, (CELL, CELL), method)
 
 
 def _fitted(text: str, width: float, font: ImageFont.FreeTypeFont) -> str:

@@ -104,8 +104,7 @@ def write_predictions(table: pd.DataFrame, path: str | Path) -> None:
 def read_predictions(path: str | Path) -> pd.DataFrame:
     """Reads what `write_predictions` wrote, bit for bit; a table of `id` and `prob_<class>` alone is `completed`.
 
-    Raises:
-        UserError: the file is no such table, or its `predicted` contradicts its probabilities.
+    UserError where the file is no such table, or its `predicted` contradicts its probabilities.
     """
     path = Path(path)
     if not path.is_file():

@@ -28,15 +28,11 @@ Compute: TypeAlias = Callable[[np.ndarray], Iterable[tuple[np.ndarray, Activatio
 
 @dataclass(frozen=True)
 class ActivationSpec:
-    """One tensor of what the frozen stages give for one image.
+    """One tensor of what the frozen stages give for one image."""
 
-    Args:
-        shape: (C, H, W) of maps, kept in the order (H, W, C) as channels_last tensors are; (F,) of features.
-        dtype: torch's name, such as `bfloat16`: the type it was computed in, so that nothing is lost.
-    """
-
+    # (C, H, W) of maps, kept in the order (H, W, C) as channels_last tensors are; (F,) of features
     shape: tuple[int, ...]
-    dtype: str
+    dtype: str  # torch's name, such as `bfloat16`: the type it was computed in, so that nothing is lost
 
     @property
     def type(self) -> torch.dtype:
@@ -59,12 +55,6 @@ class ActivationTable:
         self.rows = rows
         self.tensors = tensors
 
-    @classmethod
-    def of(cls, rows: np.ndarray, activation: Activation) -> ActivationTable:
-        """Of one batch."""
-        parts = (activation,) if isinstance(activation, Tensor) else activation
-        return cls(rows, tuple(_channels_last(part).contiguous() for part in parts))
-
     def __getitem__(self, rows: np.ndarray) -> Activation:
         positions = torch.from_numpy(np.searchsorted(self.rows, rows)).to(self.tensors[0].device, non_blocking=True)
         parts = tuple(_channels_first(tensor[positions]) for tensor in self.tensors)
@@ -73,8 +63,7 @@ class ActivationTable:
     def put(self, rows: np.ndarray, activation: Activation) -> None:
         """Fills in some rows."""
         positions = torch.from_numpy(np.searchsorted(self.rows, rows))
-        parts = (activation,) if isinstance(activation, Tensor) else activation
-        for tensor, part in zip(self.tensors, parts, strict=True):
+        for tensor, part in zip(self.tensors, _parts(activation), strict=True):
             tensor[positions] = _channels_last(part).to(tensor.device)
 
     def to(self, device: torch.device) -> ActivationTable:
@@ -88,19 +77,13 @@ class ActivationTable:
 
 @dataclass(frozen=True)
 class LocalRanks:
-    """The processes of one machine, which fill a table together.
+    """The processes of one machine, which fill a table together."""
 
-    Args:
-        rank: this process among those of its machine.
-        world: how many they are.
-        exchange: gives every process of the machine what its first one puts in; a collective of all machines.
-        barrier: waits for all.
-    """
-
-    rank: int = 0
-    world: int = 1
+    rank: int = 0  # this process among those of its machine
+    world: int = 1  # how many they are
+    # Gives every process of the machine what its first one puts in; a collective of all machines
     exchange: Callable[[Any], Any] = lambda value: value
-    barrier: Callable[[], None] = lambda: None
+    barrier: Callable[[], None] = lambda: None  # waits for all
 
 
 ALONE = LocalRanks()
@@ -113,8 +96,8 @@ def activation_key(**facts: Any) -> str:
 
 def specs_of(activation: Activation) -> tuple[ActivationSpec, ...]:
     """What one image's activation is made of, seen on a batch of them."""
-    parts = (activation,) if isinstance(activation, Tensor) else activation
-    return tuple(ActivationSpec(tuple(part.shape[1:]), str(part.dtype).removeprefix("torch.")) for part in parts)
+    kinds = ((tuple(part.shape[1:]), str(part.dtype).removeprefix("torch.")) for part in _parts(activation))
+    return tuple(ActivationSpec(*kind) for kind in kinds)
 
 
 def find_or_compute(
@@ -124,17 +107,10 @@ def find_or_compute(
     compute: Compute,
     ranks: LocalRanks = ALONE,
 ) -> ActivationTable | None:
-    """The table of some rows: from the cache folder, or computed by all processes of the machine, each its share.
+    """The table of some rows, in ascending order: from the cache folder, or computed, by each process its share.
 
-    Args:
-        key: from `activation_key`.
-        about: one line for `resnet-tl cache list`.
-        rows: in ascending order.
-        compute: gives batches of (rows, their activations) for the rows it is asked for.
-        ranks: the processes of this machine.
-
-    Returns:
-        None where the cache folder cannot keep it and this process is not alone; alone, the table is then in memory.
+    `compute` gives batches of (rows, their activations) for the rows it is asked for; `about` is a line for people.
+    None where the cache folder cannot keep it and this process is not alone; alone, it is then in memory.
     """
 
     def fill(table: ActivationTable) -> None:
@@ -203,6 +179,10 @@ def _allocate(file: Path, size: int) -> None:
 
 def _stored(spec: ActivationSpec) -> tuple[int, ...]:
     return (*spec.shape[1:], spec.shape[0]) if len(spec.shape) == 3 else spec.shape
+
+
+def _parts(activation: Activation) -> tuple[Tensor, ...]:
+    return (activation,) if isinstance(activation, Tensor) else activation
 
 
 def _channels_first(tensor: Tensor) -> Tensor:

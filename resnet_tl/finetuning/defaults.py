@@ -12,21 +12,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ModeDefaults:
-    """Args:
-    lr: of the head, for AdamW with a batch of 32.
-    backbone_lr_factor: the pretrained stages learn at `lr` times this.
-    weight_decay: of all weights but biases and norms.
-    epochs: of a whole run.
-    augmentation: the policy for training images.
-    views: how many versions of an image there are; None: a new one in each epoch.
-    """
+    """What is not given, by mode."""
 
-    lr: float
-    backbone_lr_factor: float
-    weight_decay: float
-    epochs: int
-    augmentation: Policy
-    views: int | None
+    lr: float  # of the head, for AdamW with a batch of 32
+    backbone_lr_factor: float  # the pretrained stages learn at `lr` times this
+    weight_decay: float  # of all weights but biases and norms
+    epochs: int  # of a whole run
+    augmentation: Policy  # of training images
+    views: int | None  # how many versions of an image there are; None: a new one in each epoch
 
 
 DEFAULTS = {
@@ -48,13 +41,7 @@ def defaults_for(mode: str, schedule: object = None) -> ModeDefaults:
 def choose_backbone_lr_factor(
     defaults: ModeDefaults, source: str, description: Mapping[str, object]
 ) -> tuple[float, str]:
-    """How fast the backbone learns beside the head, and why.
-
-    Args:
-        defaults: of the mode.
-        source: of the weights that training begins with.
-        description: of the network.
-    """
+    """How fast the backbone learns beside the head, with weights of a source, in a network so described; and why."""
     if source == "none" or (source == "as given" and "import" in description):
         return 1.0, "trained from scratch"
     return defaults.backbone_lr_factor, "an object may be pretrained" if source == "as given" else "pretrained"

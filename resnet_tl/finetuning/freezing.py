@@ -18,29 +18,18 @@ from resnet_tl.networks.stages import StagedNetwork
 
 @dataclass(frozen=True)
 class FrozenProof:
-    """That the frozen stages were the same at the end of a phase as at its start.
+    """That the frozen stages were the same at the end of a phase as at its start."""
 
-    Args:
-        phase: its number, from 0.
-        mode: what trained.
-        frozen: the names of the stages that did not.
-        sha256: of their parameters and buffers, at both ends; of nothing where all trained.
-    """
-
-    phase: int
-    mode: str
-    frozen: list[str]
-    sha256: str
+    phase: int  # its number, from 0
+    mode: str  # what trained
+    frozen: list[str]  # the names of the stages that did not
+    sha256: str  # of their parameters and buffers, at both ends; of nothing where all trained
 
 
 class Freezing(L.Callback):
     """Derives what is frozen from the epoch alone, so that it is the same after a resume.
 
-    `ImageClassifier.configure_callbacks` returns it: a fit has it whoever makes the Trainer. The module has a
-    `network`, a StagedNetwork.
-
-    Args:
-        schedule: the phases of the fit.
+    `ImageClassifier.configure_callbacks` returns it: a fit has it whoever makes the Trainer.
     """
 
     def __init__(self, schedule: Schedule) -> None:
@@ -82,11 +71,7 @@ class Freezing(L.Callback):
         self.prove(pl_module)
 
     def prove(self, pl_module: L.LightningModule) -> None:
-        """Ends the phase with the proof that its frozen stages are those that it began with.
-
-        Raises:
-            UserError: they have changed.
-        """
+        """Ends the phase with the proof that its frozen stages are as at its start; UserError where not."""
         if self.digest and self.phase is not None:
             network = _network(pl_module)
             check_frozen(network, self.digest)

@@ -17,19 +17,13 @@ from resnet_tl.errors import UserError
 
 @dataclass(frozen=True)
 class WarmupCosine:
-    """The factor on every group's learning rate, a function of the optimizer step alone.
+    """The factor on every group's learning rate, a function of the optimizer step alone."""
 
-    Args:
-        starts: the first step of each phase.
-        total: all steps.
-        scales: each phase's base learning rate over the optimizer's.
-        warmup: share of a phase's steps in which the rate rises linearly (Goyal et al. 2017, arXiv 1706.02677); then
-            it falls to zero along a half cosine (Loshchilov and Hutter 2017, arXiv 1608.03983).
-    """
-
-    starts: Sequence[int]
-    total: int
-    scales: Sequence[float]
+    starts: Sequence[int]  # the first step of each phase
+    total: int  # all steps
+    scales: Sequence[float]  # each phase's base learning rate over the optimizer's
+    # Share of a phase's steps in which the rate rises linearly (Goyal et al. 2017, arXiv 1706.02677); then it falls
+    # to zero along a half cosine (Loshchilov and Hutter 2017, arXiv 1608.03983)
     warmup: float = 0.05
 
     def __call__(self, step: int) -> float:

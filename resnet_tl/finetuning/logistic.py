@@ -13,13 +13,7 @@ STRONGEST, WEAKEST = 10.0, 1e-5
 
 
 class Solution(NamedTuple):
-    """The optimum under one penalty.
-
-    Args:
-        penalty: its strength.
-        weight: (C, F) float32.
-        bias: (C,) float32.
-    """
+    """The optimum under a penalty of some strength: weight (C, F) and bias (C,), float32."""
 
     penalty: float
     weight: Tensor

@@ -14,9 +14,10 @@ from torch.optim import Optimizer, lr_scheduler
 from resnet_tl.errors import UserError, nearest
 from resnet_tl.user_code import object_at, split
 
-HOMES: dict[str, tuple[Any, type]] = {
-    "optimizer": (torch.optim, Optimizer),
-    "lr_scheduler": (lr_scheduler, lr_scheduler.LRScheduler),
+# Setting -> torch's module, the base of its classes, one of them as an example.
+HOMES: dict[str, tuple[Any, type, str]] = {
+    "optimizer": (torch.optim, Optimizer, "torch.optim.SGD"),
+    "lr_scheduler": (lr_scheduler, lr_scheduler.LRScheduler, "torch.optim.lr_scheduler.StepLR"),
 }
 FORGOTTEN = "function"
 """The key under which hyperparameters name what a checkpoint cannot hold, such as a function."""
@@ -24,28 +25,19 @@ FORGOTTEN = "function"
 
 @dataclass(frozen=True)
 class Maker:
-    """Makes one from parameter groups, or from an optimizer.
+    """Makes an optimizer from parameter groups, or a scheduler from an optimizer."""
 
-    Args:
-        kind: a class, or a function whose arguments are its own affair; None when a checkpoint names it alone.
-        arguments: as given, of a class.
-        name: what a message calls it.
-    """
-
+    # A class, or a function whose arguments are its own affair; None when a checkpoint names it alone
     kind: Callable[..., Any] | None
-    arguments: dict[str, Any] = field(default_factory=dict)
-    name: str = ""
+    arguments: dict[str, Any] = field(default_factory=dict)  # as given, of a class
+    name: str = ""  # what a message calls it
 
     @property
     def is_class(self) -> bool:
         return isinstance(self.kind, type)
 
     def __call__(self, given: Any, **more: Any) -> Any:
-        """Makes it, with these arguments in place of its own ones.
-
-        Raises:
-            UserError: nothing is known but its name.
-        """
+        """Makes it, with these arguments in place of its own; UserError where nothing is known but its name."""
         if self.kind is None:
             raise UserError(
                 f"{self.name} was given in Python, and no checkpoint can hold it: give it again, as in "
@@ -73,28 +65,23 @@ class Maker:
 
 
 def maker_of(given: Any, setting: str) -> Maker | None:
-    """What a user has given as `optimizer` or `lr_scheduler`, a key of HOMES; None for nothing.
+    """What a user has given as `optimizer` or `lr_scheduler`, the setting; None for None, UserError for all else.
 
-    Args:
-        given: a name such as SGD or module.Name, `{class_path, init_args}`, a class, a `functools.partial` of one, or a
-            function that is called with the parameter groups, or with the optimizer.
-        setting: `optimizer` or `lr_scheduler`.
-
-    Raises:
-        UserError: it is none of them.
+    Given is a name such as SGD or module.Name, `{class_path, init_args}`, a class, a `functools.partial` of one, or a
+    function that is called with the parameter groups, or with the optimizer.
     """
     if given is None or isinstance(given, Maker):
         return given
-    home, base = HOMES[setting]
+    _, base, example = HOMES[setting]
     if isinstance(given, Mapping) and set(given) == {FORGOTTEN}:
         return Maker(None, {}, given[FORGOTTEN])
     if isinstance(given, str | Mapping):
         path, arguments = split(given if isinstance(given, str) else dict(given), setting)
-        return _of_class(_class_at(path, setting, home), arguments, base, setting)
+        return _of_class(_class_at(path, setting), arguments, setting)
     if isinstance(given, functools.partial) and isinstance(given.func, type) and not given.args:
-        return _of_class(given.func, given.keywords, base, setting)
+        return _of_class(given.func, given.keywords, setting)
     if isinstance(given, type):
-        return _of_class(given, {}, base, setting)
+        return _of_class(given, {}, setting)
     if callable(given):
         function = given.func if isinstance(given, functools.partial) else given
         name = getattr(function, "__qualname__", type(function).__name__)
@@ -105,28 +92,24 @@ def maker_of(given: Any, setting: str) -> Maker | None:
             f"{setting} is made already, a {kind}, but our parameter groups are made when a fit begins: give the "
             f"class, {setting}={kind}, functools.partial({kind}, ...), or a function that makes it."
         )
-    raise UserError(
-        f"{setting} is of type {kind}; it must be a class such as {_example(setting)}, its name, or a partial."
-    )
+    raise UserError(f"{setting} is of type {kind}; it must be a class such as {example}, its name, or a partial.")
 
 
-def _of_class(kind: Any, arguments: Mapping[str, Any], base: type, setting: str) -> Maker:
+def _of_class(kind: Any, arguments: Mapping[str, Any], setting: str) -> Maker:
+    _, base, example = HOMES[setting]
     if not (isinstance(kind, type) and issubclass(kind, base)):
         name = getattr(kind, "__qualname__", kind)
-        raise UserError(f"{setting} is {name}, which is no {base.__name__} of torch, such as {_example(setting)}.")
+        raise UserError(f"{setting} is {name}, which is no {base.__name__} of torch, such as {example}.")
     return Maker(kind, dict(arguments), kind.__name__)
 
 
-def _class_at(path: str, setting: str, home: Any) -> Any:
+def _class_at(path: str, setting: str) -> Any:
     """A class by its dotted name, or by torch's own name of it in upper or lower case."""
     if "." in path:
         return object_at(path, setting)
+    home = HOMES[setting][0]
     names = [name for name, one in vars(home).items() if isinstance(one, type)]
     found = next((name for name in names if name.lower() == path.lower()), None)
     if found is None:
         raise UserError(f"{setting} is '{path}', which torch does not have.{nearest(path, names)}")
     return getattr(home, found)
-
-
-def _example(setting: str) -> str:
-    return {"optimizer": "torch.optim.SGD", "lr_scheduler": "torch.optim.lr_scheduler.StepLR"}[setting]

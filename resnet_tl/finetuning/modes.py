@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Literal, get_args
 
 import lightning as L
@@ -73,18 +75,11 @@ class Schedule:
 
     def phase_at(self, epoch: int) -> int:
         """The number, from 0, of the phase that holds in an epoch."""
-        for number, start in reversed(list(enumerate(self.starts()))):
-            if epoch >= start:
-                return number
-        return 0
+        return bisect_right(self.starts(), epoch) - 1
 
     def starts(self) -> list[int]:
         """The first epoch of each phase."""
-        starts = [0]
-        for phase in self.phases[:-1]:
-            assert phase.epochs is not None
-            starts.append(starts[-1] + phase.epochs)
-        return starts
+        return [0, *accumulate(phase.epochs or 0 for phase in self.phases[:-1])]
 
     def epochs(self) -> int | None:
         """How many epochs all phases take together; None when the last one is open."""

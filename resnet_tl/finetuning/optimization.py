@@ -13,13 +13,14 @@ import lightning as L
 import torch
 from torch.optim import AdamW, Optimizer
 
-from resnet_tl.errors import UserError
+from resnet_tl.errors import UserError, reason_of
 from resnet_tl.finetuning.defaults import ModeDefaults, choose_backbone_lr_factor, defaults_for
 from resnet_tl.finetuning.learning_rate import PiecewiseConstantLR, WarmupCosine, warmup_cosine
 from resnet_tl.finetuning.makers import Maker
 from resnet_tl.finetuning.modes import Schedule
 from resnet_tl.finetuning.parameter_groups import parameter_groups
 from resnet_tl.networks.stages import StagedNetwork
+from resnet_tl.user_code import attempt
 
 log = logging.getLogger(__name__)
 
@@ -36,20 +37,9 @@ def configure(
     lr_scheduler: Maker | None,
     mode_of: Callable[[str], str],
 ) -> tuple[dict[str, Any], dict[str, tuple[Any, str]]]:
-    """What `configure_optimizers` returns, and what was chosen for it, with the reason.
+    """What `configure_optimizers` returns, and what was chosen for it, and why; UserError where it cannot be made.
 
-    Args:
-        settings: the arguments of ImageClassifier.
-        network: gives the stages.
-        schedule: which of them ever train.
-        source: of the weights that training begins with.
-        trainer: is about to fit.
-        optimizer: None for AdamW.
-        lr_scheduler: None for warm-up and cosine.
-        mode_of: gives min or max for a monitor.
-
-    Raises:
-        UserError: optimizer or scheduler refuse their arguments, or the fit has no end.
+    Where they are None, optimizer and scheduler are AdamW and warm-up with cosine; `source` is of the first weights.
     """
     defaults = defaults_for(settings["mode"], settings["schedule"])
     factor, chosen = settings["backbone_lr_factor"], {}
@@ -77,11 +67,7 @@ def complete(optimizer: Maker | None, lr: float, defaults: ModeDefaults) -> Make
 
 
 def base_rate(optimizer: Maker | None, lr: float | None, defaults: ModeDefaults) -> float:
-    """The head's learning rate: `lr`, or the optimizer's own, or the mode's, for which AdamW has none of its own.
-
-    Raises:
-        UserError: it is 0, or a function fails that makes the optimizer.
-    """
+    """The head's rate: `lr`, the optimizer's own, or the mode's, since AdamW has none of its own; UserError for 0."""
     if optimizer and optimizer.kind is None:
         return lr or defaults.lr  # it will be refused when it is to train
     if lr is None and optimizer and not optimizer.is_class:  # what is of one parameter tells
@@ -96,15 +82,9 @@ def base_rate(optimizer: Maker | None, lr: float | None, defaults: ModeDefaults)
 
 
 def make_optimizer(optimizer: Maker, groups: list[dict[str, Any]], clips: bool = False) -> Optimizer:
-    """An optimizer over named parameter groups.
+    """An optimizer over named parameter groups; UserError where it refuses its arguments.
 
-    Args:
-        optimizer: complete.
-        groups: each with its learning rate.
-        clips: whether gradients will be clipped, which Lightning does not do for a fused optimizer.
-
-    Raises:
-        UserError: the optimizer refuses its arguments, such as a negative learning rate.
+    `clips`: gradients will be clipped, which Lightning does not do for a fused optimizer.
     """
     if not optimizer.is_class:
         return _attempt(optimizer, groups)
@@ -124,15 +104,14 @@ def make_optimizer(optimizer: Maker, groups: list[dict[str, Any]], clips: bool =
 
 def _attempt(optimizer: Maker, groups: list[dict[str, Any]]) -> Optimizer:
     """What is made by a class or function; UserError where it refuses, or gives something else."""
-    try:
+
+    def make() -> Optimizer:
         made = optimizer(groups)
         if not isinstance(made, Optimizer):
             raise TypeError(f"{optimizer.name} gives a {type(made).__name__}")
         return made
-    except UserError:
-        raise
-    except Exception as error:  # of any kind: the code may be anyone's
-        raise UserError(f"The optimizer cannot be made: {_sentence(error)}") from error
+
+    return attempt("The optimizer cannot be made", make)
 
 
 def make_scheduler(
@@ -143,18 +122,9 @@ def make_scheduler(
     trainer: L.Trainer,
     mode_of: Callable[[str], str],
 ) -> dict[str, Any]:
-    """A scheduler of torch's that keeps the ratios of the groups' rates, stepped as it expects to be.
+    """A scheduler of torch's that keeps the ratios of the groups' rates; UserError where it refuses its arguments.
 
-    Args:
-        lr_scheduler: makes it.
-        optimizer: its groups' rates are the base rates.
-        lr: the optimizer's base learning rate.
-        monitor: what ReduceLROnPlateau watches where it does not say so.
-        trainer: is about to fit.
-        mode_of: gives min or max for a monitor.
-
-    Raises:
-        UserError: the scheduler refuses its arguments.
+    `lr` is the optimizer's base rate; `monitor` is what ReduceLROnPlateau watches where it does not say so.
     """
     arguments, name = dict(lr_scheduler.arguments), lr_scheduler.name
     for rate in ("base_lr", "max_lr"):
@@ -170,10 +140,7 @@ def make_scheduler(
         )
     if name == "ReduceLROnPlateau":
         arguments.setdefault("mode", mode_of(arguments.get("monitor", monitor)))
-    try:
-        scheduler = lr_scheduler(optimizer, **arguments)
-    except (ValueError, TypeError) as error:
-        raise UserError(f"The learning-rate scheduler cannot be made: {_sentence(error)}") from error
+    scheduler = attempt("The learning-rate scheduler cannot be made", lambda: lr_scheduler(optimizer, **arguments))
     name = type(scheduler).__name__  # a function may give any
     return {
         "scheduler": scheduler,
@@ -191,11 +158,7 @@ def make_scheduler(
 def make_warmup_cosine(
     optimizer: Optimizer, lr: float, schedule: Schedule, warmup: float, trainer: L.Trainer
 ) -> dict[str, Any]:
-    """The default scheduler, over the phases of a fit of known length.
-
-    Raises:
-        UserError: the fit has no end.
-    """
+    """The default scheduler, over the phases of a fit of known length; UserError where it has no end."""
     total = trainer.estimated_stepping_batches
     if total == float("inf"):
         raise UserError("trainer.max_epochs must be given: the learning rate falls to zero at the last epoch.")
@@ -208,11 +171,7 @@ def make_warmup_cosine(
 
 
 def rehearse(optimizer: Maker, lr_scheduler: Maker | None) -> None:
-    """Takes a few steps on weights of the shapes that networks have, so that what cannot train is known at once.
-
-    Raises:
-        UserError: the optimizer or the scheduler refuses its arguments, gradients like ours, or a step.
-    """
+    """Takes a few steps on weights of the shapes that networks have; UserError where these cannot be trained so."""
     if optimizer.kind is None:
         return
     weights = [torch.nn.Parameter(torch.ones(shape)) for shape in ((2, 1, 3, 3), (2, 2), (2,))]
@@ -223,7 +182,7 @@ def rehearse(optimizer: Maker, lr_scheduler: Maker | None) -> None:
     except Exception as error:  # of any kind: the class may be anyone's
         solver = "; a head is solved by L-BFGS with --model.head_solver lbfgs" if name == "LBFGS" else ""
         raise UserError(
-            f"The optimizer {name} cannot train a network with these arguments: {_sentence(error).rstrip('.')}{solver}."
+            f"The optimizer {name} cannot train a network with these arguments: {reason_of(error)}{solver}."
         ) from error
     if lr_scheduler is None or lr_scheduler.kind is None:
         return
@@ -231,14 +190,10 @@ def rehearse(optimizer: Maker, lr_scheduler: Maker | None) -> None:
     monitor = [1.0] if name == "ReduceLROnPlateau" else []
     if name == "OneCycleLR" and (lr_scheduler.arguments.get("total_steps") or 1) > 0:  # not known yet how many
         planned = {"total_steps": 10, "epochs": None, "steps_per_epoch": None}
-    try:
-        _take_steps(made, weights, [lr_scheduler(made, **planned)], *monitor)
-    except UserError:
-        raise
-    except Exception as error:
-        raise UserError(
-            f"The learning-rate scheduler {name} cannot be used with these arguments: {_sentence(error)}"
-        ) from error
+    attempt(
+        f"The learning-rate scheduler {name} cannot be used with these arguments",
+        lambda: _take_steps(made, weights, [lr_scheduler(made, **planned)], *monitor),
+    )
 
 
 def _take_steps(optimizer: Optimizer, weights: list[torch.nn.Parameter], schedulers: list[Any], *metric: float) -> None:
@@ -255,11 +210,7 @@ def _take_steps(optimizer: Optimizer, weights: list[torch.nn.Parameter], schedul
 
 
 def _fill_cycle(arguments: dict[str, Any], trainer: L.Trainer) -> None:
-    """OneCycleLR as long as the fit, where it is not given a length of its own.
-
-    Raises:
-        UserError: the fit has no end, or goes on after that of the cycle.
-    """
+    """OneCycleLR as long as the fit, unless it is given a length of its own; UserError where that is too short."""
     fit = trainer.estimated_stepping_batches
     epochs, steps = arguments.get("epochs"), arguments.get("steps_per_epoch")
     given = arguments.get("total_steps") or (epochs * steps if epochs and steps else None)
@@ -274,10 +225,3 @@ def _fill_cycle(arguments: dict[str, Any], trainer: L.Trainer) -> None:
         )
     elif given > fit:
         log.info(f"OneCycleLR has {given} steps, and the fit {fit}: the cycle does not come to its end.")
-
-
-def _sentence(error: Exception) -> str:
-    """What torch says, on one line and with one full stop; its kind where it says nothing."""
-    if isinstance(error, ZeroDivisionError):
-        return "a number that it divides by is 0."
-    return " ".join(str(error).split()).rstrip(".") + "." if str(error) else f"{type(error).__name__}."

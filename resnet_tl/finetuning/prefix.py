@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from importlib.metadata import version
 
 import lightning as L
@@ -38,45 +39,22 @@ FILLED_AT_ONCE = 64
 COMPUTED_BY = ("torch", "torchvision", "timm", "numpy")
 
 
+@dataclass(eq=False)
 class FrozenPrefix:
-    """The same computation whether it is kept or not, so that a cached run equals one without a cache.
+    """The same computation whether it is kept or not, so that a cached run equals one without a cache."""
 
-    Args:
-        stages: the frozen ones.
-        digest: of their weights.
-        preprocessing: of the network.
-        images: makes the network's input (N, C, H, W) of a batch.
-        data: gives the images.
-        trainer: gives the processes.
-        mode: auto, on or off.
-        epochs: for how many epochs these stages are frozen; 0 outside of a fit.
-        is_mixed: whether training images are mixed with each other in each step, so that only evaluation can use
-            what was kept.
-    """
-
-    def __init__(
-        self,
-        stages: FrozenStages,
-        digest: str,
-        preprocessing: Preprocessing,
-        images: Callable[[Batch], Tensor],
-        data: ImageDataModule,
-        trainer: L.Trainer,
-        mode: ActivationCacheMode,
-        epochs: int,
-        is_mixed: bool,
-    ) -> None:
-        self.stages = stages
-        self.digest = digest
-        self.preprocessing = preprocessing
-        self.images = images
-        self.data = data
-        self.trainer = trainer
-        self.mode = mode
-        self.epochs = epochs
-        self.is_mixed = is_mixed
-        self._plans: dict[bool, ActivationPlan] = {}
-        self._tables: dict[int | None, ActivationTable] = {}
+    stages: FrozenStages
+    digest: str  # of their weights
+    preprocessing: Preprocessing  # of the network
+    images: Callable[[Batch], Tensor]  # makes the network's input (N, C, H, W) of a batch
+    data: ImageDataModule  # gives the images
+    trainer: L.Trainer  # gives the processes
+    mode: ActivationCacheMode  # auto, on or off
+    epochs: int  # for how many epochs these stages are frozen; 0 outside of a fit
+    # Whether training images are mixed with each other in each step, so that only evaluation can use what was kept
+    is_mixed: bool
+    _plans: dict[bool, ActivationPlan] = field(default_factory=dict)
+    _tables: dict[int | None, ActivationTable] = field(default_factory=dict)
 
     def __call__(self, batch: Batch) -> Activation:
         """What the suffix takes, for one batch."""

@@ -19,11 +19,7 @@ REFUSED = (*WEIGHTS, "scriptable", "exportable", "no_jit", "features_only", "out
 def create_body(
     name: str, num_classes: int, in_chans: int = 3, network_args: Mapping[str, Any] | None = None
 ) -> nn.Module:
-    """The network `name` with random weights: images (N, in_chans, H, W) to logits (N, num_classes).
-
-    Raises:
-        UserError: the name is unknown, or the network does not take `network_args`.
-    """
+    """A network with random weights, (N, in_chans, H, W) to logits (N, num_classes); UserError for strange names."""
     if own := find_own(name):
         with naming_arguments(name, network_args):
             return own.build(num_classes, in_chans, network_args)

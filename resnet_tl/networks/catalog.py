@@ -17,19 +17,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class OwnNetwork:
-    """A network that is written here; its module is imported when it is built.
+    """A network that is written here; its module is imported when it is built."""
 
-    Args:
-        module: of `resnet_tl.networks.articles`.
-        class_name: of the network in that module.
-        summary: one line for people.
-        fixed: arguments of the class that the name implies.
-    """
-
-    module: str
-    class_name: str
-    summary: str
-    fixed: Mapping[str, Any] = field(default_factory=dict)
+    module: str  # of `resnet_tl.networks.articles`
+    class_name: str  # of the network in that module
+    summary: str  # one line for people
+    fixed: Mapping[str, Any] = field(default_factory=dict)  # arguments of the class that the name implies
 
     def build(self, num_classes: int, in_chans: int = 3, network_args: Mapping[str, Any] | None = None) -> nn.Module:
         """The network with random weights; UserError when it does not take one of `network_args`."""
@@ -82,11 +75,7 @@ TIMM_DEPTHS = frozenset((18, 26, 34, 50, 101, 152, 200))
 
 
 def find_own(name: str) -> OwnNetwork | None:
-    """The network of that name if it is written here, None if it is left to timm.
-
-    Raises:
-        UserError: the name is that of a ResNet with a number of layers that there cannot be.
-    """
+    """The network of that name if it is written here, None if it is timm's; UserError for an impossible depth."""
     own = {**DIGITS, **CIFAR_RESNETS, **CIFAR_RESNETS_V2}
     if name in own:
         return own[name]

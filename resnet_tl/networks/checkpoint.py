@@ -7,6 +7,7 @@ import warnings
 from collections import Counter, OrderedDict
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -50,15 +51,10 @@ class _UnreadMapping:
 
 @dataclass(frozen=True)
 class Part:
-    """Tensors that have the names of a network's.
+    """Tensors that have the names of a network's."""
 
-    Args:
-        where: in the checkpoint, such as `state_dict.module.encoder_q`; "" at the top.
-        tensors: by the names that they have in the network, and whatever else stands beside them.
-    """
-
-    where: str
-    tensors: Tensors
+    where: str  # in the checkpoint, such as `state_dict.module.encoder_q`; "" at the top
+    tensors: Tensors  # by the names that they have in the network, and whatever else stands beside them
 
     @property
     def rank(self) -> int:
@@ -68,11 +64,7 @@ class Part:
 
 
 def read_content(path: Path) -> Any:
-    """What torch has saved in a file, on the CPU; in the place of Python objects stands nothing.
-
-    Raises:
-        UserError: it is no such file, or is damaged.
-    """
+    """What torch has saved in a file, on the CPU, nothing in place of Python objects; UserError where it is damaged."""
     try:
         with warnings.catch_warnings(action="ignore"):  # on unusual pickles, which end in the error below
             try:
@@ -128,14 +120,7 @@ def parts(found: list[Part], expected: Collection[str]) -> Iterator[Part]:
 def choose(good: list[Part], names: Collection[str], source: str, network: str) -> Part:
     """Of several parts that are all this network's the one that is meant, by its name; equal ones are one.
 
-    Args:
-        good: one or more.
-        names: of the tensors that matter.
-        source: of the file, for messages.
-        network: its name.
-
-    Raises:
-        UserError: no name says which of them is meant.
+    `names` are the tensors that matter; UserError, of this `source` and `network`, where no name says which is meant.
     """
     best, *others = sorted(good, key=lambda part: (part.rank, part.where))
     rivals = [part.where for part in others if part.rank == best.rank and not _is_equal(part, best, names)]
@@ -150,12 +135,7 @@ def choose(good: list[Part], names: Collection[str], source: str, network: str) 
 def beside(chosen: Part, found: list[Part], own: Collection[str]) -> list[str]:
     """What else a file holds that is none of the network's: names with numbers of tensors, such as `queue (1)`.
 
-    Single numbers, such as an accuracy, are left out.
-
-    Args:
-        chosen: the part that is used.
-        found: the tables of the file.
-        own: how the names of the network's tensors begin, its head's included.
+    Single numbers, such as an accuracy, are left out; `own` is how the names of the network's tensors begin.
     """
     counts: Counter[str] = Counter()
     for name, tensor in chosen.tensors.items():
@@ -175,12 +155,8 @@ def beside(chosen: Part, found: list[Part], own: Collection[str]) -> list[str]:
 def _first_other(key: str, prefix: str) -> str:
     """`module.encoder_k` of `module.encoder_k.conv1.weight`, where the prefix is `module.encoder_q.`."""
     words = key.split(".")
-    same = 0
-    for word, other in zip(words, prefix.split("."), strict=False):
-        if word != other:
-            break
-        same += 1
-    return ".".join(words[: same + 1])
+    same = list(takewhile(lambda pair: pair[0] == pair[1], zip(words, prefix.split("."), strict=False)))
+    return ".".join(words[: len(same) + 1])
 
 
 def _below(table: Part, prefix: str) -> Part:

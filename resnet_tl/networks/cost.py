@@ -18,28 +18,18 @@ from resnet_tl.networks.stages import StagedNetwork
 
 @dataclass(frozen=True)
 class StageCost:
-    """One stage, or the head, for one image.
+    """One stage, or the head, for one image."""
 
-    Args:
-        name: of the stage, or `head`.
-        output_shape: (C, H, W) of maps, (F,) of features; (2, C, H, W) of the maps of two branches.
-        parameters: numbers that are learnt.
-        multiply_adds: of convolutions, linear layers and attention; norms, activations and pools are not counted.
-    """
-
-    name: str
-    output_shape: tuple[int, ...]
-    parameters: int
-    multiply_adds: int
+    name: str  # of the stage, or `head`
+    output_shape: tuple[int, ...]  # (C, H, W) of maps, (F,) of features; (2, C, H, W) of the maps of two branches
+    parameters: int  # numbers that are learnt
+    multiply_adds: int  # of convolutions, linear layers and attention; norms, activations and pools are not counted
 
 
 def stage_costs(network: StagedNetwork, image_size: int) -> list[StageCost]:
-    """The cost of each stage in order, then of the head, for one square image; the network itself stays untouched.
+    """The cost of each stage in order, then of the head, for one square image; UserError for a size it does not take.
 
     Nothing is computed: a copy runs on the meta device.
-
-    Raises:
-        UserError: the network does not take images of this size.
     """
     copy, x = on_meta(network, image_size)
     parts: dict[str, nn.Module] = {name: copy.stage(name) for name in copy.stage_names} | {"head": copy.head}

@@ -38,11 +38,7 @@ class Cut:
 
 
 def possible_cuts(body: nn.Module, reads_declaration: bool) -> Iterator[Cut]:
-    """The ways to cut a module, the best first; whether they give what the module gives is for the caller to see.
-
-    Raises:
-        UserError: a declared head or stage is not there.
-    """
+    """The ways to cut a module, best first, for the caller to try; UserError for a declared part that is not there."""
     head = getattr(body, "head", None) if reads_declaration else None
     stages = getattr(body, "stages", None) if reads_declaration else None
     declared_stages = {}

@@ -29,10 +29,8 @@ def draw_network(network: StagedNetwork, image_size: int, path: str | Path) -> N
     """Draws the network for square images as `path`, a PNG or SVG by its suffix.
 
     A tinted box is a stage, with its parameters and its multiply-adds for one image. A row in it is a layer or block
-    with its output shape, channels first; `× 5` stands for five equal ones.
-
-    Raises:
-        UserError: the suffix is another, or the network does not take images of this size.
+    with its output shape, channels first; `× 5` stands for five equal ones. UserError for another suffix, or a size
+    that the network does not take.
     """
     from matplotlib import rc_context
     from matplotlib.figure import Figure

@@ -19,19 +19,13 @@ Shape = tuple[int, ...]
 
 @dataclass(frozen=True)
 class Row:
-    """A layer or block, or a run of equal ones; of two branches, what stands side by side in them.
+    """A layer or block, or a run of equal ones; of two branches, what stands side by side in them."""
 
-    Args:
-        labels: its type and what sets it apart from others of this type, such as `Conv2d 3×3, stride 2 + ReLU`; one for
-            each branch.
-        input_shape, output_shape: of each in the run and in each branch, for one image.
-        count: how many are in the run.
-    """
-
+    # Type and what sets it apart from others of its type, such as `Conv2d 3×3, stride 2 + ReLU`; one for each branch.
     labels: tuple[str, ...]
-    input_shape: Shape
+    input_shape: Shape  # as the next one, of each in the run and in each branch, for one image
     output_shape: Shape
-    count: int = 1
+    count: int = 1  # how many are in the run
 
 
 Calls = dict[nn.Module, tuple[Any, Any]]
@@ -39,11 +33,7 @@ Calls = dict[nn.Module, tuple[Any, Any]]
 
 
 def outline(network: StagedNetwork, image_size: int) -> dict[str, list[Row]]:
-    """The rows of each stage, and of the head, in order, for one square image.
-
-    Raises:
-        UserError: the network does not take images of this size.
-    """
+    """The rows of each stage, and of the head, for one square image; UserError for a size that it does not take."""
     copy, image = on_meta(network, image_size)
     calls: Calls = {}
     for module in copy.modules():

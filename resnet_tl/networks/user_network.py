@@ -69,11 +69,7 @@ def describe(network: Network, network_args: Mapping[str, Any] | None = None) ->
 def build(
     network: Network, num_classes: int, in_chans: int, network_args: Mapping[str, Any] | None = None
 ) -> tuple[nn.Module, bool]:
-    """A module that nobody else holds, on the CPU, and whether it was called with the number of outputs.
-
-    Raises:
-        UserError: there is no such code, it refuses its arguments, or it gives no module.
-    """
+    """A module of its own on the CPU, and whether it was called with `num_classes`; UserError where none is made."""
     name, arguments = name_of(network), dict(network_args or {})
     make: Any = network
     if isinstance(network, str | Mapping):

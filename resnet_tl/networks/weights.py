@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from resnet_tl.bundle import Bundle
 from resnet_tl.errors import UserError, listed, nearest, printable
+from resnet_tl.files import file_digest
 from resnet_tl.networks import IMAGENET_RESNETS, network_names
 from resnet_tl.networks.body import create_body
 from resnet_tl.networks.catalog import find_own
 from resnet_tl.networks.checkpoint import Part, beside, choose, parts, read_content, tables
 from resnet_tl.networks.stages import StagedNetwork
-
-if TYPE_CHECKING:
-    from resnet_tl.bundle import Bundle
 
 log = logging.getLogger(__name__)
 
@@ -35,31 +33,19 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 @dataclass(frozen=True)
 class WeightsOrigin:
-    """Where weights came from and what images they expect.
+    """Where weights came from and what images they expect."""
 
-    Args:
-        source: the repository, the file as the user named it, `built-in NAME`, `none`, or `as given` of a network of
-            the user's own.
-        digest: SHA-256 of the file; empty when there is none.
-        licence: as its source states it, or `unknown`.
-        mean, std: per channel, of pixels in [0, 1].
-        image_size: side in pixels of the images that it was trained on.
-        crop_ratio: side of the centre crop over the short side of the resized image.
-        interpolation: of that resize.
-        is_fixed_size: the network takes images of that size alone.
-        part: of a file with more than these weights, such as `state_dict_ema`; "" where it holds nothing else.
-    """
-
+    # The repository, the file as its user named it, `built-in NAME`, `none`, or `as given` of the user's own network.
     source: str
-    digest: str
-    licence: str
-    mean: tuple[float, ...]
+    digest: str  # SHA-256 of the file; empty when there is none
+    licence: str  # as its source states it, or `unknown`
+    mean: tuple[float, ...]  # as the next one, per channel, of pixels in [0, 1]
     std: tuple[float, ...]
-    image_size: int
-    crop_ratio: float
-    interpolation: str
-    is_fixed_size: bool = False
-    part: str = ""
+    image_size: int  # side in pixels of the images that it was trained on
+    crop_ratio: float  # side of the centre crop over the short side of the resized image
+    interpolation: str  # of that resize
+    is_fixed_size: bool = False  # the network takes images of that size alone
+    part: str = ""  # of a file with more than these weights, such as `state_dict_ema`; "" where it holds nothing else
 
 
 @dataclass(frozen=True)
@@ -97,9 +83,7 @@ def load_weights(
         facts = {**found.facts, **_facts_in(metadata, found.source)}
         keeps_head = classes is not None and tuple(classes) == found.classes
         part = _fill(network, content, found, keeps_head)
-    with found.path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return replace(_origin(found.source, digest, facts, network), part=part)
+    return replace(_origin(found.source, file_digest(found.path), facts, network), part=part)
 
 
 def _find(network: StagedNetwork, weights: str, known: Mapping[str, Any]) -> _Found:
@@ -168,8 +152,6 @@ def _on_hub(name: str, repository: str) -> _Found:
 
 
 def _in_bundle(name: str, path: Path, weights: str) -> _Found:
-    from resnet_tl.bundle import Bundle
-
     bundle = Bundle.open(path)
     if not bundle.weights_file.is_file():
         raise UserError(f"{weights} has no weights.safetensors.")
@@ -235,8 +217,6 @@ def _read(found: _Found, name: str) -> tuple[_Found, Any, dict[str, str]]:
             raise UserError(f"{path} is not a safetensors file, or is cut off: {error}.") from error
     content = read_content(path)
     if isinstance(content, dict) and "resnet_tl" in content:
-        from resnet_tl.bundle import Bundle
-
         found = _of_ours(name, Bundle.of_checkpoint(path, content["resnet_tl"]), path, found.source)
     return found, content, {}
 
@@ -357,10 +337,9 @@ def _facts_in(metadata: Mapping[str, str], source: str) -> dict[str, Any]:
     """The metadata of a safetensors file, whose values are all strings, in timm's words."""
     facts: dict[str, Any] = {}
     try:
-        if "mean" in metadata:
-            facts["mean"] = [float(value) for value in json.loads(metadata["mean"])]
-        if "std" in metadata:
-            facts["std"] = [float(value) for value in json.loads(metadata["std"])]
+        for name in ("mean", "std"):
+            if name in metadata:
+                facts[name] = [float(value) for value in json.loads(metadata[name])]
         if "image_size" in metadata:
             facts["input_size"] = (int(metadata["image_size"]),)
         if "crop_ratio" in metadata:

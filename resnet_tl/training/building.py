@@ -23,23 +23,14 @@ SMALL = 64  # pixels: up to this short side the built-in network for small image
 
 @dataclass(frozen=True)
 class BuiltNetwork:
-    """A network and what must be known to use it.
+    """A network and what must be known to use it."""
 
-    Args:
-        network: on the CPU; its `description` says how it is built again.
-        classes: class names in the order of the outputs.
-        preprocessing: of the images that it is given.
-        origin: of the weights that it began with.
-        costs: of each stage and the head, for one image.
-        resolved: setting -> what `auto` became, and why.
-    """
-
-    network: StagedNetwork
-    classes: tuple[str, ...]
-    preprocessing: Preprocessing
-    origin: WeightsOrigin
-    costs: list[StageCost]
-    resolved: dict[str, tuple[Any, str]] = field(default_factory=dict)
+    network: StagedNetwork  # on the CPU; its `description` says how it is built again
+    classes: tuple[str, ...]  # class names in the order of the outputs
+    preprocessing: Preprocessing  # of the images that it is given
+    origin: WeightsOrigin  # of the weights that it began with
+    costs: list[StageCost]  # of each stage and the head, for one image
+    resolved: dict[str, tuple[Any, str]] = field(default_factory=dict)  # setting -> what `auto` became, and why
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values from which `rebuild` makes a network of the same shape."""
@@ -52,16 +43,7 @@ class BuiltNetwork:
 
 
 def build(network: Network, settings: Mapping[str, Any], data: ImageDataModule) -> BuiltNetwork:
-    """The network for the classes and sizes of a data set, with its pretrained weights.
-
-    Args:
-        network: as ImageClassifier was given it.
-        settings: the arguments of ImageClassifier.
-        data: has read its files.
-
-    Raises:
-        UserError: there is no such network, or its weights are not at hand; or the images are too small for it.
-    """
+    """The network for a data set's classes and sizes, with pretrained weights; UserError where it cannot be had so."""
     chosen, why = choose_network(network, data.short_side)
     resolved = {"model.network": (chosen, why)} if network == "auto" else {}
     made, origin = _with_weights(chosen, settings, data.classes, data.channels)
@@ -71,29 +53,14 @@ def build(network: Network, settings: Mapping[str, Any], data: ImageDataModule) 
 
 
 def build_without_images(network: Network, settings: Mapping[str, Any], classes: tuple[str, ...]) -> BuiltNetwork:
-    """The network for some classes, with its pretrained weights, for RGB images of the size that these were trained at.
-
-    Raises:
-        UserError: as of `build`.
-    """
+    """The network for some classes, with pretrained weights, for RGB images of their size; UserError as of `build`."""
     made, origin = _with_weights(network, settings, classes, channels=3)
-    preprocessing = plan_preprocessing(
-        origin.image_size,
-        crop_ratio=_crop_ratio(origin.image_size, origin),
-        mean=origin.mean,
-        std=origin.std,
-        interpolation=origin.interpolation,
-        decoder=DECODER,
-    )
+    preprocessing = _planned(origin.image_size, origin)
     return BuiltNetwork(made, classes, preprocessing, origin, stage_costs(made, preprocessing.size))
 
 
 def adapted(built: BuiltNetwork, data: ImageDataModule) -> BuiltNetwork:
-    """A network that was built without images, with the preprocessing that a data set has by its options and sizes.
-
-    Raises:
-        UserError: the images have other channels.
-    """
+    """A network built without images, with the preprocessing for those of a data set; UserError for other channels."""
     if data.channels != built.preprocessing.channels:
         raise UserError(
             f"data.channels is {data.channels}, but a network that is built for `classes` alone takes 3: leave out one "
@@ -122,12 +89,9 @@ def _with_weights(
 
 
 def rebuild(saved: Mapping[str, Any], seed: int, own: Network | None = None) -> BuiltNetwork:
-    """The network that a checkpoint describes: neither the data nor a weights file are needed.
+    """The network that a checkpoint describes, without data or a weights file; `saved` by `BuiltNetwork.to_dict`.
 
-    Args:
-        saved: what `BuiltNetwork.to_dict` gave.
-        seed: of the new head; the checkpoint's weights take its place.
-        own: a network of the user's own, which the checkpoint only names.
+    `own` is a network of the user's own, which the checkpoint only names.
     """
     classes, preprocessing = tuple(saved["classes"]), Preprocessing.from_dict(saved["preprocessing"])
     with _drawing(seed):
@@ -167,22 +131,24 @@ def choose_preprocessing(
     value_range = data.value_range
     if value_range is None and (value_range := data.dataset.value_range):
         choices["data.value_range"] = (list(value_range), "found in the images of more than 8 bits")
-    crop_ratio = _crop_ratio(size, origin)
-    planned = plan_preprocessing(
+    planned = _planned(
         size,
-        crop_ratio=crop_ratio,
+        origin,
         storage_size=data.storage_size,
-        mean=origin.mean,
-        std=origin.std,
         channels=data.channels,
         resize_rule=data.resize_rule,
-        interpolation=origin.interpolation,
-        decoder=DECODER,
         value_range=value_range,
     )
     if data.storage_size is None:
-        choices["data.storage_size"] = (planned.storage_size, f"image_size / {crop_ratio:g}")
+        choices["data.storage_size"] = (planned.storage_size, f"image_size / {_crop_ratio(size, origin):g}")
     return planned, choices
+
+
+def _planned(size: int, origin: WeightsOrigin, **of_data: Any) -> Preprocessing:
+    ratio, way = _crop_ratio(size, origin), origin.interpolation
+    return plan_preprocessing(
+        size, crop_ratio=ratio, mean=origin.mean, std=origin.std, interpolation=way, decoder=DECODER, **of_data
+    )
 
 
 def _crop_ratio(size: int, origin: WeightsOrigin) -> float:

@@ -37,9 +37,8 @@ from resnet_tl.training.numbers.monitor import monitor_mode
 from resnet_tl.training.resuming.exact_resume import ExactResume
 from resnet_tl.training.resuming.resume_points import points_of_a_plain_trainer
 from resnet_tl.training.settings import check_length, check_resumed, check_with_data
-from resnet_tl.training.trainer.finders import check_steps
 from resnet_tl.training.trainer.processes import share_of, tell_of_processes
-from resnet_tl.training.trainer.trainer_checks import check_subclass, check_trainer
+from resnet_tl.training.trainer.trainer_checks import check_steps, check_subclass, check_trainer
 from resnet_tl.training.trainer.untrue_warnings import silence_untrue_warnings
 
 
@@ -161,7 +160,7 @@ class ImageClassifier(ExactEvaluation):
         trainer = self.trainer
         if not getattr(trainer, "fast_dev_run", False):
             check_length(self.schedule, trainer.max_epochs)
-        check_with_data(self.hparams, self.schedule, self.data, trainer, self.network)
+        check_with_data(self)
         self._configured = (self.lr, self.data.batch_size)
         configured, chosen = configure(
             self.hparams,
@@ -180,9 +179,8 @@ class ImageClassifier(ExactEvaluation):
         data = self.fitted = self.data
         if self._configured != (self.lr, data.batch_size):  # a finder, a callback, has changed them
             self.trainer.strategy.setup_optimizers(self.trainer)
-        log_options(self, data, self.trainer)
-        draws = bool(self.hparams["head_dropout"] or self.hparams["mixup"] or self.hparams["cutmix"])
-        tell_of_processes(self.trainer, data.batch_size, self.network, self.schedule, draws)
+        log_options(self)
+        tell_of_processes(self)
         data.serve(self.activations)
 
     def weigh_classes(self) -> None:
@@ -295,12 +293,7 @@ class ImageClassifier(ExactEvaluation):
             check_resumed(self.hparams, checkpoint["hyper_parameters"])
 
     def restore(self, saved: dict[str, Any], own: Network | None = None) -> None:
-        """Builds the network that a checkpoint describes, unless it is built.
-
-        Args:
-            saved: `checkpoint["resnet_tl"]`.
-            own: the network of the user's own that it names.
-        """
+        """Builds what `checkpoint["resnet_tl"]` describes, unless it is built; what it only names is `own`."""
         if self.built is None:
             network, name = self.hparams["network"], saved["network"]["name"]
             if isinstance(network, str) and network not in ("auto", name):

@@ -45,15 +45,8 @@ def fit(
 ) -> Run:
     """Trains, then evaluates the best checkpoint on every labelled split and writes bundle, tables and summary.
 
-    Args:
-        model: what trains.
-        data: on which images.
-        trainer: how.
-        recorder: makes or opens the run directory; one of the trainer's callbacks.
-        resume: the checkpoint at which an interrupted fit goes on.
-
-    Raises:
-        UserError: what the user gave does not work, or the memory is too small for the batch.
+    `resume` is the checkpoint at which an interrupted fit goes on; the recorder is one of the Trainer's callbacks.
+    UserError for what the user gave that does not work, and for a memory too small for the batch.
     """
     try:
         if resume and _is_trained(model, resume):
@@ -71,11 +64,7 @@ def fit(
 
 
 def _is_trained(model: ImageClassifier, resume: Path) -> bool:
-    """Reads a checkpoint: whether nothing is left to train.
-
-    Raises:
-        UserError: a checkpoint that will be needed is not there, or damaged.
-    """
+    """Reads a checkpoint: whether nothing is left to train; UserError where one needed is not there or damaged."""
     saved = read_checkpoint(resume)
     best = str(Path(saved["callbacks"]["ResumePoints"]["folder"], "best.ckpt"))  # before the run was moved
     if any(state.get("best_model_path") == best for state in saved["callbacks"].values()):
@@ -103,11 +92,7 @@ def _evaluate(model: ImageClassifier, data: ImageDataModule, trainer: L.Trainer,
 
 
 def train(model: ImageClassifier, data: ImageDataModule, trainer: L.Trainer, resume: Path | None = None) -> None:
-    """`trainer.fit`, but a memory that is too small is the user's to fix.
-
-    Raises:
-        UserError: what the user gave does not work, or the memory is too small for the batch.
-    """
+    """`trainer.fit`, but a memory that is too small for the batch is the user's to fix: UserError."""
     try:
         trainer.fit(model, datamodule=data, ckpt_path=resume, weights_only=True if resume else None)
     except (RuntimeError, MemoryError) as error:

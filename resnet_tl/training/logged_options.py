@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import lightning as L
-
-from resnet_tl.data.datamodule import ImageDataModule
-
 if TYPE_CHECKING:
     from resnet_tl.training.classifier import ImageClassifier
 
 
-def log_options(model: ImageClassifier, data: ImageDataModule, trainer: L.Trainer) -> None:
+def log_options(model: ImageClassifier) -> None:
     """Gives them to the Trainer's loggers, once, under their own names; `seed` is the model's, where the two differ."""
+    data, trainer = model.data, model.trainer
     if not trainer.loggers or not trainer.enable_autolog_hparams:
         return
     optimizer = trainer.optimizers[0]

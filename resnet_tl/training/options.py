@@ -120,8 +120,7 @@ class ClassifierOptions(NamesArguments, L.LightningModule):
         # The classifier logs them when a fit begins, with what became of them. A checkpoint knows its classes.
         self.save_hyperparameters(ignore="classes", logger=False)
         self.hparams.update(seed=seed, activation_cache=activation_cache)  # a LightningCLI saves what it has parsed
-        makers = (self.given_optimizer, self.given_scheduler)
-        check_settings(self.hparams, self.schedule, *makers, self.own_metrics, self.criterion)
+        check_settings(self)
         self.begin()
 
     @property

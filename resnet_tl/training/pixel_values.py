@@ -12,12 +12,7 @@ from resnet_tl.errors import UserError
 def normalised(images: Tensor, preprocessing: Preprocessing) -> Tensor:
     """The network's input (N, C, H, W) float32, as the weights expect it; gradients flow back to floats.
 
-    Args:
-        images: (N, C, H, W), uint8 from 0 to 255, or floats from 0 to 1.
-        preprocessing: of the network; its mean and deviation are used, not its sizes.
-
-    Raises:
-        UserError: another type, shape or range.
+    Images are uint8 from 0 to 255, or floats from 0 to 1; UserError for another type, shape or range.
     """
     _check_shape(images, preprocessing.channels)
     if images.dtype == torch.uint8:

@@ -16,18 +16,18 @@ from typing import Any
 import lightning as L
 import numpy as np
 import pandas as pd
+import torch
 from filelock import FileLock
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 
-from resnet_tl import failures
-from resnet_tl.bundle import file_digest
+from resnet_tl import __version__, failures
 from resnet_tl.data.datamodule import ImageDataModule
 from resnet_tl.data.pixels.colour import adjust_colour
 from resnet_tl.data.quality.findings import write_findings
 from resnet_tl.errors import UserError
 from resnet_tl.evaluation.figures import contact_sheet, learning_curves
-from resnet_tl.files import as_cell, replacing, write_text
+from resnet_tl.files import as_cell, file_digest, replacing, write_text
 from resnet_tl.finetuning.freezing import FrozenProof
 from resnet_tl.run import Run, check_root, identity
 from resnet_tl.timing import measure
@@ -235,11 +235,7 @@ def environment(trainer: L.Trainer) -> dict[str, object]:
     device = trainer.strategy.root_device
     name = platform.processor() or platform.machine()
     if device.type == "cuda":
-        import torch
-
         name = torch.cuda.get_device_name(device)
-    from resnet_tl import __version__
-
     return {
         "resnet_tl": __version__,
         "python": platform.python_version(),

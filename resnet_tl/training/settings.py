@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import lightning as L
 import numpy as np
@@ -15,10 +15,13 @@ from resnet_tl.finetuning.activation_cache import ActivationCacheMode
 from resnet_tl.finetuning.defaults import defaults_for
 from resnet_tl.finetuning.makers import Maker
 from resnet_tl.finetuning.modes import Schedule
-from resnet_tl.finetuning.optimization import base_rate, complete, rehearse
+from resnet_tl.finetuning.optimization import complete, rehearse
 from resnet_tl.networks.stages import StagedNetwork
-from resnet_tl.training.numbers.metrics import MetricSpecs
 from resnet_tl.training.numbers.monitor import check_monitor
+
+if TYPE_CHECKING:
+    from resnet_tl.training.classifier import ImageClassifier
+    from resnet_tl.training.options import ClassifierOptions
 
 ClassWeights = Literal["equal", "balanced"]
 HeadSolver = Literal["optimizer", "lbfgs"]
@@ -26,24 +29,10 @@ WARMUP = 0.05
 """The default; what is given explicitly is told from it."""
 
 
-def check_settings(
-    settings: Mapping[str, Any],
-    schedule: Schedule,
-    optimizer: Maker | None,
-    lr_scheduler: Maker | None,
-    metrics: MetricSpecs = None,
-    loss: Callable | None = None,
-) -> None:
-    """Raises UserError for what is wrong whatever the images are.
-
-    Args:
-        settings: the arguments of ImageClassifier.
-        schedule: its phases.
-        optimizer: where it is not the default one.
-        lr_scheduler: likewise.
-        metrics: of the user's own.
-        loss: of the user's own.
-    """
+def check_settings(model: ClassifierOptions) -> None:
+    """Raises UserError for what is wrong whatever the images are."""
+    settings, schedule = model.hparams, model.schedule
+    optimizer, lr_scheduler = model.given_optimizer, model.given_scheduler
     infinity = float("inf")
     for name, low, high in (
         ("head_dropout", 0.0, 1.0),
@@ -76,20 +65,19 @@ def check_settings(
             raise UserError(
                 f"model.{name} is '{value}'; it must be one of {', '.join(choices)}.{nearest(value, choices)}"
             )
-    check_monitor("model.monitor", settings["monitor"], metrics=metrics)
+    check_monitor("model.monitor", settings["monitor"], metrics=model.own_metrics)
     _check_phases(schedule)
     if lr_scheduler:
         _check_scheduler(settings, schedule, lr_scheduler)
     _check_rate(settings, optimizer)
     if optimizer or lr_scheduler:
-        defaults = defaults_for(settings["mode"], settings["schedule"])
-        rehearse(complete(optimizer, base_rate(optimizer, settings["lr"], defaults), defaults), lr_scheduler)
+        rehearse(complete(optimizer, model.lr, defaults_for(settings["mode"], settings["schedule"])), lr_scheduler)
     if settings["activation_cache"] == "on":
         _check_cache(settings, schedule)
     if settings["head_solver"] == "lbfgs":
         _check_solver(settings, schedule, lr_scheduler)
-    if loss is not None:
-        _check_loss(settings, loss)
+    if model.criterion is not None:
+        _check_loss(settings, model.criterion)
 
 
 def check_resumed(settings: Mapping[str, Any], begun: Mapping[str, Any]) -> None:
@@ -125,18 +113,9 @@ def check_length(schedule: Schedule, epochs: int | None) -> None:
         )
 
 
-def check_with_data(
-    settings: Mapping[str, Any], schedule: Schedule, data: ImageDataModule, trainer: L.Trainer, network: StagedNetwork
-) -> None:
-    """Raises UserError for settings that do not go with those of the data module or the trainer.
-
-    Args:
-        settings: the arguments of ImageClassifier.
-        schedule: its phases.
-        data: has read its images.
-        trainer: is about to fit.
-        network: that trains.
-    """
+def check_with_data(model: ImageClassifier) -> None:
+    """Raises UserError for settings that do not go with its data module, which has read the images, or its trainer."""
+    settings, schedule, data, trainer = model.hparams, model.schedule, model.data, model.trainer
     if settings["class_weights"] == "balanced" and data.sampler == "balanced":
         raise UserError(
             "model.class_weights and data.sampler are both balanced, which would correct the classes' frequencies "
@@ -153,7 +132,7 @@ def check_with_data(
             "again: name it as module.Name of an installed package, or leave model.activation_cache out."
         )
     if data.batch_size == 1 and any(
-        isinstance(module, nn.modules.batchnorm._BatchNorm) for module in trained_modules(network, schedule)
+        isinstance(module, nn.modules.batchnorm._BatchNorm) for module in trained_modules(model.network, schedule)
     ):
         raise UserError(
             "data.batch_size is 1, but the BatchNorm of the stages that train takes its statistics over two images or "

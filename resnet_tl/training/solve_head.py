@@ -29,9 +29,7 @@ def solve_head(model: ImageClassifier, data: ImageDataModule, trainer: L.Trainer
     """Gives the model the head of the penalty with the best monitored metric on the validation images.
 
     `trainer.max_epochs` is the number of penalties, from strong to weak; each solution is a line of `metrics.csv`.
-
-    Raises:
-        UserError: a setting does not go with it.
+    UserError for a setting that does not go with it.
     """
     _check(data, trainer)
     trainer.validate(model, datamodule=data, verbose=False)  # builds and places the network, and fills the cache

@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 import torch
 
-from resnet_tl.bundle import Bundle, file_digest
+from resnet_tl.bundle import Bundle
 from resnet_tl.data.pixels.decode import BadImage, decode
 from resnet_tl.errors import UserError
+from resnet_tl.files import file_digest
 from resnet_tl.networks import create_network
 from resnet_tl.networks.weights import load_weights
 

@@ -12,8 +12,9 @@ import pytest
 import torch
 from safetensors.torch import load, save_file
 
-from resnet_tl.bundle import Bundle, file_digest
+from resnet_tl.bundle import Bundle
 from resnet_tl.errors import UserError
+from resnet_tl.files import file_digest
 from resnet_tl.networks import create_network
 from resnet_tl.networks.weights import load_weights
 

@@ -64,33 +64,22 @@ class Pace:
 
 @dataclass
 class PhasePace:
-    """What is measured of a phase that has so many epochs in the whole fit.
+    """What is measured of a phase that has so many epochs in the whole fit."""
 
-    Args:
-        start: its first epoch there.
-        epochs: how many.
-        kept: split -> images, once for each view, of which the frozen stages must still compute what is kept; a split
-            of which nothing is kept is missing.
-    """
-
-    start: int
-    epochs: int
+    start: int  # its first epoch there
+    epochs: int  # how many
     training: Pace = field(default_factory=Pace)
     validation: Pace = field(default_factory=Pace)
+    # Split -> images, once for each view, of which the frozen stages must still compute what is kept; a split of
+    # which nothing is kept is missing
     kept: dict[str, int] = field(default_factory=dict)
 
 
 class Forecast(L.Callback):
     """Measures a short epoch of each phase of a fit, then estimates the whole; the last of the callbacks.
 
-    Nothing is written but the decoded images and what was found out about them.
-
-    Args:
-        phases: how many the schedule has.
-        settings: of the trainer of the whole fit, by name.
-
-    Raises:
-        UserError: the settings do not say where the fit ends.
+    Nothing is written but the decoded images and what was found out about them. `settings` are those of the Trainer of
+    the whole fit; UserError where they do not say where it ends.
     """
 
     def __init__(self, phases: int, settings: Mapping[str, Any]) -> None:

@@ -153,13 +153,7 @@ def _of_epochs(trainer: L.Trainer) -> str:
 
 
 def epoch_columns(monitor: str, epochs: int, width: int) -> dict[str, tuple[str, int]]:
-    """The columns of the epochs' lines, name -> (title, width), that fit into so many characters.
-
-    Args:
-        monitor: the metric by which the best epoch is chosen.
-        epochs: how many there will be; 0 when that is not known.
-        width: of the terminal.
-    """
+    """The columns of the epochs' lines, name -> (title, width), that fit into a width; 0 epochs: not known."""
     names = list(dict.fromkeys(("epoch", "train_loss", "val_loss", "val_accuracy", monitor, "images/s", "best")))
     titles = {name: metric_name(name) for name in names}
     columns = {name: (title, len(title)) for name, title in titles.items()}

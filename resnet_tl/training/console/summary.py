@@ -15,13 +15,9 @@ from resnet_tl.training.console.time_spent import time_table
 
 
 def print_summary(run: Run, next_commands: Sequence[str], verbose: bool = False, screen: Screen | None = None) -> None:
-    """Prints the numbers of the best checkpoint, what they are worth, and the files of the run.
+    """Prints the numbers of a complete run's best checkpoint, what they are worth, and its files.
 
-    Args:
-        run: complete.
-        next_commands: what its user will probably want to type, and perhaps a line about it.
-        verbose: every part of the time, instead of the largest alone.
-        screen: default: the command's.
+    `next_commands` is a command and perhaps lines about it; `verbose`: every part of the time, not the largest alone.
     """
     screen, summary, path = screen or current(), run.summary, shortest(run.path)
     accuracies = {split: Accuracy.from_facts(facts) for split, facts in summary["accuracy"].items()}

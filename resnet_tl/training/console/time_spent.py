@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
 
 import lightning as L
 from rich.table import Table
@@ -23,41 +23,18 @@ NAMES: dict[Part, str] = {
 }
 
 
+def _begins(part: Part) -> Callable[..., None]:
+    return lambda *arguments, **named: timing.phase(part)
+
+
 class TimeKeeper(L.Callback):
     """Tells the stopwatch what a fit is doing; the last of the callbacks, so that theirs count where they belong."""
 
-    def on_train_epoch_start(self, *arguments: Any, **named: Any) -> None:
-        timing.phase("input")
-
-    def on_train_batch_start(self, *arguments: Any, **named: Any) -> None:
-        timing.phase("training")
-
-    def on_train_batch_end(self, *arguments: Any, **named: Any) -> None:
-        timing.phase("input")
-
-    def on_train_epoch_end(self, *arguments: Any, **named: Any) -> None:
-        timing.phase("rest")
-
-    def on_validation_start(self, *arguments: Any, **named: Any) -> None:
-        timing.phase("validation")
-
-    def on_validation_batch_start(self, *arguments: Any, **named: Any) -> None:
-        timing.phase("validation")
-
-    def on_validation_batch_end(self, *arguments: Any, **named: Any) -> None:
-        timing.phase("input")
-
-    def on_validation_epoch_end(self, *arguments: Any, **named: Any) -> None:
-        timing.phase("validation")
-
-    def on_validation_end(self, *arguments: Any, **named: Any) -> None:
-        timing.phase("rest")
-
-    on_test_start = on_validation_start
-    on_test_batch_start = on_validation_batch_start
-    on_test_batch_end = on_validation_batch_end
-    on_test_epoch_end = on_validation_epoch_end
-    on_test_end = on_validation_end
+    on_train_epoch_start = on_train_batch_end = on_validation_batch_end = on_test_batch_end = _begins("input")
+    on_train_batch_start = _begins("training")
+    on_validation_start = on_validation_batch_start = on_validation_epoch_end = _begins("validation")
+    on_test_start = on_test_batch_start = on_test_epoch_end = on_validation_start
+    on_train_epoch_end = on_validation_end = on_test_end = _begins("rest")
 
 
 def advice(seconds: dict[Part, float], trainer: L.Trainer, model: L.LightningModule, data: ImageDataModule) -> str:

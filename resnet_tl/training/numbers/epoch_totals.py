@@ -10,11 +10,7 @@ from torch import Tensor
 
 
 class EpochTotals:
-    """Sums over the images of this process; where an epoch is resumed they go on from what the checkpoint holds.
-
-    Args:
-        device: that trains.
-    """
+    """Sums over the images of this process; where an epoch is resumed they go on from what the checkpoint holds."""
 
     def __init__(self, device: torch.device) -> None:
         # Sums of thousands of losses; Apple's GPUs have no such numbers.

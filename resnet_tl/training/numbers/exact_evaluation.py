@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
+import lightning as L
 import numpy as np
 import pandas as pd
 import torch
@@ -29,7 +30,6 @@ from resnet_tl.training.built_later import BuiltLater
 from resnet_tl.training.numbers import metrics as torchmetrics
 from resnet_tl.training.numbers.predictions import Predictions, RowLogits
 from resnet_tl.training.pixel_values import normalised
-from resnet_tl.training.trainer.finders import is_trial
 
 SAME: dict[str, Any] = {"batch_size": 1, "sync_dist": True, "reduce_fx": "max"}
 """For numbers that all processes have alike: the largest of them is each of them, whereas a mean may be rounded."""
@@ -52,11 +52,7 @@ class ExactEvaluation(BuiltLater):
 
     @property
     def data(self) -> ImageDataModule:
-        """The data module of the trainer, or that which made the loader that an evaluation was given.
-
-        Raises:
-            UserError: it has another one, or none.
-        """
+        """The data module of the Trainer, or that of the loader it was given; UserError where there is none."""
         trainer = self.trainer
         data = getattr(trainer, "datamodule", None)
         if isinstance(data, ImageDataModule):
@@ -90,11 +86,7 @@ class ExactEvaluation(BuiltLater):
         return self.built.origin if self.built else None
 
     def forward(self, images: Tensor) -> Tensor:
-        """Images (N, C, H, W), uint8 from 0 to 255 or floats from 0 to 1, to logits (N, classes).
-
-        Raises:
-            UserError: images of another kind, or there is no network yet.
-        """
+        """Images (N, C, H, W), uint8 up to 255 or floats from 0 to 1, to logits (N, classes); UserError for others."""
         self.check_built()
         assert self.built is not None
         return self.network(normalised(images, self.built.preprocessing))
@@ -131,8 +123,9 @@ class ExactEvaluation(BuiltLater):
 
     @property
     def is_tried(self) -> bool:
-        """Whether a finder runs these steps."""
-        return is_trial(self.trainer, self.freezing)
+        """Whether a finder runs these steps: it sets the callbacks of the fit aside, and with them ours."""
+        callbacks: list[L.Callback] = self.trainer.callbacks  # type: ignore[attr-defined]
+        return self.trainer.state.fn == TrainerFn.FITTING and self.freezing not in callbacks
 
     def activations(self, loader: ImageLoader, view: int) -> ActivationTable | None:
         if self.prefix is None or self.trainer.predicting:  # other images than those of the data set

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from resnet_tl.errors import UserError
 from resnet_tl.training.numbers.predictions import Predictions
-from resnet_tl.user_code import object_at, split
+from resnet_tl.user_code import attempt, object_at, split
 
 if TYPE_CHECKING:
     from torchmetrics import Metric
@@ -23,11 +23,7 @@ MetricSpecs = str | list[Any] | None
 def named(specs: MetricSpecs) -> dict[str, Any]:
     """Each metric by its name in snake case, as it is logged behind `val_`; a second of the same name gets a number.
 
-    Args:
-        specs: `module.Name`, `{class_path, init_args}` or torchmetrics' own objects, one or a list of them.
-
-    Raises:
-        UserError: one of them is none of these.
+    They are `module.Name`, `{class_path, init_args}` or torchmetrics' own objects; UserError for anything else.
     """
     found: dict[str, Any] = {}
     for spec in specs if isinstance(specs, Sequence) and not isinstance(specs, str) else [specs] if specs else []:
@@ -38,13 +34,10 @@ def named(specs: MetricSpecs) -> dict[str, Any]:
 
 
 def make_metric(spec: Any, classes: int) -> Metric:
-    """One metric for so many classes, on the CPU.
+    """One metric for so many classes, on the CPU; UserError where there is none, or it refuses its arguments.
 
     `num_classes` and `task` are passed where its signature has them and the recipe does not give them. The predictions
     are gathered already: it must not wait for other processes.
-
-    Raises:
-        UserError: there is no such metric, or it refuses its arguments.
     """
     from torchmetrics import Metric
 
@@ -58,12 +51,8 @@ def make_metric(spec: Any, classes: int) -> Metric:
     known = {"num_classes": classes, "task": "multiclass", "sync_on_compute": False}
     has_options = any(parameter.kind is parameter.VAR_KEYWORD for parameter in takes.values())
     given = {key: value for key, value in known.items() if key in takes or (key == "sync_on_compute" and has_options)}
-    try:
-        with torch.device("cpu"):
-            metric = kind(**{**given, **arguments})
-    except Exception as error:  # of any kind: the class may be anyone's
-        reason = " ".join(str(error).split()).rstrip(".")
-        raise UserError(f"model.metrics: {path} cannot be made: {reason or type(error).__name__}.") from error
+    with torch.device("cpu"):
+        metric = attempt(f"model.metrics: {path} cannot be made", lambda: kind(**{**given, **arguments}))
     if not isinstance(metric, Metric):
         raise UserError(f"model.metrics: {path} is no metric of torchmetrics.")
     return metric
@@ -75,11 +64,7 @@ def is_better_when_higher(specs: MetricSpecs, name: str) -> bool | None:
 
 
 def compute(specs: MetricSpecs, predictions: Predictions) -> dict[str, float]:
-    """The numbers of all metrics on the labelled images of some predictions.
-
-    Raises:
-        UserError: a metric does not take probabilities (n, classes) and labels (n,), or gives no single number.
-    """
+    """The numbers of all metrics on the labelled of some predictions; UserError where one gives no single number."""
     is_known = predictions.labels >= 0
     labels = torch.from_numpy(predictions.labels[is_known])
     probabilities = torch.from_numpy(predictions.probabilities[is_known]).float()
@@ -95,13 +80,12 @@ def snake_case(name: str) -> str:
 
 
 def _value(name: str, metric: Metric, probabilities: Tensor, labels: Tensor) -> float:
-    try:
+    def compute() -> Any:
         metric.reset()
         is_binary = type(metric).__name__.startswith("Binary")
-        value: Any = metric.cpu()(probabilities[:, 1] if is_binary else probabilities, labels)
-    except Exception as error:  # of any kind: the class may be anyone's
-        reason = " ".join(str(error).split()).rstrip(".")
-        raise UserError(f"model.metrics: {name} cannot be computed: {reason or type(error).__name__}.") from error
+        return metric.cpu()(probabilities[:, 1] if is_binary else probabilities, labels)
+
+    value = attempt(f"model.metrics: {name} cannot be computed", compute)
     if not isinstance(value, Tensor) or value.numel() != 1:
         raise UserError(
             f"model.metrics: {name} gives no single number; take one that does, such as the average over the classes."

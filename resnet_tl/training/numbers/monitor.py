@@ -12,11 +12,7 @@ MEASURED = (*MONITORS, *OTHERS)
 
 
 def monitor_mode(monitor: str, metrics: MetricSpecs = None) -> str:
-    """A loss is to be small, our other numbers large; a metric of the user's own says so itself.
-
-    Raises:
-        UserError: it does not say so.
-    """
+    """A loss is to be small, our other numbers large; a metric of the user's own says so, or UserError."""
     own = named(metrics)
     name = monitor.removeprefix("val_")
     if name not in own:
@@ -33,11 +29,7 @@ def monitor_mode(monitor: str, metrics: MetricSpecs = None) -> str:
 def check_monitor(setting: str, monitor: str, mode: str | None = None, metrics: MetricSpecs = None) -> None:
     """Raises UserError before training when a setting watches what is never measured, or in the wrong direction.
 
-    Args:
-        setting: as its user knows it, and perhaps `of` what; `model.monitor` takes validation metrics alone.
-        monitor: the metric's name.
-        mode: min or max as given; None where it follows from the metric.
-        metrics: of the user's own, `model.metrics`.
+    `setting` is as its user knows it; one without a mode, `model.monitor`, takes validation metrics alone.
     """
     own = tuple(f"val_{name}" for name in named(metrics))
     allowed = (*MONITORS, *own) if mode is None else (*MEASURED, *own)

@@ -18,17 +18,11 @@ from resnet_tl.evaluation.predictions import prediction_table, softmax
 
 @dataclass(frozen=True, eq=False)
 class Predictions:
-    """Every image of a split once, from which each number is computed.
+    """Every image of a split once, from which each number is computed."""
 
-    Args:
-        rows: in ascending order, (n,) int64.
-        labels: class numbers, (n,) int64; -1 where unknown.
-        logits: (n, classes) float32.
-    """
-
-    rows: np.ndarray
-    labels: np.ndarray
-    logits: np.ndarray
+    rows: np.ndarray  # in ascending order, (n,) int64
+    labels: np.ndarray  # class numbers, (n,) int64; -1 where unknown
+    logits: np.ndarray  # (n, classes) float32
 
     @cached_property
     def probabilities(self) -> np.ndarray:
@@ -60,11 +54,7 @@ def from_plain(saved: Mapping[str, Mapping[str, Tensor]]) -> dict[str, Predictio
 
 
 class RowLogits:
-    """Collects (row, logits), in which no row is lost, counted twice or mistaken for another.
-
-    Args:
-        classes: width of the logits.
-    """
+    """Collects (row, logits (classes,)), in which no row is lost, counted twice or mistaken for another."""
 
     def __init__(self, classes: int) -> None:
         self.rows = [torch.empty(0, dtype=torch.int64)]
@@ -76,12 +66,7 @@ class RowLogits:
         self.logits.append(logits.float())
 
     def gathered(self, labels: np.ndarray, processes: int = 1) -> Predictions | None:
-        """What all processes have found, on the first of them; None on the others. A collective.
-
-        Args:
-            labels: of all rows of the index.
-            processes: how many there are.
-        """
+        """What all processes found, on the first, else None; `labels` of all rows of the index. A collective."""
         own = tuple(torch.cat([part.cpu() for part in parts]).numpy() for parts in (self.rows, self.logits))
         parts: list[Any] = [own]
         if processes > 1:

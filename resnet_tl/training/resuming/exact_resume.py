@@ -62,11 +62,7 @@ class ExactResume(L.Callback):
             checkpoint["callbacks"] = {}  # they stay as the fit has left them: "best" is still the best
 
     def read(self, saved: dict[str, Any]) -> None:
-        """Takes `checkpoint["resnet_tl"]`; one with weights alone does not say where its fit stood.
-
-        Raises:
-            UserError: it does not say so.
-        """
+        """Takes `checkpoint["resnet_tl"]`; UserError for one of weights alone, without a place to go on from."""
         if "position" not in saved:
             raise UserError(
                 "This checkpoint holds weights alone, so that no fit can go on from it; start a new fit with "

@@ -16,30 +16,19 @@ import lightning as L
 
 @dataclass(frozen=True)
 class Position:
-    """Between two steps of a fit.
+    """Between two steps of a fit."""
 
-    Args:
-        epoch: counts from 0.
-        batch: how many batches of it are done, each followed by a step of the optimizer or a part of one.
-        validates: whether what follows them comes next: a validation, or the end of the epoch.
-        ends: whether nothing is left to train, since epochs or patience are at their end.
-    """
-
-    epoch: int
-    batch: int = 0
-    validates: bool = False
-    ends: bool = False
+    epoch: int  # counts from 0
+    batch: int = 0  # how many batches of it are done, each followed by a step of the optimizer or a part of one
+    validates: bool = False  # whether what follows them comes next: a validation, or the end of the epoch
+    ends: bool = False  # whether nothing is left to train, since epochs or patience are at their end
 
     @classmethod
     def of(cls, trainer: L.Trainer, validated: Position | None = None) -> Position:
-        """Where a fit stands, in whatever hook this is asked.
+        """Where a fit stands, in whatever hook this is asked; `validated` is where its latest validation began.
 
         While gradients are accumulated it is the last step of the optimizer. What comes between the start of a
         validation and that of the next epoch counts as before the validation, which can be repeated.
-
-        Args:
-            trainer: is fitting.
-            validated: where the latest validation began.
         """
         loop, fetcher = trainer.fit_loop, trainer.fit_loop._data_fetcher
         epochs: Any = loop.epoch_progress.current

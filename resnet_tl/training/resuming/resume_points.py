@@ -185,11 +185,7 @@ class _Ranks:
 
 
 def read_checkpoint(file: Path) -> dict[str, Any]:
-    """A checkpoint of ours, without unpickling anything but tensors and plain values.
-
-    Raises:
-        UserError: it cannot be read, or is damaged.
-    """
+    """A checkpoint of ours, of which tensors and plain values alone are unpickled; UserError where it is damaged."""
     try:
         with zipfile.ZipFile(file) as archive:  # torch reads whatever the bytes of a tensor have become
             if damaged := archive.testzip():

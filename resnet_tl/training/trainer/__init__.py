@@ -1,1 +1,1 @@
-"""What concerns Lightning's Trainer: what it is given, its processes, precision and finders."""
+"""What concerns Lightning's Trainer: what it is given, its processes and precision."""

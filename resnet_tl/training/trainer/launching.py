@@ -22,11 +22,7 @@ if TYPE_CHECKING:
 
 
 def starts_processes(trainer: L.Trainer) -> bool:
-    """Whether the trainer needs more processes than this one, which neither torchrun nor SLURM has started.
-
-    Raises:
-        UserError: they are to run on several machines.
-    """
+    """Whether it needs processes that neither torchrun nor SLURM has started; UserError for those on other machines."""
     cluster = getattr(trainer.strategy, "cluster_environment", None)
     if trainer.world_size == 1 or cluster is None or cluster.creates_processes_externally:
         return False
@@ -39,11 +35,7 @@ def starts_processes(trainer: L.Trainer) -> bool:
 
 
 def check_input(trainer: L.Trainer, model: ImageClassifier, data: ImageDataModule) -> None:
-    """Reads the images, builds the network and refuses what does not go together.
-
-    Raises:
-        UserError: what the user gave does not work.
-    """
+    """Reads the images and builds the network; UserError for what does not go together."""
     data.trainer = trainer
     data.prepare_data()
     data.setup("fit")
@@ -53,16 +45,11 @@ def check_input(trainer: L.Trainer, model: ImageClassifier, data: ImageDataModul
 
 
 def launch(processes: int) -> None:
-    """Runs this command once more in each of the processes, and waits for their end.
+    """Runs this command once more in each of the processes of this machine, and waits for their end.
 
     Signals are passed on by us, not by torch, which would send them to the processes that load images as well, kill
-    what has not ended after some seconds, and end a job of `nohup` when its terminal is closed.
-
-    Args:
-        processes: on this machine.
-
-    Raises:
-        SystemExit: one of them failed or was stopped; the user has read of it.
+    what has not ended after some seconds, and end a job of `nohup` when its terminal is closed. SystemExit where one of
+    them failed or was stopped, of which the user has read.
     """
     from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs  # which a fit by one process does without
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
@@ -99,14 +86,10 @@ def launch(processes: int) -> None:
 
 
 def explain(failed: dict[int, ProcessFailure], processes: int) -> tuple[str, int]:
-    """The sentence and the exit code of what made all processes end.
+    """The sentence and the exit code of what made all processes end; `failed` in the order in which torch noticed it.
 
     An error or the death of a process comes before a signal that has stopped it, since the others get one then; and
     that before a lost connection.
-
-    Args:
-        failed: by rank, in the order in which torch has noticed them.
-        processes: how many there were.
     """
     ends = []
     for rank, failure in failed.items():

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import logging
+from typing import TYPE_CHECKING
 
 import lightning as L
 import torch
 from torch import Tensor, nn
 
 from resnet_tl.errors import UserError
-from resnet_tl.finetuning.modes import Schedule
-from resnet_tl.networks.stages import StagedNetwork
+from resnet_tl.training.settings import trained_modules
+
+if TYPE_CHECKING:
+    from resnet_tl.training.classifier import ImageClassifier
 
 log = logging.getLogger(__name__)
 
@@ -28,29 +31,19 @@ def check_processes(trainer: L.Trainer) -> None:
         )
 
 
-def tell_of_processes(
-    trainer: L.Trainer, batch_size: int, network: StagedNetwork, schedule: Schedule, draws: bool
-) -> None:
-    """One line: how many images a step sees, and what keeps one process from giving the same.
-
-    Args:
-        trainer: gives the processes.
-        batch_size: of each of them.
-        network: what trains, as the strategy has set it up.
-        schedule: when.
-        draws: whether dropout, mixup or CutMix are drawn in each step.
-    """
-    world = trainer.world_size
+def tell_of_processes(model: ImageClassifier) -> None:
+    """One line: how many images a step sees, and what keeps one process from giving the same."""
+    world, batch_size, network = model.trainer.world_size, model.data.batch_size, model.network
     if world == 1:
         return
     line = f"{world} processes of batch {batch_size}: a step sees {world * batch_size} images"
     differs = []
-    if any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in _trained(network, schedule)):
+    if any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in trained_modules(network, model.schedule)):
         if any(isinstance(module, nn.SyncBatchNorm) for module in network.modules()):
             line += "; BatchNorm statistics are those of all of them (trainer.sync_batchnorm)"
         else:
             differs.append("BatchNorm statistics are each process's own (on GPUs trainer.sync_batchnorm shares them)")
-    if draws:
+    if any(model.hparams[name] for name in ("head_dropout", "mixup", "cutmix")):
         differs.append("each process draws its own dropout and mixup")
     if differs:
         log.info(f"{line}; otherwise than in one process of batch {world * batch_size}, {', and '.join(differs)}")
@@ -61,18 +54,9 @@ def tell_of_processes(
 def share_of(weight: Tensor) -> Tensor:
     """What a process's mean loss counts for, so that the mean over processes is the mean over all images of the step.
 
-    Processes differ where the last images of an epoch do not divide, and where images weigh differently. A collective.
-
-    Args:
-        weight: of this process's images together, a number.
+    Processes differ where the last images of an epoch do not divide, and where images weigh differently: `weight` is
+    that of this process's images together. A collective.
     """
     total = weight.detach().clone()
     torch.distributed.all_reduce(total)
     return weight.detach() * torch.distributed.get_world_size() / total
-
-
-def _trained(network: StagedNetwork, schedule: Schedule) -> list[nn.Module]:
-    """All modules in stages that some phase trains."""
-    always = set.intersection(*(set(phase.frozen_stages(network.stage_names)) for phase in schedule.phases))
-    stages = [network.stage(name) for name in network.stage_names if name not in always]
-    return [module for stage in (*stages, network.head) for module in stage.modules()]

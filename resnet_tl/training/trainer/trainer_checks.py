@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
@@ -45,12 +46,7 @@ CALLBACKS = {
 
 
 def check_trainer(trainer: L.Trainer, model: ImageClassifier) -> None:
-    """Raises UserError for what a Trainer, whoever made it, cannot do with a classifier of ours.
-
-    Args:
-        trainer: is about to fit, or to evaluate.
-        model: with which.
-    """
+    """Raises UserError for what a Trainer, about to fit or evaluate, cannot do with a classifier of ours."""
     _check_strategy(trainer)
     if str(trainer.precision) not in PRECISIONS:
         raise UserError(
@@ -76,10 +72,7 @@ def check_trainer(trainer: L.Trainer, model: ImageClassifier) -> None:
 def check_subclass(model: ImageClassifier, base: type[ImageClassifier], callbacks: list[L.Callback]) -> None:
     """Raises UserError for a hook of the user's own that takes away what a fit needs.
 
-    Args:
-        model: is about to be fitted.
-        base: of which its class may be a subclass.
-        callbacks: what `configure_callbacks` of the base gives.
+    `callbacks` is what `configure_callbacks` of the base gives, of which the model's class may be a subclass.
     """
     name = type(model).__name__
     for kind in type(model).__mro__[: type(model).__mro__.index(base)]:
@@ -116,9 +109,7 @@ def _is_ours(base: type, name: str) -> bool:
 def check_states(callbacks: Iterable[L.Callback], states: Mapping[str, Any]) -> None:
     """Raises UserError for a callback whose state no checkpoint gives back, since no code in it is run.
 
-    Args:
-        callbacks: of a trainer; those that are not the user's own are known.
-        states: by the callbacks' `state_key`.
+    States are given by the callbacks' `state_key`; those of Lightning's callbacks and ours are known.
     """
     for callback in callbacks:
         if _is_known(type(callback)) or not states.get(callback.state_key):
@@ -135,6 +126,19 @@ def check_states(callbacks: Iterable[L.Callback], states: Mapping[str, Any]) -> 
             ) from error
 
 
+def check_steps(trainer: L.Trainer) -> None:
+    """Raises UserError where a finder of a rate, which keeps a callback, would end before its largest rates."""
+    if not trainer.callbacks or not trainer.max_epochs:  # type: ignore[attr-defined]
+        return
+    wanted = trainer.max_steps - trainer.global_step
+    steps = math.ceil(trainer.num_training_batches / trainer.accumulate_grad_batches) * trainer.max_epochs
+    if 0 < steps < wanted:
+        raise UserError(
+            f"The finder of a learning rate wants {wanted} steps, but {trainer.max_epochs} epochs have {steps}, with "
+            "which it would not come to its largest rates: give it fewer, num_training, or a Trainer with more epochs."
+        )
+
+
 def _is_known(kind: type) -> bool:
     return kind.__module__.partition(".")[0] in ("lightning", "resnet_tl")
 
@@ -142,8 +146,7 @@ def _is_known(kind: type) -> bool:
 def check_numbers(given: Mapping[str, Any]) -> None:
     """Raises UserError for a number with which Lightning would train nothing, or divide by it.
 
-    Args:
-        given: settings of a Trainer by name, those of ABOVE_0 and OTHERS among them.
+    Given are settings of a Trainer by name, those of ABOVE_0 and OTHERS among them.
     """
     for name in ABOVE_0:
         value = given[name]
