@@ -60,7 +60,8 @@ def check_settings(
         given = settings[name]
         if given is not None and not (_is_number(given) and 0 < given < infinity):
             raise UserError(
-                f"model.{name} is {given!r}; it must be a number above 0 (model.mode says what does not train at all)."
+                f"model.{name} is {given!r}; it must be above 0, and a number "
+                "(model.mode says what does not train at all)."
             )
     if any(width < 1 for width in settings["head_hidden"] or []):
         raise UserError(f"model.head_hidden is {settings['head_hidden']}; each width must be 1 or more.")
