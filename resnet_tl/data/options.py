@@ -180,7 +180,7 @@ class DataOptions:
         for name in ("random_erasing", "val_fraction", "test_fraction"):
             value = getattr(self, name)
             if not isinstance(value, int | float) or not 0 <= value <= 1:
-                raise UserError(f"data.{name} is {value!r}; it must be a number from 0 to 1.")
+                raise UserError(f"data.{name} is {value!r}; it must be from 0 to 1.")
         if self.value_range is not None:
             try:
                 check_value_range(self.value_range)

@@ -40,11 +40,7 @@ READ = {
         " ".join(sorted(PETS)),
     ),
     "names with two numbers": (
-        [
-            f"{name}_000{n}_79{k}{n}.jpg"
-            for k, name in enumerate(("Sooty_Albatross", "Laysan_Albatross"))
-            for n in "123"
-        ],
+        [f"{name}_000{n}_79{k}{n}.jpg" for k, name in enumerate(("Sooty_Albatross", "Laysan_Albatross")) for n in "123"],
         "",
         "flat names: <class>.<number>",
         "Laysan_Albatross Sooty_Albatross",
