@@ -33,11 +33,16 @@ class NamesArguments:
     """Refuses an argument that a class does not have, and offers the nearest one."""
 
     def __new__(cls, *arguments: Any, **named: Any) -> Self:
-        known = inspect.signature(cls.__init__).parameters
-        is_open = any(parameter.kind == parameter.VAR_KEYWORD for parameter in known.values())
-        for name in () if is_open else named.keys() - known:
-            raise UserError(f"{cls.__name__} has no argument '{name}'.{nearest(name, known)}")
+        check_arguments(cls, named)
         return super().__new__(cls)
+
+
+def check_arguments(kind: type, named: Iterable[str]) -> None:
+    """Raises UserError for the name of an argument that a class does not have, and offers the nearest one."""
+    known = inspect.signature(kind.__init__).parameters  # type: ignore[misc]
+    is_open = any(parameter.kind == parameter.VAR_KEYWORD for parameter in known.values())
+    for name in () if is_open else set(named) - known.keys():
+        raise UserError(f"{kind.__name__} has no argument '{name}'.{nearest(name, known)}")
 
 
 def check_number(setting: str, value: Any, is_whole: bool = False) -> None:

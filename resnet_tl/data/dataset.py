@@ -147,7 +147,7 @@ def checked(dataset: Dataset, preprocessing: Preprocessing, options: DataOptions
     if not may_leak:
         refuse_leaks(index, findings)
     if len(findings):
-        log.info(f"found by the way: {in_one_line(findings)}{_shown_by(options, index)}")
+        log.info(f"found in the images: {in_one_line(findings)}{_shown_by(options, index)}")
     return replace(dataset, index=index, findings=findings)
 
 

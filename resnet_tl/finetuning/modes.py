@@ -11,14 +11,14 @@ from typing import Literal, get_args
 
 import lightning as L
 
-from resnet_tl.errors import NamesArguments, UserError, nearest
+from resnet_tl.errors import UserError, nearest
 
 Mode = Literal["all", "last_stages", "head"]
 MODES: tuple[str, ...] = get_args(Mode)
 
 
 @dataclass(frozen=True)
-class Phase(NamesArguments):
+class Phase:
     """Some epochs in one mode.
 
     Args:

@@ -279,7 +279,8 @@ class ImageClassifier(ExactEvaluation):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         assert self.built is not None
-        checkpoint["resnet_tl"] = checkpoint.get("resnet_tl", {}) | self.built.to_dict()
+        resolved = {setting: value for setting, (value, _) in self.resolved.items()}
+        checkpoint["resnet_tl"] = checkpoint.get("resnet_tl", {}) | self.built.to_dict() | {"resolved": resolved}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """A checkpoint describes its network: neither the data nor a weights file are needed.
@@ -290,7 +291,7 @@ class ImageClassifier(ExactEvaluation):
         self.restore(checkpoint["resnet_tl"], None if isinstance(own, str | Mapping) else own)
         if self._trainer and self._trainer.state.fn == TrainerFn.FITTING:
             self.resuming.read(checkpoint["resnet_tl"])
-            check_resumed(self.hparams, checkpoint["hyper_parameters"])
+            check_resumed(self.hparams, checkpoint["hyper_parameters"], checkpoint["resnet_tl"]["resolved"])
 
     def restore(self, saved: dict[str, Any], own: Network | None = None) -> None:
         """Builds what `checkpoint["resnet_tl"]` describes, unless it is built; what it only names is `own`."""

@@ -8,7 +8,7 @@ from typing import Any
 import lightning as L
 
 from resnet_tl.data.draws import default_seed
-from resnet_tl.errors import NamesArguments, UserError
+from resnet_tl.errors import NamesArguments, UserError, check_arguments
 from resnet_tl.finetuning.activation_cache import ActivationCacheMode
 from resnet_tl.finetuning.defaults import defaults_for
 from resnet_tl.finetuning.makers import maker_of
@@ -148,6 +148,9 @@ class ClassifierOptions(NamesArguments, L.LightningModule):
 def _phases(given: Any) -> list[Phase]:
     if not isinstance(given, list | tuple) or not all(isinstance(phase, Phase | dict) for phase in given):
         raise UserError(f"model.schedule is {given!r}; it must be a list of phases, such as {{mode: head, epochs: 2}}.")
+    for phase in given:
+        if isinstance(phase, dict):
+            check_arguments(Phase, phase)
     return [phase if isinstance(phase, Phase) else Phase(**phase) for phase in given]
 
 

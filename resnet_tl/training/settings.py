@@ -80,16 +80,14 @@ def check_settings(model: ClassifierOptions) -> None:
         _check_loss(settings, model.criterion)
 
 
-def check_resumed(settings: Mapping[str, Any], begun: Mapping[str, Any]) -> None:
+def check_resumed(settings: Mapping[str, Any], begun: Mapping[str, Any], resolved: Mapping[str, Any]) -> None:
     """Raises UserError for a fit that goes on from a checkpoint with another optimizer, rate or other stages.
 
-    Args:
-        settings: the arguments of ImageClassifier.
-        begun: those of the fit that saved the checkpoint.
+    Both have the arguments of ImageClassifier, `resolved` what became of those that were not given at the beginning.
     """
     names = ("mode", "trainable_stages", "schedule", "optimizer", "lr_scheduler", "lr", "backbone_lr_factor")
     for name in (*names, "layer_decay", "warmup"):
-        if name in begun and settings[name] != begun[name]:
+        if name in begun and settings[name] not in (begun[name], resolved.get(f"model.{name}", begun[name])):
             raise UserError(
                 f"The fit of this checkpoint has model.{name} {begun[name]!r}, not {settings[name]!r}, so that it "
                 "cannot go on; give the same, or start a new fit whose model.weights are the checkpoint."

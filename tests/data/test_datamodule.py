@@ -737,10 +737,10 @@ def test_given_splits_that_share_an_image_stop_in_one_sentence(leaking: Path) ->
 def test_a_leak_may_be_allowed_and_is_told_in_one_line(leaking: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level("INFO"):
         data = ready(ImageDataModule(leaking, on_leak="warn"))
-    lines = [line for line in caplog.messages if "found by the way" in line]
+    lines = [line for line in caplog.messages if "found in the images" in line]
     (line,) = lines
     found = "the same picture in two splits: 1, few images to train on: 3, the same picture twice in a split: 1"
-    assert line.startswith(f"found by the way: {found}; to see them: resnet-tl data check /")
+    assert line.startswith(f"found in the images: {found}; to see them: resnet-tl data check /")
     assert data.findings["finding"].tolist() == ["leak", "tiny_class", "tiny_class", "tiny_class", "duplicate"]
     assert len(data.index) == 46
 

@@ -181,8 +181,8 @@ def impostors(folder: Path) -> dict[str, str]:
     return {
         "empty.jpg": "is empty", "page.jpg": "HTML", "drawing.jpg": "HTML", "text.png": "is not an image",
         "script.gif": "is not an image", "postscript.jpg": "is not an image", "xbm.bmp": "is not an image",
-        "zeros.tiff": "is not an image", "pipe.jpg": "no plain file", "s.jpg": "cannot be read",
-        "endless.jpg": "no plain file", "stdin.jpg": "", "passwd.jpg": "is not an image",
+        "zeros.tiff": "is not an image", "pipe.jpg": "not a regular file", "s.jpg": "cannot be read",
+        "endless.jpg": "not a regular file", "stdin.jpg": "", "passwd.jpg": "is not an image",
         "dangling.jpg": "No such file", "round.jpg": "cannot be read", "sparse.jpg": "2,000 MB; the limit is",
     }  # fmt: skip
 

@@ -168,7 +168,7 @@ def read_file(path: str | Path) -> bytes:
         with open(path, "rb", opener=without_waiting) as file:
             status = os.fstat(file.fileno())
             if not stat.S_ISREG(status.st_mode):
-                raise BadImage("is no plain file", Path(path))
+                raise BadImage("is not a regular file", Path(path))
             if status.st_size > MAX_BYTES:
                 raise BadImage(f"has {status.st_size / 1e6:,.0f} MB; the limit is {MAX_BYTES / 1e6:,.0f}", Path(path))
             return file.read()

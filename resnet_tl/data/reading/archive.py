@@ -107,7 +107,7 @@ def _checked(opened: zipfile.ZipFile, name: str) -> dict[PurePosixPath, zipfile.
             raise UserError(f"{name} has the entry {entry.filename!r}, which leads out of its folder; it was refused.")
         if stat.S_IFMT(entry.external_attr >> 16) not in (0, stat.S_IFREG, stat.S_IFDIR):
             raise UserError(
-                f"{name} has the entry {entry.filename!r}, which is a link or no plain file; it was refused."
+                f"{name} has the entry {entry.filename!r}, which is a link or not a regular file; it was refused."
             )
         if entry.flag_bits & 0x1:
             raise UserError(f"{name} is encrypted; unpack it with its password and name the folder.")

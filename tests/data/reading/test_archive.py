@@ -125,7 +125,7 @@ def test_an_entry_that_leads_out_of_the_folder_is_refused(tmp_path, folder, entr
 
 @pytest.mark.parametrize("entry", [LINK, PIPE], ids=["link", "pipe"])
 def test_links_and_other_odd_files_are_refused(tmp_path, folder, entry):
-    with pytest.raises(UserError, match="is a link or no plain file"):
+    with pytest.raises(UserError, match="is a link or not a regular file"):
         unpack(make_zip(tmp_path / "a.zip", {"a/1.jpg": "x", entry: "/etc/passwd"}), folder)
     assert files_in(folder) == {}
 

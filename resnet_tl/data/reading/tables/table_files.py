@@ -55,7 +55,7 @@ def read_table(path: Path, most_bytes: int | None = None) -> TableFile:
         near = nearest(path.name, [entry.name for entry in path.parent.iterdir()]) if path.parent.is_dir() else ""
         raise UserError(f"{path} does not exist.{near}")
     if not path.is_file():
-        raise UserError(f"{path} is no plain file; give a table that lies on the disk.")
+        raise UserError(f"{path} is not a regular file; give a table that lies on the disk.")
     try:
         with path.open("rb") as file:
             content = file.read(-1 if most_bytes is None else most_bytes)
