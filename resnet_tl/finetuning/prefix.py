@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -132,8 +133,9 @@ class FrozenPrefix:
     def _asked(self, is_augmented: bool) -> int:
         """Images that a pass of this fit asks for at most; the trainer may limit its batches."""
         batches: float = 0
-        if is_augmented or not self.data.augments:
-            batches += self.trainer.num_training_batches
+        training = self.trainer.num_training_batches
+        if (is_augmented or not self.data.augments) and math.isfinite(training):  # it is endless where nothing trains
+            batches += training
         if not is_augmented:
             batches += sum(self.trainer.num_val_batches)
         return int(batches * self.data.batch_size * self.trainer.world_size)

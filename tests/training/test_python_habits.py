@@ -474,3 +474,12 @@ def test_a_data_module_without_images_says_how_to_read_them(data: Any, fitted: A
         images.val_dataloader()
     images.use(fitted[0].preprocessing)
     assert sum(len(batch["row"]) for batch in images.val_dataloader()) == 13
+
+
+@pytest.mark.parametrize("mode", ["head", "all"])
+def test_a_model_that_was_never_fitted_can_be_validated(data, trainer, mode: str):
+    model = ImageClassifier("resnet20", weights="none", mode=mode)
+
+    (numbers,) = trainer(1).validate(model, datamodule=data(), verbose=False)
+
+    assert numbers["val_loss"] == pytest.approx(model.numbers["val"]["loss"])
