@@ -6,6 +6,7 @@ from pathlib import Path
 
 from resnet_tl import failures, stopping
 from resnet_tl.cli.arguments import CommandParser
+from resnet_tl.cli.fit_budget import plan_of, take_budget
 from resnet_tl.cli.loading import loading
 from resnet_tl.errors import UserError
 from resnet_tl.recipe import find_recipe, load_recipe
@@ -43,10 +44,13 @@ def main(argv: list[str]) -> None:
         if resumed and resumed.is_complete:
             print(f"{resumed.path} is complete: there is nothing to resume.")
             return
+        budget, flags = take_budget(recipes, flags)
         with loading(is_log=True), stopping.untouched():
             from resnet_tl.cli.fit_parser import FitCLI
 
         cli = FitCLI(recipes, flags, resumed)
+        if budget:
+            cli = FitCLI(recipes, flags, resumed, plan_of(cli, budget))
         run = cli.run()
         if run is not None and cli.trainer.is_global_zero:
             from resnet_tl.cli.next_command import next_command
@@ -58,6 +62,7 @@ def main(argv: list[str]) -> None:
 def check_fit(argv: list[str]) -> None:
     """Raises UserError for what would keep these words of `fit` from the first step; images are decoded and kept."""
     recipes, flags, resumed = split_recipes(argv)
+    _, flags = take_budget(recipes, flags)
     with loading():
         from resnet_tl.cli.fit_parser import FitCLI
 

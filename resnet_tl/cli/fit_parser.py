@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 import signal
 import sys
+import time
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,7 +23,7 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from torch.optim import AdamW
 
-from resnet_tl import failures, stopping
+from resnet_tl import failures, stopping, timing
 from resnet_tl.cli.parse_errors import Given, check, class_at, given_settings, last_given, named, plain
 from resnet_tl.cli.trainer_settings import check_settings
 from resnet_tl.data.datamodule import ImageDataModule
@@ -32,6 +32,7 @@ from resnet_tl.finetuning.defaults import defaults_for
 from resnet_tl.recipe import load_recipe, resolved_text
 from resnet_tl.run import Run
 from resnet_tl.terminal import current
+from resnet_tl.training.budget import Budget, seconds_of
 from resnet_tl.training.classifier import ImageClassifier
 from resnet_tl.training.console.forecast import Forecast, print_forecast
 from resnet_tl.training.console.progress import FitProgress
@@ -39,6 +40,7 @@ from resnet_tl.training.console.summary import shortest
 from resnet_tl.training.console.time_spent import TimeKeeper
 from resnet_tl.training.fit import best_checkpoint, fit, train
 from resnet_tl.training.numbers.monitor import check_monitor
+from resnet_tl.training.plan import Plan
 from resnet_tl.training.recorder import RunRecorder
 from resnet_tl.training.resuming.deferred_checkpoints import DeferredCheckpointIO
 from resnet_tl.training.resuming.resume_points import ResumePoints, requeue
@@ -74,16 +76,21 @@ SECTIONS = {"data": ImageDataModule, "model": ImageClassifier, "trainer": FitTra
 
 
 class FitCLI(LightningCLI):
-    """Parses recipes and flags, makes data module, classifier and trainer, and fits."""
+    """Parses recipes and flags, makes data module, classifier and trainer, and fits; by a plan where there is one."""
 
-    def __init__(self, recipes: list[Path], flags: list[str], resumed: Run | None = None) -> None:
+    def __init__(
+        self, recipes: list[Path], flags: list[str], resumed: Run | None = None, plan: Plan | None = None
+    ) -> None:
         self.resumed = resumed
+        self.plan = plan
         self.recipes = {str(path): load_recipe(path) for path in recipes}
+        flags = [*flags, *(plan.flags if plan else ())]
         given = given_settings(self.recipes, flags)
         check(given, SECTIONS)
         self.given = given
         self.forecast: Forecast | None = None
-        self.resolved: dict[str, tuple[Any, str]] = {}  # setting -> what `auto` became, and why
+        # Setting -> what `auto` became, and why
+        self.resolved: dict[str, tuple[Any, str]] = dict(plan.settings) if plan else {}
         _quiet()
         # MLflow refuses Lightning's default for its store, a folder, unless it is told otherwise.
         os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")
@@ -175,7 +182,10 @@ class FitCLI(LightningCLI):
         if logs:  # Lightning's default logger, in the run that is yet to be made
             kwargs["logger"] = False
         best = best_checkpoint(self.model.hparams["monitor"], self.model.monitor_mode)
-        callbacks = [self.recorder, ResumePoints(seconds_of(self.config.checkpoint_every)), best]
+        callbacks = [self.recorder, ResumePoints(seconds_of("checkpoint_every", self.config.checkpoint_every)), best]
+        if self.plan or self.resumed:
+            started = self.plan.facts["started"] if self.plan else time.time() - sum(timing.seconds().values())
+            callbacks.insert(0, Budget(self.recorder, self.plan, started))
         if self.config.trainer.enable_progress_bar is not False:
             callbacks.append(FitProgress())
         given = _several(self.config_init.trainer.callbacks)
@@ -230,7 +240,7 @@ class FitCLI(LightningCLI):
         try:
             check_trainer(self.trainer, self.model)
             if starts_processes(self.trainer):
-                if not self.resumed:
+                if not self.resumed and not self.plan:  # for which the images were read
                     check_input(self.trainer, self.model, self.datamodule)
                 launch(self.trainer.num_devices)
                 return None
@@ -268,13 +278,6 @@ class FitCLI(LightningCLI):
 
 def _several(given: Any) -> list[Any]:
     return given if isinstance(given, list) else [given] if given else []
-
-
-def seconds_of(text: str) -> float:
-    """A time such as 30s, 10m or 2h."""
-    if not (found := re.fullmatch(r"(\d+(?:\.\d+)?)([smh])", str(text))):
-        raise UserError(f"checkpoint_every is '{text}'; it must be a time such as 30s, 10m or 2h.")
-    return float(found[1]) * {"s": 1, "m": 60, "h": 3600}[found[2]]
 
 
 def _defaults(given: Sequence[Given]) -> dict[str, Any]:

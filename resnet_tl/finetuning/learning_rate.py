@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Literal
 
@@ -13,6 +13,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
 from resnet_tl.errors import UserError
+from resnet_tl.finetuning.modes import Schedule
 
 
 @dataclass(frozen=True)
@@ -25,13 +26,27 @@ class WarmupCosine:
     # Share of a phase's steps in which the rate rises linearly (Goyal et al. 2017, arXiv 1706.02677); then it falls
     # to zero along a half cosine (Loshchilov and Hutter 2017, arXiv 1608.03983)
     warmup: float = 0.05
+    # Of a phase that is part of a longer one: the steps of that one, and how many of them come before
+    parts: Mapping[int, tuple[int, int]] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, schedule: Schedule, lr: float, warmup: float, epoch: int, total: int) -> WarmupCosine:
+        """For phases in a fit of `total` steps, `epoch` of them in each epoch; `lr` is the optimizer's base rate."""
+        starts = [start * epoch for start in schedule.starts()]
+        scales = [1.0 if phase.lr is None else phase.lr / lr for phase in schedule.phases]
+        parts = {
+            number: (phase.rate_epochs * epoch, phase.rate_start * epoch)
+            for number, phase in enumerate(schedule.phases)
+            if phase.rate_epochs
+        }
+        return cls(starts, total, scales, warmup, parts)
 
     def __call__(self, step: int) -> float:
         phase = max(number for number, start in enumerate(self.starts) if step >= start)
         end = min((self.total, *self.starts[phase + 1 : phase + 2]))
-        steps = max(1, end - self.starts[phase])
+        steps, before = self.parts.get(phase, (max(1, end - self.starts[phase]), 0))
         rising = max(1, round(self.warmup * steps))
-        done = min(step - self.starts[phase], steps)
+        done = min(before + step - self.starts[phase], steps)
         if done < rising:
             return self.scales[phase] * (done + 1) / (rising + 1)
         return self.scales[phase] * 0.5 * (1 + math.cos(math.pi * (done - rising) / max(1, steps - rising)))
@@ -42,6 +57,13 @@ def warmup_cosine(optimizer: Optimizer, factor: WarmupCosine) -> LambdaLR:
     # LambdaLR saves the fields of a callable object and puts them back on resume; the factor follows from this fit's
     # own length, so that a plain function, of which nothing is saved, is right.
     return LambdaLR(optimizer, lambda step: factor(step))
+
+
+def follow(scheduler: LambdaLR, factor: WarmupCosine) -> None:
+    """From the next step on the rates are those of another factor, whatever a checkpoint says of them."""
+    scheduler.lr_lambdas = [lambda step: factor(step)] * len(scheduler.base_lrs)
+    for group, base in zip(scheduler.optimizer.param_groups, scheduler.base_lrs, strict=True):
+        group["lr"] = base * factor(scheduler.last_epoch)
 
 
 class PiecewiseConstantLR(LRScheduler):

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from bisect import bisect_right
 from collections.abc import Sequence
-from dataclasses import dataclass
-from itertools import accumulate
+from dataclasses import dataclass, replace
+from itertools import accumulate, pairwise
 from typing import Literal, get_args
 
 import lightning as L
@@ -26,12 +26,16 @@ class Phase:
         epochs: how many; the last phase of a schedule may leave it out and lasts to the end.
         trainable_stages: how many of the last stages train in the mode last_stages.
         lr: base learning rate of this phase; default: the optimizer's.
+        rate_epochs: over how many epochs the learning rate rises and falls; default: `epochs`.
+        rate_start: how many of those are left out at the beginning; so that a longer phase can be cut in two.
     """
 
     mode: Mode = "all"
     epochs: int | None = None
     trainable_stages: int = 1
     lr: float | None = None
+    rate_epochs: int | None = None
+    rate_start: int = 0
 
     def frozen_stages(self, stage_names: Sequence[str]) -> tuple[str, ...]:
         """The names of the stages that do not train: always a prefix of the network."""
@@ -72,6 +76,12 @@ class Schedule:
                 )
             if phase.epochs is not None and phase.epochs < 1:
                 raise UserError(f"Phase {number} of model.schedule has {phase.epochs} epochs; it must have 1 or more.")
+            of_rate, needed = phase.rate_epochs or phase.epochs or 1, phase.rate_start + (phase.epochs or 1)
+            if phase.rate_start < 0 or of_rate < needed:
+                raise UserError(
+                    f"Phase {number} of model.schedule has rate_start {phase.rate_start} and rate_epochs "
+                    f"{phase.rate_epochs}, in which its epochs do not fit: leave both out, or give more rate_epochs."
+                )
 
     def phase_at(self, epoch: int) -> int:
         """The number, from 0, of the phase that holds in an epoch."""
@@ -95,6 +105,25 @@ class Schedule:
             steps = max(1, trainer.max_steps) * trainer.accumulate_grad_batches
             end = epoch + math.ceil(steps / trainer.num_training_batches)
         return end - epoch
+
+    def shortened(self, total: int, done: int, left: int) -> Schedule:
+        """The phases of a fit of `total` epochs, some of them done, that ends after `left` more: one of each at least.
+
+        A phase that has begun is cut in two: its rate moved as in the phase that was planned, and goes on as in one
+        that had been planned for its new length.
+        """
+        starts, number = self.starts(), self.phase_at(done)
+        ends = [*starts[1:], total]
+        planned = [end - done for end in ends[number:]]  # counted from here
+        places = [max(place, round(end * left / planned[-1])) for place, end in enumerate(planned, 1)]
+        lengths = [end - start for start, end in pairwise([0, *accumulate(places, lambda a, b: max(a + 1, b))])]
+        phases = [replace(phase, epochs=n) for phase, n in zip(self.phases[number:], lengths, strict=True)]
+        begun = done - starts[number]
+        if not begun:
+            return Schedule((*self.phases[:number], *phases))
+        past = replace(self.phases[number], epochs=begun, rate_epochs=ends[number] - starts[number])
+        phases[0] = replace(phases[0], rate_epochs=begun + lengths[0], rate_start=begun)
+        return Schedule((*self.phases[:number], past, *phases))
 
     def ever_trained(self, stage_names: Sequence[str]) -> tuple[str, ...]:
         """The stages that train in some phase."""

@@ -159,15 +159,18 @@ def make_warmup_cosine(
     optimizer: Optimizer, lr: float, schedule: Schedule, warmup: float, trainer: L.Trainer
 ) -> dict[str, Any]:
     """The default scheduler, over the phases of a fit of known length; UserError where it has no end."""
+    factor = rate_factor(lr, schedule, warmup, trainer)
+    return {"scheduler": warmup_cosine(optimizer, factor), "interval": "step"}
+
+
+def rate_factor(lr: float, schedule: Schedule, warmup: float, trainer: L.Trainer) -> WarmupCosine:
+    """That of the default scheduler; UserError for a fit without an end."""
     total = trainer.estimated_stepping_batches
     if total == float("inf"):
         raise UserError("trainer.max_epochs must be given: the learning rate falls to zero at the last epoch.")
     trainer.fit_loop.setup_data()
     steps = math.ceil(trainer.num_training_batches / trainer.accumulate_grad_batches)
-    starts = [start * steps for start in schedule.starts()]
-    scales = [1.0 if phase.lr is None else phase.lr / lr for phase in schedule.phases]
-    factor = WarmupCosine(starts, int(total), scales, warmup)
-    return {"scheduler": warmup_cosine(optimizer, factor), "interval": "step"}
+    return WarmupCosine.of(schedule, lr, warmup, steps, int(total))
 
 
 def rehearse(optimizer: Maker, lr_scheduler: Maker | None) -> None:

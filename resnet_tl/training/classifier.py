@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
+from torch.optim.lr_scheduler import LambdaLR
 from torchvision.transforms import v2
 
 from resnet_tl import stopping
@@ -22,8 +23,10 @@ from resnet_tl.data.samples import Batch
 from resnet_tl.errors import UserError, listed
 from resnet_tl.finetuning.defaults import defaults_for
 from resnet_tl.finetuning.freezing import Freezing, digest
+from resnet_tl.finetuning.learning_rate import follow
 from resnet_tl.finetuning.loss import classification_loss
-from resnet_tl.finetuning.optimization import configure
+from resnet_tl.finetuning.modes import Schedule
+from resnet_tl.finetuning.optimization import configure, rate_factor
 from resnet_tl.networks import Network
 from resnet_tl.networks.frozen import autocast
 from resnet_tl.timing import measure
@@ -174,6 +177,20 @@ class ImageClassifier(ExactEvaluation):
         )
         self.resolved |= chosen
         return configured
+
+    def go_on_by(self, schedule: Schedule, why: str = "") -> None:
+        """At an epoch's end: follows other phases from here on, which agree with the old ones on what is done."""
+        trainer, epochs = self.trainer, schedule.epochs()
+        if why:
+            phases = [{key: value for key, value in asdict(phase).items() if value} for phase in schedule.phases]
+            self.resolved |= {"model.schedule": (phases, why), "trainer.max_epochs": (epochs, why)}
+        self.schedule = self.freezing.schedule = schedule
+        self.hparams["schedule"] = [asdict(phase) for phase in schedule.phases]
+        trainer.fit_loop.max_epochs = epochs
+        factor = rate_factor(self.lr, schedule, self.hparams["warmup"], trainer)
+        scheduler = trainer.lr_scheduler_configs[0].scheduler
+        assert isinstance(scheduler, LambdaLR)
+        follow(scheduler, factor)
 
     def on_fit_start(self) -> None:
         data = self.fitted = self.data

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import platform
 import time
@@ -106,12 +107,13 @@ class RunRecorder(L.Callback):
 
     def _note_resume(self, trainer: L.Trainer) -> None:
         assert self.run is not None
-        if file_digest(self.run.recipe_file) != self._recipe_digest:
+        facts, digest = self.run.environment, file_digest(self.run.recipe_file)
+        if digest != self._recipe_digest and facts.get("restated", {}).get(self._recipe_digest) != digest:
             raise UserError(
                 f"{self.run.recipe_file} is not what the run was begun by, so that it cannot go on; put that back, or "
                 "start a new run."
             )
-        facts = self.run.environment
+        self._recipe_digest = digest
         again = identity(()) | environment(trainer)
         facts["resumed"] = [*facts.get("resumed", []), {**again, "after_epochs": len(self.history)}]
         write_text(self.run.environment_file, json.dumps(facts, indent=2) + "\n")
@@ -132,6 +134,21 @@ class RunRecorder(L.Callback):
         with replacing(self.run.figure("augmented")) as file:
             title = f"Training images as the network sees them: augmentation {data.augmentation}"
             contact_sheet(augmented_examples(data), file, title)
+
+    def restate(self, model: ImageClassifier) -> None:
+        """Writes the recipe again, of a fit that goes on otherwise than it was planned.
+
+        A checkpoint from before may go on by it, since both agree up to now; so this comes first, and the recipe last.
+        """
+        if not model.trainer.is_global_zero:
+            return
+        assert self.run is not None
+        text, facts = self.recipe(model), self.run.environment
+        digest = hashlib.sha256(text.encode()).hexdigest()
+        facts["restated"] = {self._recipe_digest: digest}
+        write_text(self.run.environment_file, json.dumps(facts, indent=2) + "\n")
+        write_text(self.run.recipe_file, text)
+        self._recipe_digest = digest
 
     def _write_data_facts(self, data: ImageDataModule) -> None:
         assert self.run is not None

@@ -86,7 +86,11 @@ def check_resumed(settings: Mapping[str, Any], begun: Mapping[str, Any], resolve
     Both have the arguments of ImageClassifier, `resolved` what became of those that were not given at the beginning.
     """
     names = ("mode", "trainable_stages", "schedule", "optimizer", "lr_scheduler", "lr", "backbone_lr_factor")
+    # A fit within a budget may have been shortened after the checkpoint was saved; its recorder knows both recipes.
+    is_shortened = any(phase["rate_start"] for phase in settings["schedule"] or [])
     for name in (*names, "layer_decay", "warmup"):
+        if name == "schedule" and is_shortened:
+            continue
         if name in begun and settings[name] not in (begun[name], resolved.get(f"model.{name}", begun[name])):
             raise UserError(
                 f"The fit of this checkpoint has model.{name} {begun[name]!r}, not {settings[name]!r}, so that it "
@@ -177,6 +181,10 @@ def _check_scheduler(settings: Mapping[str, Any], schedule: Schedule, lr_schedul
     name = lr_scheduler.name
     if any(phase.lr is not None for phase in schedule.phases):
         raise UserError("A phase's lr needs the default schedule (warm-up and cosine); leave out lr_scheduler.")
+    if any(phase.rate_epochs for phase in schedule.phases):
+        raise UserError(
+            "A phase's rate_epochs is of the default schedule (warm-up and cosine); leave out lr_scheduler."
+        )
     if name == "OneCycleLR" and len(schedule.phases) > 1:
         raise UserError(
             "lr_scheduler OneCycleLR has one cycle for the whole fit, but model.schedule has "
