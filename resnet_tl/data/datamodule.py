@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import lightning as L
@@ -43,6 +43,7 @@ class ImageDataModule(DataOptions, L.LightningDataModule):
     _dataset: Dataset | None = None
     _predict: Dataset | None = None
     _preprocessing: Preprocessing | None = None
+    _train_sizes: Mapping[int, int] | None = None
     _pixels: PixelCache | None = None
     _source: Source | None = None
     _loaders: tuple[ImageLoader, ...] = ()
@@ -88,14 +89,20 @@ class ImageDataModule(DataOptions, L.LightningDataModule):
             self._predict = dataset_of(unlabelled(self.predict_root, self.reading))
 
     def use(
-        self, preprocessing: Preprocessing, augmentation: Policy = "light", views: int | None = None
+        self,
+        preprocessing: Preprocessing,
+        augmentation: Policy = "light",
+        views: int | None = None,
+        train_sizes: Mapping[int, int] | None = None,
     ) -> dict[str, Any]:
         """From now on batches are made by this preprocessing; whoever knows the network calls it.
 
         The first call decodes what is not in the cache yet, checks every image, and makes the splits for good.
         `augmentation` and `views` are what `auto` becomes; returned are the options that were auto, with their values.
+        `train_sizes` gives the side of training images from an epoch on, in pixels; default: the preprocessing's.
         """
         self.setup()
+        self._train_sizes = train_sizes
         for name, chosen in (("augmentation", augmentation), ("views", views)):
             if name in self.auto and getattr(self, name) in ("auto", self.auto[name]):
                 self.auto[name] = chosen
@@ -189,6 +196,11 @@ class ImageDataModule(DataOptions, L.LightningDataModule):
 
     # From a data set to batches.
 
+    def train_size(self, epoch: int) -> int:
+        """The side in pixels of the training images of an epoch."""
+        sizes = self._train_sizes or {0: self.preprocessing.size}
+        return sizes[max(start for start in sizes if start <= epoch)]
+
     def serve(self, source: Source | None) -> None:
         """From now on each pass takes its batches from the table of `source(loader, view)`; images again by None."""
         self._source = source
@@ -215,6 +227,7 @@ class ImageDataModule(DataOptions, L.LightningDataModule):
             ImageSamples(index, preprocessing, augmentation, self._pixels, self.dataset.hashes, self.transform),
             batches,
             epoch=lambda: trainer.current_epoch if trainer else 0,
+            size=self.train_size,
             done=lambda: trainer.fit_loop.epoch_loop.batch_progress.current.ready if trainer else 0,
         )
 
@@ -271,7 +284,7 @@ class ImageDataModule(DataOptions, L.LightningDataModule):
         samples = ImageSamples(dataset.index, self.preprocessing, None, pixels, dataset.hashes)
         return self._loader(samples, lambda epoch: batches)
 
-    def _loader(self, samples: ImageSamples, batches: Callable, **progress: Callable[[], int]) -> ImageLoader:
+    def _loader(self, samples: ImageSamples, batches: Callable, **progress: Callable[..., int]) -> ImageLoader:
         cpus = max(1, usable_cores() // (self.trainer.num_devices if self.trainer else 1))
         # Beside a training step on the CPU, decoding threads beat processes (docs/performance.md).
         on_cpu = self.trainer is None or self.trainer.strategy.root_device.type == "cpu"

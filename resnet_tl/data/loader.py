@@ -41,6 +41,7 @@ class ImageLoader:
         samples: makes batches from (rows, view).
         batches: gives the batches of rows of an epoch.
         epoch: gives the current epoch, 0-based.
+        size: gives the side in pixels of an epoch's images; default: the preprocessing's in each.
         done: gives how many of the epoch's batches are done already, where a pass begins in the middle of one.
         workers: worker processes; with 0, `threads` of this process make batches ahead of the training step.
         views: how many views each image has: epoch e shows view e mod `views`; None: each epoch has its own.
@@ -53,6 +54,7 @@ class ImageLoader:
         samples: ImageSamples,
         batches: Callable[[int], list[np.ndarray]],
         epoch: Callable[[], int] = lambda: 0,
+        size: Callable[[int], int] | None = None,
         done: Callable[[], int] = lambda: 0,
         workers: int = 0,
         threads: int = 2,
@@ -65,12 +67,13 @@ class ImageLoader:
         self.samples = samples
         self.batches = batches
         self.epoch = epoch
+        self.size = size or (lambda epoch: samples.preprocessing.size)
         self.done = done
         self.threads = threads
         self.views = views
         self.source = source
         self.data = data
-        self.requests: list[tuple[np.ndarray, int]] = []  # what the processes are asked for in the present pass
+        self.requests: list[tuple[np.ndarray, int, int]] = []  # what the processes are asked for in the present pass
         self.processes: DataLoader[Batch | UserError] | None = None
         if workers:
             self.processes = DataLoader(
@@ -96,10 +99,11 @@ class ImageLoader:
         yield from self.over(batches, view) if table is None else self._rows_of(table, batches)
 
     def over(self, batches: Sequence[np.ndarray], view: int) -> Iterator[Batch]:
-        """The images of any batches of rows, in their order, whatever tables there are."""
+        """The images of any batches of rows, in their order, whatever tables there are; as large as the epoch's."""
+        size = self.size(self.epoch())
         if self.processes is None:
-            return self._from_threads(batches, view)
-        return self._from_processes(self.processes, batches, view)
+            return self._from_threads(batches, view, size)
+        return self._from_processes(self.processes, batches, view, size)
 
     def close(self) -> None:
         """Ends the worker processes, for which torch (2.14) has no public call; the garbage collector takes seconds."""
@@ -112,8 +116,10 @@ class ImageLoader:
             kept: Any = ActivationBatch(activation=table[rows.astype(np.int64)], **self.samples.describe(rows))
             yield kept
 
-    def _from_processes(self, processes: DataLoader, batches: Sequence[np.ndarray], view: int) -> Iterator[Batch]:
-        self.requests[:] = [(rows, view) for rows in batches]
+    def _from_processes(
+        self, processes: DataLoader, batches: Sequence[np.ndarray], view: int, size: int
+    ) -> Iterator[Batch]:
+        self.requests[:] = [(rows, view, size) for rows in batches]
         with torch.device("cpu"):  # DataLoader draws a number there, and the processes inherit it
             made = iter(processes)
         for batch in made:
@@ -121,7 +127,7 @@ class ImageLoader:
                 raise batch
             yield batch
 
-    def _from_threads(self, batches: Sequence[np.ndarray], view: int) -> Iterator[Batch]:
+    def _from_threads(self, batches: Sequence[np.ndarray], view: int, size: int) -> Iterator[Batch]:
         """Each thread writes its share of every batch, so that the first batch is there as soon as can be."""
         ahead: deque[tuple[np.ndarray, torch.Tensor, list[Future[None]]]] = deque()
         coming = iter(batches)
@@ -129,7 +135,7 @@ class ImageLoader:
 
             def submit() -> None:
                 if (rows := next(coming, None)) is not None:
-                    images = self.samples.empty(len(rows))
+                    images = self.samples.empty(len(rows), size)
                     shares = np.array_split(np.arange(len(rows)), self.threads)
                     bounds = [slice(share[0], share[-1] + 1) for share in shares if len(share)]
                     parts = [pool.submit(self.samples.write, rows[part], view, images[part]) for part in bounds]

@@ -34,7 +34,8 @@ _WORDS = {
     "sampler": SamplerName,
     "pixel_cache": PixelCacheMode,
 }
-_LEAST = {"batch_size": 1, "image_size": 8, "storage_size": 8, "views": 1, "workers": 0, "seed": 0, "split_seed": 0}
+_LEAST = {"batch_size": 1, "image_size": 8, "test_size": 8, "storage_size": 8, "views": 1, "workers": 0}
+_LEAST |= {"seed": 0, "split_seed": 0}
 
 
 class DataOptions(NamesArguments):
@@ -52,9 +53,11 @@ class DataOptions(NamesArguments):
             docs/defaults.md.
         random_erasing: the chance, 0 to 1, that a rectangle of a training image is painted over.
         image_size: side of the network's input in pixels; default: what the network's weights were trained at, or
-            the images' own size where they are small.
+            the images' own size where they are small. A phase of `model.schedule` may train at another one.
+        test_size: side in pixels at which images are validated, tested and predicted, such as a quarter more than
+            they are trained at (FixRes: Touvron et al. 2019, arXiv 1906.06423); default: `image_size`.
         storage_size: length of the short side, in pixels, to which every image is resized before it is cropped;
-            default: 8/7 of `image_size`.
+            default: 8/7 of the largest size that it is seen at.
         resize_rule: short_side keeps an image's shape and crops it, squash stretches it to a square.
         channels: 3 for RGB, 1 for grey, 4 for RGBA.
         value_range: [LOW, HIGH], the values that become black and white in images of more than 8 bits (16-bit and
@@ -96,6 +99,7 @@ class DataOptions(NamesArguments):
         views: int | Literal["auto"] | None = "auto",
         random_erasing: float = 0.0,
         image_size: int | None = None,
+        test_size: int | None = None,
         storage_size: int | None = None,
         resize_rule: ResizeRule = "short_side",
         channels: Channels = 3,
@@ -133,6 +137,7 @@ class DataOptions(NamesArguments):
         self.views: int | None = views  # type: ignore[assignment]  # likewise
         self.random_erasing = random_erasing
         self.image_size = image_size
+        self.test_size = test_size
         self.storage_size = storage_size
         self.resize_rule = resize_rule
         self.channels = channels

@@ -92,10 +92,11 @@ class ImageSamples(Dataset["Batch | UserError"]):
         planned = self.preprocessing
         return planned.store(decode(content, planned.channels, planned.storage_size, planned.value_range))
 
-    def empty(self, number: int) -> torch.Tensor:
-        """Room for so many of the network's inputs."""
-        size, channels = self.preprocessing.size, self.preprocessing.channels
-        return torch.empty((number, size, size, channels), dtype=torch.uint8, device="cpu").permute(0, 3, 1, 2)
+    def empty(self, number: int, size: int | None = None) -> torch.Tensor:
+        """Room for so many of the network's inputs of a side in pixels; default: the preprocessing's."""
+        size = size or self.preprocessing.size
+        shape = (number, size, size, self.preprocessing.channels)
+        return torch.empty(shape, dtype=torch.uint8, device="cpu").permute(0, 3, 1, 2)
 
     def write(self, rows: np.ndarray, view: int, out: torch.Tensor) -> None:
         """Writes the network's inputs of some rows into `out`, (N, C, size, size) uint8; in threads if no transform."""
@@ -118,13 +119,13 @@ class ImageSamples(Dataset["Batch | UserError"]):
             batch["colour"] = colour
         return batch
 
-    def batch(self, rows: np.ndarray, view: int) -> Batch:
+    def batch(self, rows: np.ndarray, view: int, size: int | None = None) -> Batch:
         """The batch of some rows, made here and now; a BadImage says that a file cannot be read any more."""
-        images = self.empty(len(rows))
+        images = self.empty(len(rows), size)
         self.write(rows, view, images)
         return self.complete(images, rows, view)
 
-    def __getitem__(self, key: tuple[np.ndarray, int]) -> Batch | UserError:
+    def __getitem__(self, key: tuple[np.ndarray, int, int]) -> Batch | UserError:
         """A whole batch for a worker process, or the error, which DataLoader would raise with a stack trace."""
         try:
             return self.batch(*key)

@@ -18,12 +18,14 @@ from resnet_tl.networks.stages import StagedNetwork
 
 @dataclass(frozen=True)
 class FrozenProof:
-    """That the frozen stages were the same at the end of a phase as at its start."""
+    """That what is frozen was the same at the end of a phase as at its start."""
 
     phase: int  # its number, from 0
     mode: str  # what trained
     frozen: list[str]  # the names of the stages that did not
-    sha256: str  # of their parameters and buffers, at both ends; of nothing where all trained
+    # Of their parameters and buffers, and of the weights of stages whose norms alone trained, at both ends; of nothing
+    # where all trained
+    sha256: str
 
 
 class Freezing(L.Callback):
@@ -37,7 +39,7 @@ class Freezing(L.Callback):
         self.phase: int | None = None
         self.digest = ""  # of what is frozen in the present phase; empty between two phases
         self.proofs: list[FrozenProof] = []  # of each phase so far
-        self._frozen_when_wrapped: frozenset[str] = frozenset()
+        self._frozen_when_wrapped: tuple[frozenset[str], bool] = (frozenset(), False)
         self._resumes = False
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -45,7 +47,7 @@ class Freezing(L.Callback):
         self.phase, self._resumes = None, bool(trainer.ckpt_path)
         if not self._resumes:  # an evaluation before may have loaded some
             self.digest, self.proofs = "", []
-        self._frozen_when_wrapped = _network(pl_module).frozen
+        self._frozen_when_wrapped = _frozen(_network(pl_module))
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         network = _network(pl_module)
@@ -53,14 +55,14 @@ class Freezing(L.Callback):
         if phase != self.phase and not self._resumes:
             self.prove(pl_module)
         self.phase = phase
-        network.freeze(self.schedule.phases[phase].frozen_stages(network.stage_names))
-        if network.frozen != self._frozen_when_wrapped:
-            self._frozen_when_wrapped = network.frozen
+        self.schedule.phases[phase].freeze(network)
+        if _frozen(network) != self._frozen_when_wrapped:
+            self._frozen_when_wrapped = _frozen(network)
             _wrap_again(trainer, pl_module)
         if self._resumes and self.digest:
             check_frozen(network, self.digest)
         elif not self.digest:  # after wrapping, which gives every rank the buffers of rank 0
-            self.digest = digest(network, network.frozen)
+            self.digest = frozen_digest(network)
         self._resumes = False
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -87,30 +89,46 @@ class Freezing(L.Callback):
         self.proofs = [FrozenProof(**proof) for proof in state_dict["proofs"]]
 
 
-def digest(network: StagedNetwork, stages: Collection[str]) -> str:
-    """SHA-256 over the parameters and buffers of some stages, BatchNorm statistics included."""
+def digest(network: StagedNetwork, stages: Collection[str], without_norms: Collection[str] = ()) -> str:
+    """SHA-256 over the parameters and buffers of some stages, BatchNorm statistics included, of others excluded."""
     total = hashlib.sha256()
-    for name in sorted(stages):
+    for name in sorted({*stages, *without_norms}):
+        norms = network.norms(name) if name in without_norms else {}
         for key, tensor in network.stage(name).state_dict().items():
+            if key.rpartition(".")[0] in norms:
+                continue
             total.update(f"{name}.{key}".encode())
             total.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
     return total.hexdigest()
 
 
+def frozen_digest(network: StagedNetwork) -> str:
+    """`digest` of the frozen stages and, where only norms train, of all else in the other stages."""
+    others = set(network.stage_names) - network.frozen if network.norms_only else ()
+    return digest(network, network.frozen, others)
+
+
 def check_frozen(network: StagedNetwork, before: str) -> None:
-    """Raises UserError when the frozen stages have another digest than `before`."""
-    if digest(network, network.frozen) != before:
-        raise UserError(
-            f"The frozen stages ({', '.join(sorted(network.frozen))}) changed during a phase, so that this run cannot "
-            "be trusted: something, such as a callback, trained them or put their BatchNorm into training mode; leave "
-            "it out."
-        )
+    """Raises UserError when what is frozen has another digest than `before`."""
+    if frozen_digest(network) == before:
+        return
+    names = f"frozen stages ({', '.join(sorted(network.frozen))})" if network.frozen else "weights"
+    if network.frozen and network.norms_only:
+        names += " or the weights of the others"
+    raise UserError(
+        f"The {names} changed during a phase, so that this run cannot be trusted: something, such as a callback, "
+        "trained them or put their BatchNorm into training mode; leave it out."
+    )
 
 
 def _network(pl_module: L.LightningModule) -> StagedNetwork:
     network = pl_module.network
     assert isinstance(network, StagedNetwork)
     return network
+
+
+def _frozen(network: StagedNetwork) -> tuple[frozenset[str], bool]:
+    return network.frozen, network.norms_only
 
 
 def _wrap_again(trainer: L.Trainer, pl_module: L.LightningModule) -> None:

@@ -1,4 +1,4 @@
-"""The three modes, and the phases made of them."""
+"""The three modes, and the phases made of them, each with the size of its training images."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import Literal, get_args
 import lightning as L
 
 from resnet_tl.errors import UserError, nearest
+from resnet_tl.networks.stages import StagedNetwork
 
 Mode = Literal["all", "last_stages", "head"]
 MODES: tuple[str, ...] = get_args(Mode)
@@ -19,7 +20,7 @@ MODES: tuple[str, ...] = get_args(Mode)
 
 @dataclass(frozen=True)
 class Phase:
-    """Some epochs in one mode.
+    """Some epochs in one mode and at one image size.
 
     Args:
         mode: all, last_stages or head; what trains besides the head, which always does.
@@ -28,6 +29,9 @@ class Phase:
         lr: base learning rate of this phase; default: the optimizer's.
         rate_epochs: over how many epochs the learning rate rises and falls; default: `epochs`.
         rate_start: how many of those are left out at the beginning; so that a longer phase can be cut in two.
+        image_size: side in pixels of this phase's training images; default: `data.image_size`.
+        norms_only: of the stages that train, only the norms do, beside the head: what FixRes (Touvron et al. 2019,
+            arXiv 1906.06423) tunes again at the size of evaluation, which is then the default of `image_size`.
     """
 
     mode: Mode = "all"
@@ -36,6 +40,8 @@ class Phase:
     lr: float | None = None
     rate_epochs: int | None = None
     rate_start: int = 0
+    image_size: int | None = None
+    norms_only: bool = False
 
     def frozen_stages(self, stage_names: Sequence[str]) -> tuple[str, ...]:
         """The names of the stages that do not train: always a prefix of the network."""
@@ -52,8 +58,14 @@ class Phase:
             )
         return tuple(stage_names[: -self.trainable_stages])
 
+    def freeze(self, network: StagedNetwork) -> None:
+        """Freezes in a network what does not train in this phase."""
+        network.freeze(self.frozen_stages(network.stage_names), self.norms_only)
+
     def __str__(self) -> str:
-        return f"last_stages ({self.trainable_stages})" if self.mode == "last_stages" else self.mode
+        mode = f"last_stages ({self.trainable_stages})" if self.mode == "last_stages" else self.mode
+        norms = ", norms only" if self.norms_only else ""
+        return mode + norms + (f", {self.image_size} px" if self.image_size else "")
 
 
 @dataclass(frozen=True)
@@ -95,6 +107,11 @@ class Schedule:
         """How many epochs all phases take together; None when the last one is open."""
         last = self.phases[-1].epochs
         return None if last is None else self.starts()[-1] + last
+
+    def train_sizes(self, image_size: int, test_size: int) -> dict[int, int]:
+        """The side of training images from the first epoch of each phase on, for `data.image_size` and `test_size`."""
+        sizes = (phase.image_size or (test_size if phase.norms_only else image_size) for phase in self.phases)
+        return dict(zip(self.starts(), sizes, strict=True))
 
     def epochs_left(self, trainer: L.Trainer) -> int:
         """How many epochs the present phase of a fit still lasts."""

@@ -6,8 +6,9 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
+from typing import TypeAlias
 
 import lightning as L
 import numpy as np
@@ -38,6 +39,9 @@ log = logging.getLogger(__name__)
 FILLED_AT_ONCE = 64
 """Images in one batch of the frozen stages."""
 COMPUTED_BY = ("torch", "torchvision", "timm", "numpy")
+Splits: TypeAlias = tuple[str, ...]
+TRAIN: Splits = ("train",)
+EVALUATED: Splits = ("val", "test")
 
 
 @dataclass(eq=False)
@@ -46,7 +50,8 @@ class FrozenPrefix:
 
     stages: FrozenStages
     digest: str  # of their weights
-    preprocessing: Preprocessing  # of the network
+    preprocessing: Preprocessing  # of the network, in evaluation
+    train_size: int  # side in pixels of training images while these stages are frozen
     images: Callable[[Batch], Tensor]  # makes the network's input (N, C, H, W) of a batch
     data: ImageDataModule  # gives the images
     trainer: L.Trainer  # gives the processes
@@ -54,8 +59,8 @@ class FrozenPrefix:
     epochs: int  # for how many epochs these stages are frozen; 0 outside of a fit
     # Whether training images are mixed with each other in each step, so that only evaluation can use what was kept
     is_mixed: bool
-    _plans: dict[bool, ActivationPlan] = field(default_factory=dict)
-    _tables: dict[int | None, ActivationTable] = field(default_factory=dict)
+    _plans: dict[Splits, ActivationPlan] = field(default_factory=dict)
+    _tables: dict[tuple[Splits, int | None], ActivationTable] = field(default_factory=dict)
 
     def __call__(self, batch: Batch) -> Activation:
         """What the suffix takes, for one batch."""
@@ -69,22 +74,21 @@ class FrozenPrefix:
         """The kept activations of a loader's images in a view; None where they are computed batch by batch."""
         if self.takes_images(loader):
             return None
-        is_augmented = self.is_augmented(loader)
-        name = view if is_augmented else None
-        if name not in self._tables:
+        splits, seen = self.splits(loader), view if self.is_augmented(loader) else None
+        if (splits, seen) not in self._tables:
             if not self.plan(loader, view).is_kept:
                 return None
             rows, key = self._rows_and_key(loader, view)
-            if is_augmented:  # one view at a time
-                self._tables = {kept: table for kept, table in self._tables.items() if kept is None}
-            about = f"{len(rows)} images, {', '.join(self.stages.names)}" + ("" if name is None else f", view {name}")
+            if seen is not None:  # one view at a time
+                self._tables = {name: table for name, table in self._tables.items() if name[1] is None}
+            about = f"{len(rows)} images, {', '.join(self.stages.names)}" + ("" if seen is None else f", view {seen}")
             with measure("activations"):
-                table = find_or_compute(key, about, rows, self.compute(loader, name), self._ranks())
+                table = find_or_compute(key, about, rows, self.compute(loader, seen), self._ranks())
             if table is None:
-                self._plans[is_augmented] = ActivationPlan(False, "the cache folder cannot keep them")
+                self._plans[splits] = ActivationPlan(False, "the cache folder cannot keep them")
                 return None
-            self._tables[name] = table.to(self.stages.device)
-        return self._tables[name]
+            self._tables[splits, seen] = table.to(self.stages.device)
+        return self._tables[splits, seen]
 
     def takes_images(self, loader: ImageLoader) -> bool:
         """Whether a loader's images are mixed in each step, so that there is nothing to keep of them."""
@@ -92,22 +96,23 @@ class FrozenPrefix:
 
     def plan(self, loader: ImageLoader, view: int) -> ActivationPlan:
         """Whether the activations of a loader's images are kept: the same on every process, and told once."""
-        is_augmented = self.is_augmented(loader)
-        if is_augmented not in self._plans:
-            decided = self._decided(loader, is_augmented) if self.trainer.is_global_zero else None
+        splits = self.splits(loader)
+        if splits not in self._plans:
+            decided = self._decided(loader) if self.trainer.is_global_zero else None
             plan: ActivationPlan = self.trainer.strategy.broadcast(decided)  # type: ignore[assignment]
-            self._plans[is_augmented] = plan
+            self._plans[splits] = plan
             if self.epochs:
-                role = "training images" if is_augmented else "images at their centre"
+                role = "training images" if splits == TRAIN else "images at their centre"
                 log.info(f"Activations of the {role}: {plan.reason} (model.activation_cache)")
-        return self._plans[is_augmented]
+        return self._plans[splits]
 
     def missing(self, loader: ImageLoader, view: int) -> np.ndarray:
         """The rows whose activations in a view would have to be computed for a table: none where it is kept already."""
         rows, key = self._rows_and_key(loader, view)
         return rows[:0] if cache.find("activations", key) else rows
 
-    def _decided(self, loader: ImageLoader, is_augmented: bool) -> ActivationPlan:
+    def _decided(self, loader: ImageLoader) -> ActivationPlan:
+        splits, is_augmented = self.splits(loader), self.is_augmented(loader)
         if self.mode == "off":
             return ActivationPlan(False, "computed in each pass, as asked for")
         if self.stages.code is None:
@@ -117,34 +122,34 @@ class FrozenPrefix:
         if is_augmented and self.data.view_facts(0) is None:
             return ActivationPlan(False, "computed in each pass, since no recipe names the transform")
         views = self.data.views if is_augmented else 1
-        passes = self.epochs if is_augmented or not self.data.augments else self.epochs + 1
+        passes = self.epochs if "train" in splits else self.epochs + 1
         computed = max(1, min(views or passes, passes))
         if not any(len(self.missing(loader, view)) for view in range(computed)):
             return ActivationPlan(True, "found in the cache")
-        rows = self._rows(loader.samples.index, is_augmented)
-        nbytes, seconds = self._measure()
+        rows = self._rows(loader.samples.index, splits)
+        nbytes, seconds = self._measure(self._size(splits))
         size = computed * len(rows) * nbytes
         if self.mode == "on":
             return ActivationPlan(True, f"{size / 1e6:.1f} MB kept")
-        asked = min(self._asked(is_augmented), len(rows))
+        asked = min(self._asked(splits), len(rows))
         has_room = cache.has_room(size)
         return plan_activations(self.stages.names, len(rows), asked, views, passes, nbytes, seconds, has_room)
 
-    def _asked(self, is_augmented: bool) -> int:
+    def _asked(self, splits: Splits) -> int:
         """Images that a pass of this fit asks for at most; the trainer may limit its batches."""
         batches: float = 0
         training = self.trainer.num_training_batches
-        if (is_augmented or not self.data.augments) and math.isfinite(training):  # it is endless where nothing trains
+        if "train" in splits and math.isfinite(training):  # it is endless where nothing trains
             batches += training
-        if not is_augmented:
+        if "val" in splits:
             batches += sum(self.trainer.num_val_batches)
         return int(batches * self.data.batch_size * self.trainer.world_size)
 
-    def _measure(self) -> tuple[int, float]:
-        """Bytes of one image's activations, and the seconds that they take."""
-        preprocessing = self.preprocessing
-        size = (8, preprocessing.channels, preprocessing.size, preprocessing.size)
-        images = preprocessing.normalise(torch.zeros(size, dtype=torch.uint8, device=self.stages.device))
+    def _measure(self, size: int) -> tuple[int, float]:
+        """Bytes of the activations of one image of `size` pixels, and the seconds that they take."""
+        shape = (8, self.preprocessing.channels, size, size)
+        zeros = torch.zeros(shape, dtype=torch.uint8, device=self.stages.device)
+        images = self.preprocessing.normalise(zeros)
         specs = specs_of(self.stages(images))  # the first call also plans the kernels
         _wait_for(self.stages.device)
         started = time.perf_counter()
@@ -156,20 +161,29 @@ class FrozenPrefix:
         """Whether a loader's images depend on the view."""
         return loader.samples.augmentation is not None and self.data.augments
 
+    def splits(self, loader: ImageLoader) -> Splits:
+        """Whose images are in a loader's table: what is seen at its centre and at one size is kept together.
+
+        Another split of it is served as well then.
+        """
+        if not self.data.augments and self.train_size == self.preprocessing.size:
+            return (*TRAIN, *EVALUATED)
+        return EVALUATED if loader.samples.augmentation is None else TRAIN
+
+    def _size(self, splits: Splits) -> int:
+        """The side in pixels of the images of a table."""
+        return self.train_size if splits == TRAIN else self.preprocessing.size
+
     def _rows_and_key(self, loader: ImageLoader, view: int) -> tuple[np.ndarray, str]:
         """Of a loader's table."""
-        is_augmented = self.is_augmented(loader)
-        rows = self._rows(loader.samples.index, is_augmented)
-        return rows, self._key(rows, view if is_augmented else None)
+        splits = self.splits(loader)
+        rows = self._rows(loader.samples.index, splits)
+        return rows, self._key(rows, self._size(splits), view if self.is_augmented(loader) else None)
 
-    def _rows(self, index: ImageIndex, is_augmented: bool) -> np.ndarray:
-        """Of a table: what is seen at its centre is kept together, so that another split of it is served as well."""
-        if is_augmented:
-            return index.rows("train")
-        splits = ("val", "test") if self.data.augments else ("train", "val", "test")
+    def _rows(self, index: ImageIndex, splits: Splits) -> np.ndarray:
         return np.sort(np.concatenate([index.rows(split) for split in splits]))
 
-    def _key(self, rows: np.ndarray, view: int | None) -> str:
+    def _key(self, rows: np.ndarray, size: int, view: int | None) -> str:
         """Of all that the activations depend on; versions stand for code that computes them."""
         device = self.stages.device
         facts: dict[str, object] = {
@@ -178,7 +192,7 @@ class FrozenPrefix:
             "code": self.stages.code,
             "stages": self.stages.names,
             "dtype": str(self.stages.dtype),
-            "preprocessing": self.preprocessing.to_dict(),
+            "preprocessing": replace(self.preprocessing, size=size).to_dict(),
             "contents": self.data.contents_digest(rows),
             "decoder": DECODER,
             "versions": {name: version(name) for name in COMPUTED_BY} | {"resnet_tl": __version__},

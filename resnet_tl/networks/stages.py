@@ -18,6 +18,9 @@ SIDES = (96, 224, 32, 28, 64, 128, 256, 299, 384, 512)
 """Images on which a network is tried that does not say what it takes: most take any, and 96 px are cheap."""
 
 
+NORMS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm)
+
+
 class StagedNetwork(nn.Module):
     """A network as an ordered list of stages and a head.
 
@@ -48,6 +51,7 @@ class StagedNetwork(nn.Module):
         self.description: dict[str, Any] = {"name": name, "in_chans": in_chans}  # how to build it again
         self.is_channels_last = True  # as it runs: fastest, unless its forward cannot
         self.frozen: frozenset[str] = frozenset()
+        self.norms_only = False  # whether of the stages that are not frozen only the norms train
         self.convolutions_with_norm: tuple[tuple[str, str], ...] = ()
         facts = getattr(body, "pretrained_cfg", None)
         self.facts: Mapping[str, Any] = facts if isinstance(facts, Mapping) else {}  # on images, in timm's words
@@ -119,12 +123,21 @@ class StagedNetwork(nn.Module):
                 x = self.body.get_submodule(path)(x)
         return x
 
-    def freeze(self, names: Collection[str]) -> None:
-        """Freezes exactly these stages (no gradient, always in eval); all others train. The head is not touched."""
+    def norms(self, name: str) -> dict[str, nn.Module]:
+        """The layers of a stage that normalise, by their path in `stage(name)`."""
+        return {path: module for path, module in self.stage(name).named_modules() if isinstance(module, NORMS)}
+
+    def freeze(self, names: Collection[str], norms_only: bool = False) -> None:
+        """Freezes exactly these stages (no gradient, always in eval); all others train. The head is not touched.
+
+        `norms_only`: of the others only the norms train, and move their statistics.
+        """
         stages = {name: self.stage(name) for name in (*self.stage_names, *names)}
         for name, stage in stages.items():
-            stage.requires_grad_(name not in names)
-        self.frozen = frozenset(names)
+            stage.requires_grad_(name not in names and not norms_only)
+            for norm in self.norms(name).values() if name not in names else ():
+                norm.requires_grad_()
+        self.frozen, self.norms_only = frozenset(names), norms_only
         self.train(self.training)
 
     def train(self, mode: bool = True) -> StagedNetwork:

@@ -13,6 +13,7 @@ from resnet_tl.data.datamodule import ImageDataModule
 from resnet_tl.data.pixels.decode import DECODER
 from resnet_tl.data.pixels.preprocessing import Preprocessing, plan_preprocessing
 from resnet_tl.errors import UserError
+from resnet_tl.finetuning.modes import Schedule
 from resnet_tl.networks import Network, create_network, rebuild_network
 from resnet_tl.networks.cost import StageCost, stage_costs
 from resnet_tl.networks.stages import StagedNetwork
@@ -27,7 +28,8 @@ class BuiltNetwork:
 
     network: StagedNetwork  # on the CPU; its `description` says how it is built again
     classes: tuple[str, ...]  # class names in the order of the outputs
-    preprocessing: Preprocessing  # of the images that it is given
+    preprocessing: Preprocessing  # of the images that it is given in evaluation
+    image_size: int  # side in pixels of training images, where a phase has none of its own
     origin: WeightsOrigin  # of the weights that it began with
     costs: list[StageCost]  # of each stage and the head, for one image
     resolved: dict[str, tuple[Any, str]] = field(default_factory=dict)  # setting -> what `auto` became, and why
@@ -38,37 +40,46 @@ class BuiltNetwork:
             "network": self.network.description,
             "classes": list(self.classes),
             "preprocessing": self.preprocessing.to_dict(),
+            "image_size": self.image_size,
             "weights": asdict(self.origin),
         }
 
 
-def build(network: Network, settings: Mapping[str, Any], data: ImageDataModule) -> BuiltNetwork:
+def build(network: Network, settings: Mapping[str, Any], schedule: Schedule, data: ImageDataModule) -> BuiltNetwork:
     """The network for a data set's classes and sizes, with pretrained weights; UserError where it cannot be had so."""
     chosen, why = choose_network(network, data.short_side)
     resolved = {"model.network": (chosen, why)} if network == "auto" else {}
     made, origin = _with_weights(chosen, settings, data.classes, data.channels)
-    preprocessing, choices = choose_preprocessing(data, origin)
-    costs = stage_costs(made, preprocessing.size)
-    return BuiltNetwork(made, data.classes, preprocessing, origin, costs, resolved | choices)
+    preprocessing, image_size, choices = choose_preprocessing(data, origin, schedule)
+    costs = _costs(made, preprocessing.size, schedule, image_size)
+    return BuiltNetwork(made, data.classes, preprocessing, image_size, origin, costs, resolved | choices)
 
 
 def build_without_images(network: Network, settings: Mapping[str, Any], classes: tuple[str, ...]) -> BuiltNetwork:
     """The network for some classes, with pretrained weights, for RGB images of their size; UserError as of `build`."""
     made, origin = _with_weights(network, settings, classes, channels=3)
-    preprocessing = _planned(origin.image_size, origin)
-    return BuiltNetwork(made, classes, preprocessing, origin, stage_costs(made, preprocessing.size))
+    size = origin.image_size
+    return BuiltNetwork(made, classes, _planned(size, origin), size, origin, stage_costs(made, size))
 
 
-def adapted(built: BuiltNetwork, data: ImageDataModule) -> BuiltNetwork:
+def adapted(built: BuiltNetwork, schedule: Schedule, data: ImageDataModule) -> BuiltNetwork:
     """A network built without images, with the preprocessing for those of a data set; UserError for other channels."""
     if data.channels != built.preprocessing.channels:
         raise UserError(
             f"data.channels is {data.channels}, but a network that is built for `classes` alone takes 3: leave out one "
             "of them."
         )
-    preprocessing, choices = choose_preprocessing(data, built.origin)
-    costs = stage_costs(built.network, preprocessing.size)
-    return replace(built, preprocessing=preprocessing, costs=costs, resolved=built.resolved | choices)
+    preprocessing, image_size, choices = choose_preprocessing(data, built.origin, schedule)
+    costs = _costs(built.network, preprocessing.size, schedule, image_size)
+    resolved = built.resolved | choices
+    return replace(built, preprocessing=preprocessing, image_size=image_size, costs=costs, resolved=resolved)
+
+
+def _costs(network: StagedNetwork, size: int, schedule: Schedule, image_size: int) -> list[StageCost]:
+    """In evaluation; UserError for a size of any phase that the network does not take."""
+    for other in set(schedule.train_sizes(image_size, size).values()) - {size}:
+        stage_costs(network, other)
+    return stage_costs(network, size)
 
 
 def _with_weights(
@@ -97,8 +108,8 @@ def rebuild(saved: Mapping[str, Any], seed: int, own: Network | None = None) -> 
     with _drawing(seed):
         made = rebuild_network(saved["network"], len(classes), own, "The checkpoint")
         made.to(memory_format=made.memory_format)
-    costs = stage_costs(made, preprocessing.size)
-    return BuiltNetwork(made, classes, preprocessing, WeightsOrigin(**saved["weights"]), costs)
+    costs, origin = stage_costs(made, preprocessing.size), WeightsOrigin(**saved["weights"])
+    return BuiltNetwork(made, classes, preprocessing, saved.get("image_size", preprocessing.size), origin, costs)
 
 
 @contextmanager
@@ -120,28 +131,45 @@ def choose_network(name: Any, short_side: int) -> tuple[Any, str]:
 
 
 def choose_preprocessing(
-    data: ImageDataModule, origin: WeightsOrigin
-) -> tuple[Preprocessing, dict[str, tuple[Any, str]]]:
-    """The preprocessing for some weights and images, and what was chosen for it, with the reason."""
+    data: ImageDataModule, origin: WeightsOrigin, schedule: Schedule
+) -> tuple[Preprocessing, int, dict[str, tuple[Any, str]]]:
+    """The preprocessing for some weights and images, the size of training images, and what was chosen, with reasons.
+
+    Images are stored for the largest size that any phase or the evaluation has, so that one pixel cache serves all;
+    UserError for a `data.storage_size` that is too small for it.
+    """
     choices: dict[str, tuple[Any, str]] = {}
     size = data.image_size
     if size is None:
         size, why = _choose_size(data.short_side, origin)
         choices["data.image_size"] = (size, why)
+    test_size = data.test_size
+    if test_size is None:
+        test_size = size
+        choices["data.test_size"] = (size, "image_size")
+    largest = max(test_size, *schedule.train_sizes(size, test_size).values())
+    ratio = _crop_ratio(test_size, origin)
+    if data.storage_size is not None and data.storage_size < largest:
+        raise UserError(
+            f"data.storage_size is {data.storage_size}, but images are seen at {largest} px: leave out "
+            f"data.storage_size, or give {round(largest / ratio)}."
+        )
     value_range = data.value_range
     if value_range is None and (value_range := data.dataset.value_range):
         choices["data.value_range"] = (list(value_range), "found in the images of more than 8 bits")
     planned = _planned(
-        size,
+        test_size,
         origin,
         storage_size=data.storage_size,
+        largest=largest,
         channels=data.channels,
         resize_rule=data.resize_rule,
         value_range=value_range,
     )
     if data.storage_size is None:
-        choices["data.storage_size"] = (planned.storage_size, f"image_size / {_crop_ratio(size, origin):g}")
-    return planned, choices
+        whose = "image_size" if largest == size else "test_size" if largest == test_size else "a phase's image_size"
+        choices["data.storage_size"] = (planned.storage_size, f"{whose} / {ratio:g}")
+    return planned, size, choices
 
 
 def _planned(size: int, origin: WeightsOrigin, **of_data: Any) -> Preprocessing:

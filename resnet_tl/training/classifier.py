@@ -105,7 +105,7 @@ class ImageClassifier(ExactEvaluation):
             with stopping.before_training():
                 self.build(self.data)
         if trainer.state.fn == TrainerFn.FITTING:  # whatever `freeze()`, `eval()` or an earlier fit have left
-            self.network.freeze(self.schedule.phases[0].frozen_stages(self.network.stage_names))
+            self.schedule.phases[0].freeze(self.network)
             self.network.head.requires_grad_()
             self.train()
 
@@ -116,9 +116,9 @@ class ImageClassifier(ExactEvaluation):
         """
         with torch.device("cpu"):
             if self.built is None:
-                self._take(build(self.given_network, self.hparams, data))
+                self._take(build(self.given_network, self.hparams, self.schedule, data))
             elif self.given_classes and not self._has_images:
-                self._take(adapted(self.built, data))
+                self._take(adapted(self.built, self.schedule, data))
             self._has_images = True
             self._check_classes(data.classes, "the images")
             self._prepare(data)
@@ -127,13 +127,15 @@ class ImageClassifier(ExactEvaluation):
         """Tells the data module how the network sees images, and what the mode makes of options that are auto."""
         assert self.built is not None
         defaults = defaults_for(self.hparams["mode"], self.hparams["schedule"])
-        chosen = data.use(self.built.preprocessing, defaults.augmentation, defaults.views)
+        seen = self.built.preprocessing
+        sizes = self.schedule.train_sizes(self.built.image_size, seen.size)
+        chosen = data.use(seen, defaults.augmentation, defaults.views, sizes)
         why = "the schedule" if self.hparams["schedule"] else f"the mode {self.hparams['mode']}"
         self.resolved |= {f"data.{name}": (value, f"the default of {why}") for name, value in chosen.items()}
 
     def _take(self, built: BuiltNetwork) -> None:
         self.built, self.network = built, built.network
-        self.network.freeze(self.schedule.phases[0].frozen_stages(self.network.stage_names))
+        self.schedule.phases[0].freeze(self.network)
         self.resolved |= built.resolved
         classes = len(built.classes)
         mixers: list[v2.Transform] = []
@@ -185,6 +187,7 @@ class ImageClassifier(ExactEvaluation):
             phases = [{key: value for key, value in asdict(phase).items() if value} for phase in schedule.phases]
             self.resolved |= {"model.schedule": (phases, why), "trainer.max_epochs": (epochs, why)}
         self.schedule = self.freezing.schedule = schedule
+        self._prepare(self.data)  # for the sizes of the phases; defaults remain those of what was begun
         self.hparams["schedule"] = [asdict(phase) for phase in schedule.phases]
         trainer.fit_loop.max_epochs = epochs
         factor = rate_factor(self.lr, schedule, self.hparams["warmup"], trainer)
@@ -215,8 +218,11 @@ class ImageClassifier(ExactEvaluation):
 
     def on_train_epoch_start(self) -> None:
         """The callback has frozen what this epoch freezes."""
-        frozen = self.freezing.digest or digest(self.network, self.network.frozen)  # of a finder's trial
-        if self.prefix is None or self.prefix.digest != frozen:
+        frozen = self.freezing.digest  # none in a finder's trial
+        if not frozen or self.network.norms_only:
+            frozen = digest(self.network, self.network.frozen)
+        size = self.data.train_size(self.current_epoch)
+        if self.prefix is None or (self.prefix.digest, self.prefix.train_size) != (frozen, size):
             self.make_prefix(frozen)
         self.numbers.pop("val", None)  # an epoch without validation has no numbers, not those of another one
         self.totals = EpochTotals(self.device)

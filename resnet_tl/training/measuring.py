@@ -45,7 +45,7 @@ def plan_fit(
     data.prepare_data()
     data.setup("fit")
     with torch.device("cpu"):
-        built = build(model.given_network, model.hparams, data)
+        built = build(model.given_network, model.hparams, model.schedule, data)
     again = clock() - started  # by the fit itself
     device = trainer.strategy.root_device
     dtype = compute_type(str(trainer.precision), device.type)

@@ -10,11 +10,11 @@ import numpy as np
 from torch import nn
 
 from resnet_tl.data.datamodule import ImageDataModule
-from resnet_tl.errors import UserError, check_number, nearest
+from resnet_tl.errors import UserError, check_number, listed, nearest
 from resnet_tl.finetuning.activation_cache import ActivationCacheMode
 from resnet_tl.finetuning.defaults import defaults_for
 from resnet_tl.finetuning.makers import Maker
-from resnet_tl.finetuning.modes import Schedule
+from resnet_tl.finetuning.modes import Phase, Schedule
 from resnet_tl.finetuning.optimization import complete, rehearse
 from resnet_tl.networks.stages import StagedNetwork
 from resnet_tl.training.numbers.monitor import check_monitor
@@ -140,6 +140,9 @@ def check_with_data(model: ImageClassifier) -> None:
             "data.batch_size is 1, but the BatchNorm of the stages that train takes its statistics over two images or "
             "more: give 2 or more, or --model.mode head."
         )
+    for phase in schedule.phases:
+        if phase.norms_only:
+            _check_norms(phase, model.network)
     _check_evaluation(settings, data, trainer)
     _check_steps(schedule, trainer)
 
@@ -150,8 +153,29 @@ def trained_modules(network: StagedNetwork, schedule: Schedule) -> list[nn.Modul
     return [module for stage in (*stages, network.head) for module in stage.modules()]
 
 
+def _check_norms(phase: Phase, network: StagedNetwork) -> None:
+    frozen = phase.frozen_stages(network.stage_names)
+    trained = [name for name in network.stage_names if name not in frozen]
+    if not any(network.norms(name) for name in trained):
+        raise UserError(
+            f"A phase in model.schedule has norms_only, but {listed(trained)} of {network.name} has no layer that "
+            "normalises: leave out norms_only."
+        )
+
+
 def _check_phases(schedule: Schedule) -> None:
     for phase in schedule.phases:
+        if phase.image_size is not None:
+            check_number("The image_size of a phase in model.schedule", phase.image_size, is_whole=True)
+            if phase.image_size < 8:
+                raise UserError(
+                    f"The image_size of a phase in model.schedule is {phase.image_size}; it must be 8 or more."
+                )
+        if phase.norms_only and phase.mode == "head":
+            raise UserError(
+                "A phase in model.schedule has the mode head, which trains no stage, and norms_only: give the mode "
+                "last_stages or all, or leave out norms_only."
+            )
         if phase.lr is not None and not 0 < phase.lr < float("inf"):
             raise UserError(f"The lr of a phase in model.schedule is {phase.lr}; it must be above 0.")
         if phase.mode != "last_stages" and phase.trainable_stages != 1:
@@ -279,6 +303,8 @@ def _check_cache(settings: Mapping[str, Any], schedule: Schedule) -> None:
 def _check_solver(settings: Mapping[str, Any], schedule: Schedule, lr_scheduler: Maker | None) -> None:
     if [phase.mode for phase in schedule.phases] != ["head"]:
         raise UserError("--model.head_solver lbfgs solves a head alone: give --model.mode head.")
+    if schedule.phases[0].image_size:
+        raise UserError("--model.head_solver lbfgs sees all images at one size: give --data.image_size instead.")
     for name in ("head_hidden", "head_dropout", "mixup", "cutmix", "loss"):
         if settings[name]:
             raise UserError(f"--model.head_solver lbfgs solves a linear head by cross-entropy: leave out model.{name}.")

@@ -8,9 +8,12 @@ import pytest
 from PIL import Image
 
 from resnet_tl import ImageDataModule
+from resnet_tl.finetuning.modes import Phase, Schedule
 from resnet_tl.networks import create_network
 from resnet_tl.networks.weights import load_weights
 from resnet_tl.training.building import choose_network, choose_preprocessing
+
+SCHEDULE = Schedule((Phase(),))
 
 
 @pytest.fixture
@@ -32,7 +35,7 @@ def images(tmp_path: Path):
 @pytest.mark.parametrize(("side", "size"), [(20, 32), (32, 32), (40, 40), (48, 48), (64, 48)])
 def test_the_built_in_weights_see_images_at_1_to_1_5_times_their_own_size(images, side: int, size: int):
     network = create_network("resnet20", 2)
-    preprocessing, choices = choose_preprocessing(images(side), load_weights(network))
+    preprocessing, _, choices = choose_preprocessing(images(side), load_weights(network), SCHEDULE)
 
     assert preprocessing.size == preprocessing.storage_size == size
     assert choices["data.image_size"][0] == size
@@ -44,14 +47,14 @@ def test_the_built_in_weights_see_images_at_1_to_1_5_times_their_own_size(images
 def test_without_weights_small_images_keep_their_size(images, name: str, side: int, size: int):
     origin = load_weights(create_network(name, 2), "none")
 
-    assert choose_preprocessing(images(side), origin)[0].size == size
+    assert choose_preprocessing(images(side), origin, SCHEDULE)[0].size == size
 
 
 def test_a_network_that_takes_one_size_alone_gets_it_whatever_the_images(images):
     network = create_network("vit_tiny_patch16_224", 2, network_args={"img_size": 48, "depth": 1})
     origin = load_weights(network, "none")
 
-    preprocessing, choices = choose_preprocessing(images(28), origin)
+    preprocessing, _, choices = choose_preprocessing(images(28), origin, SCHEDULE)
     assert (preprocessing.size, choices["data.image_size"]) == (48, (48, "the only size that the network takes"))
 
 

@@ -32,9 +32,9 @@ _MODES = {1: "L", 3: "RGB", 4: "CMYK"}  # CMYK: four plain channels, where Pillo
 class Augmentation:
     """Turns stored images (C, h, w) uint8 into training views (C, size, size) uint8; safe to call from threads.
 
-    `DataOptions` describes the policies; `none` is the centre crop, and `shift` goes by up to a tenth, the border
-    repeated. `random_erasing` is the chance that a rectangle is painted over with the mean colour (Zhong et al. 2017,
-    arXiv 1708.04896); `standard` changes the colours after that.
+    The size is that of what is written into. `DataOptions` describes the policies; `none` is the centre crop, and
+    `shift` goes by up to a tenth, the border repeated. `random_erasing` is the chance that a rectangle is painted over
+    with the mean colour (Zhong et al. 2017, arXiv 1708.04896); `standard` changes the colours after that.
     """
 
     def __init__(self, policy: Policy, preprocessing: Preprocessing, seed: int, random_erasing: float = 0.0) -> None:
@@ -69,7 +69,7 @@ class Augmentation:
 
     def _crop(self, images: Sequence[torch.Tensor], draw: partial[np.ndarray], out: torch.Tensor) -> None:
         """Random resized crops (Szegedy et al. 2015, arXiv 1409.4842), drawn as torchvision draws them, and flips."""
-        size = self.preprocessing.size
+        size = out.shape[-1]
         heights, widths = np.array([image.shape[1:] for image in images]).reshape(-1, 2).T
         boxes = crop_boxes(draw(Purpose.CROP, 2 * _TRIES + 2), heights, widths)
         flips = draw(Purpose.FLIP, 1)[:, 0] < 0.5
@@ -98,7 +98,7 @@ class Augmentation:
             images[flips] = torch.flip(flipped, (3,)).permute(0, 2, 3, 1).numpy()
 
     def _erase(self, draw: partial[np.ndarray], out: torch.Tensor) -> None:
-        sides = np.full(len(out), self.preprocessing.size)
+        sides = np.full(len(out), out.shape[-1])
         numbers = draw(Purpose.ERASING, 2 * _TRIES + 3)
         boxes = random_boxes(numbers[:, 1:], sides, sides, ERASED_SCALE, ERASED_RATIO)
         colour = np.array([int(255 * mean) for mean in self.preprocessing.mean], np.uint8)
@@ -112,7 +112,7 @@ def write_centres(preprocessing: Preprocessing, images: Sequence[torch.Tensor], 
     """Writes the centre crops of stored images into `out` (N, C, size, size) uint8."""
     for image, target in zip(images, out, strict=True):
         # By numpy, since `out` may have been made in inference mode, in which a thread of the loader is not.
-        target.permute(1, 2, 0).numpy()[:] = preprocessing.centre(image).permute(1, 2, 0).numpy()
+        target.permute(1, 2, 0).numpy()[:] = preprocessing.centre(image, len(target[0])).permute(1, 2, 0).numpy()
 
 
 def random_boxes(

@@ -34,7 +34,8 @@ class Preprocessing:
     """Decode, resize to `storage_size`, centre crop of `crop_size`, resize to `size`, normalise.
 
     Every image takes this path in training, validation, prediction and export; training replaces the centre crop
-    by its augmentation. Pixels stay uint8 until `normalise`, so that caches and batches are small. Sizes are in pixels.
+    by its augmentation, and may ask for another `size`: the same part of the image in other pixels. Pixels stay uint8
+    until `normalise`, so that caches and batches are small. Sizes are in pixels.
     """
 
     size: int  # side of the network's square input
@@ -90,14 +91,16 @@ class Preprocessing:
         height, width = (self.storage_size * side // short for side in image.shape[1:])
         return self.resize(image, height, width)
 
-    def centre(self, image: torch.Tensor) -> torch.Tensor:
+    def centre(self, image: torch.Tensor, size: int | None = None) -> torch.Tensor:
         """The centre crop of a stored image (C, h, w) uint8 as the network's input (C, size, size) uint8.
 
+        The crop is the same for every `size`, and with it what is seen; only the pixels are larger or smaller.
         Where the sizes agree it is a part of the stored image, not a copy. Of an image that is smaller than the crop,
         as a user's transform may make it, it is the largest square.
         """
         side = min(self.crop_size, *image.shape[1:])
-        return self.resize(_middle(image, side, side), self.size, self.size)
+        size = size or self.size
+        return self.resize(_middle(image, side, side), size, size)
 
     def normalise(self, images: torch.Tensor) -> torch.Tensor:
         """Turns (N, C, H, W) uint8 into float32 with the mean and deviation that the weights expect, channels last."""
@@ -142,8 +145,13 @@ def _middle(image: torch.Tensor, height: int, width: int) -> torch.Tensor:
     return image[:, top : top + height, left : left + width]
 
 
-def plan_preprocessing(size: int, *, crop_ratio: float, storage_size: int | None = None, **rest: Any) -> Preprocessing:
-    """Fills in what follows from the size: a centre crop covers `crop_ratio` of the stored image's short side."""
-    storage_size = round(size / crop_ratio) if storage_size is None else storage_size
+def plan_preprocessing(
+    size: int, *, crop_ratio: float, storage_size: int | None = None, largest: int = 0, **rest: Any
+) -> Preprocessing:
+    """Fills in what follows from the size: a centre crop covers `crop_ratio` of the stored image's short side.
+
+    `largest` is the largest size at which images are seen, where that is another one.
+    """
+    storage_size = round(max(size, largest) / crop_ratio) if storage_size is None else storage_size
     crop_size = min(storage_size, round(storage_size * crop_ratio))
     return Preprocessing(size, storage_size, crop_size, **rest)

@@ -157,7 +157,7 @@ class Forecast(L.Callback):
                 views = {epoch % data.views if data.views else epoch for epoch in range(phase.epochs)}
             if not prefix.takes_images(loader) and prefix.plan(loader, 0).is_kept:
                 phase.kept[split] = sum(len(prefix.missing(loader, view)) for view in views)
-        if not data.augments and "train" in phase.kept:
+        if "train" in phase.kept and "train" in prefix.splits(loader):
             phase.kept["val"] = 0  # they share a table, which is filled once
 
     def seconds(self) -> Seconds:

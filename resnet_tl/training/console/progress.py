@@ -187,7 +187,7 @@ def stage_table(model: ImageClassifier, groups: list[dict[str, Any]]) -> Table:
         table.add_row(
             "stem (first layers)" if name == "stem" else name,
             f"{sum(parameter.numel() for parameter in module.parameters()):,}",
-            "yes" if trained else "frozen",
+            ("norms" if network.norms_only and name != "head" else "yes") if trained else "frozen",
             f"{rate:g}" if trained and rate is not None else "later" if rate is not None else "",
             style="" if trained else "dim",
         )

@@ -108,6 +108,7 @@ class ExactEvaluation(BuiltLater):
                 FrozenStages(self.network, stop=len(self.network.frozen), dtype=self.compute_type),
                 frozen_digest,
                 self.built.preprocessing,
+                self.data.train_size(self.current_epoch),
                 self.images,
                 self.data,
                 self.trainer,
