@@ -11,7 +11,7 @@ SHARE = 0.85
 """Of the budget, which the plan fills: speeds change, and a fit can be shortened but not made longer."""
 STEP = 16
 """Pixels between two image sizes."""
-SMALLEST = 96
+SMALLEST = 80
 """Pixels; photos that are smaller than that lose what tells their classes apart."""
 MOST_EPOCHS = 30
 """After which more of them gain nothing measurable."""
@@ -29,7 +29,7 @@ def least_epochs(size: int) -> int:
 
     Plant seedlings, ResNet-18, everything trained: 4 epochs at 96 px 89.8 %, 8 at 160 px 94.9 % (hidden test).
     """
-    return max(4, size // STEP - 2)
+    return max(3, size // STEP - 2)
 
 
 @dataclass(frozen=True)
@@ -72,11 +72,13 @@ class Facts:
     probe: float | None = None  # accuracy on validation images of a head on frozen features; None: no time for one
     symmetry: str | None = None  # what leaves a class unchanged; None: what was given holds
 
-    @property
-    def left(self) -> float:
-        """Seconds for training."""
-        evaluated = self.images["val"] + self.images.get("test", 0)
-        return SHARE * self.budget - self.spent - self.end - evaluated * self.forward(self.sizes[-1])
+    def left(self, size: int) -> float:
+        """Seconds for training at a size, besides the evaluation of the best weights."""
+        return SHARE * self.budget - self.spent - self.after(size)
+
+    def after(self, size: int) -> float:
+        """Seconds from the last epoch on."""
+        return self.end + (self.images["val"] + self.images["test"]) * self.forward(size)
 
     def epoch(self, size: int) -> float:
         """Seconds of an epoch in which everything trains, and its validation."""
@@ -131,19 +133,19 @@ def make_plan(facts: Facts) -> Plan:
 
 def largest_for_everything(facts: Facts) -> int | None:
     """The largest size at which the epochs fit that it needs to be better than a smaller one; None: not even one."""
-    fits = [size for size in facts.sizes if facts.left >= least_epochs(size) * facts.epoch(size)]
-    if not fits and len(facts.sizes) == 1 and facts.left >= least_epochs(0) * facts.epoch(facts.sizes[0]):
-        fits = [facts.sizes[0]]  # a network that takes no other
+    first = facts.sizes[0]  # perhaps the only one that the network takes
+    fits = [s for s in facts.sizes if facts.left(s) >= least_epochs(s if s > first else 0) * facts.epoch(s)]
     return max(fits, default=None)
 
 
 def _everything(facts: Facts, size: int) -> Plan:
     epoch = facts.epoch(size)
-    epochs = min(MOST_EPOCHS, int(facts.left / epoch))
+    left = facts.left(size)
+    epochs = min(MOST_EPOCHS, int(left / epoch))
     probe = "" if facts.probe is None else f"; on frozen features it has {facts.probe:.1%} of validation right"
     settings = {
         "model.mode": ("all", f"an epoch at {size} px takes {epoch:.1f} s{probe}"),
-        "trainer.max_epochs": (epochs, f"as many as fit into {facts.left:.0f} s"),
+        "trainer.max_epochs": (epochs, f"as many as fit into {left:.0f} s"),
         "data.image_size": (size, _why_size(size, facts)),
     }
     if epochs == MOST_EPOCHS:
@@ -184,7 +186,7 @@ def _last_stages(facts: Facts, why: str) -> Plan | None:
         validation = facts.images["val"] * facts.forward(size) * facts.last_stage
         return [training + view + validation for view in views]
 
-    fits = [size for size in facts.sizes if sum(epochs(size)) <= facts.left]
+    fits = [size for size in facts.sizes if sum(epochs(size)) <= facts.left(size)]
     if not fits or fits[-1] < _size_of_head(facts):
         return None
     size = fits[-1]
@@ -209,7 +211,7 @@ def _head(facts: Facts, why: str) -> Plan:
 
 
 def _size_of_head(facts: Facts) -> int:
-    fits = [size for size in facts.sizes if _seconds_of_head(facts, size) <= facts.left]
+    fits = [size for size in facts.sizes if _seconds_of_head(facts, size) <= facts.left(size)]
     return max(fits, default=facts.sizes[0])
 
 
@@ -220,5 +222,4 @@ def _seconds_of_head(facts: Facts, size: int) -> float:
 
 def _plan(settings: dict[str, tuple[Any, str]], epochs: list[float], facts: Facts) -> Plan:
     size = settings["data.image_size"][0]
-    end = facts.end + (facts.images["val"] + facts.images.get("test", 0)) * facts.forward(size)
-    return Plan(settings, epochs, {"budget": facts.budget, "spent": facts.spent, "end": end})
+    return Plan(settings, epochs, {"budget": facts.budget, "spent": facts.spent, "end": facts.after(size)})

@@ -1,0 +1,91 @@
+"""What a plan makes of measured speeds and a probe, as a function of them alone."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from resnet_tl.training.plan import MOST_EPOCHS, SHARE, Facts, Plan, Speed, make_plan
+
+SIZES = [*range(80, 224, 16), 224]
+FAST = Facts(  # ResNet-18 on two fast cores, plant seedlings: 59 images/s at 224 px, frozen 200
+    budget=600.0,
+    spent=30.0,
+    end=5.0,
+    images={"train": 3221, "val": 806, "test": 0},
+    sizes=SIZES,
+    step=Speed(0.0, 1 / 59 / 224**2),
+    forward=Speed(0.0, 1 / 200 / 224**2),
+    last_stage=0.25,
+    probe=0.8,
+)
+SLOW = replace(FAST, step=Speed(0.0, 1 / 10 / 160**2), forward=Speed(0.0, 1 / 35 / 160**2))
+
+
+def values(facts: Facts) -> dict[str, object]:
+    return {key.split(".")[1]: value for key, (value, _) in make_plan(facts).settings.items()}
+
+
+@pytest.mark.parametrize(
+    ("facts", "mode", "size", "epochs"),
+    [
+        (replace(FAST, budget=60.0), "head", 160, 13),
+        (replace(FAST, budget=120.0), "all", 96, 6),
+        (replace(FAST, budget=600.0), "all", 192, 10),
+        (replace(FAST, budget=1200.0), "all", 224, 16),
+        (replace(FAST, budget=9000.0), "all", 224, MOST_EPOCHS),
+        (replace(SLOW, budget=120.0), "head", 96, 13),
+        (replace(SLOW, budget=600.0), "all", 80, 5),
+        (replace(SLOW, budget=1200.0), "all", 112, 5),
+        (replace(FAST, budget=120.0, probe=0.98), "head", 224, 13),
+        (replace(FAST, budget=300.0, probe=0.98), "last_stages", 224, 10),
+        (replace(FAST, budget=1.0), "head", 80, 13),
+    ],
+)
+def test_the_table_of_plans(facts: Facts, mode: str, size: int, epochs: int):
+    found = values(facts)
+
+    assert (found["mode"], found["image_size"], found["max_epochs"]) == (mode, size, epochs)
+
+
+def test_more_time_never_makes_images_smaller_or_overruns_its_share():
+    last = 0
+    for budget in range(120, 4000, 60):
+        plan = make_plan(replace(FAST, budget=float(budget)))
+        size = plan.settings["data.image_size"][0]
+        assert size >= last
+        assert plan.seconds <= SHARE * budget + 1e-6
+        last = size
+
+
+def test_few_epochs_see_fewer_of_the_flips_and_turns():
+    facts = replace(FAST, symmetry="dihedral")
+
+    assert values(replace(facts, budget=100.0))["symmetry"] == "mirror"
+    assert values(replace(facts, budget=1200.0))["symmetry"] == "dihedral"
+    assert values(replace(facts, budget=100.0, symmetry="none"))["symmetry"] == "none"
+    assert "symmetry" not in values(FAST)
+
+
+def test_a_network_of_one_size_trains_as_long_as_there_is_time():
+    facts = replace(FAST, sizes=[224], budget=500.0)
+
+    assert values(facts)["max_epochs"] == 6
+    assert values(replace(facts, budget=200.0))["mode"] == "head"
+
+
+def test_speeds_are_laid_through_what_was_measured():
+    assert Speed.through({96: 0.01})(192) == pytest.approx(0.04)
+    both = Speed.through({96: 0.012, 224: 0.04})
+    assert (both(96), both(224)) == pytest.approx((0.012, 0.04))
+    assert Speed.through({96: 0.02, 224: 0.01})(160) == pytest.approx(0.01)  # as on a GPU that has hardly begun
+
+
+def test_a_plan_goes_to_other_processes_as_it_is():
+    plan = make_plan(FAST)
+
+    assert Plan.from_dict(json.loads(json.dumps(plan.to_dict()))) == plan
+    assert "--model.mode=all" in plan.flags
+    assert "--data.image_size=192" in plan.flags
