@@ -109,6 +109,8 @@ def with_substitutions(command: str) -> str:
     models = [load_recipe(find_recipe(name)).get("model", {}) for name in names]
     epochs = 1 + sum(phase.get("epochs", 0) for model in models for phase in model.get("schedule", []))
     extra = ["--data.image_size", "32", "--trainer.max_epochs", str(epochs)]
+    if any(name.startswith("auto") for name in names):  # which plans both
+        extra = ["--budget", "1s"]
     if "--data.root" not in words:
         extra += ["--data.root", "photos"]
     is_fetched = "--model.network" in words or any(model.get("network", "auto") != "auto" for model in models)

@@ -54,6 +54,8 @@ def test_it_runs(recipe: Recipe, blobs: Path, tmp_path: Path, monkeypatch: pytes
     network = model.get("network", "auto")
     epochs = 1 + sum(phase.get("epochs", 0) for phase in model.get("schedule", []))  # so that every phase has its turn
     flags = ["--data.root", str(blobs), "--trainer.max_epochs", str(epochs), "--data.image_size", "32"]
+    if recipe.name == "auto":  # which plans both
+        flags = ["--data.root", str(blobs), "--budget", "1s"]
     if network != "auto":  # whose weights would have to be fetched
         flags += ["--model.weights", "none"]
 

@@ -17,7 +17,7 @@ from resnet_tl.terminal import current
 
 if TYPE_CHECKING:
     from resnet_tl.cli.fit_parser import FitCLI
-    from resnet_tl.training.plan import Plan
+    from resnet_tl.training.budget.plan import Plan
 
 DEFAULT = "10m"
 _PLAN = "RESNET_TL_PLAN"
@@ -61,9 +61,9 @@ def take_budget(recipes: Sequence[Path], flags: list[str]) -> tuple[str | None, 
 
 def plan_of(cli: FitCLI, budget: str) -> Plan:
     """The plan for what recipes and flags leave open, shown; UserError for what a plan does not go with."""
-    from resnet_tl.training.budget import seconds_of
-    from resnet_tl.training.measuring import plan_fit
-    from resnet_tl.training.plan import Plan
+    from resnet_tl.training.budget.measuring import plan_fit
+    from resnet_tl.training.budget.plan import Plan
+    from resnet_tl.training.budget.shortening import seconds_of
 
     if failures.LAUNCHER in os.environ:
         return Plan.from_dict(json.loads(os.environ[_PLAN]))
@@ -81,8 +81,10 @@ def plan_of(cli: FitCLI, budget: str) -> Plan:
     screen.print(f"Plan for {budget}, of which {plan.facts['spent']:.0f} s are start-up and measurements:")
     for line in plan.lines:
         screen.print(f"  {line}")
-    screen.print(f"It should take about {plan.seconds:.0f} of {seconds:.0f} s.")
-    os.environ[_PLAN] = json.dumps(plan.to_dict())
+    too_long = ": more than there is, but the least that gives a model" if plan.seconds > seconds else ""
+    screen.print(f"It should take about {plan.seconds:.0f} of {seconds:.0f} s{too_long}.")
+    if cli.trainer.world_size > 1:
+        os.environ[_PLAN] = json.dumps(plan.to_dict())
     logging.getLogger("resnet_tl.data").setLevel(logging.ERROR)  # which has said what there is to say
     return plan
 

@@ -19,6 +19,8 @@ tables, the metrics and the resolved recipe.
                         earlier ones key by key, a list replaces a list. Flags override recipes wherever they stand.
   --run FOLDER          the run's folder (default: runs/RECIPE-1, or the next free number)
   --resume RUN          go on with an interrupted run, to the numbers that it would have had
+  --budget T            with --recipe auto: plan the best fit for so much time, such as 90s, 20m or 1.5h, start-up and
+                        final evaluation included (default: 10m); show the plan with its reasons, and carry it out
   --checkpoint_every T  in a long epoch: 30s, 10m, 2h (default: 10m); each epoch's start is kept anyway
   --seed N              of the split, the order, the augmentation, the head, dropout and mixup (default: 0)
   --forecast            do the start-up and a few steps, then report how long the whole fit would take, by part,
@@ -32,6 +34,7 @@ tables, the metrics and the resolved recipe.
 examples:
   resnet-tl fit --recipe freeze_backbone.yaml
   resnet-tl fit --recipe freeze_backbone.yaml --data.root photos --trainer.max_epochs 5
+  resnet-tl fit --recipe auto --budget 20m --data.root photos
   resnet-tl fit --recipe last_stages --data.root photos --model.network resnet50 --trainer.precision bf16-mixed
   resnet-tl fit --recipe train_everything --data.root photos --forecast
   resnet-tl fit --recipe train_everything --data.root photos --optimizer SGD --optimizer.lr 0.01

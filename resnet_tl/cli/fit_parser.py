@@ -32,7 +32,8 @@ from resnet_tl.finetuning.defaults import defaults_for
 from resnet_tl.recipe import load_recipe, resolved_text
 from resnet_tl.run import Run
 from resnet_tl.terminal import current
-from resnet_tl.training.budget import Budget, seconds_of
+from resnet_tl.training.budget.plan import Plan
+from resnet_tl.training.budget.shortening import Budget, seconds_of
 from resnet_tl.training.classifier import ImageClassifier
 from resnet_tl.training.console.forecast import Forecast, print_forecast
 from resnet_tl.training.console.progress import FitProgress
@@ -40,7 +41,6 @@ from resnet_tl.training.console.summary import shortest
 from resnet_tl.training.console.time_spent import TimeKeeper
 from resnet_tl.training.fit import best_checkpoint, fit, train
 from resnet_tl.training.numbers.monitor import check_monitor
-from resnet_tl.training.plan import Plan
 from resnet_tl.training.recorder import RunRecorder
 from resnet_tl.training.resuming.deferred_checkpoints import DeferredCheckpointIO
 from resnet_tl.training.resuming.resume_points import ResumePoints, requeue

@@ -187,7 +187,9 @@ class ImageClassifier(ExactEvaluation):
             phases = [{key: value for key, value in asdict(phase).items() if value} for phase in schedule.phases]
             self.resolved |= {"model.schedule": (phases, why), "trainer.max_epochs": (epochs, why)}
         self.schedule = self.freezing.schedule = schedule
-        self._prepare(self.data)  # for the sizes of the phases; defaults remain those of what was begun
+        assert self.built is not None
+        seen, data = self.built.preprocessing, self.data
+        data.use(seen, train_sizes=schedule.train_sizes(self.built.image_size, seen.size), **data.auto)
         self.hparams["schedule"] = [asdict(phase) for phase in schedule.phases]
         trainer.fit_loop.max_epochs = epochs
         factor = rate_factor(self.lr, schedule, self.hparams["warmup"], trainer)

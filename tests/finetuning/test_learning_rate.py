@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from resnet_tl.errors import UserError
-from resnet_tl.finetuning.learning_rate import PiecewiseConstantLR, WarmupCosine, warmup_cosine
+from resnet_tl.finetuning.learning_rate import PiecewiseConstantLR, WarmupCosine, follow, warmup_cosine
+from resnet_tl.finetuning.modes import Phase, Schedule
 
 
 def test_the_rate_rises_over_the_warm_up_and_falls_to_zero():
@@ -31,6 +32,27 @@ def test_each_phase_warms_up_anew_and_has_its_own_scale():
     assert factor(20) == pytest.approx(0.3 * 1 / 3)
     assert max(factor(step) for step in range(20, 60)) == pytest.approx(0.3)
     assert 0 < factor(59) < 0.001
+
+
+def test_a_phase_cut_in_two_has_the_rates_of_its_wholes():
+    planned, shorter = (WarmupCosine.of(Schedule((Phase(epochs=n),)), 0.1, 0.05, 10, n * 10) for n in (8, 5))
+    cut = WarmupCosine.of(Schedule((Phase(),)).shortened(8, 2, 3), 0.1, 0.05, 10, 50)
+
+    assert [cut(step) for step in range(20)] == [planned(step) for step in range(20)]
+    assert [cut(step) for step in range(20, 51)] == [shorter(step) for step in range(20, 51)]
+
+
+def test_a_scheduler_follows_another_factor_from_the_next_step_on():
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1)
+    scheduler = warmup_cosine(optimizer, WarmupCosine([0], 10, [1.0]))
+    optimizer.step()
+    scheduler.step()
+    follow(scheduler, shorter := WarmupCosine([0], 5, [1.0]))
+
+    assert optimizer.param_groups[0]["lr"] == 0.1 * shorter(1)
+    optimizer.step()
+    scheduler.step()
+    assert optimizer.param_groups[0]["lr"] == 0.1 * shorter(2)
 
 
 def test_every_step_of_a_run_has_a_positive_rate():

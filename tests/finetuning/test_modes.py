@@ -111,3 +111,24 @@ def test_the_proof_notices_two_blocks_that_swapped_their_weights():
     second.load_state_dict(state)
 
     assert digest(network, ["stage3"]) != before
+
+
+def test_a_phase_that_has_begun_is_cut_in_two():
+    schedule = Schedule((Phase("all"),)).shortened(total=8, done=2, left=3)
+
+    assert schedule.phases == (Phase("all", 2, rate_epochs=8), Phase("all", 3, rate_epochs=5, rate_start=2))
+
+
+def test_later_phases_are_shortened_alike_and_keep_an_epoch_each():
+    schedule = Schedule((Phase("head", 2), Phase("last_stages", 6), Phase("all", 4)))
+
+    assert [phase.epochs for phase in schedule.shortened(12, 2, 5).phases] == [2, 3, 2]
+    assert [phase.epochs for phase in schedule.shortened(12, 4, 4).phases] == [2, 2, 2, 2]
+    assert [phase.epochs for phase in schedule.shortened(12, 4, 1).phases] == [2, 2, 1, 1]
+    assert schedule.shortened(12, 2, 5).phases[1] == Phase("last_stages", 3)
+
+
+@pytest.mark.parametrize("phase", [Phase("all", 3, rate_epochs=2), Phase("all", 3, rate_start=1), Phase(rate_start=-1)])
+def test_a_part_must_lie_in_its_whole(phase: Phase):
+    with pytest.raises(UserError, match="in which its epochs do not fit"):
+        Schedule((phase,))

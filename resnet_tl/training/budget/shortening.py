@@ -10,8 +10,8 @@ from typing import Any
 import lightning as L
 
 from resnet_tl.errors import UserError
+from resnet_tl.training.budget.plan import Plan
 from resnet_tl.training.classifier import ImageClassifier
-from resnet_tl.training.plan import Plan
 from resnet_tl.training.recorder import RunRecorder
 
 log = logging.getLogger(__name__)

@@ -149,7 +149,7 @@ def _everything(facts: Facts, size: int) -> Plan:
         "data.image_size": (size, _why_size(size, facts)),
     }
     if epochs == MOST_EPOCHS:
-        settings["trainer.max_epochs"] = epochs, "more of them gain nothing: the budget is not used up"
+        settings["trainer.max_epochs"] = epochs, "more gain nothing; there may be time for a larger --model.network"
     if facts.symmetry is not None:
         settings["data.symmetry"] = _symmetry(facts.symmetry, epochs)
     return _plan(settings, [epoch] * epochs, facts)

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from resnet_tl.training.plan import MOST_EPOCHS, SHARE, Facts, Plan, Speed, make_plan
+from resnet_tl.training.budget.plan import MOST_EPOCHS, SHARE, Facts, Plan, Speed, make_plan
 
 SIZES = [*range(80, 224, 16), 224]
 FAST = Facts(  # ResNet-18 on two fast cores, plant seedlings: 59 images/s at 224 px, frozen 200

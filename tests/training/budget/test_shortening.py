@@ -18,9 +18,9 @@ from resnet_tl import stopping
 from resnet_tl.cli.main import main
 from resnet_tl.recipe import load_recipe
 from resnet_tl.run import Run
-from resnet_tl.training.plan import Plan
+from resnet_tl.training.budget.plan import Plan
 
-PATHS = os.pathsep.join(str(folder) for folder in (Path(__file__).parent, Path(__file__).parents[2]))
+PATHS = os.pathsep.join(str(folder) for folder in (Path(__file__).parent, Path(__file__).parents[3]))
 KEPT = ("summary.json", "freezing.json", "predictions/val.csv", "model/weights.safetensors", "model/bundle.json")
 
 
@@ -63,7 +63,7 @@ def remains(run: Run) -> dict[str, object]:
 def slow(seconds: float, number: int = 0, epoch: int = -1) -> list[object]:
     name = "--trainer.callbacks"
     given = {"seconds": seconds, "number": number, "epoch": epoch}
-    return [name, "test_budget.Slow", *(word for key, value in given.items() for word in (f"{name}.{key}", value))]
+    return [name, "test_shortening.Slow", *(word for key, value in given.items() for word in (f"{name}.{key}", value))]
 
 
 @pytest.fixture(autouse=True)
@@ -111,7 +111,7 @@ def test_a_stopped_fit_goes_on_as_its_recipe_says(epoch: int, blobs: Path, tmp_p
 def test_a_killed_fit_goes_on_as_its_recipe_says(blobs: Path, tmp_path: Path):
     """Its newest checkpoint may be from before it was shortened."""
     words = [str(word) for word in (*slow(0.1, signal.SIGKILL, 2), "--data.root", blobs)]
-    code = f"from test_budget import fit, plan; fit(plan('all', 8, 0.05, 2.5), 'run', *{words!r})"
+    code = f"from test_shortening import fit, plan; fit(plan('all', 8, 0.05, 2.5), 'run', *{words!r})"
     killed = subprocess.run([sys.executable, "-c", code], env=os.environ | {"PYTHONPATH": PATHS}, check=False)
     assert killed.returncode == -signal.SIGKILL
     run = Run(tmp_path / "run")

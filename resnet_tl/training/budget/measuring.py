@@ -21,9 +21,9 @@ from resnet_tl.data.pixels.preprocessing import Preprocessing
 from resnet_tl.finetuning.logistic import penalty_path, solve_path
 from resnet_tl.networks.frozen import FrozenStages, autocast, compute_type
 from resnet_tl.networks.stages import StagedNetwork
+from resnet_tl.training.budget.plan import SMALLEST, STEP, Facts, Plan, Speed, make_plan
 from resnet_tl.training.building import SMALL, BuiltNetwork, build
 from resnet_tl.training.classifier import ImageClassifier
-from resnet_tl.training.plan import SMALLEST, STEP, Facts, Plan, Speed, make_plan
 
 PROBED = {"train": 1500, "val": 500}
 """Images of each split that the probe looks at, at most."""
