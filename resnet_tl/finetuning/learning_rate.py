@@ -19,7 +19,7 @@ from resnet_tl.errors import UserError
 class WarmupCosine:
     """The factor on every group's learning rate, a function of the optimizer step alone."""
 
-    starts: Sequence[int]  # the first step of each phase
+    starts: Sequence[int]  # the first step of each phase; those that only change the image size count as one
     total: int  # all steps
     scales: Sequence[float]  # each phase's base learning rate over the optimizer's
     # Share of a phase's steps in which the rate rises linearly (Goyal et al. 2017, arXiv 1706.02677); then it falls

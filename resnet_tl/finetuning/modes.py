@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_right
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate
 from typing import Literal, get_args
 
@@ -92,6 +92,14 @@ class Schedule:
     def starts(self) -> list[int]:
         """The first epoch of each phase."""
         return [0, *accumulate(phase.epochs or 0 for phase in self.phases[:-1])]
+
+    def curves(self) -> list[int]:
+        """The numbers of the phases in which the learning rate's curve begins again.
+
+        It goes on in a phase that differs from the one before in its image size alone.
+        """
+        bare = [replace(phase, epochs=None, image_size=None) for phase in self.phases]
+        return [number for number, phase in enumerate(bare) if not number or phase != bare[number - 1]]
 
     def epochs(self) -> int | None:
         """How many epochs all phases take together; None when the last one is open."""

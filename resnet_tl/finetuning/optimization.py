@@ -164,8 +164,9 @@ def make_warmup_cosine(
         raise UserError("trainer.max_epochs must be given: the learning rate falls to zero at the last epoch.")
     trainer.fit_loop.setup_data()
     steps = math.ceil(trainer.num_training_batches / trainer.accumulate_grad_batches)
-    starts = [start * steps for start in schedule.starts()]
-    scales = [1.0 if phase.lr is None else phase.lr / lr for phase in schedule.phases]
+    starts = [schedule.starts()[number] * steps for number in schedule.curves()]
+    rates = [schedule.phases[number].lr for number in schedule.curves()]
+    scales = [1.0 if rate is None else rate / lr for rate in rates]
     factor = WarmupCosine(starts, int(total), scales, warmup)
     return {"scheduler": warmup_cosine(optimizer, factor), "interval": "step"}
 

@@ -201,7 +201,7 @@ def _check_scheduler(settings: Mapping[str, Any], schedule: Schedule, lr_schedul
     name = lr_scheduler.name
     if any(phase.lr is not None for phase in schedule.phases):
         raise UserError("A phase's lr needs the default schedule (warm-up and cosine); leave out lr_scheduler.")
-    if name == "OneCycleLR" and len(schedule.phases) > 1:
+    if name == "OneCycleLR" and len(schedule.curves()) > 1:
         raise UserError(
             "lr_scheduler OneCycleLR has one cycle for the whole fit, but model.schedule has "
             f"{len(schedule.phases)} phases: leave out lr_scheduler, and warm-up and cosine begin again in each phase."

@@ -52,6 +52,18 @@ def test_a_schedule_ends_when_its_last_phase_does():
     assert Schedule((Phase("head", 2), Phase("all"))).epochs() is None
 
 
+def test_the_size_of_training_images_is_a_function_of_the_epoch():
+    schedule = Schedule((Phase(epochs=2, image_size=96), Phase(epochs=3), Phase("last_stages", norms_only=True)))
+
+    assert schedule.train_sizes(image_size=128, test_size=160) == {0: 96, 2: 128, 5: 160}
+
+
+def test_the_rate_begins_again_where_more_than_the_size_differs():
+    sizes = Phase(epochs=2, image_size=96), Phase(epochs=3, image_size=128), Phase(epochs=1)
+    assert Schedule((Phase("head", 1), *sizes, Phase(norms_only=True))).curves() == [0, 1, 4]
+    assert Schedule((*sizes, Phase(lr=0.1))).curves() == [0, 3]
+
+
 def test_a_stage_is_ever_trained_when_one_phase_trains_it():
     schedule = Schedule((Phase("head", 1), Phase("last_stages", 1, trainable_stages=2), Phase("last_stages")))
 
