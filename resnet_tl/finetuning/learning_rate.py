@@ -20,7 +20,7 @@ from resnet_tl.finetuning.modes import Schedule
 class WarmupCosine:
     """The factor on every group's learning rate, a function of the optimizer step alone."""
 
-    starts: Sequence[int]  # the first step of each phase
+    starts: Sequence[int]  # the first step of each phase; those that only change the image size count as one
     total: int  # all steps
     scales: Sequence[float]  # each phase's base learning rate over the optimizer's
     # Share of a phase's steps in which the rate rises linearly (Goyal et al. 2017, arXiv 1706.02677); then it falls
@@ -32,11 +32,12 @@ class WarmupCosine:
     @classmethod
     def of(cls, schedule: Schedule, lr: float, warmup: float, epoch: int, total: int) -> WarmupCosine:
         """For phases in a fit of `total` steps, `epoch` of them in each epoch; `lr` is the optimizer's base rate."""
-        starts = [start * epoch for start in schedule.starts()]
-        scales = [1.0 if phase.lr is None else phase.lr / lr for phase in schedule.phases]
+        starts = [schedule.starts()[number] * epoch for number in schedule.curves()]
+        phases = [schedule.phases[number] for number in schedule.curves()]
+        scales = [1.0 if phase.lr is None else phase.lr / lr for phase in phases]
         parts = {
             number: (phase.rate_epochs * epoch, phase.rate_start * epoch)
-            for number, phase in enumerate(schedule.phases)
+            for number, phase in enumerate(phases)
             if phase.rate_epochs
         }
         return cls(starts, total, scales, warmup, parts)

@@ -103,6 +103,14 @@ class Schedule:
         """The first epoch of each phase."""
         return [0, *accumulate(phase.epochs or 0 for phase in self.phases[:-1])]
 
+    def curves(self) -> list[int]:
+        """The numbers of the phases in which the learning rate's curve begins again.
+
+        It goes on in a phase that differs from the one before in its image size alone.
+        """
+        bare = [replace(phase, epochs=None, image_size=None) for phase in self.phases]
+        return [number for number, phase in enumerate(bare) if not number or phase != bare[number - 1]]
+
     def epochs(self) -> int | None:
         """How many epochs all phases take together; None when the last one is open."""
         last = self.phases[-1].epochs
@@ -126,21 +134,28 @@ class Schedule:
     def shortened(self, total: int, done: int, left: int) -> Schedule:
         """The phases of a fit of `total` epochs, some of them done, that ends after `left` more: one of each at least.
 
-        A phase that has begun is cut in two: its rate moved as in the phase that was planned, and goes on as in one
-        that had been planned for its new length.
+        A phase that has begun is cut in two. Up to there the rate moved as was planned; then it goes on as if the
+        shorter length had been.
         """
         starts, number = self.starts(), self.phase_at(done)
         ends = [*starts[1:], total]
         planned = [end - done for end in ends[number:]]  # counted from here
         places = [max(place, round(end * left / planned[-1])) for place, end in enumerate(planned, 1)]
         lengths = [end - start for start, end in pairwise([0, *accumulate(places, lambda a, b: max(a + 1, b))])]
-        phases = [replace(phase, epochs=n) for phase, n in zip(self.phases[number:], lengths, strict=True)]
-        begun = done - starts[number]
-        if not begun:
-            return Schedule((*self.phases[:number], *phases))
-        past = replace(self.phases[number], epochs=begun, rate_epochs=ends[number] - starts[number])
-        phases[0] = replace(phases[0], rate_epochs=begun + lengths[0], rate_start=begun)
-        return Schedule((*self.phases[:number], past, *phases))
+        rest = [replace(phase, epochs=length) for phase, length in zip(self.phases[number:], lengths, strict=True)]
+        cut = [replace(self.phases[number], epochs=done - starts[number])] if done > starts[number] else []
+        past = [*self.phases[:number], *cut]
+        # The curve of the rate in which the cut lies: its first phase, and the first one after it.
+        first, after = (
+            max(n for n in self.curves() if n <= number),
+            min(n for n in (*self.curves(), len(self.phases)) if n > number),
+        )
+        if begun := done - starts[first]:
+            old, new = ends[after - 1] - starts[first], begun + sum(lengths[: after - number])
+            past[first:] = [replace(phase, rate_epochs=old) for phase in past[first:]]
+            coming = slice(after - number)
+            rest[coming] = [replace(phase, rate_epochs=new, rate_start=begun) for phase in rest[coming]]
+        return Schedule((*past, *rest))
 
     def ever_trained(self, stage_names: Sequence[str]) -> tuple[str, ...]:
         """The stages that train in some phase."""

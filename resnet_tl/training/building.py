@@ -136,7 +136,7 @@ def choose_preprocessing(
     """The preprocessing for some weights and images, the size of training images, and what was chosen, with reasons.
 
     Images are stored for the largest size that any phase or the evaluation has, so that one pixel cache serves all;
-    UserError for a `data.storage_size` that is too small for it.
+    UserError for a `data.storage_size` that is too small for it, unless the images are as small themselves.
     """
     choices: dict[str, tuple[Any, str]] = {}
     size = data.image_size
@@ -149,10 +149,10 @@ def choose_preprocessing(
         choices["data.test_size"] = (size, "image_size")
     largest = max(test_size, *schedule.train_sizes(size, test_size).values())
     ratio = _crop_ratio(test_size, origin)
-    if data.storage_size is not None and data.storage_size < largest:
+    if data.storage_size is not None and data.storage_size < min(largest, data.short_side):
         raise UserError(
-            f"data.storage_size is {data.storage_size}, but images are seen at {largest} px: leave out "
-            f"data.storage_size, or give {round(largest / ratio)}."
+            f"data.storage_size is {data.storage_size}, but the images, of {data.short_side} px (median), are seen at "
+            f"{largest} px: leave out data.storage_size, or give {round(largest / ratio)}."
         )
     value_range = data.value_range
     if value_range is None and (value_range := data.dataset.value_range):

@@ -32,8 +32,8 @@ class ClassifierOptions(NamesArguments, L.LightningModule):
             hf-hub:OWNER/NAME, a .safetensors file or checkpoint, or a run or bundle to start from.
         mode: all trains everything, last_stages the last stages and the head, head a new head alone.
         trainable_stages: how many stages train in the mode last_stages.
-        schedule: phases one after another, such as [{mode: head, epochs: 3}, {mode: all, lr: 0.0003}];
-            overrides `mode`.
+        schedule: phases one after another, such as [{mode: head, epochs: 3}, {mode: all, lr: 0.0003}] or
+            [{epochs: 6, image_size: 96}, {image_size: 128}]; overrides `mode`.
         head_hidden: widths of hidden layers in the new head; none make it linear.
         head_dropout: dropout probability in the head, 0 to 1.
         head_solver: optimizer trains the head in steps; lbfgs, in mode head, solves a linear head to its optimum on all
@@ -41,7 +41,8 @@ class ClassifierOptions(NamesArguments, L.LightningModule):
         backbone_lr_factor: the backbone learns at the head's rate times this; default: 0.1 for pretrained weights,
             1 without.
         layer_decay: each stage learns at this factor of the rate of the stage above it.
-        warmup: share of each phase's steps in which the learning rate rises; the cosine follows.
+        warmup: share of each phase's steps in which the learning rate rises; the cosine follows. Phases that differ in
+            their image size alone share one curve.
         loss: module.Name of a loss of your own, such as torch.nn.MultiMarginLoss, or {class_path, init_args}; default:
             cross-entropy, as the next options shape it.
         label_smoothing: 0 to 1 (Szegedy et al. 2016, arXiv 1512.00567).

@@ -209,7 +209,7 @@ def _check_scheduler(settings: Mapping[str, Any], schedule: Schedule, lr_schedul
         raise UserError(
             "A phase's rate_epochs is of the default schedule (warm-up and cosine); leave out lr_scheduler."
         )
-    if name == "OneCycleLR" and len(schedule.phases) > 1:
+    if name == "OneCycleLR" and len(schedule.curves()) > 1:
         raise UserError(
             "lr_scheduler OneCycleLR has one cycle for the whole fit, but model.schedule has "
             f"{len(schedule.phases)} phases: leave out lr_scheduler, and warm-up and cosine begin again in each phase."

@@ -52,6 +52,18 @@ def test_a_schedule_ends_when_its_last_phase_does():
     assert Schedule((Phase("head", 2), Phase("all"))).epochs() is None
 
 
+def test_the_size_of_training_images_is_a_function_of_the_epoch():
+    schedule = Schedule((Phase(epochs=2, image_size=96), Phase(epochs=3), Phase("last_stages", norms_only=True)))
+
+    assert schedule.train_sizes(image_size=128, test_size=160) == {0: 96, 2: 128, 5: 160}
+
+
+def test_the_rate_begins_again_where_more_than_the_size_differs():
+    sizes = Phase(epochs=2, image_size=96), Phase(epochs=3, image_size=128), Phase(epochs=1)
+    assert Schedule((Phase("head", 1), *sizes, Phase(norms_only=True))).curves() == [0, 1, 4]
+    assert Schedule((*sizes, Phase(lr=0.1))).curves() == [0, 3]
+
+
 def test_a_stage_is_ever_trained_when_one_phase_trains_it():
     schedule = Schedule((Phase("head", 1), Phase("last_stages", 1, trainable_stages=2), Phase("last_stages")))
 
@@ -117,6 +129,18 @@ def test_a_phase_that_has_begun_is_cut_in_two():
     schedule = Schedule((Phase("all"),)).shortened(total=8, done=2, left=3)
 
     assert schedule.phases == (Phase("all", 2, rate_epochs=8), Phase("all", 3, rate_epochs=5, rate_start=2))
+
+
+def test_phases_that_differ_in_size_alone_remain_one_curve():
+    schedule = Schedule((Phase(epochs=4, image_size=96), Phase(epochs=4, image_size=128)))
+    early, late = schedule.shortened(8, 2, 3), schedule.shortened(8, 6, 1)
+
+    assert [phase.epochs for phase in early.phases] == [2, 1, 2]
+    assert early.curves() == [0, 1]
+    assert [(phase.rate_epochs, phase.rate_start) for phase in early.phases] == [(8, 0), (5, 2), (5, 2)]
+    assert [phase.epochs for phase in late.phases] == [4, 2, 1]
+    assert late.curves() == [0, 2]
+    assert [(phase.rate_epochs, phase.rate_start) for phase in late.phases] == [(8, 0), (8, 0), (7, 6)]
 
 
 def test_later_phases_are_shortened_alike_and_keep_an_epoch_each():

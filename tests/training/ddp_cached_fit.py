@@ -37,8 +37,12 @@ def main(images: str, out: str, processes: int, cached: str) -> None:
         num_sanity_val_steps=0,
         callbacks=[inputs],
     )
-    model = ImageClassifier("resnet20", weights="none", mode="last_stages", activation_cache=cached)
-    trainer.fit(model, datamodule=ImageDataModule(images, batch_size=4, image_size=16, workers=0, views=2))
+    phases = [{"image_size": 12, "epochs": 1}, {"epochs": 1}, {"norms_only": True}]
+    schedule = [{"mode": "last_stages", **phase} for phase in phases]
+    model = ImageClassifier("resnet20", weights="none", schedule=schedule, activation_cache=cached)
+    trainer.fit(
+        model, datamodule=ImageDataModule(images, batch_size=4, image_size=16, test_size=20, workers=0, views=2)
+    )
     rank = trainer.global_rank
     save_file(
         {key: value.contiguous() for key, value in model.network.state_dict().items()}, f"{out}/{rank}.safetensors"

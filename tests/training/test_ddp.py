@@ -138,7 +138,9 @@ def test_all_ranks_fill_the_activation_cache_and_it_changes_nothing(
 
     assert [facts.pop("kinds") for facts, _ in results["off"]] == [["image"], ["image"]]
     assert [facts.pop("kinds") for facts, _ in results["on"]] == [["activation"], ["activation"]]
-    assert sum(entry.kind == "activations" for entry in cache.entries()) == 3  # two views, and the centre to evaluate
+    assert (
+        sum(entry.kind == "activations" for entry in cache.entries()) == 4
+    )  # an epoch's view each, and the centre to evaluate
     for (facts, weights), (other_facts, other_weights) in zip(results["off"], results["on"], strict=True):
         assert facts == other_facts
         assert all(torch.equal(weights[key], other_weights[key]) for key in weights)

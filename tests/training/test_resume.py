@@ -105,6 +105,8 @@ def position_in(file: Path) -> Position:
 
 
 SCHEDULE = [{"mode": "head", "epochs": 1}, {"mode": "last_stages", "epochs": 1}, {"mode": "all"}]
+SIZES = [{"epochs": 2, "image_size": 12}, {"norms_only": True}]
+KEPT_SIZES = [{"mode": "last_stages", "epochs": 1, "image_size": 12}, {"mode": "last_stages"}]
 SGD = {"class_path": "torch.optim.SGD", "init_args": {"lr": 0.05, "momentum": 0.9}}
 
 
@@ -114,6 +116,7 @@ def scheduler(name: str, **arguments: Any) -> dict[str, Any]:
 
 ALWAYS = (
     *("head, cached", "last_stages", "all", "all, workers", "schedule", "schedule, cached"),
+    *("sizes", "sizes, cached"),
     *("validated twice an epoch", "accumulated", "plateau"),
 )
 """Those that are tried at a few places in every test run; the slow tests try all cases everywhere."""
@@ -127,6 +130,8 @@ CASES: dict[str, dict[str, Any]] = {
     "balanced": {"mode": "all", "data": {"sampler": "balanced", "random_erasing": 0.5}},
     "weighted": {"mode": "all", "class_weights": "balanced"},
     "schedule": RANDOM | {"schedule": SCHEDULE},
+    "sizes": RANDOM | {"schedule": SIZES, "data": {"workers": 1, "test_size": 20}},
+    "sizes, cached": {"schedule": KEPT_SIZES, "activation_cache": "on", "data": {"test_size": 20, "views": 1}},
     "schedule, cached": {"schedule": SCHEDULE, "activation_cache": "on", "data": {"views": 1}},
     "accumulated": {"mode": "all", "trainer": {"accumulate_grad_batches": 2}},
     "validated twice an epoch": {"mode": "all", "data": {"batch_size": 6}, "trainer": {"val_check_interval": 0.5}},

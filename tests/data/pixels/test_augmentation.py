@@ -87,6 +87,19 @@ def test_no_augmentation_is_the_centre_crop() -> None:
     assert torch.equal(one(Augmentation("none", preprocessing(), seed=0), image, 7, 3), preprocessing().centre(image))
 
 
+@pytest.mark.parametrize("policy", POLICIES)
+def test_a_view_of_another_size_has_that_size_and_shows_the_same(policy: str) -> None:
+    """A view of 24 pixels and one of 48 are alike once they are of one size."""
+    image = torch.arange(96, dtype=torch.uint8).mul(2).expand(3, 96, 96).contiguous()
+    augment = Augmentation(policy, Preprocessing(size=24, storage_size=96, crop_size=84), seed=0)
+    small, large = (torch.empty((6, size, size, 3), dtype=torch.uint8).permute(0, 3, 1, 2) for size in (24, 48))
+    for out in (small, large):
+        augment.write([image] * 6, np.arange(6), 1, out)
+    again = torch.nn.functional.interpolate(large.float(), 24, mode="bilinear", antialias=True)
+    # Whole pixels of a shift are no whole pixels of another size; what trivial augment draws may be steep.
+    assert (again - small.float()).abs().mean() < (8 if policy == "trivial_augment" else 4)
+
+
 def test_light_crops_and_flips_and_invents_no_colour() -> None:
     image = picture()
     image[0], image[1], image[2] = 200, 100, 50

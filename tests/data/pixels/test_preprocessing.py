@@ -104,6 +104,17 @@ def test_a_crop_that_is_not_the_networks_size_is_resized() -> None:
     assert (centre == 77).all()
 
 
+def test_another_size_shows_the_same_part() -> None:
+    stored = torch.from_numpy(picture(40, 55)).permute(2, 0, 1)
+    planned = replace(PLAIN, storage_size=40, crop_size=32, size=32)
+    assert torch.equal(planned.centre(stored, 12), planned.resize(planned.centre(stored), 12, 12))
+
+
+def test_images_are_stored_for_the_largest_size() -> None:
+    planned = plan_preprocessing(96, crop_ratio=0.875, largest=160)
+    assert (planned.size, planned.storage_size, planned.crop_size) == (96, 183, 160)
+
+
 def test_neither_storing_nor_cropping_changes_the_decoded_pixels() -> None:
     pixels = picture(20, 20)
     before = pixels.copy()

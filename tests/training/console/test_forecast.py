@@ -134,6 +134,13 @@ def test_each_phase_is_measured_for_itself(forecast):
     assert not made.phases[2].kept
 
 
+def test_each_phase_is_measured_at_its_size(forecast):
+    made = forecast(schedule=[{"epochs": 5, "image_size": 16}, {"image_size": 96}], data={"test_size": 32})
+
+    small, large = (phase.training.seconds(24)["training"] for phase in made.phases)
+    assert large > 3 * small
+
+
 def test_a_fit_that_counts_steps_has_as_many_epochs_as_they_fill(forecast):
     assert epochs(forecast({"max_epochs": -1, "max_steps": 8})) == [3]
     assert epochs(forecast({"max_epochs": 2, "max_steps": 8, "accumulate_grad_batches": 3})) == [2]
