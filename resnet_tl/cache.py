@@ -19,7 +19,7 @@ from resnet_tl.files import current_umask
 
 log = logging.getLogger(__name__)
 
-KINDS = ("audits", "pixels", "activations")
+KINDS = ("audits", "pixels", "activations", "symmetries")
 ABOUT = "about.txt"  # one line for people; its time is that of the last use
 LIMIT = 20 << 30
 FREE_SHARE = 0.5

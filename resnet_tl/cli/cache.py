@@ -22,8 +22,9 @@ def main(argv: list[str]) -> int:
     parser = CommandParser(
         prog="resnet-tl cache",
         description="What runs keep for later ones: audits (what is wrong with the files of a data set, and their\n"
-        "sizes), pixels (decoded images) and activations (what frozen stages make of them). All of it\n"
-        "can be cleared at any time: it is computed again where it is needed, with the same results.",
+        "sizes), pixels (decoded images), activations (what frozen stages make of them) and symmetries\n"
+        "(what data.symmetry auto has measured). All of it can be cleared at any time: it is computed\n"
+        "again where it is needed, with the same results.",
         epilog=EXAMPLES,
     )
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="list | clear")

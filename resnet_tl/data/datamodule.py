@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import lightning as L
@@ -20,11 +20,16 @@ from resnet_tl.data.order import epoch_order, evaluation_batches, training_batch
 from resnet_tl.data.pixels.augmentation import Augmentation, Policy
 from resnet_tl.data.pixels.pixel_cache import PixelCache
 from resnet_tl.data.pixels.preprocessing import Preprocessing
+from resnet_tl.data.pixels.symmetry import Symmetry
 from resnet_tl.data.reading.catalog import fetch
 from resnet_tl.data.reading.layouts import unlabelled
 from resnet_tl.data.samples import ImageSamples
 from resnet_tl.data.threads import usable_cores
 from resnet_tl.errors import UserError, printable
+
+AUTO = ("augmentation", "views", "symmetry")
+"""Options whose `auto` whoever knows the network decides."""
+CENTRES_AT_ONCE = 64
 
 
 class ImageDataModule(DataOptions, L.LightningDataModule):
@@ -52,7 +57,7 @@ class ImageDataModule(DataOptions, L.LightningDataModule):
         """`hparams` are the options; the model logs what became of them, together with its own."""
         self.save_hyperparameters(given, logger=False)
         # What `auto` became is an option's value; what is set by hand afterwards holds.
-        self.auto: dict[str, Any] = {name: "auto" for name in ("augmentation", "views") if given[name] == "auto"}
+        self.auto: dict[str, Any] = {name: "auto" for name in AUTO if given[name] == "auto"}
 
     def __repr__(self) -> str:
         """What is known without reading anything; Lightning's own asks for loaders that there may not be yet."""
@@ -93,20 +98,25 @@ class ImageDataModule(DataOptions, L.LightningDataModule):
         preprocessing: Preprocessing,
         augmentation: Policy = "light",
         views: int | None = None,
+        symmetry: Symmetry = "mirror",
         train_sizes: Mapping[int, int] | None = None,
     ) -> dict[str, Any]:
         """From now on batches are made by this preprocessing; whoever knows the network calls it.
 
         The first call decodes what is not in the cache yet, checks every image, and makes the splits for good.
-        `augmentation` and `views` are what `auto` becomes; returned are the options that were auto, with their values.
-        `train_sizes` gives the side of training images from an epoch on, in pixels; default: the preprocessing's.
+        `train_sizes` gives the side of training images from an epoch on, in pixels; default: the preprocessing's. The
+        others are what `auto` becomes, but for a symmetry beside the augmentation none, which is none too; returned are
+        the options that were auto, with their values.
         """
         self.setup()
         self._train_sizes = train_sizes
-        for name, chosen in (("augmentation", augmentation), ("views", views)):
+        for name, given in zip(AUTO, (augmentation, views, symmetry), strict=True):
+            chosen = "none" if name == "symmetry" and self.augmentation == "none" else given
             if name in self.auto and getattr(self, name) in ("auto", self.auto[name]):
                 self.auto[name] = chosen
                 setattr(self, name, chosen)
+            else:  # given, or set by hand meanwhile
+                self.auto.pop(name, None)
         if preprocessing != self._preprocessing and self._dataset is not None:
             dataset = self._dataset if self._preprocessing else checked(self._dataset, preprocessing, self)
             self._pixels, self._dataset = open_pixels(dataset, preprocessing, self.pixel_cache), dataset
@@ -166,7 +176,13 @@ class ImageDataModule(DataOptions, L.LightningDataModule):
     @property
     def augments(self) -> bool:
         """Whether a training image differs from its centre crop; what `auto` means is known from `use` on."""
-        return self.augmentation not in ("none", "auto") or self.random_erasing > 0 or self.transform is not None
+        named = {self.augmentation, self.symmetry} - {"none", "auto"}
+        return bool(named) or self.random_erasing > 0 or self.transform is not None
+
+    @property
+    def asks_for_symmetry(self) -> bool:
+        """Whether it is auto, and training images are augmented, so that it must be found out; known from `use` on."""
+        return self.auto.get("symmetry") == self.symmetry and self.augmentation != "none"
 
     def contents_digest(self, rows: np.ndarray) -> str:
         """One digest of the contents of some rows' files, in their order: it names what is computed from them."""
@@ -177,7 +193,7 @@ class ImageDataModule(DataOptions, L.LightningDataModule):
         return self.dataset.identity()
 
     def facts(self) -> dict[str, object]:
-        """Where the images came from, how many of each class, and a digest of them all."""
+        """Where the images came from, how many of each class, a digest of them all, and their symmetry if known."""
         index, counts = self.index, self.index.counts()
         return {
             "root": str(index.root),
@@ -187,12 +203,14 @@ class ImageDataModule(DataOptions, L.LightningDataModule):
             "short_side_median": self.short_side,
             "skipped": len(self.skipped),
             "fingerprint": self.identity(),
+            **({"symmetry": self.symmetry} if self.asks_for_symmetry or "symmetry" not in self.auto else {}),
         }
 
     def view_facts(self, view: int) -> tuple[Any, ...] | None:
         """Plain values that say all that a training image's view depends on besides its file and row, if they can."""
         transform = self.transform.facts() if self.transform else ()
-        return None if transform is None else (self.augmentation, self.random_erasing, self.seed, view, *transform)
+        drawn = (self.augmentation, self.symmetry, self.random_erasing, self.seed)
+        return None if transform is None else (*drawn, view, *transform)
 
     # From a data set to batches.
 
@@ -209,6 +227,13 @@ class ImageDataModule(DataOptions, L.LightningDataModule):
         """Batches of a split for evaluation: in the order of the rows, without augmentation."""
         return self._evaluation_loader(self.dataset, self.index.rows(split), self._pixels)
 
+    def centres(self, rows: np.ndarray) -> Iterator[torch.Tensor]:
+        """The centre crops of any rows, (n, C, size, size) uint8, some at a time, made in this process."""
+        samples = ImageSamples(self.index, self.preprocessing, None, self._pixels, self.dataset.hashes)
+        loader = ImageLoader(samples, lambda epoch: [], threads=min(8, usable_cores()))
+        for batch in loader.over(np.array_split(rows, -(-len(rows) // CENTRES_AT_ONCE)), view=0):
+            yield batch["image"]
+
     def train_dataloader(self) -> ImageLoader:
         preprocessing, index, trainer = self.preprocessing, self.index, self.trainer
         rows = index.rows("train")
@@ -216,7 +241,7 @@ class ImageDataModule(DataOptions, L.LightningDataModule):
         if len(rows) < 2 * world:
             raise UserError(f"{len(rows)} training images are too few for {world} processes; lower trainer.devices.")
         balanced_by = index.labels[rows] if self.sampler == "balanced" else None
-        augmentation = Augmentation(self.augmentation, preprocessing, self.seed, self.random_erasing)
+        augmentation = Augmentation(self.augmentation, preprocessing, self.seed, self.random_erasing, self.symmetry)
 
         def batches(epoch: int) -> list[np.ndarray]:
             if trainer and trainer.overfit_batches:  # type: ignore[attr-defined]

@@ -21,6 +21,7 @@ class Purpose(IntEnum):
     TRIVIAL_AUGMENT = 5
     ERASING = 6
     TRANSFORM = 7
+    PROBE = 8
 
 
 def default_seed() -> int:

@@ -11,6 +11,7 @@ import pandas as pd
 from resnet_tl.data.draws import default_seed
 from resnet_tl.data.pixels.augmentation import Policy
 from resnet_tl.data.pixels.preprocessing import ResizeRule, check_value_range
+from resnet_tl.data.pixels.symmetry import Symmetry
 from resnet_tl.data.pixels.transform import UserTransform
 from resnet_tl.data.reading.options import Layout, Reading
 from resnet_tl.errors import NamesArguments, UserError, check_number, nearest
@@ -18,6 +19,7 @@ from resnet_tl.user_code import plain_values
 from resnet_tl.wording import names_arguments
 
 AugmentationName = Literal["auto", Policy]
+SymmetryName = Literal["auto", Symmetry]
 Channels = Literal[1, 3, 4]
 OnBadImage = Literal["stop", "skip"]
 OnLeak = Literal["stop", "warn"]
@@ -27,6 +29,7 @@ SamplerName = Literal["shuffled", "balanced"]
 _WORDS = {
     "layout": Layout,
     "augmentation": AugmentationName,
+    "symmetry": SymmetryName,
     "resize_rule": ResizeRule,
     "channels": Channels,
     "on_bad_image": OnBadImage,
@@ -45,9 +48,11 @@ class DataOptions(NamesArguments):
         root: folder of images, .zip of one, or table of them (.csv, .tsv, .jsonl); overrides `source`.
         source: a data set known by name: see `resnet-tl data list`.
         batch_size: images per step and process; where an epoch would end on a single image, that one is left out.
-        augmentation: of training images: none, light (random resized crop, flip), standard (light, colour, rotation),
-            trivial_augment, shift (for digits), or shift_flip (the CIFAR-10 articles); auto: none for the mode head,
-            else light.
+        augmentation: of training images: none, light (random resized crop), standard (light, colour, rotation),
+            trivial_augment, or shift (small images); auto: none for the mode head, else light.
+        symmetry: what leaves a class unchanged, so that training images are shown so: none (digits), mirror (left and
+            right: most photos), dihedral (the eight flips and quarter turns: what is seen from above); auto: measured
+            in some seconds, or none where `augmentation` is none.
         views: how many augmented versions of each image there are: epoch e shows version e mod `views`, so that what
             frozen stages make of them can be kept; null: a new one in each epoch; auto: by the mode, see
             docs/defaults.md.
@@ -96,6 +101,7 @@ class DataOptions(NamesArguments):
         source: str | None = None,
         batch_size: int = 32,
         augmentation: AugmentationName = "auto",
+        symmetry: SymmetryName = "auto",
         views: int | Literal["auto"] | None = "auto",
         random_erasing: float = 0.0,
         image_size: int | None = None,
@@ -133,6 +139,7 @@ class DataOptions(NamesArguments):
         self.predict_root = predict_root
         self.batch_size = batch_size
         self.augmentation: Policy = augmentation  # type: ignore[assignment]  # auto, until `use` says what it is
+        self.symmetry: Symmetry = symmetry  # type: ignore[assignment]  # likewise
         self.transform = None if transform is None else UserTransform(transform, seed)
         self.views: int | None = views  # type: ignore[assignment]  # likewise
         self.random_erasing = random_erasing

@@ -146,10 +146,8 @@ class Schedule:
         cut = [replace(self.phases[number], epochs=done - starts[number])] if done > starts[number] else []
         past = [*self.phases[:number], *cut]
         # The curve of the rate in which the cut lies: its first phase, and the first one after it.
-        first, after = (
-            max(n for n in self.curves() if n <= number),
-            min(n for n in (*self.curves(), len(self.phases)) if n > number),
-        )
+        curves = [*self.curves(), len(self.phases)]
+        first, after = max(n for n in curves if n <= number), min(n for n in curves if n > number)
         if begun := done - starts[first]:
             old, new = ends[after - 1] - starts[first], begun + sum(lengths[: after - number])
             past[first:] = [replace(phase, rate_epochs=old) for phase in past[first:]]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from resnet_tl import stopping
 from resnet_tl.bundle import Bundle, write_bundle
 from resnet_tl.data.datamodule import ImageDataModule
 from resnet_tl.data.draws import step_seed
+from resnet_tl.data.pixels.symmetry import Symmetry
 from resnet_tl.data.samples import Batch
 from resnet_tl.errors import UserError, listed
 from resnet_tl.finetuning.defaults import defaults_for
@@ -40,6 +42,7 @@ from resnet_tl.training.numbers.monitor import monitor_mode
 from resnet_tl.training.resuming.exact_resume import ExactResume
 from resnet_tl.training.resuming.resume_points import points_of_a_plain_trainer
 from resnet_tl.training.settings import check_length, check_resumed, check_with_data
+from resnet_tl.training.symmetry import find_symmetry
 from resnet_tl.training.trainer.processes import share_of, tell_of_processes
 from resnet_tl.training.trainer.trainer_checks import check_steps, check_subclass, check_trainer
 from resnet_tl.training.trainer.untrue_warnings import silence_untrue_warnings
@@ -123,15 +126,23 @@ class ImageClassifier(ExactEvaluation):
             self._check_classes(data.classes, "the images")
             self._prepare(data)
 
-    def _prepare(self, data: ImageDataModule) -> None:
-        """Tells the data module how the network sees images, and what the mode makes of options that are auto."""
+    def _prepare(self, data: ImageDataModule, symmetry: Symmetry | None = None) -> None:
+        """Tells the data module how the network sees images, and what becomes of options that are auto.
+
+        `symmetry` is what the fit that goes on had found.
+        """
         assert self.built is not None
         defaults = defaults_for(self.hparams["mode"], self.hparams["schedule"])
         seen = self.built.preprocessing
         sizes = self.schedule.train_sizes(self.built.image_size, seen.size)
-        chosen = data.use(seen, defaults.augmentation, defaults.views, sizes)
+        use = partial(data.use, seen, defaults.augmentation, defaults.views, train_sizes=sizes)
+        chosen = use()
         why = "the schedule" if self.hparams["schedule"] else f"the mode {self.hparams['mode']}"
-        self.resolved |= {f"data.{name}": (value, f"the default of {why}") for name, value in chosen.items()}
+        reasons = dict.fromkeys(chosen, f"the default of {why}")
+        if "symmetry" in chosen:
+            found = (symmetry, "as the fit began") if symmetry else find_symmetry(self, data)
+            chosen, reasons["symmetry"] = use(symmetry=found[0]), found[1]
+        self.resolved |= {f"data.{name}": (value, reasons[name]) for name, value in chosen.items()}
 
     def _take(self, built: BuiltNetwork) -> None:
         self.built, self.network = built, built.network
@@ -316,7 +327,9 @@ class ImageClassifier(ExactEvaluation):
         self.restore(checkpoint["resnet_tl"], None if isinstance(own, str | Mapping) else own)
         if self._trainer and self._trainer.state.fn == TrainerFn.FITTING:
             self.resuming.read(checkpoint["resnet_tl"])
-            check_resumed(self.hparams, checkpoint["hyper_parameters"], checkpoint["resnet_tl"]["resolved"])
+            resolved = checkpoint["resnet_tl"]["resolved"]
+            check_resumed(self.hparams, checkpoint["hyper_parameters"], resolved)
+            self._prepare(self.data, resolved.get("data.symmetry", "mirror"))  # as all fits did that kept none
 
     def restore(self, saved: dict[str, Any], own: Network | None = None) -> None:
         """Builds what `checkpoint["resnet_tl"]` describes, unless it is built; what it only names is `own`."""

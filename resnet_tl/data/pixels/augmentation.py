@@ -13,9 +13,10 @@ from PIL import Image
 
 from resnet_tl.data.draws import Purpose, uniform
 from resnet_tl.data.pixels.preprocessing import Preprocessing
+from resnet_tl.data.pixels.symmetry import SYMMETRIES, Symmetry, draw_orientations, orient
 from resnet_tl.data.pixels.trivial_augment import trivial_augment
 
-Policy = Literal["none", "light", "standard", "trivial_augment", "shift", "shift_flip"]
+Policy = Literal["none", "light", "standard", "trivial_augment", "shift"]
 POLICIES: tuple[str, ...] = get_args(Policy)
 
 CROP_SCALE, CROP_RATIO = (0.35, 1.0), (3 / 4, 4 / 3)
@@ -32,28 +33,40 @@ _MODES = {1: "L", 3: "RGB", 4: "CMYK"}  # CMYK: four plain channels, where Pillo
 class Augmentation:
     """Turns stored images (C, h, w) uint8 into training views (C, size, size) uint8; safe to call from threads.
 
-    The size is that of what is written into. `DataOptions` describes the policies; `none` is the centre crop, and
-    `shift` goes by up to a tenth, the border repeated. `random_erasing` is the chance that a rectangle is painted over
-    with the mean colour (Zhong et al. 2017, arXiv 1708.04896); `standard` changes the colours after that.
+    The size is that of what is written into. `DataOptions` describes the policies and the symmetries; `none` is the
+    centre crop, and `shift` goes by up to a tenth, the border repeated. `random_erasing` is the chance that a rectangle
+    is painted over with the mean colour (Zhong et al. 2017, arXiv 1708.04896); `standard` changes the colours after
+    that.
     """
 
-    def __init__(self, policy: Policy, preprocessing: Preprocessing, seed: int, random_erasing: float = 0.0) -> None:
-        if policy not in POLICIES:
-            raise ValueError(f"'{policy}' is not a policy; they are {', '.join(POLICIES)}.")
+    def __init__(
+        self,
+        policy: Policy,
+        preprocessing: Preprocessing,
+        seed: int,
+        random_erasing: float = 0.0,
+        symmetry: Symmetry = "none",
+    ) -> None:
+        for value, kind, values in ((policy, "policy", POLICIES), (symmetry, "symmetry", SYMMETRIES)):
+            if value not in values:
+                raise ValueError(f"'{value}' is not a {kind}; allowed are {', '.join(values)}.")
         self.policy = policy
         self.preprocessing = preprocessing
         self.seed = seed
         self.random_erasing = random_erasing
+        self.symmetry = symmetry
 
     def write(self, images: Sequence[torch.Tensor], rows: np.ndarray, view: int, out: torch.Tensor) -> None:
         """Writes the views of stored images into `out` (N, C, size, size) uint8, channels last."""
         draw = partial(uniform, self.seed, view, rows)
-        if self.policy in ("none", "shift", "shift_flip"):
+        if self.policy in ("none", "shift"):
             write_centres(self.preprocessing, images, out)
         else:
             self._crop(images, draw, out)
-        if self.policy in ("shift", "shift_flip"):
+        if self.policy == "shift":
             self._shift(draw, out)
+        if self.symmetry != "none":
+            orient(out, draw_orientations(self.symmetry, self.seed, view, rows))
         if self.policy == "trivial_augment":
             for image, numbers in zip(out, draw(Purpose.TRIVIAL_AUGMENT, 3), strict=True):
                 image.copy_(trivial_augment(image, *numbers))
@@ -68,19 +81,17 @@ class Augmentation:
         return torch.from_numpy(1 + COLOUR * (2 * numbers - 1)).float()
 
     def _crop(self, images: Sequence[torch.Tensor], draw: partial[np.ndarray], out: torch.Tensor) -> None:
-        """Random resized crops (Szegedy et al. 2015, arXiv 1409.4842), drawn as torchvision draws them, and flips."""
+        """Random resized crops (Szegedy et al. 2015, arXiv 1409.4842), drawn as torchvision draws them."""
         size = out.shape[-1]
         heights, widths = np.array([image.shape[1:] for image in images]).reshape(-1, 2).T
         boxes = crop_boxes(draw(Purpose.CROP, 2 * _TRIES + 2), heights, widths)
-        flips = draw(Purpose.FLIP, 1)[:, 0] < 0.5
         angles = ROTATION * (2 * draw(Purpose.ROTATION, 1)[:, 0] - 1) if self.policy == "standard" else None
         for position, (image, (top, left, height, width)) in enumerate(zip(images, boxes.tolist(), strict=True)):
             if angles is None:
                 crop = image[:, top : top + height, left : left + width]
             else:
                 crop = _rotated_crop(image, angles[position], top, left, height, width)
-            crop = self.preprocessing.resize(crop, size, size)
-            out[position] = torch.flip(crop[None], (3,))[0] if flips[position] else crop
+            out[position] = self.preprocessing.resize(crop, size, size)
 
     def _shift(self, draw: partial[np.ndarray], out: torch.Tensor) -> None:
         """Crops of the padded images: whole pixels need no interpolation."""
@@ -92,10 +103,6 @@ class Augmentation:
         rows = padded.reshape(number, size + 2 * border, (size + 2 * border) * channels)
         windows = np.lib.stride_tricks.sliding_window_view(rows, (size, size * channels), axis=(1, 2))
         images[:] = windows[np.arange(number), down, across * channels].reshape(images.shape)
-        if self.policy == "shift_flip":
-            flips = draw(Purpose.FLIP, 1)[:, 0] < 0.5
-            flipped = torch.from_numpy(images[flips]).permute(0, 3, 1, 2)  # torch's fast way to flip
-            images[flips] = torch.flip(flipped, (3,)).permute(0, 2, 3, 1).numpy()
 
     def _erase(self, draw: partial[np.ndarray], out: torch.Tensor) -> None:
         sides = np.full(len(out), out.shape[-1])

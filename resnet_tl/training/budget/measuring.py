@@ -19,6 +19,7 @@ from resnet_tl.data.datamodule import ImageDataModule
 from resnet_tl.data.order import epoch_order
 from resnet_tl.data.pixels.preprocessing import Preprocessing
 from resnet_tl.finetuning.logistic import penalty_path, solve_path
+from resnet_tl.finetuning.symmetry import PASSES, SIDE, choose_symmetry
 from resnet_tl.networks.frozen import FrozenStages, autocast, compute_type
 from resnet_tl.networks.stages import StagedNetwork
 from resnet_tl.training.budget.plan import SMALLEST, STEP, Facts, Plan, Speed, make_plan
@@ -27,8 +28,8 @@ from resnet_tl.training.classifier import ImageClassifier
 
 PROBED = {"train": 1500, "val": 500}
 """Images of each split that the probe looks at, at most."""
-PROBE_SHARE = 0.06
-"""Of the budget, which the probe may take."""
+SHARE_OF_MEASURES = 0.06
+"""Of the budget, which the probe may take, and what finds the symmetry."""
 FEW_SECONDS = 0.3
 """A step that takes no longer is measured at the largest size as well."""
 
@@ -49,7 +50,7 @@ def plan_fit(
     again = clock() - started  # by the fit itself
     device = trainer.strategy.root_device
     dtype = compute_type(str(trainer.precision), device.type)
-    network, sizes = built.network.to(device), _sizes(built)
+    network, sizes = deepcopy(built.network).to(device), _sizes(built)
     step, forward = measure_speed(network, sizes, data.batch_size, dtype)
     if device.type != "cpu":  # processes on a CPU share its cores
         step, forward = step / trainer.world_size, forward / trainer.world_size
@@ -73,10 +74,11 @@ def plan_fit(
     facts = replace(
         facts, images=images, step=replace(step, fixed=fixed), sizes=[size for size in sizes if size <= largest]
     )
-    if drafts[0].settings["model.mode"] != drafts[1].settings["model.mode"]:
-        accuracy = probe(network, data, built.preprocessing, facts, dtype)
-        facts = replace(facts, probe=accuracy)
-    storage = data.preprocessing.storage_size
+    storage, modes = data.preprocessing.storage_size, {draft.settings["model.mode"][0] for draft in drafts}
+    if modes != {"head"} and data.asks_for_symmetry:
+        facts = replace(facts, symmetry=_symmetry(built, data, facts))
+    if len(modes) > 1:
+        facts = replace(facts, probe=probe(network, data, built.preprocessing, facts, dtype))
     data.teardown("fit")
     plan = make_plan(replace(facts, spent=clock() + again))
     plan.settings["data.storage_size"] = storage, "for the largest image size that was considered"
@@ -143,7 +145,7 @@ def probe(
     """The accuracy on validation images of logistic regression on frozen features, of some images at a size for which
     there is time; None where there is none."""
     rows = {split: epoch_order(data.index.rows(split), data.seed or 0, 0)[:most] for split, most in PROBED.items()}
-    time_for_one = PROBE_SHARE * facts.budget / sum(map(len, rows.values()))
+    time_for_one = SHARE_OF_MEASURES * facts.budget / sum(map(len, rows.values()))
     fits = [size for size in facts.sizes if facts.forward(size) <= time_for_one]
     if not fits:
         return None
@@ -164,6 +166,16 @@ def probe(
     path = solve_path(features["train"], labels["train"], penalty_path(7), classes=classes)
     logits = (linear(features["val"], found.weight, found.bias) for found in path)
     return max(float((each.argmax(dim=1) == labels["val"]).float().mean()) for each in logits)
+
+
+def _symmetry(built: BuiltNetwork, data: ImageDataModule, facts: Facts) -> tuple[str, str]:
+    """What leaves a class unchanged, as a fit measures it, where there is time for that."""
+    size = data.preprocessing.size
+    if PASSES * facts.forward(min(size, SIDE)) > SHARE_OF_MEASURES * facts.budget:
+        return "mirror", "true of most images, and there was no time to measure it"
+    work = sum(cost.multiply_adds for cost in built.costs) * (size / built.preprocessing.size) ** 2
+    is_any_size = "name" in built.network.description and not built.origin.is_fixed_size
+    return choose_symmetry(built.network, data, int(work), built.origin.source != "none", is_any_size)
 
 
 def _sizes(built: BuiltNetwork) -> list[int]:

@@ -70,7 +70,7 @@ class Facts:
     forward: Speed  # of an image through the frozen network
     last_stage: float  # its share of the network's multiply-adds
     probe: float | None = None  # accuracy on validation images of a head on frozen features; None: no time for one
-    symmetry: str | None = None  # what leaves a class unchanged; None: what was given holds
+    symmetry: tuple[str, str] | None = None  # what leaves a class unchanged, and why; None: what was given holds
 
     def left(self, size: int) -> float:
         """Seconds for training at a size, besides the evaluation of the best weights."""
@@ -150,8 +150,8 @@ def _everything(facts: Facts, size: int) -> Plan:
     }
     if epochs == MOST_EPOCHS:
         settings["trainer.max_epochs"] = epochs, "more gain nothing; there may be time for a larger --model.network"
-    if facts.symmetry is not None:
-        settings["data.symmetry"] = _symmetry(facts.symmetry, epochs)
+    if facts.symmetry:
+        settings["data.symmetry"] = _symmetry(*facts.symmetry, epochs)
     return _plan(settings, [epoch] * epochs, facts)
 
 
@@ -165,15 +165,15 @@ def _why_size(size: int, facts: Facts) -> str:
     )
 
 
-def _symmetry(holds: str, epochs: int) -> tuple[str, str]:
+def _symmetry(holds: str, why: str, epochs: int) -> tuple[str, str]:
     """What there is time to make use of.
 
     Plant seedlings: in 4 epochs at 96 px mirroring has 89.8 %, all eight flips and turns 88.0 %; in 8 at 160 px the
     eight have 94.9 % (one seed, hidden test).
     """
     if holds == "dihedral" and epochs < 6:
-        return "mirror", f"of the flips and turns that a probe found to change nothing; {epochs} epochs are few for all"
-    return holds, "what a probe on frozen features found to change nothing"
+        return "mirror", f"{epochs} epochs are too few for all flips and turns, though these change nothing ({why})"
+    return holds, why
 
 
 def _last_stages(facts: Facts, why: str) -> Plan | None:
@@ -196,6 +196,8 @@ def _last_stages(facts: Facts, why: str) -> Plan | None:
         "data.image_size": (size, "the largest one for which there is time"),
         "data.views": (LAST_STAGES_VIEWS, "what the frozen stages give for them is computed once"),
     }
+    if facts.symmetry:
+        settings["data.symmetry"] = facts.symmetry
     return _plan(settings, epochs(size), facts)
 
 
