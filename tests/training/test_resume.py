@@ -114,7 +114,7 @@ def scheduler(name: str, **arguments: Any) -> dict[str, Any]:
 
 ALWAYS = (
     *("head, cached", "last_stages", "all", "all, workers", "schedule", "schedule, cached"),
-    *("validated twice an epoch", "accumulated", "plateau"),
+    *("validated twice an epoch", "accumulated", "plateau", "averaged"),
 )
 """Those that are tried at a few places in every test run; the slow tests try all cases everywhere."""
 
@@ -128,6 +128,8 @@ CASES: dict[str, dict[str, Any]] = {
     "weighted": {"mode": "all", "class_weights": "balanced"},
     "schedule": RANDOM | {"schedule": SCHEDULE},
     "schedule, cached": {"schedule": SCHEDULE, "activation_cache": "on", "data": {"views": 1}},
+    "averaged": {"schedule": SCHEDULE, "ema": 0.9},
+    "averaged, accumulated": {"mode": "all", "ema": 0.9, "trainer": {"accumulate_grad_batches": 2}},
     "accumulated": {"mode": "all", "trainer": {"accumulate_grad_batches": 2}},
     "validated twice an epoch": {"mode": "all", "data": {"batch_size": 6}, "trainer": {"val_check_interval": 0.5}},
     "validated every other epoch": {"mode": "all", "trainer": {"check_val_every_n_epoch": 2}},
@@ -197,7 +199,9 @@ def test_a_resume_equals_the_uninterrupted_run(fit: Fit, tmp_path: Path, case: s
 OTHERS = ("all", "validated twice an epoch", "plateau", "stopped early")
 
 
-@pytest.mark.parametrize("case", ["head, cached", *(pytest.param(case, marks=pytest.mark.slow) for case in OTHERS)])
+@pytest.mark.parametrize(
+    "case", ["head, cached", "averaged", *(pytest.param(case, marks=pytest.mark.slow) for case in OTHERS)]
+)
 def test_a_checkpoint_of_the_users_own_resumes_as_well(fit: Fit, tmp_path: Path, case: str):
     """Whoever saves it, in whatever hook: the position is in every checkpoint."""
     settings = CASES.get(case, {"mode": "all"})
