@@ -48,6 +48,7 @@ class EMA(WeightAveraging):
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._latest_update_step = trainer.global_step  # whatever was saved had all steps in its average
 
+    @torch.no_grad()
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """The callback before this one has frozen what the epoch freezes."""
         assert self._average_model is not None
@@ -56,7 +57,7 @@ class EMA(WeightAveraging):
             self._phase = phase
             self._average_model.n_averaged.zero_()
             for mean, newest in zip(_tensors(averaged), _tensors(pl_module), strict=True):
-                mean.data.copy_(newest)
+                mean.copy_(newest)
         frozen = _network(pl_module).frozen
         self._trained = list(zip(_trained_parts(averaged, frozen), _trained_parts(pl_module, frozen), strict=True))
 

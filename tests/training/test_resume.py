@@ -196,12 +196,10 @@ def test_a_resume_equals_the_uninterrupted_run(fit: Fit, tmp_path: Path, case: s
     resumed_everywhere(fit, tmp_path, CASES[case], points=slice(first, None, step))
 
 
-OTHERS = ("all", "validated twice an epoch", "plateau", "stopped early")
+OTHERS = ("all", "validated twice an epoch", "plateau", "stopped early", "averaged")
 
 
-@pytest.mark.parametrize(
-    "case", ["head, cached", "averaged", *(pytest.param(case, marks=pytest.mark.slow) for case in OTHERS)]
-)
+@pytest.mark.parametrize("case", ["head, cached", *(pytest.param(case, marks=pytest.mark.slow) for case in OTHERS)])
 def test_a_checkpoint_of_the_users_own_resumes_as_well(fit: Fit, tmp_path: Path, case: str):
     """Whoever saves it, in whatever hook: the position is in every checkpoint."""
     settings = CASES.get(case, {"mode": "all"})
