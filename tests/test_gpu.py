@@ -87,6 +87,19 @@ def test_no_step_waits_for_the_gpu(settings: dict, fit):
     assert watch.steps == 6
 
 
+class WhereAveraged(Callback):
+    def on_train_batch_start(self, trainer, pl_module, *_):
+        self.devices = {tensor.device.type for tensor in pl_module.ema._average_model.module.parameters()}
+
+
+def test_the_average_of_the_weights_lies_on_the_gpu(fit):
+    where = WhereAveraged()
+
+    fit(1, mode="all", ema=0.9, trainer=ON_GPU | {"callbacks": where})
+
+    assert where.devices == {CUDA}
+
+
 def test_worker_processes_give_pinned_batches_with_channels_last(fit):
     seen = []
 

@@ -167,6 +167,8 @@ def test_the_table_of_defaults_is_that_of_the_program():
     assert table["augmentation"] == [mode.augmentation for mode in modes]
     views = [str(mode.views or "one each epoch") for mode in modes]
     assert table["augmented views of each image"] == views
+    averages = [str(mode.ema or "none") for mode in modes]
+    assert table["decay of the average of the weights that is kept"] == averages
 
 
 def test_the_reference_of_recipes_is_that_of_the_program(monkeypatch: pytest.MonkeyPatch):

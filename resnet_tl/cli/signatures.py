@@ -43,10 +43,10 @@ def arguments(kind: type) -> tuple[dict[str, inspect.Parameter], bool]:
 def describe(hint: Any, many: bool = False) -> str:
     """A type in words, without the null that an optional setting may have too; empty where there are none for it."""
     named, kinds = choices(hint), options(hint)
-    words = [f"one of {listed(named)}"] if named else []
+    words = [f"{'one of ' * (len(named) > 1)}{listed(named)}"] if named else []
     for option in kinds:
         kind: Any = get_origin(option) or option
-        is_said = (named and kind is not bool) or (kind is int and float in kinds)
+        is_said = (named and kind is str) or (kind is int and float in kinds)
         if kind in WORDS and not is_said:
             words.append(WORDS[kind][many])
         elif isinstance(kind, type) and is_dataclass(kind):

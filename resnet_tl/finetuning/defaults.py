@@ -20,6 +20,7 @@ class ModeDefaults:
     epochs: int  # of a whole run
     augmentation: Policy  # of training images
     views: int | None  # how many versions of an image there are; None: a new one in each epoch
+    ema: float | None = None  # decay of the average of the weights that is kept; None: the newest ones are
 
 
 DEFAULTS = {

@@ -23,7 +23,8 @@ from resnet_tl.data.draws import step_seed
 from resnet_tl.data.pixels.symmetry import Symmetry
 from resnet_tl.data.samples import Batch
 from resnet_tl.errors import UserError, listed
-from resnet_tl.finetuning.defaults import defaults_for
+from resnet_tl.finetuning.defaults import ModeDefaults, defaults_for
+from resnet_tl.finetuning.ema import EMA, AveragedWeights, choose_decay
 from resnet_tl.finetuning.freezing import Freezing, digest
 from resnet_tl.finetuning.learning_rate import follow
 from resnet_tl.finetuning.loss import classification_loss
@@ -32,7 +33,6 @@ from resnet_tl.finetuning.optimization import configure, rate_factor
 from resnet_tl.networks import Network
 from resnet_tl.networks.frozen import autocast
 from resnet_tl.timing import measure
-from resnet_tl.training.averaged_weights import AveragedWeights
 from resnet_tl.training.best_weights import BestWeights, take_place
 from resnet_tl.training.building import BuiltNetwork, adapted, build, build_without_images, rebuild
 from resnet_tl.training.logged_options import log_options
@@ -60,6 +60,7 @@ class ImageClassifier(ExactEvaluation):
         self.freezing = Freezing(self.schedule)
         self.resuming = ExactResume()
         self.averages = AveragedWeights()
+        self.ema: EMA | None = None
         self._has_images = False  # whether the network was built, or adapted, for those of a data module
         self.resolved: dict[str, tuple[Any, str]] = {}  # setting -> what `auto` became, and why
         self.totals: EpochTotals | None = None
@@ -75,8 +76,8 @@ class ImageClassifier(ExactEvaluation):
         """What belongs to every fit, whoever makes the Trainer; and the best weights, if it keeps none of its own."""
         check_trainer(self.trainer, self)
         silence_untrue_warnings()
-        own: list[L.Callback | None] = [self.freezing, self.resuming, self.averages]
-        own += points_of_a_plain_trainer(self.trainer)
+        own: list[L.Callback | None] = [self.freezing, self.resuming, *points_of_a_plain_trainer(self.trainer)]
+        own += [self._average(), self.averages]
         if self.best not in self.trainer.checkpoint_callbacks:
             self.best = take_place(self.trainer, self.hparams["monitor"], self.monitor_mode)
         there = self.trainer.callbacks  # type: ignore[attr-defined]
@@ -85,7 +86,21 @@ class ImageClassifier(ExactEvaluation):
     def setup(self, stage: str) -> None:
         """Refuses a subclass in which nothing would train, or nothing be frozen."""
         if stage == TrainerFn.FITTING:
-            check_subclass(self, ImageClassifier, [self.freezing, self.resuming, self.averages])
+            own = [self.freezing, self.resuming, self.averages, *([self.ema] if self.ema else [])]
+            check_subclass(self, ImageClassifier, own)
+
+    def _average(self) -> EMA | None:
+        """What averages the weights of the fit, the same each time it is asked for."""
+        if self.hparams["head_solver"] == "lbfgs":
+            decay, why = None, "a head that is solved takes no steps"
+        else:
+            defaults, why = self._defaults()
+            decay, why = choose_decay(self.hparams["ema"], (defaults.ema, why), self.trainer)
+        if self.hparams["ema"] == "auto":
+            self.resolved["model.ema"] = (decay, why)
+        if decay != (self.ema.decay if self.ema else None):
+            self.ema = EMA(decay, self.schedule) if decay else None
+        return self.ema
 
     @property
     def monitor_mode(self) -> str:
@@ -132,17 +147,21 @@ class ImageClassifier(ExactEvaluation):
         `symmetry` is what the fit that goes on had found.
         """
         assert self.built is not None
-        defaults = defaults_for(self.hparams["mode"], self.hparams["schedule"])
+        defaults, why = self._defaults()
         seen = self.built.preprocessing
         sizes = self.schedule.train_sizes(self.built.image_size, seen.size)
         use = partial(data.use, seen, defaults.augmentation, defaults.views, train_sizes=sizes)
         chosen = use()
-        why = "the schedule" if self.hparams["schedule"] else f"the mode {self.hparams['mode']}"
-        reasons = dict.fromkeys(chosen, f"the default of {why}")
+        reasons = dict.fromkeys(chosen, why)
         if "symmetry" in chosen:
             found = (symmetry, "as the fit began") if symmetry else find_symmetry(self, data)
             chosen, reasons["symmetry"] = use(symmetry=found[0]), found[1]
         self.resolved |= {f"data.{name}": (value, reasons[name]) for name, value in chosen.items()}
+
+    def _defaults(self) -> tuple[ModeDefaults, str]:
+        """What is taken where an option is auto, and why."""
+        mode, schedule = self.hparams["mode"], self.hparams["schedule"]
+        return defaults_for(mode, schedule), f"the default of {'the schedule' if schedule else f'the mode {mode}'}"
 
     def _take(self, built: BuiltNetwork) -> None:
         self.built, self.network = built, built.network
@@ -315,6 +334,8 @@ class ImageClassifier(ExactEvaluation):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         assert self.built is not None
+        if "callbacks" not in checkpoint:
+            self.averages.put(self.trainer, self, checkpoint)
         resolved = {setting: value for setting, (value, _) in self.resolved.items()}
         checkpoint["resnet_tl"] = checkpoint.get("resnet_tl", {}) | self.built.to_dict() | {"resolved": resolved}
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Any
+from typing import Any, Literal
 
 import lightning as L
 
@@ -43,6 +43,8 @@ class ClassifierOptions(NamesArguments, L.LightningModule):
         layer_decay: each stage learns at this factor of the rate of the stage above it.
         warmup: share of each phase's steps in which the learning rate rises; the cosine follows. Phases that differ in
             their image size alone share one curve.
+        ema: decay of an exponential moving average of the weights, such as 0.999, which is validated and kept in their
+            place; (1 + n) / (10 + n) after n steps of a phase while that is less. auto takes the mode's, null none.
         loss: module.Name of a loss of your own, such as torch.nn.MultiMarginLoss, or {class_path, init_args}; default:
             cross-entropy, as the next options shape it.
         label_smoothing: 0 to 1 (Szegedy et al. 2016, arXiv 1512.00567).
@@ -84,6 +86,7 @@ class ClassifierOptions(NamesArguments, L.LightningModule):
         backbone_lr_factor: float | None = None,
         layer_decay: float = 1.0,
         warmup: float = 0.05,
+        ema: float | Literal["auto"] | None = "auto",
         loss: str | dict[str, Any] | None = None,
         label_smoothing: float = 0.0,
         focal_gamma: float = 0.0,

@@ -55,6 +55,13 @@ def check_settings(model: ClassifierOptions) -> None:
             raise UserError(
                 f"model.{name} is {settings[name]}; it must be above 0 (model.mode says what does not train at all)."
             )
+    if settings["ema"] not in (None, "auto"):
+        check_number("model.ema", settings["ema"])
+        if not 0 < settings["ema"] < 1:
+            raise UserError(
+                f"model.ema is {settings['ema']}; it must be auto, null for no average, or above 0 and below 1, such "
+                "as 0.999."
+            )
     widths = settings["head_hidden"] or []
     if not isinstance(widths, list | tuple) or not all(isinstance(width, int) and width >= 1 for width in widths):
         raise UserError(f"model.head_hidden is {widths}; it must be a list of whole numbers of 1 or more.")
@@ -88,7 +95,7 @@ def check_resumed(settings: Mapping[str, Any], begun: Mapping[str, Any], resolve
     names = ("mode", "trainable_stages", "schedule", "optimizer", "lr_scheduler", "lr", "backbone_lr_factor")
     # A fit within a budget may have been shortened after the checkpoint was saved; its recorder knows both recipes.
     is_shortened = any(phase["rate_start"] for phase in settings["schedule"] or [])
-    for name in (*names, "layer_decay", "warmup"):
+    for name in (*names, "layer_decay", "warmup", "ema"):
         if name == "schedule" and is_shortened:
             continue
         if name in begun and settings[name] not in (begun[name], resolved.get(f"model.{name}", begun[name])):
@@ -310,6 +317,8 @@ def _check_solver(settings: Mapping[str, Any], schedule: Schedule, lr_scheduler:
             raise UserError(f"--model.head_solver lbfgs solves a linear head by cross-entropy: leave out model.{name}.")
     if settings["activation_cache"] == "off":
         raise UserError("--model.head_solver lbfgs needs the features of all images: leave out model.activation_cache.")
+    if settings["ema"] not in (None, "auto"):
+        raise UserError("--model.head_solver lbfgs takes no steps to average: leave out model.ema.")
     for name, given in (("lr", settings["lr"]), ("lr_scheduler", lr_scheduler)):
         if given:
             raise UserError(f"--model.head_solver lbfgs has no learning rate: leave out {name}.")

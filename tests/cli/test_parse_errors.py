@@ -8,7 +8,7 @@ import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -403,6 +403,7 @@ def test_too_little_memory_suggests_a_batch_size(mistake, monkeypatch):
         (int | float, "a number"),
         (bool | int, "true or false or a whole number"),
         (Mode | None, "one of all, last_stages, head"),
+        (float | Literal["auto"] | None, "auto or a number"),
         (list[int] | None, "a list of whole numbers"),
         (list[Phase] | None, "a list of phases"),
         (str | list[str | dict[str, Any]] | None, "a text or a list of texts or mappings"),

@@ -57,7 +57,7 @@ def fit(images: str, processes: int, **settings) -> tuple[ImageClassifier, Gradi
 def main(images: str, out: str, processes: int) -> None:
     torch.set_num_threads(1)
     schedule = [{"mode": "head", "epochs": 1, "image_size": 12}, {"mode": "all", "lr": 0.01}]
-    model, gradients = fit(images, processes, schedule=schedule)
+    model, gradients = fit(images, processes, schedule=schedule, ema=0.9)
     rank = model.trainer.global_rank
     state = {key: tensor.contiguous() for key, tensor in model.network.state_dict().items()}
     save_file(state, f"{out}/{rank}.safetensors")

@@ -117,7 +117,7 @@ def scheduler(name: str, **arguments: Any) -> dict[str, Any]:
 ALWAYS = (
     *("head, cached", "last_stages", "all", "all, workers", "schedule", "schedule, cached"),
     *("sizes", "sizes, cached"),
-    *("validated twice an epoch", "accumulated", "plateau"),
+    *("validated twice an epoch", "accumulated", "plateau", "averaged"),
 )
 """Those that are tried at a few places in every test run; the slow tests try all cases everywhere."""
 
@@ -133,6 +133,8 @@ CASES: dict[str, dict[str, Any]] = {
     "sizes": RANDOM | {"schedule": SIZES, "data": {"workers": 1, "test_size": 20}},
     "sizes, cached": {"schedule": KEPT_SIZES, "activation_cache": "on", "data": {"test_size": 20, "views": 1}},
     "schedule, cached": {"schedule": SCHEDULE, "activation_cache": "on", "data": {"views": 1}},
+    "averaged": {"schedule": SCHEDULE, "ema": 0.9},
+    "averaged, accumulated": {"mode": "all", "ema": 0.9, "trainer": {"accumulate_grad_batches": 2}},
     "accumulated": {"mode": "all", "trainer": {"accumulate_grad_batches": 2}},
     "validated twice an epoch": {"mode": "all", "data": {"batch_size": 6}, "trainer": {"val_check_interval": 0.5}},
     "validated every other epoch": {"mode": "all", "trainer": {"check_val_every_n_epoch": 2}},
@@ -199,7 +201,7 @@ def test_a_resume_equals_the_uninterrupted_run(fit: Fit, tmp_path: Path, case: s
     resumed_everywhere(fit, tmp_path, CASES[case], points=slice(first, None, step))
 
 
-OTHERS = ("all", "validated twice an epoch", "plateau", "stopped early")
+OTHERS = ("all", "validated twice an epoch", "plateau", "stopped early", "averaged")
 
 
 @pytest.mark.parametrize("case", ["head, cached", *(pytest.param(case, marks=pytest.mark.slow) for case in OTHERS)])
