@@ -144,9 +144,8 @@ def training_rate(
     # Whole batches only: a smaller last one would be compiled once more.
     steps = min(steps, int(0.78 * len(list(root.glob("*/*.jpg")))) // batch_size)
     clock = Clock(steps, is_compiled)
-    data = ImageDataModule(
-        root, batch_size=batch_size, image_size=image_size, augmentation=augmentation, val_fraction=0.2
-    )
+    sizes = {"batch_size": batch_size, "image_size": image_size, "val_fraction": 0.2}
+    data = ImageDataModule(root, augmentation=augmentation, symmetry="mirror", **sizes)
     model = ImageClassifier(network=network, weights="none", mode="all")
     trainer = L.Trainer(
         accelerator=accelerator,

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -19,6 +20,7 @@ from torch import Tensor
 from resnet_tl import __version__, cache, stopping
 from resnet_tl.data.datamodule import CENTRES_AT_ONCE, ImageDataModule
 from resnet_tl.data.draws import Purpose, uniform
+from resnet_tl.data.index import ImageIndex
 from resnet_tl.data.pixels.symmetry import MIRRORED, ORIENTATIONS, Symmetry, orient
 from resnet_tl.finetuning.activation_cache import activation_key
 from resnet_tl.finetuning.freezing import digest
@@ -92,7 +94,7 @@ def choose_symmetry(
     size = data.preprocessing.size
     side = min(size, SIDE) if is_any_size else size
     cost = multiply_adds * (side / size) ** 2 if is_pretrained else 0
-    learnt, judged, turns = _plan(data, int(min(PASSES, MULTIPLY_ADDS / max(cost, 1))))
+    learnt, judged, turns = plan(data.index, int(min(PASSES, MULTIPLY_ADDS / max(cost, 1))))
     if not len(judged):
         return "mirror", "no validation image shows a class that is trained on, so that nothing could be measured"
     stages = FrozenStages(network) if is_pretrained else None
@@ -134,9 +136,8 @@ def _said(seen: Seen) -> str:
     )
 
 
-def _plan(data: ImageDataModule, passes: int) -> tuple[np.ndarray, np.ndarray, int]:
+def plan(index: ImageIndex, passes: int) -> tuple[np.ndarray, np.ndarray, int]:
     """Rows to learn from and to judge by, and in how many turned versions the latter are looked at."""
-    index = data.index
     counts = np.bincount(index.labels[index.rows("train")], minlength=len(index.classes))
     classes = np.argsort(-counts, kind="stable")[: min(CLASSES, np.count_nonzero(counts))]
     learnt = _sample(index.rows("train"), index.labels, classes, passes // 3)
@@ -255,7 +256,7 @@ def _kept(key: str, measured: Callable[[], list[Seen]], about: str) -> list[Seen
     if made:
         return made[0]
     try:
-        kept = json.loads((folder / "seen.json").read_text(encoding="utf-8")) if folder else None
+        kept: Any = json.loads((folder / "seen.json").read_text(encoding="utf-8")) if folder else None
         return [Seen(**one | {name: Drop(**one[name]) for name in ("mirrored", "turned")}) for one in kept]
     except (OSError, ValueError, TypeError, KeyError):  # not kept, just removed by another run, or damaged
         return measured()

@@ -104,7 +104,10 @@ def _check(data: ImageDataModule, trainer: L.Trainer) -> None:
     for is_wrong, sentence in (
         (is_short, "takes all images at once: leave out trainer.max_steps, limit_train_batches and overfit_batches"),
         (of_steps, f"takes no steps: leave out {listed(type(callback).__name__ for callback in of_steps)}"),
-        (data.augments, "sees one version of each image: give --data.augmentation none"),
+        (
+            data.augments,
+            "sees one version of each image: give --data.augmentation none and leave out data.symmetry, random_erasing, transform",
+        ),
         (data.test_size not in (None, data.image_size), "sees all images at one size: leave out data.test_size"),
         (trainer.world_size > 1, "runs in one process: give --trainer.devices 1"),
         (trainer.gradient_clip_val, "searches along whole gradients: leave out trainer.gradient_clip_val"),

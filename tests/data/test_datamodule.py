@@ -267,6 +267,8 @@ def test_activations_stand_in_for_images_once_they_are_set(blobs: Path) -> None:
         ({"augmentation": "light"}, True),
         ({"augmentation": "none"}, False),
         ({"augmentation": "none", "random_erasing": 0.5}, True),
+        ({"augmentation": "none", "symmetry": "auto"}, False),
+        ({"augmentation": "none", "symmetry": "mirror"}, True),
     ],
 )
 def test_it_says_whether_it_augments(blobs: Path, options: dict, augments: bool) -> None:
@@ -633,8 +635,12 @@ def test_the_real_placeholder_among_the_ants_is_found(shared_data: Path) -> None
         ({"channels": 2}, "data.channels is '2'; it must be one of 1, 3, 4."),
         (
             {"augmentation": "standart"},
-            "data.augmentation is 'standart'; it must be one of auto, none, light, standard, trivial_augment, shift, "
-            "shift_flip. Did you mean 'standard'?",
+            "data.augmentation is 'standart'; it must be one of auto, none, light, standard, trivial_augment, shift. "
+            "Did you mean 'standard'?",
+        ),
+        (
+            {"symmetry": "dihedrall"},
+            "data.symmetry is 'dihedrall'; it must be one of auto, none, mirror, dihedral. Did you mean 'dihedral'?",
         ),
         (
             {"sampler": "ballanced"},

@@ -144,6 +144,7 @@ def test_another_split_uses_what_is_kept(fit: Fit, blobs: Path):
         ({"seed": 1}, {}),
         ({"random_erasing": 1.0}, {}),
         ({"augmentation": "shift"}, {}),
+        ({"symmetry": "mirror"}, {}),
         ({"image_size": 24}, {}),
         ({"storage_size": 32}, {}),
         ({}, {"seed": 1, "network": "resnet20"}),  # other random weights
@@ -151,7 +152,7 @@ def test_another_split_uses_what_is_kept(fit: Fit, blobs: Path):
     ],
 )
 def test_whatever_changes_them_makes_new_ones(fit: Fit, data: dict, settings: dict):
-    usual = {"augmentation": "light", "views": 1}
+    usual = {"augmentation": "light", "symmetry": "none", "views": 1}
     fit(2, data=usual, activation_cache="on", **HEAD)
     before = keys()
 
