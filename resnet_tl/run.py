@@ -213,14 +213,19 @@ class Run:
         metrics = {name: value for name, value in compute_metrics(table).items() if math.isfinite(value)}
         for name, fact in (("metrics", metrics), ("accuracy", Accuracy.of(table).facts())):
             facts.setdefault(name, {})[split] = fact
-        facts["bundle_digest"] = self.bundle.digest
+        facts["bundle_digests"] = self._digests()
         write_text(kept.path / "summary.json", json.dumps(facts, indent=2) + "\n")
 
     def tta_summary(self, kind: str) -> dict[str, Any]:
         """What was measured of the present model under test-time augmentation, as in `summary`; empty where nothing."""
         kept = self.under_tta(kind)
         facts = kept.summary if kept.is_complete else {}
-        return facts if facts.get("bundle_digest") == self.bundle.digest else {}
+        return facts if facts.get("bundle_digests") == self._digests() else {}
+
+    def _digests(self) -> list[str]:
+        from resnet_tl.bundle import Bundle
+
+        return [Bundle.open(path).digest for path in bundles_of(self.path)]
 
     def mistakes(self, split: str = "val") -> pd.DataFrame:
         """The images of a split that were judged wrongly, those judged most surely first; see `evaluation.mistakes`."""
