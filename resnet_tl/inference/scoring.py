@@ -62,9 +62,8 @@ def score(
         for run in map(Run, paths):
             with suppress(UserError):  # a bundle alone, or a run whose images are gone
                 if seen := _trained_on(run, index, rows):
-                    log.warning(
-                        f"{run.path} was trained on {seen} of these {len(rows)} images: the numbers flatter it."
-                    )
+                    trained_on = f"{seen} of these {len(rows)} images"
+                    log.warning(f"{run.path} was trained on {trained_on}: the numbers say little of new ones.")
     table = predictor.predict_rows(index, rows)
     return table, compute_metrics(table)
 
