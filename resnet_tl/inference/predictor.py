@@ -82,7 +82,7 @@ class Predictor:
         path_column: str | None = None,
         image_folder: str | None = None,
     ) -> pd.DataFrame:
-        """The prediction table of images on disk or in memory; each is decoded once.
+        """The prediction table of images on disk or in memory; each is decoded once for all models that see it alike.
 
         On disk: files, folders, patterns such as `photos/*.jpg`, or a table that names images; one or several.
         `path_column` is the column that names them and `image_folder` where they are, if looking does not tell.
