@@ -48,7 +48,7 @@ def bundle_line(bundle: Bundle) -> str:
     """`Bundle('runs/cats-1/model': resnet18, 2 classes, validation accuracy 94.2 % [90.4, 96.5] of 240 images)`."""
     facts = [_network(bundle), f"{len(bundle.classes):,} classes"]
     with suppress(*DAMAGED):
-        facts += _accuracies(_kept(bundle))
+        facts += _accuracies(kept_accuracies(bundle))
     return _line("Bundle", bundle.path, facts)
 
 
@@ -80,7 +80,7 @@ def bundle_page(bundle: Bundle) -> str:
     body = ""
     with suppress(*DAMAGED):
         facts["trained on"] = f"{sum(data['counts']['train'].values()):,} images of {data['root']}"
-        body = _numbers(bundle.metrics, _kept(bundle))
+        body = _numbers(bundle.metrics, kept_accuracies(bundle))
     body += _table([[name, text] for name, text in facts.items() if text])
     use = _use(str(bundle.path), None if "name" in bundle.network else _network(bundle))
     commands = f"from resnet_tl import Predictor\n{use}"
@@ -116,7 +116,7 @@ def _use(place: str, own_network: str | None = None) -> str:
     return f'Predictor({place!r}{network}).predict("new_photos")'
 
 
-def _kept(bundle: Bundle) -> dict[str, Accuracy]:
+def kept_accuracies(bundle: Bundle) -> dict[str, Accuracy]:
     """What a bundle knows of its accuracies, without the predictions: the counts of the images and the share."""
     found = {}
     for split, numbers in bundle.metrics.items():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import sys
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from resnet_tl.errors import UserError, nearest
-from resnet_tl.files import file_digest
+from resnet_tl.files import file_digest, write_text
 from resnet_tl.recipe import load_recipe
 
 if TYPE_CHECKING:
@@ -43,6 +44,8 @@ class Run:
     `model/`                  the bundle: weights, classes, preprocessing
     `predictions/`            `val.csv` and, with a labelled test split, `test.csv`
     `figures/`                augmented images, learning curves, confusion matrix, the most confident mistakes
+    `tta/`                    for each kind of test-time augmentation that `resnet-tl validate RUN --tta KIND` measured:
+                              `KIND/predictions/val.csv` and `KIND/summary.json`
     ========================  =====================================================================
     """
 
@@ -195,6 +198,35 @@ class Run:
             raise UserError(f"{self.path} has no predictions for the split '{split}'.")
         return read_predictions(file)
 
+    def under_tta(self, kind: str) -> Run:
+        """Where the numbers under a kind of test-time augmentation are: a Run of `predictions/` and `summary.json`."""
+        return Run(self.path / "tta" / kind)
+
+    def keep_under_tta(self, kind: str, split: str, table: pd.DataFrame) -> None:
+        """Writes the predictions and numbers of a split under test-time augmentation, beside those without it."""
+        from resnet_tl.evaluation.accuracy import Accuracy
+        from resnet_tl.evaluation.metrics import compute_metrics
+        from resnet_tl.evaluation.predictions import write_predictions
+
+        kept, facts = self.under_tta(kind), self.tta_summary(kind)
+        write_predictions(table, kept.predictions_file(split))
+        metrics = {name: value for name, value in compute_metrics(table).items() if math.isfinite(value)}
+        for name, fact in (("metrics", metrics), ("accuracy", Accuracy.of(table).facts())):
+            facts.setdefault(name, {})[split] = fact
+        facts["bundle_digests"] = self._digests()
+        write_text(kept.path / "summary.json", json.dumps(facts, indent=2) + "\n")
+
+    def tta_summary(self, kind: str) -> dict[str, Any]:
+        """What was measured of the present model under test-time augmentation, as in `summary`; empty where nothing."""
+        kept = self.under_tta(kind)
+        facts = kept.summary if kept.is_complete else {}
+        return facts if facts.get("bundle_digests") == self._digests() else {}
+
+    def _digests(self) -> list[str]:
+        from resnet_tl.bundle import Bundle
+
+        return [Bundle.open(path).digest for path in bundles_of(self.path)]
+
     def mistakes(self, split: str = "val") -> pd.DataFrame:
         """The images of a split that were judged wrongly, those judged most surely first; see `evaluation.mistakes`."""
         from resnet_tl.evaluation.mistakes import mistakes
@@ -224,6 +256,22 @@ class Run:
         if not (self.path / name).is_file():
             raise UserError(f"{self.path} has no {name}: {otherwise}.")
         return self.path / name
+
+
+def bundles_of(path: str | Path) -> list[Path]:
+    """The models that predict together: those of a run of folds, in their order; else the one of a run, or the bundle.
+
+    UserError for a run of which not all folds are trained.
+    """
+    path = Path(path)
+    folds = sorted((path / "folds").glob("*/"), key=lambda fold: (len(fold.name), fold.name))
+    if folds and not Run(path).is_complete:
+        raise UserError(f"{path} has no model yet: not all of its folds are trained.")
+    return [_bundle_in(fold) for fold in folds or [path]]
+
+
+def _bundle_in(path: Path) -> Path:
+    return path / "model" if (path / "model" / "model.json").is_file() else path
 
 
 def interrupted_run(folder: str | Path | None, recipes: Sequence[Path]) -> Run | None:

@@ -10,7 +10,7 @@ import pytest
 
 from resnet_tl.errors import UserError
 from resnet_tl.evaluation.predictions import prediction_table, write_predictions
-from resnet_tl.run import Run, check_root
+from resnet_tl.run import Run, bundles_of, check_root
 
 
 @pytest.fixture
@@ -116,3 +116,18 @@ def test_a_root_without_permission_is_said_before_training(tmp_path: Path) -> No
     (tmp_path / "locked").mkdir(mode=0o555)
     with pytest.raises(UserError, match="permission denied; choose another --run"):
         check_root(tmp_path / "locked")
+
+
+def test_the_models_of_a_path_are_its_own_or_those_of_its_folds(run: Run) -> None:
+    assert bundles_of(run.path) == [run.path]  # which says that its training did not end
+    (run.path / "model").mkdir()
+    (run.path / "model" / "model.json").write_text("{}")
+    assert bundles_of(run.path) == bundles_of(str(run.path / "model")) == [run.path / "model"]
+
+    for number in ("10", "9"):
+        (run.path / "folds" / number / "model").mkdir(parents=True)
+        (run.path / "folds" / number / "model" / "model.json").write_text("{}")
+    with pytest.raises(UserError, match="has no model yet: not all of its folds are trained"):
+        bundles_of(run.path)
+    (run.path / "summary.json").write_text("{}")
+    assert bundles_of(run.path) == [run.path / "folds" / number / "model" for number in ("9", "10")]

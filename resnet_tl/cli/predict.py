@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from itertools import dropwhile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from resnet_tl.cli.arguments import CommandParser, positive
+from resnet_tl.cli.averaging import add_averaging_options, is_run, said_of
 from resnet_tl.cli.loading import loading
 from resnet_tl.cli.reading_options import add_table_options, in_own_words
 from resnet_tl.cli.tables import print_table
-from resnet_tl.errors import UserError
+from resnet_tl.errors import UserError, listed, printable
 from resnet_tl.files import check_target
 
 if TYPE_CHECKING:
@@ -20,6 +22,7 @@ examples:
   resnet-tl predict runs/freeze_backbone-1 photo.jpg
   resnet-tl predict runs/freeze_backbone-1 new_photos 'more/*.png' --output predictions.csv
   resnet-tl predict runs/freeze_backbone-1 list.csv --top 3      a table that names images
+  resnet-tl predict runs/a runs/b new_photos --tta mirror        the average of two models and two views
 """
 
 
@@ -30,10 +33,11 @@ def main(argv: list[str]) -> None:
         description="Classify images with a run or a model bundle: id, path, predicted class, probabilities.",
         epilog=EXAMPLES,
     )
-    parser.add_argument("run", metavar="RUN", help="a run such as runs/freeze_backbone-1, or a model bundle")
-    parser.add_argument(
-        "images", metavar="IMAGES", nargs="+", help="files, folders, zips, globs, or tables that name images"
-    )
+    run = "a run such as runs/freeze_backbone-1, or a model bundle"
+    parser.add_argument("run", metavar="RUN", help=run)
+    given = "files, folders, zips, globs, or tables that name images; runs in front of them are averaged with RUN"
+    parser.add_argument("images", metavar="IMAGES", nargs="+", help=given)
+    add_averaging_options(parser)
     parser.add_argument("-o", "--output", type=Path, help="write the table to this CSV file; default: print it")
     parser.add_argument("--top", type=positive, default=3, help="classes to print for each image; default: 3")
     parser.add_argument("--batch_size", type=positive, default=32, help="images at once; default: 32")
@@ -41,20 +45,26 @@ def main(argv: list[str]) -> None:
     add_table_options(parser)
     parser.add_argument("--device", help="such as cpu or cuda; default: the fastest at hand")
     arguments = parser.parse_args(argv)
+    images = list(dropwhile(is_run, arguments.images))
+    runs = [Path(run) for run in (arguments.run, *arguments.images[: len(arguments.images) - len(images)])]
+    if not images:
+        raise UserError(f"{listed(runs)} are runs, and no images are given; name them behind the runs.")
     if arguments.output:
         check_target(arguments.output, ".csv")
-        if arguments.output.resolve() in {Path(images).resolve() for images in arguments.images}:
+        if arguments.output.resolve() in {Path(path).resolve() for path in images}:
             raise UserError(f"{arguments.output} is the list of the images; choose another --output.")
 
     with loading():
         from resnet_tl.evaluation.predictions import write_predictions
         from resnet_tl.inference.predictor import Predictor
 
-    predictor = Predictor(arguments.run, arguments.device)
-    given = vars(arguments)
-    options = {name: given[name] for name in ("batch_size", "on_bad_image", "path_column", "image_folder")}
+    predictor = Predictor(runs, arguments.device, tta=arguments.tta, average=arguments.average)
+    if arguments.tta or len(predictor.ensemble.members) > 1:
+        for line in said_of(runs, predictor):
+            print(printable(line))
+    options = {name: getattr(arguments, name) for name in ("batch_size", "on_bad_image", "path_column", "image_folder")}
     with in_own_words(root=""):
-        table = predictor.predict(arguments.images, **options)
+        table = predictor.predict(images, **options)
     if arguments.output:
         write_predictions(table, arguments.output)
         print(f"{arguments.output}: {len(table)} images")

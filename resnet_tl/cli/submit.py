@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from resnet_tl.cli.arguments import CommandParser
+from resnet_tl.cli.averaging import add_averaging_options, said_of
 from resnet_tl.cli.loading import loading
 from resnet_tl.cli.reading_options import add_table_options, in_own_words
 from resnet_tl.errors import UserError, printable
@@ -19,6 +20,8 @@ EPILOG = """examples:
   resnet-tl submit runs/seedlings --images data/plants/test --sample data/plants/sample_submission.csv -o plants.csv
   resnet-tl submit runs/pets --images data/pets/test --sample data/pets/sample_submission.csv -o pets.csv \\
       --positive dogs --clip 0.01
+  resnet-tl submit runs/a runs/b --tta mirror --images data/plants/test --sample data/plants/sample_submission.csv \\
+      -o plants.csv
   resnet-tl submit --predictions averaged.csv --sample data/plants/sample_submission.csv -o plants.csv
 
 The sample decides the ids, their order and the form: class names, one probability, or a column per class.
@@ -33,9 +36,10 @@ def main(argv: list[str]) -> int | None:
         epilog=EPILOG,
     )
     add = parser.add_argument
-    add("run", nargs="?", type=Path, metavar="RUN", help="a run directory or a model bundle")
+    add("run", nargs="*", type=Path, metavar="RUN", help="a run directory or a model bundle; several are averaged")
     add("--images", metavar="IMAGES", help="the images to predict: a folder, a zip of one, or a table that names them")
     add_table_options(parser)
+    add_averaging_options(parser)
     columns = "a table with the columns id and prob_<class>, such as `predict` writes, in place of RUN and --images"
     add("--predictions", type=Path, metavar="FILE", help=columns)
     add("--sample", type=Path, required=True, metavar="FILE", help="the competition's sample submission")
@@ -66,8 +70,11 @@ def _check_paths(arguments: argparse.Namespace) -> None:
         raise UserError("--predictions stands in place of RUN and --images; give one or the other.")
     if not arguments.predictions and not (arguments.run and arguments.images):
         raise UserError("A submission needs RUN and --images IMAGES, or --predictions FILE.")
-    if arguments.run and not arguments.run.is_dir():
-        raise UserError(f"{arguments.run}: there is no such run directory.")
+    if arguments.predictions and (option := "tta" if arguments.tta else "average" if arguments.average else ""):
+        raise UserError(f"--{option} has no meaning for --predictions, which are made already; leave it out.")
+    for run in arguments.run:
+        if not run.is_dir():
+            raise UserError(f"{run}: there is no such run directory.")
     check_target(arguments.output)
     if arguments.output.resolve() == arguments.sample.resolve():
         raise UserError(f"--output {arguments.output} is the sample file itself; choose another name.")
@@ -87,10 +94,12 @@ def _predict(arguments: argparse.Namespace) -> pd.DataFrame:
     with loading():
         from resnet_tl.inference.predictor import Predictor
 
-    predictor = Predictor(arguments.run)
+    predictor = Predictor(arguments.run, tta=arguments.tta, average=arguments.average)
     # A table of even odds has every id and class: what is wrong with the ids, the form or an option shows before the
     # first image is decoded.
     even = prediction_table(ids, ids, None, np.zeros((len(ids), len(predictor.classes))), predictor.classes)
     build_submission(even, arguments.sample, arguments.positive, arguments.clip)
+    for line in said_of(arguments.run, predictor):
+        print(printable(line))
     with in_own_words(root="--images "):
         return predictor.predict(arguments.images, **named)

@@ -6,13 +6,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from resnet_tl.cli.arguments import CommandParser
+from resnet_tl.cli.averaging import add_averaging_options
 from resnet_tl.cli.loading import loading
 from resnet_tl.cli.reading_options import add_reading_options, in_own_words, reading_of
 from resnet_tl.cli.tables import print_table
+from resnet_tl.errors import printable, reason_of
 from resnet_tl.files import check_target
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from resnet_tl.run import Run
 
 MEASURED = ("precision", "recall", "f1", "auroc")
 
@@ -24,11 +28,14 @@ def main(argv: list[str], split: str = "val") -> None:
         prog=f"resnet-tl {command}",
         description=f"The numbers of a run on its {split} images, or on other labelled images, from its best weights.",
         epilog=f"examples:\n  resnet-tl {command} runs/freeze_backbone-1\n"
-        f"  resnet-tl {command} runs/freeze_backbone-1 --root more_photos",
+        f"  resnet-tl {command} runs/freeze_backbone-1 --root more_photos\n"
+        f"  resnet-tl {command} runs/freeze_backbone-1 --tta mirror",
     )
-    parser.add_argument("run", metavar="RUN", help="a run; with --root a model bundle too")
+    run = "a run; with --root a model bundle too; of several their average is judged"
+    parser.add_argument("run", metavar="RUN", nargs="+", type=Path, help=run)
     parser.add_argument("--root", type=Path, help=f"other labelled images: their {split} split, or all of them")
     add_reading_options(parser)
+    add_averaging_options(parser)
     parser.add_argument("-o", "--output", type=Path, help="write the prediction table to this CSV file")
     arguments = parser.parse_args(argv)
     if arguments.output:
@@ -39,19 +46,42 @@ def main(argv: list[str], split: str = "val") -> None:
         from resnet_tl.evaluation.metrics import per_class
         from resnet_tl.evaluation.predictions import write_predictions
         from resnet_tl.inference.scoring import score
+        from resnet_tl.run import Run
 
+    runs, tta = arguments.run, arguments.tta
     with in_own_words(root="--root "):
-        table, metrics = score(arguments.run, split, arguments.root, reading_of(arguments))
+        table, metrics = score(runs, split, arguments.root, reading_of(arguments), tta, arguments.average)
     accuracies = {split: Accuracy.of(table)}
     header, numbers = number_rows({split: metrics}, accuracies)
     print_table(header, numbers, rule=False)
     for line in warning_lines(accuracies):
         print(line)
+    if tta and len(runs) == 1 and arguments.root is None:
+        _compare_and_keep(Run.open(runs[0]), tta, split, table)
     print()
     _print_classes(per_class(table))
     if arguments.output:
         write_predictions(table, arguments.output)
         print(f"{arguments.output}: {len(table)} images")
+
+
+def _compare_and_keep(run: Run, tta: str, split: str, table: pd.DataFrame) -> None:
+    """Says what test-time augmentation gains over the predictions that the run holds, and keeps what it gave."""
+    from resnet_tl.evaluation.comparison import paired_change
+    from resnet_tl.evaluation.words import interval
+
+    if run.predictions_file(split).is_file():
+        accuracy, loss = paired_change(table, run.predictions(split))
+        print(
+            f"--tta {tta} changes the accuracy by {interval(*accuracy, unit=' points')}, the loss by {loss.value:+.4f} "
+            f"[{loss.low:+.4f}, {loss.high:+.4f}]."
+        )
+    try:
+        run.keep_under_tta(tta, split, table)
+    except OSError as error:
+        print(printable(f"The numbers are not kept in {run.path}: {reason_of(error)}."))
+    else:
+        print(printable(f"kept in {run.under_tta(tta).path}"))
 
 
 def _print_classes(classes: pd.DataFrame) -> None:

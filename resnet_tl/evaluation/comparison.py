@@ -163,6 +163,22 @@ def compare(groups: Mapping[str, Sequence[Run]], split: str = "val") -> Comparis
     return Comparison(split, images, classes, tuple(made), tuple(pairs), warnings)
 
 
+def paired_change(table: pd.DataFrame, before: pd.DataFrame) -> tuple[Estimate, Estimate]:
+    """By how much accuracy and loss of one prediction table differ from those of another of the same labelled images.
+
+    A bootstrap over the images, each paired with itself by id.
+    """
+    tables = (one[one["label"] != ""].sort_values("id", ignore_index=True) for one in (table, before))
+    new, old = (_Judged.of(one, classes_of(before)) for one in tables)
+    changes = np.stack([new.is_correct.astype(np.float64) - old.is_correct, new.losses - old.losses], axis=1)
+    resampled = np.concatenate([weights @ changes / len(changes) for weights in image_resamples(len(changes))])
+    accuracy, loss = (
+        Estimate(float(mean), *bootstrap_interval(float(mean), resampled[:, place]))
+        for place, mean in enumerate(changes.mean(axis=0))
+    )
+    return accuracy, loss
+
+
 @dataclass(frozen=True)
 class _Judged:
     """What one run said about the images, in the order of their ids."""

@@ -33,13 +33,21 @@ def prediction_table(
 
     Rows keep their order. Of equally probable classes the first is predicted.
     """
-    if logits.shape != (len(ids), len(classes)) or len(paths) != len(ids):
-        raise ValueError(f"logits {logits.shape} do not fit {len(ids)} ids, {len(paths)} paths, {len(classes)} classes")
+    return table_of(ids, paths, labels, softmax(logits), classes)
+
+
+def table_of(
+    ids: Sequence[str], paths: Sequence[str], labels: np.ndarray | None, shares: np.ndarray, classes: Sequence[str]
+) -> pd.DataFrame:
+    """The table for probabilities (N, C) float64; the rest as in `prediction_table`."""
+    if shares.shape != (len(ids), len(classes)) or len(paths) != len(ids):
+        raise ValueError(
+            f"{shares.shape} numbers do not fit {len(ids)} ids, {len(paths)} paths, {len(classes)} classes"
+        )
     labels = np.full(len(ids), -1) if labels is None else np.asarray(labels)
     if labels.shape != (len(ids),) or (labels >= len(classes)).any():
         raise ValueError(f"labels {labels.shape} do not fit {len(ids)} ids or go beyond {len(classes)} classes")
     names = np.array([*classes, ""], dtype=object)  # the last one, at -1, is for unlabelled images
-    shares = softmax(logits)
     text = {
         "id": list(map(str, ids)),
         "path": list(map(str, paths)),

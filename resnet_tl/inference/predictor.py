@@ -15,7 +15,6 @@ import torch
 from PIL import Image
 from torch import nn
 
-from resnet_tl.bundle import Bundle
 from resnet_tl.data.index import NOT_THERE, ImageIndex
 from resnet_tl.data.loader import ImageLoader
 from resnet_tl.data.order import evaluation_batches
@@ -31,10 +30,9 @@ from resnet_tl.data.reading.tables.table_files import is_table
 from resnet_tl.data.samples import ImageSamples
 from resnet_tl.data.threads import usable_cores
 from resnet_tl.errors import UserError, check_number, listed, printable, reason_of
-from resnet_tl.evaluation.predictions import prediction_table
-from resnet_tl.networks.checkpoint import read_content
-from resnet_tl.networks.frozen import FrozenStages, compute_type, head_logits
-from resnet_tl.networks.stages import StagedNetwork
+from resnet_tl.evaluation.predictions import table_of
+from resnet_tl.inference.ensemble import Average, Ensemble
+from resnet_tl.inference.tta import CropSamples, Tta, check_tta
 from resnet_tl.terminal import counted
 
 ImageInMemory: TypeAlias = bytes | bytearray | memoryview | IO[bytes] | Image.Image | np.ndarray
@@ -44,28 +42,37 @@ log = logging.getLogger(__name__)
 
 
 class Predictor:
-    """The trained network with its own preprocessing and class names.
+    """One or several trained networks, each with its own preprocessing, and their class names.
 
     Args:
-        path: a run, a model bundle, or a checkpoint of a fit.
+        path: a run, a model bundle, or a checkpoint of a fit; or several, whose probabilities are averaged.
         device: such as cpu, cuda or mps; default: the fastest at hand.
         network: the user's own network, for a bundle of one; it is given the bundle's weights.
+        tta: test-time augmentation, the mean over several views of each image: `mirror`, it and its mirror image;
+            `dihedral`, its eight flips and quarter turns; `crops`, see `inference.tta`. Default: none.
+        average: of several models `arithmetic`, the mean of their probabilities (default), or `geometric`.
 
     Raises:
-        UserError: there is no such thing, or it is damaged.
+        UserError: there is no such thing, it is damaged, or several do not know the same classes.
     """
 
-    def __init__(self, path: str | Path, device: str | None = None, network: nn.Module | None = None) -> None:
-        self.device = _device(device)
-        self.bundle, loaded = _opened(Path(path), network)
-        loaded.to(self.device)
-        self.stages = FrozenStages(loaded, dtype=compute_type(self.bundle.precision, self.device.type))
-        self.head = loaded.head
+    def __init__(
+        self,
+        path: str | Path | Iterable[str | Path],
+        device: str | None = None,
+        network: nn.Module | None = None,
+        tta: Tta | None = None,
+        average: Average | None = None,
+    ) -> None:
+        check_tta(tta)
+        self.tta = tta
+        paths = [path] if isinstance(path, str | Path) else path
+        self.ensemble = Ensemble([Path(one) for one in paths], _device(device), network, average)
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """The class names in the order of the network's outputs."""
-        return self.bundle.classes
+        """The class names in the order of the network's outputs; of several models the first one's order."""
+        return self.ensemble.classes
 
     def predict(
         self,
@@ -75,7 +82,7 @@ class Predictor:
         path_column: str | None = None,
         image_folder: str | None = None,
     ) -> pd.DataFrame:
-        """The prediction table of images on disk or in memory; each is decoded once.
+        """The prediction table of images on disk or in memory; each is decoded once for all models that see it alike.
 
         On disk: files, folders, patterns such as `photos/*.jpg`, or a table that names images; one or several.
         `path_column` is the column that names them and `image_folder` where they are, if looking does not tell.
@@ -109,16 +116,16 @@ class Predictor:
                 named = f"{len(index.missing)} images that a table names: {NOT_THERE} ({listed(index.missing)})"
                 log.warning(printable(f"Left out {named}"))
         else:
-            is_deep = self.bundle.preprocessing.value_range is not None
+            is_deep = all(seen.value_range is not None for seen in self.ensemble.groups)
             in_memory = [_checked(number, image, is_deep) for number, image in enumerate(given)]
             names = [
                 relative(str(image), Path.cwd()) if isinstance(image, Path) else str(number)
                 for number, image in enumerate(in_memory)
             ]
             index = without_labels(Path.cwd(), names, "images in memory")
-        samples = _Given(index, in_memory, self.bundle.preprocessing)
-        bad, stops = samples.bad, on_bad_image == "stop"
-        logits = self._logits(samples, np.arange(len(index)), batch_size, wanted=lambda: not (stops and bad))
+        bad, stops = placeholders(index), on_bad_image == "stop"
+        samples = [_Given(index, in_memory, seen, bad) for seen in self.ensemble.groups]
+        shares = self._probabilities(samples, np.arange(len(index)), batch_size, wanted=lambda: not (stops and bad))
         if bad:
             reasons = "\n".join(f"  {index.id(row)}: {reason}" for row, reason in sorted(bad.items()))
             of_all = f"{len(bad)} of {len(index)} {'files' if in_memory is None else 'images'}"
@@ -128,50 +135,52 @@ class Predictor:
                     f"--on_bad_image skip:\n{reasons}"
                 )
             log.warning("Left out %s, which cannot be used as images:\n%s", of_all, reasons)
-        if samples.unknown_range:
+        if unknown_range := max(len(seen.unknown_range) for seen in samples):
             log.warning(
                 "%d of %d images have more than 8 bits, but the model was trained on images of 8: values of 16 bits "
                 "are taken as 0 to 65535; where yours fill less of that, save them as 8 bits first.",
-                *(len(samples.unknown_range), len(index)),
+                *(unknown_range, len(index)),
             )
         rows = np.array([row for row in range(len(index)) if row not in bad], np.int64)
-        table = self._table(index, rows, logits[rows])
+        table = self._table(index, rows, shares[rows])
         if in_memory is not None:
             table.loc[[not isinstance(in_memory[row], Path) for row in rows], "path"] = ""
         return table
 
     def predict_rows(self, index: ImageIndex, rows: np.ndarray, batch_size: int = 32) -> pd.DataFrame:
         """The prediction table of some rows of an index, labelled where that is; BadImage for a file that is bad."""
-        return self._table(index, rows, self._logits(ImageSamples(index, self.bundle.preprocessing), rows, batch_size))
-
-    def logits(self, images: torch.Tensor) -> torch.Tensor:
-        """Images (N, C, H, W) uint8, cropped to the network's size, to logits (N, classes) float32."""
-        features = self.stages(self.bundle.preprocessing.normalise(images.to(self.device)))
-        assert isinstance(features, torch.Tensor)
-        return head_logits(self.head, features)
+        samples = [ImageSamples(index, seen) for seen in self.ensemble.groups]
+        return self._table(index, rows, self._probabilities(samples, rows, batch_size))
 
     @torch.inference_mode()
-    def _logits(
-        self, samples: ImageSamples, rows: np.ndarray, batch_size: int, wanted: Callable[[], bool] = lambda: True
+    def _probabilities(
+        self,
+        samples: Sequence[ImageSamples],
+        rows: np.ndarray,
+        batch_size: int,
+        wanted: Callable[[], bool] = lambda: True,
     ) -> np.ndarray:
-        """Logits of some rows, (n, classes); once they are not `wanted` any more the rest is only decoded."""
-        loader = ImageLoader(
-            samples, lambda epoch: evaluation_batches(rows, batch_size), threads=min(8, usable_cores())
-        )
-        logits = []
-        with counted("predicting", len(rows)) as advance:
-            for batch in loader:
-                if wanted():
-                    logits.append(self.logits(batch["image"]).cpu().numpy())
-                advance(len(batch["row"]))
-        return np.concatenate(logits) if logits else np.empty((0, len(self.classes)), np.float32)
+        """Probabilities of some rows, (n, classes); once they are not `wanted` any more the rest is only decoded.
 
-    def _table(self, index: ImageIndex, rows: np.ndarray, logits: np.ndarray) -> pd.DataFrame:
-        return prediction_table(
+        `samples` are the images as each group of the ensemble sees them; the groups go through them side by side.
+        """
+        seen = [CropSamples(one) for one in samples] if self.tta == "crops" else samples
+        batches, threads = evaluation_batches(rows, batch_size), min(8, usable_cores())
+        loaders = [ImageLoader(one, lambda epoch: batches, threads=threads) for one in seen]
+        found = [np.empty((0, len(self.classes)))]
+        with counted("predicting", len(rows)) as advance:
+            for parts in zip(*loaders, strict=True):
+                if wanted():
+                    found.append(self.ensemble.probabilities([part["image"] for part in parts], self.tta))
+                advance(len(parts[0]["row"]))
+        return np.concatenate(found)
+
+    def _table(self, index: ImageIndex, rows: np.ndarray, shares: np.ndarray) -> pd.DataFrame:
+        return table_of(
             ids=[index.id(row) for row in rows],
             paths=[str(index.path(row)) for row in rows],
             labels=index.labels[rows],
-            logits=logits,
+            shares=shares,
             classes=self.classes,
         )
 
@@ -179,17 +188,19 @@ class Predictor:
 class _Given(ImageSamples):
     """The images that `predict` was given; one that cannot be used is noted in `bad` and black in its batch."""
 
+    one_at_a_time = Lock()  # the same PIL image may have been given twice, and is shown to several models
+
     def __init__(
         self,
         index: ImageIndex,
         in_memory: Sequence[Path | bytes | Image.Image | np.ndarray] | None,
         preprocessing: Preprocessing,
+        bad: dict[int, str],
     ) -> None:
         super().__init__(index, preprocessing)
         self.in_memory = in_memory
-        self.bad = placeholders(index)
+        self.bad = bad
         self.unknown_range: list[bool] = []  # one for each image of more than 8 bits, of which the model knows no range
-        self.one_at_a_time = Lock()  # the same PIL image may have been given twice
 
     def stored(self, row: int) -> torch.Tensor:
         try:
@@ -226,23 +237,6 @@ class _Given(ImageSamples):
             raise
         except Exception as error:  # of a file that Pillow reads only now: whatever its parsing meets
             raise BadImage(f"cannot be decoded: {reason_of(error)}") from error
-
-
-def _opened(path: Path, network: nn.Module | None) -> tuple[Bundle, StagedNetwork]:
-    """What is known of a model, and its network; `network` is one of the user's own that it names."""
-    own: dict[str, Any] = {} if network is None else {"network": network}
-    if not path.is_file():
-        bundle = Bundle.open(path)
-        return bundle, bundle.load_network(**own)
-    content = None if (path.parent / "model.json").is_file() else read_content(path)  # a file within a bundle
-    if not isinstance(content, dict) or not isinstance(content.get("state_dict"), dict) or "resnet_tl" not in content:
-        raise UserError(
-            f"{path} is no checkpoint of a fit with resnet-tl; give a run, a model bundle or such a "
-            "checkpoint. To train from the weights of another program, give them as model.weights."
-        )
-    bundle = Bundle.of_checkpoint(path, content["resnet_tl"])
-    ours = {key: tensor for key, tensor in content["state_dict"].items() if key.startswith("network.")}
-    return bundle, bundle.with_weights({key.removeprefix("network."): tensor for key, tensor in ours.items()}, **own)
 
 
 def _file_of(image: Image.Image) -> bytes | None:

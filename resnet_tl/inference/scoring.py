@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,39 +15,83 @@ from resnet_tl.data.index import UNLABELLED, ImageIndex
 from resnet_tl.data.reading.layouts import read_images
 from resnet_tl.data.reading.options import BY_LOOKING, Reading
 from resnet_tl.errors import UserError, listed, nearest
+from resnet_tl.evaluation.comparison import check_same_images
 from resnet_tl.evaluation.metrics import compute_metrics
+from resnet_tl.evaluation.words import SPLITS
 from resnet_tl.files import from_cell
+from resnet_tl.inference.ensemble import Average
 from resnet_tl.inference.predictor import Predictor
-from resnet_tl.run import Run
+from resnet_tl.inference.tta import Tta
+from resnet_tl.run import Run, bundles_of
 
 log = logging.getLogger(__name__)
 
 
 def score(
-    path: str | Path, split: str, root: str | Path | None = None, reading: Reading = BY_LOOKING
+    path: str | Path | Sequence[str | Path],
+    split: str,
+    root: str | Path | None = None,
+    reading: Reading = BY_LOOKING,
+    tta: Tta | None = None,
+    average: Average | None = None,
 ) -> tuple[pd.DataFrame, dict[str, float]]:
     """The prediction table and metrics of a run on its split `val` or `test`, or of a run or bundle on other images.
 
     These are labelled images at `root`, of which `reading` says how they are read: their split of that name, or all of
-    them when they have no splits.
+    them when they have no splits. Of several runs it is their average that is judged, on the split that they share;
+    `tta` and `average` as in `Predictor`.
 
     Raises:
-        UserError: the run has no such split, its images are gone, or the classes are not those of the network.
+        UserError: the run has no such split, its images are gone, the classes are not those of the network, or one of
+            several runs may have been trained on images that another is judged on.
     """
+    paths = [Path(path)] if isinstance(path, str | Path) else [Path(one) for one in path]
     if root is None and reading != BY_LOOKING:
         raise UserError("How images are read is said of other images than the run's own: name them with --root.")
-    index = _own_images(Run.open(path)) if root is None else read_images(Path(root), learns=False, reading=reading)
+    index = _shared_images(paths, split) if root is None else read_images(Path(root), learns=False, reading=reading)
     if any(kind == "unread" for kind, _ in index.doubts):
         log.warning(f"{index.root}: {index.layout}")
-    predictor = Predictor(path)
+    predictor = Predictor(paths, tta=tta, average=average)
     index = _in_order_of(predictor.classes, index)
     rows = index.rows(split)
     if root is not None and not len(rows):
         rows = index.rows("")  # the images of a folder without splits
     if not len(rows):
-        raise UserError(f"{root or path} has no {split} images; name labelled images with --root.")
+        raise UserError(f"{root or paths[0]} has no {split} images; name labelled images with --root.")
+    if root is not None:
+        for run in map(Run, paths):
+            with suppress(UserError):  # a bundle alone, or a run whose images are gone
+                if seen := _trained_on(run, index, rows):
+                    trained_on = f"{seen} of these {len(rows)} images"
+                    log.warning(f"{run.path} was trained on {trained_on}: the numbers say little of new ones.")
     table = predictor.predict_rows(index, rows)
     return table, compute_metrics(table)
+
+
+def _shared_images(paths: Sequence[Path], split: str) -> ImageIndex:
+    """The images of the first run; UserError unless all were judged on the same ones of the split."""
+    first, *others = [Run.open(path) for path in paths]
+    if len(bundles_of(first.path)) > 1:
+        raise UserError(
+            f"{first.path} is a run of folds: most of its models were trained on each of its images, so that their "
+            "average can only be judged on other labelled images; name them with --root."
+        )
+    index = _own_images(first)
+    for other in others:
+        if seen := _trained_on(other, index, index.rows(split)):
+            raise UserError(
+                f"{other.path} was trained on {seen} of the {SPLITS[split]} images of {first.path}, so that their "
+                "average has no honest number on them: name labelled images that none was trained on with --root, or "
+                "train all with the same --data.split_seed."
+            )
+        check_same_images(first, other, split)
+    return index
+
+
+def _trained_on(run: Run, index: ImageIndex, rows: np.ndarray) -> int:
+    """How many images a run was trained on, as far as they lie where they lay then."""
+    own = _own_images(run)
+    return len({index.path(row) for row in rows} & {own.path(row) for row in own.rows("train")})
 
 
 def _own_images(run: Run) -> ImageIndex:

@@ -47,10 +47,11 @@ def predictor(tmp_path_factory: pytest.TempPathFactory) -> Predictor:
 
 def expected(predictor: Predictor, path: Path) -> np.ndarray:
     """The probabilities of one image, step by step."""
-    preprocessing = predictor.bundle.preprocessing
+    bundle = predictor.ensemble.members[0].bundle
+    preprocessing = bundle.preprocessing
     image = preprocessing.centre(preprocessing.store(decode(path, preprocessing.channels)))
     with torch.no_grad():
-        return predictor.bundle.load_network()(preprocessing.normalise(image[None])).softmax(dim=1)[0].numpy()
+        return bundle.load_network()(preprocessing.normalise(image[None])).softmax(dim=1)[0].numpy()
 
 
 def test_every_image_gets_its_own_prediction(predictor: Predictor, blobs: Path) -> None:
@@ -325,7 +326,7 @@ def test_a_closed_file_is_said_in_one_sentence(predictor: Predictor, tmp_path: P
 
 def test_a_file_of_a_bundle_says_that_its_folder_is_to_be_given(predictor: Predictor) -> None:
     with pytest.raises(UserError, match="is no checkpoint of a fit with resnet-tl; give a run, a model bundle"):
-        Predictor(predictor.bundle.path / "model.json")
+        Predictor(predictor.ensemble.members[0].bundle.path / "model.json")
 
 
 def test_no_images_are_said_in_one_sentence(predictor: Predictor, tmp_path: Path) -> None:
@@ -350,7 +351,7 @@ def test_a_bundle_of_half_precision_is_evaluated_in_it(tmp_path: Path, predictor
     half = Predictor(bundle_at(tmp_path, precision="bf16-mixed").path, device="cpu")
     images = torch.randint(0, 256, (4, 3, 32, 32), dtype=torch.uint8)
     with torch.inference_mode():
-        full, rounded = predictor.logits(images), half.logits(images)
+        full, rounded = (one.ensemble.members[0].logits(images) for one in (predictor, half))
     assert full.dtype == rounded.dtype == torch.float32
     assert not torch.equal(full, rounded)
     torch.testing.assert_close(full, rounded, rtol=0.1, atol=0.1)
@@ -362,7 +363,8 @@ def test_prediction_leaves_the_generator_and_the_network_as_they_were(predictor:
     after = predictor.predict(blobs / "val")
     assert torch.equal(torch.get_rng_state(), random)
     pd.testing.assert_frame_equal(before, after, check_exact=True)
-    assert not any(module.training for stage in predictor.stages.modules for module in stage.modules())
+    stages = predictor.ensemble.members[0].stages
+    assert not any(module.training for stage in stages.modules for module in stage.modules())
 
 
 def test_real_photos_get_the_logits_of_timms_own_network(
