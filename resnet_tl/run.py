@@ -43,6 +43,8 @@ class Run:
     `model/`                  the bundle: weights, classes, preprocessing
     `predictions/`            `val.csv` and, with a labelled test split, `test.csv`
     `figures/`                augmented images, learning curves, confusion matrix, the most confident mistakes
+    `folds/1`, `folds/2` …    of a run of folds, each a run with a model of its own; `predictions/val.csv` are then
+                              those that the fold made which had not seen the image
     ========================  =====================================================================
     """
 
@@ -98,6 +100,22 @@ class Run:
             raise UserError(f"{path} is not empty; a run needs a folder of its own: choose another --run.")
         path.mkdir(parents=True, exist_ok=True)
         return cls(path)
+
+    @cached_property
+    def folds(self) -> list[Run]:
+        """The runs of a run of folds, in their order; none of any other run."""
+        data = self.recipe.get("data", {})
+        count = 0 if data.get("fold") or data.get("final") else data.get("folds") or 0
+        return [self.fold(number) for number in range(1, count + 1)]
+
+    def fold(self, number: int) -> Run:
+        """One of a run of folds, from 1."""
+        return Run(self.path / "folds" / str(number))
+
+    @property
+    def final_of(self) -> dict[str, Any]:
+        """Of the run that this one repeats on train and validation images: `run`, `metrics`, `accuracy`; else empty."""
+        return self.summary.get("final_of", {})
 
     @property
     def is_complete(self) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import lightning as L
@@ -169,9 +170,10 @@ class ImageDataModule(DataOptions, L.LightningDataModule):
         """One digest of what is learned from and judged by: each image's contents, class and split."""
         return self.dataset.identity()
 
-    def facts(self) -> dict[str, object]:
-        """Where the images came from, how many of each class, and a digest of them all."""
-        index, counts = self.index, self.index.counts()
+    def facts(self, index: ImageIndex | None = None) -> dict[str, object]:
+        """Where the images came from, how many of each class, and a digest of them all; `index` has other splits."""
+        index = self.index if index is None else index
+        counts = index.counts()
         return {
             "root": str(index.root),
             "layout": index.layout,
@@ -179,7 +181,7 @@ class ImageDataModule(DataOptions, L.LightningDataModule):
             "counts": {split: {name: int(counts[split][name]) for name in index.classes} for split in counts.columns},
             "short_side_median": self.short_side,
             "skipped": len(self.skipped),
-            "fingerprint": self.identity(),
+            "fingerprint": replace(self.dataset, index=index).identity(),
         }
 
     def view_facts(self, view: int) -> tuple[Any, ...] | None:

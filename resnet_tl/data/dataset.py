@@ -28,7 +28,7 @@ from resnet_tl.data.reading.catalog import fetch
 from resnet_tl.data.reading.exclude import without_excluded
 from resnet_tl.data.reading.layouts import from_dataframe, read_images
 from resnet_tl.data.reading.options import BY_LOOKING, Reading
-from resnet_tl.data.splits import assign_splits
+from resnet_tl.data.splits import assign_fold, assign_splits, pooled
 from resnet_tl.data.value_range import find_value_range, in_words
 from resnet_tl.errors import UserError
 from resnet_tl.timing import measure
@@ -130,12 +130,21 @@ def checked(dataset: Dataset, preprocessing: Preprocessing, options: DataOptions
     for name, split, default in (("val_fraction", "val", 0.2), ("test_fraction", "test", 0.0)):
         if getattr(options, name) != default and split in set(index.table["split"]):
             log.info(f"{index.root} has a {split} split of its own: data.{name} is not used")
+    is_plain = options.folds is None and not options.final
+    if not is_plain and options.val_fraction != 0.2 and not options.test_fraction:
+        log.info("data.val_fraction is not used: " + ("the folds say" if options.fold else "nothing is held out"))
+    if options.folds is not None:
+        index = pooled(index)  # a val split takes part: every image but those of the test is judged once
     with measure("pixels"):
         duplicates = find_duplicates(index, dataset.hashes, audit)
     clusters = duplicates.clusters(len(index))
     seed = options.seed if options.split_seed is None else options.split_seed
     findings = find_all(index, audit, dataset.hashes, duplicates)  # before our own split, as `data check` does
-    index = assign_splits(index, options.val_fraction, options.test_fraction, seed, clusters, may_leak)
+    index = assign_splits(index, options.val_fraction, options.test_fraction, seed, clusters, may_leak, is_plain)
+    if options.final:
+        index = replace(pooled(index), layout=f"{index.layout}; train and validation together")
+    elif options.fold is not None and options.folds is not None:
+        index = assign_fold(index, options.fold, options.folds, seed, clusters)
     if said := in_words(dataset.kinds, preprocessing.value_range):
         log.info(said if options.value_range is None else f"{said}, as set")
     elif options.value_range is not None:
