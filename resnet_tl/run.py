@@ -115,7 +115,7 @@ class Run:
     @property
     def final_of(self) -> dict[str, Any]:
         """Of the run that this one repeats on train and validation images: `run`, `metrics`, `accuracy`; else empty."""
-        return self.summary.get("final_of", {})
+        return self.summary.get("final_of", {}) if self.is_complete else {}
 
     @property
     def is_complete(self) -> bool:
@@ -210,7 +210,10 @@ class Run:
 
         file = self.predictions_file(split)
         if not file.is_file():
-            raise UserError(f"{self.path} has no predictions for the split '{split}'.")
+            why = ""
+            if split == "val" and self.is_complete and (parent := self.final_of):
+                why = f", for it was trained on those images too; take the run that it repeats, {parent['run']}"
+            raise UserError(f"{self.path} has no predictions for the split '{split}'{why}.")
         return read_predictions(file)
 
     def mistakes(self, split: str = "val") -> pd.DataFrame:

@@ -213,7 +213,6 @@ class DataOptions(NamesArguments):
                 "worker processes only: give --data.workers 1 or more, or leave it out."
             )
 
-
     def _check_folds(self) -> None:
         if self.final and self.fold is not None:
             raise UserError("data.final trains on the images of every fold: leave out data.fold.")

@@ -114,8 +114,8 @@ def assign_fold(
     parts = _dealt(labels, groups, folds)
     for label in classes[[len(set(parts[labels == label])) < 2 for label in classes]]:
         raise UserError(
-            f"data.folds is {folds}, but the groups leave all images of the class '{index.classes[label]}' in one fold, "
-            "without which it cannot be learned: give another number of folds."
+            f"data.folds is {folds}, but the groups leave all images of the class '{index.classes[label]}' in one of "
+            "them, without which it cannot be learned: give another number of folds."
         )
     places = np.where(parts == fold - 1, _VAL, _TRAIN)
     return _with_splits(index, pool, places, f"{index.layout}; dealt into {folds} folds here, seed {seed}")

@@ -6,7 +6,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 
 import lightning as L
@@ -116,8 +116,11 @@ class FrozenPrefix:
             return ActivationPlan(False, "computed in each pass, since several machines do not share a cache")
         if is_augmented and self.data.view_facts(0) is None:
             return ActivationPlan(False, "computed in each pass, since no recipe names the transform")
+        folds = self.data.folds or 1
         views = self.data.views if is_augmented else 1
-        passes = self.epochs if is_augmented or not self.data.augments else self.epochs + 1
+        if folds > 1 and views is None:
+            views = self.epochs or None  # which each fold sees again
+        passes = folds * (self.epochs if is_augmented or not self.data.augments else self.epochs + 1)
         computed = max(1, min(views or passes, passes))
         if not any(len(self.missing(loader, view)) for view in range(computed)):
             return ActivationPlan(True, "found in the cache")
@@ -128,7 +131,8 @@ class FrozenPrefix:
             return ActivationPlan(True, f"{size / 1e6:.1f} MB kept")
         asked = min(self._asked(is_augmented), len(rows))
         has_room = cache.has_room(size)
-        return plan_activations(self.stages.names, len(rows), asked, views, passes, nbytes, seconds, has_room)
+        plan = plan_activations(self.stages.names, len(rows), asked, views, passes, nbytes, seconds, has_room)
+        return replace(plan, reason=f"{plan.reason}, in {folds} folds") if folds > 1 else plan
 
     def _asked(self, is_augmented: bool) -> int:
         """Images that a pass of this fit asks for at most; the trainer may limit its batches."""
@@ -163,10 +167,15 @@ class FrozenPrefix:
         return rows, self._key(rows, view if is_augmented else None)
 
     def _rows(self, index: ImageIndex, is_augmented: bool) -> np.ndarray:
-        """Of a table: what is seen at its centre is kept together, so that another split of it is served as well."""
+        """Of a table: what is seen at its centre is kept together, so that another split of it is served as well.
+
+        All folds share one: what trains in one of them is judged in another.
+        """
+        splits: tuple[str, ...] = ("train", "val", "test")
         if is_augmented:
-            return index.rows("train")
-        splits = ("val", "test") if self.data.augments else ("train", "val", "test")
+            splits = ("train", "val") if self.data.folds else ("train",)
+        elif self.data.augments and not self.data.folds:
+            splits = ("val", "test")
         return np.sort(np.concatenate([index.rows(split) for split in splits]))
 
     def _key(self, rows: np.ndarray, view: int | None) -> str:

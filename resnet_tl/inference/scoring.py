@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from dataclasses import replace
 from pathlib import Path
+from shlex import quote
 
 import numpy as np
 import pandas as pd
@@ -13,6 +14,7 @@ from resnet_tl.data.index import UNLABELLED, ImageIndex
 from resnet_tl.data.reading.layouts import read_images
 from resnet_tl.data.reading.options import BY_LOOKING, Reading
 from resnet_tl.errors import UserError, listed, nearest
+from resnet_tl.evaluation.folds import averaged, out_of_fold
 from resnet_tl.evaluation.metrics import compute_metrics
 from resnet_tl.files import from_cell
 from resnet_tl.inference.predictor import Predictor
@@ -34,6 +36,11 @@ def score(
     """
     if root is None and reading != BY_LOOKING:
         raise UserError("How images are read is said of other images than the run's own: name them with --root.")
+    if root is None and (folds := Run.open(path).folds):
+        tables = [score(fold.path, split)[0] for fold in folds]
+        table = out_of_fold(tables) if split == "val" else averaged(tables)
+        return table, compute_metrics(table)
+    _refuse_trained_on(path, split, root)
     index = _own_images(Run.open(path)) if root is None else read_images(Path(root), learns=False, reading=reading)
     if any(kind == "unread" for kind, _ in index.doubts):
         log.warning(f"{index.root}: {index.layout}")
@@ -46,6 +53,18 @@ def score(
         raise UserError(f"{root or path} has no {split} images; name labelled images with --root.")
     table = predictor.predict_rows(index, rows)
     return table, compute_metrics(table)
+
+
+def _refuse_trained_on(path: str | Path, split: str, root: str | Path | None) -> None:
+    """Raises UserError where a run that was trained on its validation images too would be judged by them."""
+    parent = Run(path).final_of if split == "val" else {}
+    if not parent:
+        return
+    if root is None or Path(root).resolve() == Path(Run(path).data_facts["root"]):
+        raise UserError(
+            f"{path} was trained on its validation images too, so that they say nothing of it: validate the run that it "
+            f"repeats (resnet-tl validate {quote(parent['run'])}), or name other images with --root."
+        )
 
 
 def _own_images(run: Run) -> ImageIndex:

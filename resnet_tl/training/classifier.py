@@ -73,9 +73,7 @@ class ImageClassifier(ExactEvaluation):
         own += points_of_a_plain_trainer(self.trainer)
         if self.best not in self.trainer.checkpoint_callbacks:
             is_judged = not getattr(self.trainer.datamodule, "final", False)  # type: ignore[attr-defined]
-            self.best = (
-                take_place(self.trainer, self.hparams["monitor"], self.monitor_mode) if is_judged else None
-            )
+            self.best = take_place(self.trainer, self.hparams["monitor"], self.monitor_mode) if is_judged else None
         there = self.trainer.callbacks  # type: ignore[attr-defined]
         return [callback for callback in (*own, self.best) if callback and callback not in there]
 
