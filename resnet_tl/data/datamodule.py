@@ -224,8 +224,8 @@ class ImageDataModule(DataOptions, L.LightningDataModule):
         """As Lightning's; a batch is made on the CPU, where a step of a small head would wait for that."""
         return batch if device.type == "cpu" else super().transfer_batch_to_device(batch, device, dataloader_idx)
 
-    def val_dataloader(self) -> ImageLoader:
-        return self.loader("val")
+    def val_dataloader(self) -> ImageLoader | list[ImageLoader]:
+        return [] if self.final else self.loader("val")
 
     def test_dataloader(self) -> ImageLoader:
         if not len(self.index.rows("test")):

@@ -62,8 +62,8 @@ def _refuse_trained_on(path: str | Path, split: str, root: str | Path | None) ->
         return
     if root is None or Path(root).resolve() == Path(Run(path).data_facts["root"]):
         raise UserError(
-            f"{path} was trained on its validation images too, so that they say nothing of it: validate the run that it "
-            f"repeats (resnet-tl validate {quote(parent['run'])}), or name other images with --root."
+            f"{path} was trained on its validation images too, so that they say nothing of it: validate the run that "
+            f"it repeats (resnet-tl validate {quote(parent['run'])}), or name other images with --root."
         )
 
 

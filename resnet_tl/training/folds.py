@@ -75,7 +75,7 @@ class FoldsRecorder:
         known = self.run.environment if begun and self.run.environment_file.is_file() else {}
         if (processes := known.get("processes", trainer.world_size)) != trainer.world_size:
             raise UserError(
-                f"{self.run.path} was begun with --trainer.devices {processes}, and with {trainer.world_size} its other "
+                f"{self.run.path} was begun with --trainer.devices {processes}; with {trainer.world_size} its other "
                 "folds would learn in other batches: give the same."
             )
         return fold
