@@ -18,6 +18,9 @@ tables, the metrics and the resolved recipe.
   --recipe NAME|FILE    a shipped recipe (`resnet-tl recipes list`) or a file; may be given again: later ones override
                         earlier ones key by key, a list replaces a list. Flags override recipes wherever they stand.
   --run FOLDER          the run's folder (default: runs/RECIPE-1, or the next free number)
+  --folds N             deal the images into N parts and train N networks, each validated on another part; the run then
+                        holds what each says of the images that it has not seen, and N models that predict together
+  --final RUN           repeat a run on its train and validation images, to the epoch that its validation has chosen
   --resume RUN          go on with an interrupted run, to the numbers that it would have had
   --checkpoint_every T  in a long epoch: 30s, 10m, 2h (default: 10m); each epoch's start is kept anyway
   --seed N              of the split, the order, the augmentation, the head, dropout and mixup (default: 0)

@@ -346,6 +346,5 @@ def _quiet() -> None:
         ".*srun.*",
         r"`?\.fit\(ckpt_path=",  # of OnExceptionCheckpoint, though the fit has its model and its own checkpoint
         ".*Checkpoint directory .* exists and is not empty.*",  # it is the run's own
-        ".*Total length of `list` across ranks is zero.*",  # the validation of a final run
     ):
         warnings.filterwarnings("ignore", message=message)

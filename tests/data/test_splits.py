@@ -247,7 +247,9 @@ def test_the_folds_are_the_same_whatever_the_order_of_the_files_and_another_seed
     shuffled = index.table.sample(frac=1, random_state=3).reset_index(drop=True)
     other = ImageIndex(index.root, shuffled, index.classes, "")
 
-    assert dict(zip(index.ids(), folded(index, 4), strict=True)) == dict(zip(other.ids(), folded(other, 4), strict=True))
+    assert dict(zip(index.ids(), folded(index, 4), strict=True)) == dict(
+        zip(other.ids(), folded(other, 4), strict=True)
+    )
     assert (folded(index, 4) != folded(index, 4, seed=1)).any()
 
 
@@ -256,7 +258,10 @@ def test_the_folds_are_the_same_whatever_the_order_of_the_files_and_another_seed
     [
         (make([0] * 9 + [1] * 3), "data.folds is 5, but the class 'class 1' has 3 images: give 3 or fewer"),
         (make([0] * 9 + [1]), "the class 'class 1' has 1 image: add images of it"),
-        (make([0] * 9 + [1] * 9, [""] * 9 + ["a", "b"] * 4 + ["a"]), "9 images, which groups .* leave in 2 parts: give 2"),
+        (
+            make([0] * 9 + [1] * 9, [""] * 9 + ["a", "b"] * 4 + ["a"]),
+            "9 images, which groups .* leave in 2 parts: give 2",
+        ),
     ],
 )
 def test_more_folds_than_a_class_can_be_dealt_into_are_refused(index: ImageIndex, sentence: str) -> None:
