@@ -13,7 +13,6 @@ from resnet_tl.cli.loading import loading
 from resnet_tl.errors import UserError
 from resnet_tl.recipe import find_recipe, load_recipe
 from resnet_tl.run import Run, interrupted_run
-from resnet_tl.terminal import current
 
 if TYPE_CHECKING:
     from resnet_tl.cli.fit_parser import FitCLI
@@ -72,8 +71,7 @@ def run_folds(cli: FitCLI, flags: list[str]) -> Run | None:
     whole = cli.whole
     assert whole is not None
     try:
-        while fold := whole.next:
-            print_fold(cli, fold)
+        while whole.next:
             if cli.run() is None:
                 return None
             if whole.next:
@@ -87,14 +85,6 @@ def run_folds(cli: FitCLI, flags: list[str]) -> Run | None:
         whole.release()
 
 
-def print_fold(cli: FitCLI, fold: int) -> None:
-    """A heading for what follows; the images are described once."""
-    if cli.trainer.is_global_zero:
-        current().print(f"\nFold {fold} of {cli.datamodule.folds}")
-    if fold > 1:
-        logging.getLogger("resnet_tl.data").setLevel(logging.ERROR)
-
-
 def check_fit(argv: list[str]) -> None:
     """Raises UserError for what would keep these words of `fit` from the first step; images are decoded and kept."""
     recipes, flags, resumed = split_recipes(argv)
@@ -105,7 +95,7 @@ def check_fit(argv: list[str]) -> None:
 
 
 def split_recipes(argv: list[str]) -> tuple[list[Path], list[str], Run | None]:
-    """Takes every `--recipe NAME` out of the line, so that flags win wherever they stand; and `--resume RUN`.
+    """Takes every `--recipe NAME` out of the line, so that flags win wherever they stand; and what stands for others.
 
     A job that is run again goes on with the run that it had begun, as with `--resume`. UserError where a recipe or run
     is not there, or an interrupted run is to go on otherwise than it began.
@@ -122,15 +112,14 @@ def split_recipes(argv: list[str]) -> tuple[list[Path], list[str], Run | None]:
         run = Run.open(known.resume)
         check_unchanged([*begins, *flags])
         return [run.recipe_file], flags, run
-    if known.folds is not None and known.final is None:
-        flags.append(f"--data.folds={known.folds}")
+    paths = [find_recipe(name) for name in known.recipe]
     if known.final is not None:
         run = Run.open(known.final)
         given = [*(flag for flag in begins if flag not in ("--run", "--final")), *flags]
         check_unchanged(given, "--final", f"{run.path} is repeated by its own recipe")
-        words = [*flags, *final_words(run), *(["--run", known.run] if known.run else [])]
-        return [run.recipe_file], words, None
-    paths = [find_recipe(name) for name in known.recipe]
+        paths, flags = [run.recipe_file], [*flags, *final_words(run)]
+    elif known.folds is not None:
+        flags.append(f"--data.folds={known.folds}")
     for path in paths:
         load_recipe(path)
     begun = interrupted_run(known.run, paths)

@@ -264,6 +264,8 @@ class FitCLI(LightningCLI):
                 return None
             if failures.LAUNCHER in os.environ and not self.resumed:  # which has said what there is to say
                 logging.getLogger("resnet_tl.data").setLevel(logging.ERROR)
+            if self.whole:
+                self._print_fold()
             leave_signals(self.trainer)
             if self.forecast:
                 train(self.model, self.datamodule, self.trainer)
@@ -286,6 +288,14 @@ class FitCLI(LightningCLI):
             if str(error).startswith("Early stopping conditioned on metric"):  # that a callback was to log
                 raise UserError(f"trainer.callbacks: {plain(str(error))}") from error
             raise
+
+    def _print_fold(self) -> None:
+        """A heading for what follows; the images are described once."""
+        fold, folds = self.datamodule.fold, self.datamodule.folds
+        if self.trainer.is_global_zero:
+            current().print(f"\nForecast of one of {folds} folds" if self.forecast else f"\nFold {fold} of {folds}")
+        if fold != 1:
+            logging.getLogger("resnet_tl.data").setLevel(logging.ERROR)
 
     def how_to_go_on(self) -> str:
         """What follows the sentence that says what has stopped the fit."""
