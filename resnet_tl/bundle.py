@@ -63,6 +63,10 @@ class Bundle:
         folder = path / "model" if (path / "model" / "model.json").is_file() else path
         file = folder / "model.json"
         if not file.is_file():
+            if (path / "folds" / "1" / "model" / "model.json").is_file():
+                raise UserError(
+                    f"{path} holds a model for each fold: give one of them, such as {path / 'folds' / '1'}."
+                )
             if (path / "recipe.yaml").is_file():
                 raise UserError(
                     f"{path} has no model yet, for its training did not end; go on with: "

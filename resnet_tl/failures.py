@@ -118,7 +118,7 @@ def _sentence(error: BaseException, is_kept: bool) -> str:
         text = f"process {rank} of {world} {how}: {text}"
     if is_kept:
         text += f"; the stack traces are in {run}/errors"
-    if run and (run / "checkpoints" / "last.ckpt").is_file():
+    if run and any((run / name).is_file() for name in ("checkpoints/last.ckpt", "folds/1/recipe.yaml")):
         text += f"{GO_ON}{quote(str(run))}"
     return text
 

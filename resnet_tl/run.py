@@ -46,6 +46,8 @@ class Run:
     `figures/`                augmented images, learning curves, confusion matrix, the most confident mistakes
     `tta/`                    for each kind of test-time augmentation that `resnet-tl validate RUN --tta KIND` measured:
                               `KIND/predictions/val.csv` and `KIND/summary.json`
+    `folds/1`, `folds/2` …    of a run of folds, each a run with a model of its own; `predictions/val.csv` are then
+                              those that the fold made which had not seen the image
     ========================  =====================================================================
     """
 
@@ -101,6 +103,22 @@ class Run:
             raise UserError(f"{path} is not empty; a run needs a folder of its own: choose another --run.")
         path.mkdir(parents=True, exist_ok=True)
         return cls(path)
+
+    @cached_property
+    def folds(self) -> list[Run]:
+        """The runs of a run of folds, in their order; none of any other run."""
+        data = self.recipe.get("data", {})
+        count = 0 if data.get("fold") or data.get("final") else data.get("folds") or 0
+        return [self.fold(number) for number in range(1, count + 1)]
+
+    def fold(self, number: int) -> Run:
+        """One of a run of folds, from 1."""
+        return Run(self.path / "folds" / str(number))
+
+    @property
+    def final_of(self) -> dict[str, Any]:
+        """Of the run that this one repeats on train and validation images: `run`, `metrics`, `accuracy`; else empty."""
+        return self.summary.get("final_of", {}) if self.is_complete else {}
 
     @property
     def is_complete(self) -> bool:
@@ -195,7 +213,10 @@ class Run:
 
         file = self.predictions_file(split)
         if not file.is_file():
-            raise UserError(f"{self.path} has no predictions for the split '{split}'.")
+            why = ""
+            if split == "val" and self.is_complete and (parent := self.final_of):
+                why = f", for it was trained on those images too; take the run that it repeats, {parent['run']}"
+            raise UserError(f"{self.path} has no predictions for the split '{split}'{why}.")
         return read_predictions(file)
 
     def under_tta(self, kind: str) -> Run:

@@ -18,6 +18,9 @@ tables, the metrics and the resolved recipe.
   --recipe NAME|FILE    a shipped recipe (`resnet-tl recipes list`) or a file; may be given again: later ones override
                         earlier ones key by key, a list replaces a list. Flags override recipes wherever they stand.
   --run FOLDER          the run's folder (default: runs/RECIPE-1, or the next free number)
+  --folds N             deal the images into N parts and train N networks, each validated on another part; the run then
+                        holds what each says of the images that it has not seen, and N models that predict together
+  --final RUN           repeat a run on its train and validation images, to the epoch that its validation has chosen
   --resume RUN          go on with an interrupted run, to the numbers that it would have had
   --budget T            with --recipe auto: plan the best fit for so much time, such as 90s, 20m or 1.5h, start-up and
                         final evaluation included (default: 10m); show the plan with its reasons, and carry it out

@@ -24,6 +24,7 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from torch.optim import AdamW
 
 from resnet_tl import failures, stopping, timing
+from resnet_tl.cli.final_run import facts_of_parent
 from resnet_tl.cli.parse_errors import Given, check, class_at, given_settings, last_given, named, plain
 from resnet_tl.cli.trainer_settings import check_settings
 from resnet_tl.data.datamodule import ImageDataModule
@@ -40,6 +41,7 @@ from resnet_tl.training.console.progress import FitProgress
 from resnet_tl.training.console.summary import shortest
 from resnet_tl.training.console.time_spent import TimeKeeper
 from resnet_tl.training.fit import best_checkpoint, fit, train
+from resnet_tl.training.folds import FoldsRecorder
 from resnet_tl.training.numbers.monitor import check_monitor
 from resnet_tl.training.recorder import RunRecorder
 from resnet_tl.training.resuming.deferred_checkpoints import DeferredCheckpointIO
@@ -79,9 +81,15 @@ class FitCLI(LightningCLI):
     """Parses recipes and flags, makes data module, classifier and trainer, and fits; by a plan where there is one."""
 
     def __init__(
-        self, recipes: list[Path], flags: list[str], resumed: Run | None = None, plan: Plan | None = None
+        self,
+        recipes: list[Path],
+        flags: list[str],
+        resumed: Run | None = None,
+        whole: FoldsRecorder | None = None,
+        plan: Plan | None = None,
     ) -> None:
         self.resumed = resumed
+        self.whole = whole  # of a run of folds, of which this fits the next one
         self.plan = plan
         self.recipes = {str(path): load_recipe(path) for path in recipes}
         flags = [*flags, *(plan.flags if plan else ())]
@@ -120,6 +128,7 @@ class FitCLI(LightningCLI):
             "--checkpoint_every", type=str, default="10m", help="of a long epoch: 30s, 10m or 2h; what a crash costs"
         )
         parser.add_argument("--run", type=str | None, default=None, help="folder of the run; default: runs/RECIPE-N")
+        parser.add_argument("--final", type=str | None, default=None, help="repeat a run on all of its images")
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.add_optimizer_args(link_to="model.optimizer")
@@ -165,10 +174,29 @@ class FitCLI(LightningCLI):
             if trainer.precision == "16-mixed" and self.config.model.head_solver == "lbfgs":
                 trainer.precision, why = "32-true", "a head that is solved needs more digits than 16-mixed has"
             self.resolved["trainer.precision"] = (trainer.precision, why)
+        self._choose_fold()
         scheduler = (self.config.lr_scheduler or {}).get("init_args", {})
         if "monitor" in scheduler:
             own = self.config.model.metrics
             check_monitor("lr_scheduler.monitor", scheduler["monitor"], scheduler["mode"], own)
+
+    def _choose_fold(self) -> None:
+        """Folds of which none is named are trained one after another, each in a run of its own."""
+        data = self.config.data
+        if data.folds is None or data.fold is not None or data.final:
+            return
+        self.whole = self.whole or FoldsRecorder(
+            self._name, self.config.run, data.folds, list(map(Path, self.recipes)), self.resumed
+        )
+        data.fold = min(self.whole.next or data.folds, data.folds)
+        self.resumed = self.whole.run.fold(data.fold) if self.whole.run else None
+
+    @property
+    def _name(self) -> str:
+        """The first part of the run's name."""
+        if self.config.final:
+            return f"{Path(self.config.final).resolve().name}-final"
+        return Path(list(self.recipes)[-1]).stem if self.recipes else "fit"
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         if self.config.forecast:
@@ -176,13 +204,16 @@ class FitCLI(LightningCLI):
             kwargs |= self.forecast.trainer_settings
             return super().instantiate_trainer(callbacks=[TimeKeeper(), self.forecast], **kwargs)
         paths = [Path(path) for path in self.recipes]
-        name = paths[-1].stem if paths else "fit"
         logs = self.config.trainer.logger is True
-        self.recorder = RunRecorder(name, self.config.run, self._resolved_recipe, paths, self.resumed, logs)
+        parent = facts_of_parent(Run.open(self.config.final)) if self.config.final else None
+        self.recorder = RunRecorder(
+            self._name, self.config.run, self._resolved_recipe, paths, self.resumed, logs, self.whole, parent
+        )
         if logs:  # Lightning's default logger, in the run that is yet to be made
             kwargs["logger"] = False
-        best = best_checkpoint(self.model.hparams["monitor"], self.model.monitor_mode)
-        callbacks = [self.recorder, ResumePoints(seconds_of("checkpoint_every", self.config.checkpoint_every)), best]
+        callbacks = [self.recorder, ResumePoints(seconds_of("checkpoint_every", self.config.checkpoint_every))]
+        if not self.datamodule.final:
+            callbacks.append(best_checkpoint(self.model.hparams["monitor"], self.model.monitor_mode))
         if self.plan or self.resumed:
             started = self.plan.facts["started"] if self.plan else time.time() - sum(timing.seconds().values())
             callbacks.insert(0, Budget(self.recorder, self.plan, started))
@@ -208,7 +239,7 @@ class FitCLI(LightningCLI):
 
     def _resolved_recipe(self, model: ImageClassifier) -> str:
         settings = yaml.safe_load(self.parser.dump(self.config, skip_unset=False))
-        for key in ("recipe", "run", "forecast", "verbose", "checkpoint_every"):
+        for key in ("recipe", "run", "final", "forecast", "verbose", "checkpoint_every"):
             settings.pop(key, None)
         data, weights = settings["data"], settings["model"]["weights"]
         if data["root"] is not None:
@@ -246,6 +277,8 @@ class FitCLI(LightningCLI):
                 return None
             if failures.LAUNCHER in os.environ and not self.resumed:  # which has said what there is to say
                 logging.getLogger("resnet_tl.data").setLevel(logging.ERROR)
+            if self.whole:
+                self._print_fold()
             leave_signals(self.trainer)
             if self.forecast:
                 train(self.model, self.datamodule, self.trainer)
@@ -258,7 +291,7 @@ class FitCLI(LightningCLI):
         except stopping.Stopped as stop:
             if stop.signal == signal.SIGUSR1 and not self.trainer.global_rank:
                 requeue()
-            raise stopping.Stopped(stop.signal, self._how_to_go_on(), stop.together) from None
+            raise stopping.Stopped(stop.signal, self.how_to_go_on(), stop.together) from None
         except (MisconfigurationException, ModuleNotFoundError) as error:  # the latter of what a callback needs
             raise UserError(plain(str(error))) from error
         except Exception as error:
@@ -269,8 +302,17 @@ class FitCLI(LightningCLI):
                 raise UserError(f"trainer.callbacks: {plain(str(error))}") from error
             raise
 
-    def _how_to_go_on(self) -> str:
-        run = None if self.forecast else self.recorder.run
+    def _print_fold(self) -> None:
+        """A heading for what follows; the images are described once."""
+        fold, folds = self.datamodule.fold, self.datamodule.folds
+        if self.trainer.is_global_zero:
+            current().print(f"\nForecast of one of {folds} folds" if self.forecast else f"\nFold {fold} of {folds}")
+        if fold != 1:
+            logging.getLogger("resnet_tl.data").setLevel(logging.ERROR)
+
+    def how_to_go_on(self) -> str:
+        """What follows the sentence that says what has stopped the fit."""
+        run = None if self.forecast else self.whole.run if self.whole else self.recorder.run
         if run is None or not run.recipe_file.is_file():
             return " before the training began"
         return f"; go on with: resnet-tl fit --resume {quote(str(shortest(run.path)))}"

@@ -26,7 +26,7 @@ CLASSES = {
     "trainer.logger": ("logger of Lightning", "lightning.pytorch.loggers", "Logger"),
 }
 QUOTE = "'"
-OWN = {"seed": int, "recipe": str, "run": str, "checkpoint_every": str}
+OWN = {"seed": int, "recipe": str, "run": str, "final": str, "checkpoint_every": str}
 GIVEN_LATER = ("params", "optimizer")  # arguments of an optimizer or scheduler that no recipe holds
 SWITCHES = ("forecast", "verbose")
 WITHOUT_VALUE = (*SWITCHES, "help", "print_config")

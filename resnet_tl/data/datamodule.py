@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import lightning as L
@@ -192,9 +193,13 @@ class ImageDataModule(DataOptions, L.LightningDataModule):
         """One digest of what is learned from and judged by: each image's contents, class and split."""
         return self.dataset.identity()
 
-    def facts(self) -> dict[str, object]:
-        """Where the images came from, how many of each class, a digest of them all, and their symmetry if known."""
-        index, counts = self.index, self.index.counts()
+    def facts(self, index: ImageIndex | None = None) -> dict[str, object]:
+        """Where the images came from, how many of each class, a digest of them all, and their symmetry if known.
+
+        `index` has other splits.
+        """
+        index = self.index if index is None else index
+        counts = index.counts()
         return {
             "root": str(index.root),
             "layout": index.layout,
@@ -202,7 +207,7 @@ class ImageDataModule(DataOptions, L.LightningDataModule):
             "counts": {split: {name: int(counts[split][name]) for name in index.classes} for split in counts.columns},
             "short_side_median": self.short_side,
             "skipped": len(self.skipped),
-            "fingerprint": self.identity(),
+            "fingerprint": replace(self.dataset, index=index).identity(),
             **({"symmetry": self.symmetry} if self.asks_for_symmetry or "symmetry" not in self.auto else {}),
         }
 
@@ -260,8 +265,8 @@ class ImageDataModule(DataOptions, L.LightningDataModule):
         """As Lightning's; a batch is made on the CPU, where a step of a small head would wait for that."""
         return batch if device.type == "cpu" else super().transfer_batch_to_device(batch, device, dataloader_idx)
 
-    def val_dataloader(self) -> ImageLoader:
-        return self.loader("val")
+    def val_dataloader(self) -> ImageLoader | list[ImageLoader]:
+        return [] if self.final else self.loader("val")
 
     def test_dataloader(self) -> ImageLoader:
         if not len(self.index.rows("test")):

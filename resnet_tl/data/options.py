@@ -38,7 +38,7 @@ _WORDS = {
     "pixel_cache": PixelCacheMode,
 }
 _LEAST = {"batch_size": 1, "image_size": 8, "test_size": 8, "storage_size": 8, "views": 1, "workers": 0}
-_LEAST |= {"seed": 0, "split_seed": 0}
+_LEAST |= {"seed": 0, "split_seed": 0, "folds": 2, "fold": 1}
 
 
 class DataOptions(NamesArguments):
@@ -69,6 +69,11 @@ class DataOptions(NamesArguments):
             float files); default: found over the training images.
         val_fraction: share of the training images held out for validation, per class, where there is no val split.
         test_fraction: share of the training images held out for a test, where there is no labelled test split.
+        folds: into how many parts the images are dealt, all but a test split, a val split included: each class evenly,
+            groups and copies of one picture together. `resnet-tl fit --folds N` trains N networks, each validated on
+            another part.
+        fold: the part, from 1, that this one is validated on.
+        final: train on the validation images as well, so that nothing chooses an epoch: `resnet-tl fit --final RUN`.
         on_bad_image: stop, or skip files that cannot be decoded or that a table names in vain (the run lists them).
         on_leak: stop, or warn when an image of one split, or a group, is in another one as well; our own split never
             leaks.
@@ -112,6 +117,9 @@ class DataOptions(NamesArguments):
         value_range: tuple[float, float] | None = None,
         val_fraction: float = 0.2,
         test_fraction: float = 0.0,
+        folds: int | None = None,
+        fold: int | None = None,
+        final: bool = False,
         on_bad_image: OnBadImage = "stop",
         on_leak: OnLeak = "stop",
         exclude: str | os.PathLike[str] | None = None,
@@ -151,6 +159,9 @@ class DataOptions(NamesArguments):
         self.value_range = None if value_range is None else tuple(value_range)
         self.val_fraction = val_fraction
         self.test_fraction = test_fraction
+        self.folds = folds
+        self.fold = fold
+        self.final = final
         self.on_bad_image = on_bad_image
         self.on_leak = on_leak
         self.exclude = exclude
@@ -206,10 +217,22 @@ class DataOptions(NamesArguments):
             raise UserError(
                 "data.val_fraction and data.test_fraction add up to 1 or more: nothing is left to train on."
             )
+        self._check_folds()
         if self.transform is not None and self.workers == 0:
             raise UserError(
                 "data.workers is 0, but data.transform draws from generators that threads share, so that it runs in "
                 "worker processes only: give --data.workers 1 or more, or leave it out."
+            )
+
+    def _check_folds(self) -> None:
+        if self.final and self.fold is not None:
+            raise UserError("data.final trains on the images of every fold: leave out data.fold.")
+        if self.fold is not None and (self.folds is None or self.fold > self.folds):
+            raise UserError(f"data.fold is {self.fold}, but data.folds is {self.folds}; fold is from 1 to folds.")
+        if self.folds is not None and self.fold is None and not self.final:
+            raise UserError(
+                f"data.folds is {self.folds}, and data.fold does not say which of them is held out: give it, from 1 to "
+                f"{self.folds} (`resnet-tl fit --folds {self.folds}` trains them all)."
             )
 
 

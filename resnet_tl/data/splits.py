@@ -25,18 +25,22 @@ def assign_splits(
     seed: int = 0,
     clusters: np.ndarray | None = None,
     groups_may_span: bool = False,
+    validates: bool = True,
 ) -> ImageIndex:
     """Fills in the splits that `index` lacks, from its training or unsplit rows.
 
     Val is made when there is none; test only when `test_fraction` is above 0 and there is none. Each class is divided
     by the fractions, keeps at least one image in train and, where it has two or more, one in val. Images of one group
     stay together, and so do rows of one cluster, numbered by `clusters` (N,), which show the same picture: they follow
-    the first of them by path. An image's place follows from (seed, path) alone.
+    the first of them by path. An image's place follows from (seed, path) alone. Unless it `validates`, a `val_fraction`
+    of 0 is allowed.
 
     Raises:
         UserError: the fractions leave nothing to train on or to validate with, or, unless `groups_may_span`, a group
             spans two splits.
     """
+    if validates and "val" not in set(index.table["split"]) and not 0 < val_fraction < 1:
+        raise UserError(f"val_fraction is {val_fraction}; it must be above 0 and below 1, for there is no val split.")
     made = _divided(index, val_fraction, test_fraction, seed, clusters)
     grouped = made.table[made.table["group"] != ""].groupby("group")["split"].unique()
     for group, splits in grouped.items() if not groups_may_span else ():
@@ -54,8 +58,6 @@ def _divided(
     present = set(index.table["split"])
     val = 0.0 if "val" in present else val_fraction
     test = 0.0 if "test" in present else test_fraction
-    if "val" not in present and not 0 < val < 1:
-        raise UserError(f"val_fraction is {val}; it must be above 0 and below 1, for there is no val split.")
     if not 0 <= test < 1 or val + test >= 1:
         raise UserError(f"val_fraction {val} and test_fraction {test} must be from 0 and below 1 together.")
 
@@ -65,8 +67,7 @@ def _divided(
     if val == test == 0:
         return _with_splits(index, pool, np.zeros(len(pool), int), index.layout)
 
-    order = np.array([hashlib.sha256(f"{seed}:{index.id(row)}".encode()).hexdigest() for row in pool])
-    pool = pool[np.argsort(order)]
+    pool = _drawn(index, pool, seed)
     labels = index.labels[pool]
     groups = index.table["group"].to_numpy(object)[pool]
     cluster = np.arange(len(pool)) if clusters is None else clusters[pool]
@@ -75,15 +76,79 @@ def _divided(
         leaders = paths.rank(method="first").groupby(cluster).transform("idxmin")  # the first of each cluster by path
         places = _led(labels, leaders.to_numpy(), val, test)
     else:
-        own = np.array([group or place for place, group in enumerate(groups)], object)  # one without a group is its own
-        places = _grouped(labels, _joined(pd.factorize(own)[0], cluster), val, test)
+        places = _grouped(labels, _joined(groups, cluster), val, test)
     if val and not (places == _VAL).any():
         raise UserError(f"{index.root}: no class has two images, or two groups, so there is nothing to validate with.")
     made = [f"{name} {fraction:.0%}" for name, fraction in (("val", val), ("test", test)) if fraction]
     return _with_splits(index, pool, places, f"{index.layout}; split off here: {', '.join(made)}, seed {seed}")
 
 
-def _with_splits(index: ImageIndex, rows: np.ndarray, places: np.ndarray, layout: str) -> ImageIndex:
+def pooled(index: ImageIndex) -> ImageIndex:
+    """All but the test rows as training images."""
+    return _with_splits(index, index.table["split"].to_numpy(object) != "test", _TRAIN, index.layout)
+
+
+def assign_fold(
+    index: ImageIndex, fold: int, folds: int, seed: int = 0, clusters: np.ndarray | None = None
+) -> ImageIndex:
+    """The `pooled` rows dealt into `folds` parts, of which number `fold`, from 1, is val and the others train.
+
+    Each class is spread evenly, and the parts are of one size as far as that goes; groups and clusters stay whole, as
+    in `assign_splits`. An image's part follows from (seed, paths) alone.
+
+    Raises:
+        UserError: a class has fewer images, or groups and clusters, than there are folds, or a fold would hold all of
+            its images.
+    """
+    pool = _drawn(index, np.flatnonzero(index.table["split"].to_numpy(object) != "test"), seed)
+    labels, cluster = index.labels[pool], np.arange(len(pool)) if clusters is None else clusters[pool]
+    groups = _joined(index.table["group"].to_numpy(object)[pool], cluster)
+    classes, apart = np.unique(np.unique(np.stack([labels, groups]), axis=1)[0], return_counts=True)
+    if apart.min() < folds:
+        rarest = classes[apart.argmin()]
+        images, name, most = int((labels == rarest).sum()), index.classes[rarest], int(apart.min())
+        kept = "" if images == most else f", which groups and copies of one picture leave in {most} parts"
+        way = f"give {most} or fewer" if most > 1 else "add images of it, or leave the class out"
+        images_of = "1 image" if images == 1 else f"{images} images"
+        raise UserError(f"data.folds is {folds}, but the class '{name}' has {images_of}{kept}: {way}.")
+    parts = _dealt(labels, groups, folds)
+    for label in classes[[len(set(parts[labels == label])) < 2 for label in classes]]:
+        raise UserError(
+            f"data.folds is {folds}, but the groups leave all images of the class '{index.classes[label]}' in one of "
+            "them, without which it cannot be learned: give another number of folds."
+        )
+    places = np.where(parts == fold - 1, _VAL, _TRAIN)
+    return _with_splits(index, pool, places, f"{index.layout}; dealt into {folds} folds here, seed {seed}")
+
+
+def _dealt(labels: np.ndarray, groups: np.ndarray, folds: int) -> np.ndarray:
+    """Part of each image, from 0: groups of the rarest classes first, large ones first, go where they are most needed.
+
+    Of parts that need a group alike the one with the fewest images takes it.
+    """
+    labels, counts = np.unique(labels, return_inverse=True, return_counts=True)[1:]
+    sizes = np.bincount(groups)
+    labels_of = np.split(labels[np.argsort(groups, kind="stable")], np.cumsum(sizes)[:-1])
+    rarity = np.array([counts[members].min() for members in labels_of])
+    rarest = np.array([members[counts[members].argmin()] for members in labels_of])
+    need = np.tile(counts, (folds, 1))  # of images, times `folds`, so that it is whole
+    held = np.zeros(folds, int)
+    part_of = np.empty(len(sizes), int)
+    for group in np.lexsort((-sizes, rarest, rarity)):
+        members = labels_of[group]
+        part = part_of[group] = np.lexsort((held, -need[:, members].sum(axis=1)))[0]
+        np.subtract.at(need[part], members, folds)
+        held[part] += len(members)
+    return part_of[groups]
+
+
+def _drawn(index: ImageIndex, rows: np.ndarray, seed: int) -> np.ndarray:
+    """Rows in an order that is drawn by (seed, path) alone."""
+    order = [hashlib.sha256(f"{seed}:{index.id(row)}".encode()).hexdigest() for row in rows]
+    return rows[np.argsort(np.array(order))]
+
+
+def _with_splits(index: ImageIndex, rows: np.ndarray, places: np.ndarray | int, layout: str) -> ImageIndex:
     splits = index.table["split"].to_numpy(object, copy=True)
     splits[rows] = _NAMES[places]
     return replace(index, table=index.table.assign(split=splits.tolist()), layout=layout)
@@ -102,8 +167,9 @@ def _led(labels: np.ndarray, leaders: np.ndarray, val: float, test: float) -> np
     return places
 
 
-def _joined(groups: np.ndarray, clusters: np.ndarray) -> np.ndarray:
-    """Groups (numbered from 0) of which those that share a cluster are one."""
+def _joined(names: np.ndarray, clusters: np.ndarray) -> np.ndarray:
+    """Groups, numbered from 0, by their names ("": an image by itself); those that share a cluster are one."""
+    groups = pd.factorize(np.array([name or place for place, name in enumerate(names)], object))[0]
     first = pd.Series(groups).groupby(clusters).transform("first").to_numpy()
     joined = coo_array((np.ones(len(groups)), (groups, first)), (groups.max() + 1,) * 2)
     return pd.factorize(connected_components(joined, directed=False)[1][groups])[0]

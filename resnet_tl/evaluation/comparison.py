@@ -253,6 +253,8 @@ def check_same_images(first: Run, other: Run, split: str) -> None:
     different = sorted(set(one["id"]) ^ set(two["id"]))
     if different:
         fix = "compare runs of the same data."
+        if len(first.folds) != len(other.folds) and not all((first.folds, other.folds)):
+            fix = "one of them was judged by folds, on all of its images: train both with --folds."
         if _seed(first) != _seed(other):
             fix = "their seeds may have drawn the splits: train both with the same --data.split_seed."
         raise UserError(

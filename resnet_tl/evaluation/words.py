@@ -52,6 +52,14 @@ def interval(share: float, low: float, high: float, *, unit: str = " %") -> str:
     return f"{points(share)}{unit} [{points(low)}, {points(high)}]"
 
 
+def spread_text(metric: str, mean: float, deviation: float) -> str:
+    """`83.3 ± 1.2 %` for a share of images, else `0.431 ± 0.020`."""
+    value, unit = metric_value(metric, mean), ""
+    if value.endswith(" %"):
+        value, unit, deviation = value.removesuffix(" %"), " %", 100 * deviation
+    return f"{value} ± {deviation:.{max(1, len(value.partition('.')[2]))}f}{unit}"
+
+
 def duration(seconds: float) -> str:
     """`12.3 s`, `2 min 05 s`, `1 h 10 min`."""
     minutes, rest = divmod(round(seconds), 60)

@@ -121,8 +121,11 @@ class FrozenPrefix:
             return ActivationPlan(False, "computed in each pass, since several machines do not share a cache")
         if is_augmented and self.data.view_facts(0) is None:
             return ActivationPlan(False, "computed in each pass, since no recipe names the transform")
+        folds = self.data.folds or 1
         views = self.data.views if is_augmented else 1
-        passes = self.epochs if "train" in splits else self.epochs + 1
+        if folds > 1 and views is None:
+            views = self.epochs or None  # which each fold sees again
+        passes = folds * (self.epochs if "train" in splits else self.epochs + 1)
         computed = max(1, min(views or passes, passes))
         if not any(len(self.missing(loader, view)) for view in range(computed)):
             return ActivationPlan(True, "found in the cache")
@@ -133,7 +136,8 @@ class FrozenPrefix:
             return ActivationPlan(True, f"{size / 1e6:.1f} MB kept")
         asked = min(self._asked(splits), len(rows))
         has_room = cache.has_room(size)
-        return plan_activations(self.stages.names, len(rows), asked, views, passes, nbytes, seconds, has_room)
+        plan = plan_activations(self.stages.names, len(rows), asked, views, passes, nbytes, seconds, has_room)
+        return replace(plan, reason=f"{plan.reason}, in {folds} folds") if folds > 1 else plan
 
     def _asked(self, splits: Splits) -> int:
         """Images that a pass of this fit asks for at most; the trainer may limit its batches."""
@@ -181,6 +185,9 @@ class FrozenPrefix:
         return rows, self._key(rows, self._size(splits), view if self.is_augmented(loader) else None)
 
     def _rows(self, index: ImageIndex, splits: Splits) -> np.ndarray:
+        """Of a table; all folds share one, since what trains in one of them is judged in another."""
+        if self.data.folds:
+            splits = (*TRAIN, "val") if splits == TRAIN else (*TRAIN, *EVALUATED)
         return np.sort(np.concatenate([index.rows(split) for split in splits]))
 
     def _key(self, rows: np.ndarray, size: int, view: int | None) -> str:

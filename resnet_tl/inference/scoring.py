@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from shlex import quote
 
 import numpy as np
 import pandas as pd
@@ -16,13 +17,14 @@ from resnet_tl.data.reading.layouts import read_images
 from resnet_tl.data.reading.options import BY_LOOKING, Reading
 from resnet_tl.errors import UserError, listed, nearest
 from resnet_tl.evaluation.comparison import check_same_images
+from resnet_tl.evaluation.folds import averaged, out_of_fold
 from resnet_tl.evaluation.metrics import compute_metrics
 from resnet_tl.evaluation.words import SPLITS
 from resnet_tl.files import from_cell
 from resnet_tl.inference.ensemble import Average
 from resnet_tl.inference.predictor import Predictor
 from resnet_tl.inference.tta import Tta
-from resnet_tl.run import Run, bundles_of
+from resnet_tl.run import Run
 
 log = logging.getLogger(__name__)
 
@@ -48,6 +50,12 @@ def score(
     paths = [Path(path)] if isinstance(path, str | Path) else [Path(one) for one in path]
     if root is None and reading != BY_LOOKING:
         raise UserError("How images are read is said of other images than the run's own: name them with --root.")
+    if root is None and len(paths) == 1 and (folds := Run.open(paths[0]).folds):
+        tables = [score(fold.path, split, tta=tta)[0] for fold in folds]
+        table = out_of_fold(tables) if split == "val" else averaged(tables)
+        return table, compute_metrics(table)
+    for one in paths:
+        _refuse_trained_on(one, split, root)
     index = _shared_images(paths, split) if root is None else read_images(Path(root), learns=False, reading=reading)
     if any(kind == "unread" for kind, _ in index.doubts):
         log.warning(f"{index.root}: {index.layout}")
@@ -70,12 +78,13 @@ def score(
 
 def _shared_images(paths: Sequence[Path], split: str) -> ImageIndex:
     """The images of the first run; UserError unless all were judged on the same ones of the split."""
-    first, *others = [Run.open(path) for path in paths]
-    if len(bundles_of(first.path)) > 1:
-        raise UserError(
-            f"{first.path} is a run of folds: most of its models were trained on each of its images, so that their "
-            "average can only be judged on other labelled images; name them with --root."
-        )
+    first, *others = runs = [Run.open(path) for path in paths]
+    for run in runs:
+        if run.folds:
+            raise UserError(
+                f"{run.path} is a run of folds: most of its models were trained on each of its images, so that with "
+                "another run they can only be judged on other labelled images; name them with --root."
+            )
     index = _own_images(first)
     for other in others:
         if seen := _trained_on(other, index, index.rows(split)):
@@ -92,6 +101,18 @@ def _trained_on(run: Run, index: ImageIndex, rows: np.ndarray) -> int:
     """How many images a run was trained on, as far as they lie where they lay then."""
     own = _own_images(run)
     return len({index.path(row) for row in rows} & {own.path(row) for row in own.rows("train")})
+
+
+def _refuse_trained_on(path: Path, split: str, root: str | Path | None) -> None:
+    """Raises UserError where a run that was trained on its validation images too would be judged by them."""
+    parent = Run(path).final_of if split == "val" else {}
+    if not parent:
+        return
+    if root is None or Path(root).resolve() == Path(Run(path).data_facts["root"]):
+        raise UserError(
+            f"{path} was trained on its validation images too, so that they say nothing of it: validate the run that "
+            f"it repeats (resnet-tl validate {quote(parent['run'])}), or name other images with --root."
+        )
 
 
 def _own_images(run: Run) -> ImageIndex:

@@ -48,8 +48,8 @@ class CropSamples(ImageSamples):
     def stored(self, row: int) -> torch.Tensor:
         return self.samples.stored(row)
 
-    def empty(self, number: int) -> torch.Tensor:
-        return super().empty(number * CROPS).unflatten(0, (number, CROPS))
+    def empty(self, number: int, size: int | None = None) -> torch.Tensor:
+        return super().empty(number * CROPS, size).unflatten(0, (number, CROPS))
 
     def write(self, rows: np.ndarray, view: int, out: torch.Tensor) -> None:
         for row, targets in zip(rows.tolist(), out, strict=True):

@@ -79,7 +79,8 @@ class ImageClassifier(ExactEvaluation):
         own: list[L.Callback | None] = [self.freezing, self.resuming, *points_of_a_plain_trainer(self.trainer)]
         own += [self._average(), self.averages]
         if self.best not in self.trainer.checkpoint_callbacks:
-            self.best = take_place(self.trainer, self.hparams["monitor"], self.monitor_mode)
+            is_judged = not getattr(self.trainer.datamodule, "final", False)  # type: ignore[attr-defined]
+            self.best = take_place(self.trainer, self.hparams["monitor"], self.monitor_mode) if is_judged else None
         there = self.trainer.callbacks  # type: ignore[attr-defined]
         return [callback for callback in (*own, self.best) if callback and callback not in there]
 
@@ -194,7 +195,7 @@ class ImageClassifier(ExactEvaluation):
         assert self.built is not None
         trainer = self.trainer
         if not getattr(trainer, "fast_dev_run", False):
-            check_length(self.schedule, trainer.max_epochs)
+            check_length(self.schedule, trainer.max_epochs, self.hparams["stop_after"])
         check_with_data(self)
         self._configured = (self.lr, self.data.batch_size)
         configured, chosen = configure(
@@ -318,6 +319,11 @@ class ImageClassifier(ExactEvaluation):
     def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
         if self.trainer.is_last_batch or self.trainer.fit_loop.epoch_loop.done:
             self._log_means()
+
+    def on_train_epoch_end(self) -> None:
+        """Lightning asks at the end of each epoch alone whether it is to stop."""
+        if self.current_epoch + 1 == self.hparams["stop_after"] and not self.is_tried:
+            self.trainer.should_stop = True
 
     def _log_means(self) -> None:
         """The epoch's means; what is logged in each step would cost as much as a step of a small head."""

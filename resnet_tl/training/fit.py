@@ -75,16 +75,16 @@ def _is_trained(model: ImageClassifier, resume: Path) -> bool:
 
 
 def _evaluate(model: ImageClassifier, data: ImageDataModule, trainer: L.Trainer, recorder: RunRecorder) -> Run:
-    """The end of a fit, with its best weights."""
-    best = recorder.run.checkpoints / "best.ckpt"  # type: ignore[union-attr]
-    checkpoint = best if best.is_file() else None  # none after fast_dev_run
+    """The end of a fit, with its best weights; without a validation they are the last."""
+    assert recorder.run is not None
+    kept = recorder.run.last_checkpoint if data.final else recorder.run.checkpoints / "best.ckpt"
+    checkpoint = kept if kept.is_file() else None  # none after fast_dev_run
     metrics: dict[str, dict[str, float]] = {}
     for split, evaluate in (("val", trainer.validate), ("test", trainer.test)):
         if len(data.index.rows(split)):
             evaluate(model, datamodule=data, ckpt_path=checkpoint, verbose=False, weights_only=True)
             # JSON has no word for what is not defined, such as the AUROC of a single class.
             metrics[split] = {name: value for name, value in model.numbers[split].items() if math.isfinite(value)}
-    assert recorder.run is not None
     if trainer.is_global_zero:
         _write(recorder.run, model, data, trainer, metrics)
     trainer.strategy.barrier()
@@ -138,6 +138,8 @@ def _write(
         },
         "bundle_digest": bundle.digest,
     }
+    if final_of := run.environment.get("final_of"):
+        summary["final_of"] = final_of
     write_text(run.path / "summary.json", json.dumps(summary, indent=2) + "\n")
 
 
@@ -159,7 +161,8 @@ def _write_time_spent(run: Run, model: ImageClassifier, data: ImageDataModule, t
     seconds = timing.seconds()
     timing.begin("rest")  # another fit of this process has a table of its own
     facts = run.environment | {
-        "prediction_images_per_second": round(model.images_per_second["val"], 1),
+        # none without a validation or test
+        "prediction_images_per_second": next((round(found, 1) for found in model.images_per_second.values()), None),
         "seconds": {part: round(spent, 2) for part, spent in seconds.items()},
         "advice": advice(seconds, trainer, model, data),
     }

@@ -34,6 +34,8 @@ class ClassifierOptions(NamesArguments, L.LightningModule):
         trainable_stages: how many stages train in the mode last_stages.
         schedule: phases one after another, such as [{mode: head, epochs: 3}, {mode: all, lr: 0.0003}] or
             [{epochs: 6, image_size: 96}, {image_size: 128}]; overrides `mode`.
+        stop_after: how many epochs of its schedule a fit takes before it ends, as `resnet-tl fit --final RUN` sets it;
+            default: all.
         head_hidden: widths of hidden layers in the new head; none make it linear.
         head_dropout: dropout probability in the head, 0 to 1.
         head_solver: optimizer trains the head in steps; lbfgs, in mode head, solves a linear head to its optimum on all
@@ -80,6 +82,7 @@ class ClassifierOptions(NamesArguments, L.LightningModule):
         mode: Mode = "all",
         trainable_stages: int = 1,
         schedule: list[Phase] | None = None,
+        stop_after: int | None = None,
         head_hidden: list[int] | None = None,
         head_dropout: float = 0.0,
         head_solver: HeadSolver = "optimizer",

@@ -12,7 +12,7 @@ from dataclasses import asdict
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import lightning as L
 import numpy as np
@@ -24,6 +24,7 @@ from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 
 from resnet_tl import __version__, failures
 from resnet_tl.data.datamodule import ImageDataModule
+from resnet_tl.data.index import ImageIndex
 from resnet_tl.data.pixels.colour import adjust_colour
 from resnet_tl.data.quality.findings import write_findings
 from resnet_tl.errors import UserError
@@ -33,6 +34,9 @@ from resnet_tl.finetuning.freezing import FrozenProof
 from resnet_tl.run import Run, check_root, identity
 from resnet_tl.timing import measure
 from resnet_tl.training.classifier import ImageClassifier
+
+if TYPE_CHECKING:
+    from resnet_tl.training.folds import FoldsRecorder
 
 PACKAGES = ("torch", "torchvision", "lightning", "timm", "pillow", "numpy")
 
@@ -47,6 +51,8 @@ class RunRecorder(L.Callback):
         recipes: the files that the run was begun with; their digests are recorded.
         resumes: the interrupted run that goes on, in place of a new one.
         logs: whether the trainer, which has no logger, gets Lightning's default one, writing into the run.
+        whole: the run of folds of which this one is a part; it has chosen the folder.
+        final_of: the facts of the run that this one repeats on all images.
     """
 
     def __init__(
@@ -57,12 +63,16 @@ class RunRecorder(L.Callback):
         recipes: Sequence[Path] = (),
         resumes: Run | None = None,
         logs: bool = False,
+        whole: FoldsRecorder | None = None,
+        final_of: dict[str, Any] | None = None,
     ) -> None:
         self.name = name
         self.folder = folder
         self.recipe = recipe
         self.recipes = recipes
         self.logs = logs
+        self.whole = whole
+        self.final_of = final_of
         self.run = Run(resumes.path.resolve()) if resumes else None
         self._lock: FileLock | None = None
         self._recipe_digest = ""
@@ -71,19 +81,14 @@ class RunRecorder(L.Callback):
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Rank 0 chooses the folder, once the data have been read and before anything is trained."""
+        if self.whole:
+            self.run = self.whole.setup(trainer)
         if self.run is None:
-            path = None
-            if trainer.is_global_zero:
-                try:
-                    run = Run.create_at(self.folder) if self.folder else Run.create("runs", self.name)
-                except OSError as error:
-                    raise UserError(f"The run directory cannot be made: {error}; choose another --run.") from None
-                path = str(run.path.resolve())
-            self.run = Run(str(trainer.strategy.broadcast(path)))
+            self.run = make_run(trainer, self.folder, self.name)
         if trainer.is_global_zero and self._lock is None:
             self._lock = self.run.lock()
             self.run.clean()
-        failures.run = self.run.path
+        failures.run = self.whole.run.path if self.whole and self.whole.run else self.run.path
         for callback in trainer.checkpoint_callbacks:
             if isinstance(callback, ModelCheckpoint) and callback.dirpath is None:
                 callback.dirpath = str(self.run.checkpoints)
@@ -122,15 +127,14 @@ class RunRecorder(L.Callback):
         """Writes what is known before the first step."""
         assert self.run is not None
         data = model.data
-        # First, since a job that is run again finds its run by it.
-        known = self.run.environment if self.run.environment_file.is_file() else {}  # of one that begins again
-        own = identity(self.recipes)
-        facts = environment(trainer) | own | {name: known[name] for name in own if name in known}
-        write_text(self.run.environment_file, json.dumps(facts, indent=2) + "\n")
+        text = self.recipe(model)
+        if self.whole:
+            text = self.whole.begin(trainer, data, text)
+        write_environment(self.run, trainer, self.recipes, {"final_of": self.final_of} if self.final_of else {})
         if not self.run.recipe_file.is_file():  # there is one where a run begins again that had come to no checkpoint
-            write_text(self.run.recipe_file, self.recipe(model))
+            write_text(self.run.recipe_file, text)
         self._recipe_digest = file_digest(self.run.recipe_file)
-        self._write_data_facts(data)
+        write_data_facts(self.run, data, data.index)
         with replacing(self.run.figure("augmented")) as file:
             title = f"Training images as the network sees them: augmentation {data.augmentation}"
             contact_sheet(augmented_examples(data), file, title)
@@ -149,20 +153,6 @@ class RunRecorder(L.Callback):
         write_text(self.run.environment_file, json.dumps(facts, indent=2) + "\n")
         write_text(self.run.recipe_file, text)
         self._recipe_digest = digest
-
-    def _write_data_facts(self, data: ImageDataModule) -> None:
-        assert self.run is not None
-        index = data.index
-        table = index.table.assign(label=[index.classes[label] if label >= 0 else "" for label in index.labels])
-        with replacing(self.run.path / "data" / "index.csv") as file:
-            table[["path", "label", "split", "group"]].map(as_cell).to_csv(file, index_label="row")
-        if len(data.findings):
-            write_findings(data.findings, self.run.path / "data" / "findings.csv")
-        if data.skipped:
-            with replacing(self.run.path / "data" / "skipped.csv") as file:
-                skipped = pd.DataFrame({"path": list(data.skipped), "reason": list(data.skipped.values())})
-                skipped.map(as_cell).to_csv(file, index=False)
-        write_text(self.run.path / "data" / "facts.json", json.dumps(data.facts(), indent=2, ensure_ascii=False) + "\n")
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self.epoch_started = time.perf_counter()
@@ -208,6 +198,8 @@ class RunRecorder(L.Callback):
         self.release()
         if trainer.is_global_zero and self.run is not None and not any(self.run.path.iterdir()):
             self.run.path.rmdir()
+            if self.whole:
+                self.whole.leave()
 
     def release(self) -> None:
         """Another process may go on with the run."""
@@ -230,6 +222,40 @@ class RunRecorder(L.Callback):
         best = best_epoch(self.table, model.hparams["monitor"], model.monitor_mode)
         with measure("files"):
             learning_curves(self.table, self.run.figure("learning_curves"), best)
+
+
+def make_run(trainer: L.Trainer, folder: str | None, name: str) -> Run:
+    """The folder that rank 0 makes, `folder` or the next free `runs/NAME-N`, told to all; UserError if it cannot."""
+    path = None
+    if trainer.is_global_zero:
+        try:
+            run = Run.create_at(folder) if folder else Run.create("runs", name)
+        except OSError as error:
+            raise UserError(f"The run directory cannot be made: {error}; choose another --run.") from None
+        path = str(run.path.resolve())
+    return Run(str(trainer.strategy.broadcast(path)))
+
+
+def write_environment(run: Run, trainer: L.Trainer, recipes: Sequence[Path], further: dict[str, Any]) -> None:
+    """The first file of a run, since a job that is run again finds its run by it."""
+    known = run.environment if run.environment_file.is_file() else {}  # of one that begins again
+    own = identity(recipes) | further
+    kept = {name: known[name] for name in (*own, "final_of") if name in known}
+    write_text(run.environment_file, json.dumps(environment(trainer) | own | kept, indent=2) + "\n")
+
+
+def write_data_facts(run: Run, data: ImageDataModule, index: ImageIndex) -> None:
+    """The images of a run, with their splits, what was found wrong with them, and where they came from."""
+    table = index.table.assign(label=[index.classes[label] if label >= 0 else "" for label in index.labels])
+    with replacing(run.path / "data" / "index.csv") as file:
+        table[["path", "label", "split", "group"]].map(as_cell).to_csv(file, index_label="row")
+    if len(data.findings):
+        write_findings(data.findings, run.path / "data" / "findings.csv")
+    if data.skipped:
+        with replacing(run.path / "data" / "skipped.csv") as file:
+            skipped = pd.DataFrame({"path": list(data.skipped), "reason": list(data.skipped.values())})
+            skipped.map(as_cell).to_csv(file, index=False)
+    write_text(run.path / "data" / "facts.json", json.dumps(data.facts(index), indent=2, ensure_ascii=False) + "\n")
 
 
 def default_logger(run: Run) -> Logger:

@@ -62,6 +62,10 @@ def check_settings(model: ClassifierOptions) -> None:
                 f"model.ema is {settings['ema']}; it must be auto, null for no average, or above 0 and below 1, such "
                 "as 0.999."
             )
+    if (last := settings["stop_after"]) is not None:
+        check_number("model.stop_after", last, is_whole=True)
+        if last < 1:
+            raise UserError(f"model.stop_after is {last}; it must be 1 or more.")
     widths = settings["head_hidden"] or []
     if not isinstance(widths, list | tuple) or not all(isinstance(width, int) and width >= 1 for width in widths):
         raise UserError(f"model.head_hidden is {widths}; it must be a list of whole numbers of 1 or more.")
@@ -105,10 +109,12 @@ def check_resumed(settings: Mapping[str, Any], begun: Mapping[str, Any], resolve
             )
 
 
-def check_length(schedule: Schedule, epochs: int | None) -> None:
-    """Raises UserError for a fit that does not reach its last phase, or goes on after it."""
+def check_length(schedule: Schedule, epochs: int | None, stop_after: int | None = None) -> None:
+    """Raises UserError for a fit that does not reach its last phase, or goes on after it, or ends before it stops."""
     if epochs is None or epochs < 0:
         return
+    if stop_after is not None and stop_after > epochs:
+        raise UserError(f"model.stop_after is {stop_after}, but trainer.max_epochs is {epochs}: leave it out.")
     last, total = schedule.starts()[-1], schedule.epochs()
     if epochs <= last:
         raise UserError(
@@ -129,6 +135,11 @@ def check_with_data(model: ImageClassifier) -> None:
         raise UserError(
             "model.class_weights and data.sampler are both balanced, which would correct the classes' frequencies "
             "twice: leave one of them out."
+        )
+    plateau = model.given_scheduler
+    if data.final and plateau and plateau.name == "ReduceLROnPlateau":
+        raise UserError(
+            "lr_scheduler ReduceLROnPlateau watches a validation, and with data.final there is none: take another one."
         )
     if settings["activation_cache"] == "on" and data.augments and data.views is None:
         raise UserError(
@@ -258,7 +269,7 @@ def _check_evaluation(settings: Mapping[str, Any], data: ImageDataModule, traine
                 f"trainer.{name}_batches is {limit}, but of {batches} batches that is none: "
                 f"give 1, or a share of {1 / batches:.2g} or more."
             )
-    if settings["monitor"] == "val_auroc" and len(np.unique(index.labels[index.rows("val")])) < 2:
+    if settings["monitor"] == "val_auroc" and not data.final and len(np.unique(index.labels[index.rows("val")])) < 2:
         raise UserError(
             "model.monitor is val_auroc, which is not defined with the images of one class, and the validation images "
             "have no other: give --model.monitor val_loss, or images of more classes."

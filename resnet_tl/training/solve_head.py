@@ -22,6 +22,7 @@ from resnet_tl.training.classifier import ImageClassifier
 from resnet_tl.training.numbers.predictions import Predictions
 from resnet_tl.training.recorder import RunRecorder, best_epoch
 
+SHOWN = ("loss", "accuracy")
 log = logging.getLogger(__name__)
 
 
@@ -39,9 +40,10 @@ def solve_head(model: ImageClassifier, data: ImageDataModule, trainer: L.Trainer
     network, head, index = model.network, model.network.head, data.index
     assert isinstance(head, nn.Linear)
     frozen = digest(network, network.frozen)
-    features = {split: _features(model, data, split, frozen) for split in ("train", "val")}
+    splits = [split for split in ("train", "val") if len(index.rows(split))]
+    features = {split: _features(model, data, split, frozen) for split in splits}
     labels = torch.from_numpy(index.labels[index.rows("train")]).to(model.device)
-    penalties = penalty_path(trainer.max_epochs or 1)
+    penalties = penalty_path(trainer.max_epochs or 1)[: model.hparams["stop_after"]]
     path = solve_path(features["train"], labels, penalties, model.loss, start=(head.weight, head.bias))
     heads: list[tuple[Tensor, Tensor]] = []
     timing.phase("training")
@@ -50,9 +52,10 @@ def solve_head(model: ImageClassifier, data: ImageDataModule, trainer: L.Trainer
         heads.append((weights, biases))
         _put(head, weights, biases)
         logits = head_logits(head, features["train"])
-        rows = index.rows("val")
-        found = Predictions(rows, index.labels[rows], head_logits(head, features["val"]).cpu().numpy())
-        numbers = metrics_of(found.labels, found.probabilities) | model.metrics(found)
+        rows, numbers = index.rows("val"), {}
+        if len(rows):
+            found = Predictions(rows, index.labels[rows], head_logits(head, features["val"]).cpu().numpy())
+            numbers = metrics_of(found.labels, found.probabilities) | model.metrics(found)
         recorder.add_epoch(
             {
                 "epoch": epoch,
@@ -66,8 +69,8 @@ def solve_head(model: ImageClassifier, data: ImageDataModule, trainer: L.Trainer
             }
         )
         started = time.perf_counter()
-        shown = (f"{metric_name(f'val_{name}')} {metric_value(name, numbers[name])}" for name in ("loss", "accuracy"))
-        log.info(f"penalty {penalty:.2g}: {', '.join(shown)}")
+        shown = [f"{metric_name(f'val_{name}')} {metric_value(name, numbers[name])}" for name in SHOWN if numbers]
+        log.info(f"penalty {penalty:.2g}: {', '.join(shown) or 'solved'}")
     timing.phase("rest")
     check_frozen(network, frozen)
     recorder.finish([FrozenProof(0, "head", sorted(network.frozen), frozen)], model)
@@ -106,7 +109,8 @@ def _check(data: ImageDataModule, trainer: L.Trainer) -> None:
         (of_steps, f"takes no steps: leave out {listed(type(callback).__name__ for callback in of_steps)}"),
         (
             data.augments,
-            "sees one version of each image: give --data.augmentation none and leave out data.symmetry, random_erasing, transform",
+            "sees one version of each image: give --data.augmentation none and leave out data.symmetry, "
+            "data.random_erasing and data.transform",
         ),
         (data.test_size not in (None, data.image_size), "sees all images at one size: leave out data.test_size"),
         (trainer.world_size > 1, "runs in one process: give --trainer.devices 1"),

@@ -109,6 +109,26 @@ def test_a_run_that_is_killed_goes_on(run: Path, blobs: Path, whole, kills: int,
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("devices", [ONE, pytest.param(TWO, marks=needs_two_cores)], ids=["one process", "two"])
+def test_a_run_of_folds_that_is_killed_in_the_third_goes_on(run: Path, blobs: Path, devices: tuple[str, ...]):
+    flags = (*FLAGS, *devices, "--folds", 3, "--data.root", blobs)
+    finish(*flags, "--run", run.with_name("whole"))
+    process = start(*flags, "--run", run, "--checkpoint_every", "0s")
+    wait_for(process, run / "folds" / "3" / "checkpoints" / "last.ckpt")
+    for victim in [process.pid, *ranks_of(process).values()]:
+        os.kill(victim, signal.SIGKILL)
+    process.wait()
+    before = (run / "folds" / "2" / "summary.json").stat().st_mtime_ns
+    finish("--resume", run)
+
+    assert (run / "folds" / "2" / "summary.json").stat().st_mtime_ns == before
+    for name in ("summary.json", "predictions/val.csv", "predictions/test.csv"):
+        assert (run / name).read_bytes() == (run.with_name("whole") / name).read_bytes(), name
+    for fold in ("1", "2", "3"):
+        assert remains(run / "folds" / fold) == remains(run.with_name("whole") / "folds" / fold)
+
+
+@pytest.mark.slow
 @needs_two_cores
 @pytest.mark.parametrize(
     ("whom", "name", "code", "flags"),

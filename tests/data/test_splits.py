@@ -8,7 +8,7 @@ import pytest
 
 from resnet_tl.data.index import ImageIndex
 from resnet_tl.data.reading.layouts import read_images
-from resnet_tl.data.splits import assign_splits
+from resnet_tl.data.splits import assign_fold, assign_splits, pooled
 from resnet_tl.errors import UserError
 
 
@@ -194,3 +194,76 @@ def test_a_group_in_two_splits_may_be_allowed() -> None:
     with pytest.raises(UserError, match="the group 'g' has images in train, val"):
         assign_splits(index)
     assert len(assign_splits(index, groups_may_span=True)) == 12
+
+
+# Folds.
+
+
+def folded(index: ImageIndex, folds: int, seed: int = 0, clusters: np.ndarray | None = None) -> np.ndarray:
+    """The fold that judges each row, from 1; 0 for a test row."""
+    parts = np.zeros(len(index), int)
+    for fold in range(1, folds + 1):
+        rows = assign_fold(index, fold, folds, seed, clusters).rows("val")
+        assert not parts[rows].any(), "an image is judged twice"
+        parts[rows] = fold
+    return parts
+
+
+def test_folds_are_even_in_each_class_and_in_all() -> None:
+    labels = np.array([0] * 52 + [1] * 33 + [2] * 7)
+    parts = folded(make(labels.tolist()), 5)
+
+    assert sorted(np.bincount(parts)[1:]) == [18, 18, 18, 19, 19]
+    for label in range(3):
+        counts = np.bincount(parts[labels == label], minlength=6)[1:]
+        assert counts.max() - counts.min() <= 1
+
+
+def test_a_fold_trains_on_all_others_and_leaves_the_test_alone() -> None:
+    index = make([0, 1] * 15, splits=["train"] * 20 + ["val"] * 6 + ["test"] * 4)
+    first = assign_fold(index, 1, 3)
+
+    assert first.rows("test").tolist() == index.rows("test").tolist()
+    assert len(first.rows("train")) + len(first.rows("val")) == 26
+    assert (folded(index, 3)[:26] > 0).all()
+    assert pooled(index).rows("train").tolist() == list(range(26))
+
+
+def test_groups_and_copies_stay_in_one_fold() -> None:
+    labels = [0] * 60 + [1] * 60
+    groups = [f"g{row // 4}" if row < 80 else "" for row in range(120)]
+    clusters = np.arange(120)
+    clusters[[3, 4, 90, 91]] = 3  # joins two groups and two images without one
+    parts = folded(make(labels, groups), 5, clusters=clusters)
+
+    for group in range(20):
+        assert len(set(parts[4 * group : 4 * group + 4])) == 1
+    assert len(set(parts[[3, 4, 90, 91]])) == 1
+    assert np.bincount(parts)[1:].tolist() == pytest.approx([24] * 5, abs=4)
+
+
+def test_the_folds_are_the_same_whatever_the_order_of_the_files_and_another_seed_gives_others() -> None:
+    index = make([0] * 40 + [1] * 40, [f"g{row // 3}" if row < 30 else "" for row in range(80)])
+    shuffled = index.table.sample(frac=1, random_state=3).reset_index(drop=True)
+    other = ImageIndex(index.root, shuffled, index.classes, "")
+
+    assert dict(zip(index.ids(), folded(index, 4), strict=True)) == dict(
+        zip(other.ids(), folded(other, 4), strict=True)
+    )
+    assert (folded(index, 4) != folded(index, 4, seed=1)).any()
+
+
+@pytest.mark.parametrize(
+    ("index", "sentence"),
+    [
+        (make([0] * 9 + [1] * 3), "data.folds is 5, but the class 'class 1' has 3 images: give 3 or fewer"),
+        (make([0] * 9 + [1]), "the class 'class 1' has 1 image: add images of it"),
+        (
+            make([0] * 9 + [1] * 9, [""] * 9 + ["a", "b"] * 4 + ["a"]),
+            "9 images, which groups .* leave in 2 parts: give 2",
+        ),
+    ],
+)
+def test_more_folds_than_a_class_can_be_dealt_into_are_refused(index: ImageIndex, sentence: str) -> None:
+    with pytest.raises(UserError, match=sentence):
+        assign_fold(index, 1, 5)

@@ -11,6 +11,7 @@ import torch
 
 from resnet_tl import ImageClassifier, cache
 from resnet_tl.errors import UserError
+from resnet_tl.finetuning.prefix import FrozenPrefix
 
 Fit = Callable[..., ImageClassifier]
 HEAD = {"mode": "head"}
@@ -136,6 +137,38 @@ def test_another_split_uses_what_is_kept(fit: Fit, blobs: Path):
     fit(2, data={**data, "split_seed": 2}, activation_cache="on", **HEAD)
 
     assert keys() == before != set()
+
+
+@pytest.mark.parametrize(
+    "data", [{"augmentation": "none"}, {"augmentation": "light", "views": 2}], ids=["centre", "K=2"]
+)
+def test_all_folds_use_what_the_first_one_has_kept(fit: Fit, data: dict):
+    (kept, watch), (computed, _) = both(fit, 2, data={**data, "folds": 3, "fold": 1}, **HEAD)
+    assert watch.kind == "activation"
+    assert_same(kept, computed)
+    before = keys()
+
+    (kept, watch), (computed, _) = both(fit, 2, data={**data, "folds": 3, "fold": 2}, **HEAD)
+
+    assert watch.kind == "activation"
+    assert_same(kept, computed)
+    assert keys() == before != set()
+
+
+def test_views_that_no_epoch_repeats_are_kept_for_the_other_folds(
+    fit: Fit, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    monkeypatch.setattr(FrozenPrefix, "_measure", lambda prefix: (10, 1.0))  # slow stages
+    caplog.set_level(logging.INFO, "resnet_tl")
+    data = {"augmentation": "light", "views": None}
+
+    fit(2, data=data, **HEAD)
+    assert len(keys()) == 1  # the centre of the validation images
+    fit(2, data={**data, "folds": 3, "fold": 1}, **HEAD)
+
+    assert len(keys()) == 1 + 3  # two views and the centre of all images
+    assert "computed twice for 37 images instead of 6 times" in caplog.text
+    assert "in 3 folds" in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -383,6 +383,29 @@ def test_who_says_what_is_kept_has_the_last_weights(data: Any, trainer: Any, own
     assert model.network.head.bias.max() > 40
 
 
+def test_without_a_validation_the_last_weights_stay_and_there_are_no_numbers(data: Any, trainer: Any):
+    images, model = data(final=True), ImageClassifier("resnet20", weights="none")
+    own = trainer(2)
+    own.fit(model, datamodule=images)
+
+    assert model.numbers == {}
+    assert own.checkpoint_callback.monitor is None
+    assert len(images.index.rows("train")) == 37
+
+
+def test_a_fit_that_stops_within_its_schedule_has_the_weights_of_that_epoch(fit: Fit):
+    class Keep(L.Callback):
+        def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+            if trainer.current_epoch == 1:
+                self.weights = {key: tensor.clone() for key, tensor in pl_module.state_dict().items()}
+
+    keep = Keep()
+    fit(4, trainer={"callbacks": [keep]})
+    stopped = fit(4, stop_after=2).state_dict()
+
+    assert all(torch.equal(stopped[key], tensor) for key, tensor in keep.weights.items())
+
+
 def test_the_bar_shows_loss_and_accuracy_of_validation(fit: Fit):
     shown = fit().trainer.progress_bar_metrics
 

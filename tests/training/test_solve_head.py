@@ -77,6 +77,15 @@ def test_it_is_the_same_twice(solve: Solve):
     assert all(torch.equal(one[key], two[key]) for key in one)
 
 
+def test_without_a_validation_the_path_ends_at_the_penalty_that_was_chosen(solve: Solve):
+    run = solve("run", 5, data={"final": True}, stop_after=3)
+
+    assert run.history["epoch"].tolist() == [1, 2, 3]
+    assert not [name for name in run.history if name.startswith("val_")]
+    assert run.summary["best_epoch"] is None
+    assert run.summary["metrics"].keys() == {"test"}
+
+
 @pytest.mark.parametrize(
     ("settings", "sentence"),
     [

@@ -71,6 +71,9 @@ class FitProgress(ProgressBar):
         self.screen.print(f"{pl_module.network.name}, weights: {pl_module.origin.source}")
         self.screen.print(stage_table(pl_module, trainer.optimizers[0].param_groups))
         self.columns = epoch_columns(pl_module.hparams["monitor"], _epochs(trainer), self.screen.console.width)
+        if pl_module.data.final:  # nothing is validated
+            known = {name: column for name, column in self.columns.items() if not name.startswith("val_")}
+            self.columns = {name: column for name, column in known.items() if name != "best"}
         self.is_headed = False
         if self.screen.is_terminal:
             batches = (trainer.max_epochs or 1) * int(trainer.num_training_batches)
