@@ -10,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
@@ -21,7 +22,7 @@ def test_a_benchmark_compiles(script: str) -> None:
     compile((BENCHMARKS / script).read_text(encoding="utf-8"), script, "exec")
 
 
-@pytest.mark.parametrize("script", ["speed.py", "cifar_training.py", "frozen_forward.py", "gpu.py"])
+@pytest.mark.parametrize("script", ["speed.py", "ablation.py", "cifar_training.py", "frozen_forward.py", "gpu.py"])
 def test_help_needs_no_torch(script: str) -> None:
     asks = f"import runpy, sys; sys.path.insert(0, {str(BENCHMARKS)!r}); sys.argv = [{script!r}, '--help']\n"
     asks += f"try: runpy.run_path({str(BENCHMARKS / script)!r}, run_name='__main__')\n"
@@ -59,6 +60,19 @@ def test_epochs_that_were_not_run_are_extrapolated_in_a_line(monkeypatch: pytest
     assert row.wall == 12 + 9 * 7
     assert row.cpu == 2 * row.wall
     assert row.is_extrapolated
+
+
+def test_an_ablation_pairs_seeds_and_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    from ablation import difference
+
+    generator = np.random.default_rng(0)
+    found = difference(0.1 + generator.normal(0, 0.2, (4, 500)), "nll")
+
+    assert found["nll_difference"] == pytest.approx(0.1, abs=0.02)
+    assert found["nll_difference_low"] == pytest.approx(0.1 - 1.96 * 0.1 / 500**0.5, abs=0.01)  # the mean of 4 seeds
+    assert found["nll_difference_high"] == pytest.approx(0.1 + 1.96 * 0.1 / 500**0.5, abs=0.01)
+    assert found["nll_difference_seeds_95"] < 0.05
 
 
 @pytest.mark.slow
