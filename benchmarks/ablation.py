@@ -100,15 +100,17 @@ def compared(results: dict[str, dict[int, Path]], name: str, split: str) -> dict
     """The numbers of a variant, and its differences to the base over the seeds that both have; None without a run."""
     import numpy as np
 
+    from resnet_tl.run import Run
+
     runs, base = results[name], results[BASE]
     if not runs:
         return None
-    own = {seed: judged(run, split) for seed, run in runs.items()}
+    own = {seed: judged(Run(run).predictions(split)) for seed, run in runs.items()}
     cpu = [json.loads(cost_file(run).read_text(encoding="utf-8"))["cpu"] for run in runs.values()]
     row: dict[str, Any] = {"variant": name, "seeds": len(own), "cpu_seconds": median(cpu)}
     for place, metric in enumerate(("accuracy", "nll")):
         row[metric] = float(np.mean([values[place] for values in own.values()]))
-    paired = [own[seed] - judged(base[seed], split) for seed in own if seed in base]
+    paired = [own[seed] - judged(Run(base[seed]).predictions(split)) for seed in own if seed in base]
     if name != BASE and paired:
         row["paired_seeds"] = len(paired)
         for place, metric in enumerate(("accuracy", "nll")):
@@ -116,14 +118,13 @@ def compared(results: dict[str, dict[int, Path]], name: str, split: str) -> dict
     return row
 
 
-def judged(run: Path, split: str) -> Any:
-    """Whether each image is judged rightly, and the loss on it in nats: (2, N) float64, in the order of their ids."""
+def judged(table: Any) -> Any:
+    """Of a prediction table, in the order of ids: whether each image is judged rightly, and its loss, (2, N)."""
     import numpy as np
 
     from resnet_tl.evaluation.predictions import label_numbers, probabilities
-    from resnet_tl.run import Run
 
-    table = Run(run).predictions(split).sort_values("id")
+    table = table.sort_values("id")
     labels, values = label_numbers(table), probabilities(table)
     true = values[np.arange(len(labels)), labels]
     return np.stack([labels == values.argmax(axis=1), -np.log(np.maximum(true, np.finfo(np.float64).tiny))])

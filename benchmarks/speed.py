@@ -29,6 +29,7 @@ from typing import Any
 from contestants import (
     AGAIN,
     IMPORT,
+    IMPORT_COMMAND,
     OURS,
     PACKAGES,
     PEERS,
@@ -43,8 +44,6 @@ from machine import machine
 from photo_folders import link_photos
 from processes import measure
 from speed_table import Measurement, draw, read_measurements, write_table
-
-IMPORT_COMMAND = "import lightning, torchvision"
 
 
 @dataclass(frozen=True)
