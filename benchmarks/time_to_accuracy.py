@@ -116,6 +116,13 @@ def read_arguments() -> argparse.Namespace:
 def main() -> None:
     arguments = read_arguments()
     bench = Bench(arguments)
+    peers = [peer for peer in arguments.contestants if peer != OURS]
+    ways = len(arguments.sizes) * len(arguments.symmetries)
+    runs = sum(ways * (1 if peer == "careful" else len(arguments.variants)) for peer in peers) + (
+        OURS in arguments.contestants
+    )
+    minutes = sum(arguments.budgets) * len(arguments.seeds) * runs
+    print(f"at most {minutes:.0f} minutes, calibration apart, less what was measured before", flush=True)
     failed = []
     for seed in arguments.seeds:
         for budget in sorted(arguments.budgets):
