@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -22,7 +23,7 @@ class Result:
     Args:
         name: of its files.
         contestant: such as `fastai`, `fastai tuned`, `ours`.
-        how: image size and symmetry of a peer.
+        how: image size and symmetry of a peer, modes and image size of ours.
         budget: minutes.
     """
 
@@ -124,11 +125,13 @@ def best_ways(results: Sequence[Result], judged: Mapping[str, Any]) -> list[Row]
     for contestant in dict.fromkeys(result.contestant for result in results):
         for budget in sorted({result.budget for result in results}):
             own = [result for result in results if (result.contestant, result.budget) == (contestant, budget)]
-            ways = []
-            for how in dict.fromkeys(result.how for result in own):
-                runs = [result for result in own if result.how == how]
-                values = {result.seed: judged[result.name] for result in runs}
-                ways.append(Row(contestant, budget, runs, values, len({result.how for result in own})))
+            by_way: dict[str, list[Result]] = defaultdict(list)
+            for result in own:  # ours makes its plan for each run: that is one way
+                by_way["" if contestant == OURS else result.how].append(result)
+            ways = [
+                Row(contestant, budget, runs, {result.seed: judged[result.name] for result in runs}, len(by_way))
+                for runs in by_way.values()
+            ]
             if ways:
                 rows.append(max(ways, key=lambda row: row.accuracy))
     return rows

@@ -69,7 +69,7 @@ PEERS = {
 
 @dataclass(frozen=True)
 class Variant:
-    """A peer at one size; the careful script is tuned in any case."""
+    """A peer at one size."""
 
     peer: str
     is_tuned: bool
@@ -116,11 +116,7 @@ def read_arguments() -> argparse.Namespace:
 def main() -> None:
     arguments = read_arguments()
     bench = Bench(arguments)
-    peers = [peer for peer in arguments.contestants if peer != OURS]
-    ways = len(arguments.sizes) * len(arguments.symmetries)
-    runs = sum(ways * (1 if peer == "careful" else len(arguments.variants)) for peer in peers) + (
-        OURS in arguments.contestants
-    )
+    runs = len(bench.ways) * len(arguments.sizes) * len(arguments.symmetries) + (OURS in arguments.contestants)
     minutes = sum(arguments.budgets) * len(arguments.seeds) * runs
     print(f"at most {minutes:.0f} minutes, calibration apart, less what was measured before", flush=True)
     failed = []
@@ -145,6 +141,12 @@ class Bench:
         self.output = output = arguments.output.absolute()
         for folder in ("logs", "predictions", "runs"):
             (output / folder).mkdir(parents=True, exist_ok=True)
+        self.ways = [
+            (peer, kind == "tuned")
+            for peer in PEERS
+            if peer in arguments.contestants
+            for kind in (["plain"] if peer == "careful" else arguments.variants)  # that one is tuned in any case
+        ]
         self.photos = output / "photos"
         self.counts = link_photos(arguments.photos, self.photos, arguments.leave_out, arguments.limit)
         self.weights = find_weights(arguments.weights, arguments.network).absolute()
@@ -173,10 +175,8 @@ class Bench:
         done = {result.name for result in read_results(self.output)}
         if OURS in self.arguments.contestants and (name := f"ours-{budget:g}m-seed{seed}") not in done:
             yield name, lambda: self.run_ours(name, budget, seed)
-        for peer in PEERS:
-            for kind in self.arguments.variants if peer != "careful" else ["plain"]:
-                if peer in self.arguments.contestants:
-                    yield from self._turns_of(peer, kind == "tuned", budget, seed, done)
+        for peer, is_tuned in self.ways:
+            yield from self._turns_of(peer, is_tuned, budget, seed, done)
 
     def _turns_of(
         self, peer: str, is_tuned: bool, budget: float, seed: int, done: set[str]
@@ -199,14 +199,18 @@ class Bench:
         for folder in (run, cache):  # of a run that was stopped, or of the one before
             shutil.rmtree(folder, ignore_errors=True)
         spelled = f"{budget:g}m" if budget == int(budget) else f"{60 * budget:.0f}s"
-        command = [self.ours.parent / "resnet-tl", "fit", *shlex.split(self.arguments.ours.format(budget=spelled))]
+        command = [
+            self.ours.parent / "resnet-tl",
+            "fit",
+            *shlex.split(self.arguments.ours.replace("{budget}", spelled)),
+        ]
         command += ["--run", run, "--data.root", self.photos, "--model.weights", self.weights]
         command += ["--model.network", self.arguments.network, "--seed", seed]
         cost = measure([str(part) for part in command], self._log(name), {"RESNET_TL_CACHE": str(cache)})
         shutil.copy(run / "predictions" / "val.csv", self.output / "predictions" / f"{name}.csv")
         with (run / "metrics.csv").open(encoding="utf-8") as lines:
             epochs = sum(1 for _ in lines) - 1
-        self._keep(Result(name, OURS, "", budget, seed, epochs, **asdict(cost)))
+        self._keep(Result(name, OURS, _plan(run), budget, seed, epochs, **asdict(cost)))
 
     def run_peer(self, name: str, variant: Variant, symmetry: str, budget: float, seed: int) -> None:
         """A peer's script, with as many epochs as fit."""
@@ -276,6 +280,16 @@ class Bench:
         print(
             f"{result.name}: {result.wall:.0f} s, {result.epochs} epochs, load before it {result.load:.2f}", flush=True
         )
+
+
+def _plan(run: Path) -> str:
+    """What our run trained, by its resolved recipe: `head, 96 px; all, 128 px`."""
+    from resnet_tl.run import Run
+
+    recipe = Run(run).recipe
+    phases = recipe["model"]["schedule"] or [recipe["model"]]
+    sizes = [phase.get("image_size") or recipe["data"]["image_size"] for phase in phases]
+    return "; ".join(f"{phase['mode']}, {size} px" for phase, size in zip(phases, sizes, strict=True))
 
 
 if __name__ == "__main__":
