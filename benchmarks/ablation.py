@@ -87,7 +87,7 @@ def fit(run: Path, flags: list[str]) -> None:
     command = ["resnet-tl", "fit", "--run", str(run), *flags]
     if is_done(run):
         made_by = json.loads((run / "environment.json").read_text(encoding="utf-8"))["command"]
-        if made_by != command:
+        if made_by[4:] != command[4:]:  # the run's folder may be spelled in another way
             raise SystemExit(f"{run} was made by another command ({shlex.join(made_by)}); choose another name.")
         return
     shutil.rmtree(run, ignore_errors=True)
