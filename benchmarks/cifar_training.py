@@ -21,9 +21,9 @@ from collections import defaultdict
 from pathlib import Path
 from statistics import median
 
+from machine import machine
 from photo_folders import link_photos
 from processes import measure
-from speed import machine
 
 OURS = "ours"
 PLAIN = {

@@ -24,6 +24,7 @@ AGAIN = "ours again"
 """Ours once more with another learning rate, on the caches of the run before it."""
 IMPORT = "import"
 """`import lightning, torchvision`, against which a run on warm caches is judged."""
+IMPORT_COMMAND = "import lightning, torchvision"
 
 PACKAGES = ("fastai", "timm", "lightning", "torchvision", "safetensors")
 _MODES = {

@@ -128,7 +128,7 @@ def main() -> None:
     arguments = parser.parse_args()
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # as `resnet-tl` does, before torch is imported
     import torch
-    from speed import machine
+    from machine import machine
 
     from resnet_tl.cli.keep_freed_memory import keep_freed_memory
 

@@ -30,8 +30,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from machine import machine
 from photo_folders import draw_photos
-from speed import machine
 
 ROOT = Path(__file__).resolve().parents[1]
 TOLERANCE = 0.02

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import time
 from collections import defaultdict
@@ -33,10 +34,7 @@ def link_photos(
     if val:
         splits["val"] = _classes(val, left_out)
     else:
-        splits["val"] = {name: files[::VAL_SHARE] for name, files in splits["train"].items()}
-        splits["train"] = {
-            name: [file for i, file in enumerate(files) if i % VAL_SHARE] for name, files in splits["train"].items()
-        }
+        splits = _split(splits["train"])
     counts = {}
     for split, classes in splits.items():
         most = limit if split == "train" else val_limit or limit
@@ -47,6 +45,22 @@ def link_photos(
                 _link(file, target / file.name)
         counts[split] = sum(1 for file in (folder / split).glob("*/*") if file.read_bytes())
     return counts
+
+
+def _split(classes: dict[str, list[Path]]) -> dict[str, dict[str, list[Path]]]:
+    """Every fifth image of a class for validation, but for copies of training images, which are trained on too."""
+    train = {name: [file for i, file in enumerate(files) if i % VAL_SHARE] for name, files in classes.items()}
+    val = {name: files[::VAL_SHARE] for name, files in classes.items()}
+    seen = {_digest(file) for files in train.values() for file in files}
+    for name, files in val.items():
+        copies = [file for file in files if _digest(file) in seen]
+        train[name] += copies
+        val[name] = [file for file in files if file not in copies]
+    return {"train": train, "val": val}
+
+
+def _digest(file: Path) -> bytes:
+    return hashlib.sha256(file.read_bytes()).digest()
 
 
 def _classes(folder: Path, left_out: Collection[str]) -> dict[str, list[Path]]:

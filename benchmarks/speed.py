@@ -17,7 +17,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import shlex
 import shutil
 import sys
@@ -30,6 +29,7 @@ from typing import Any
 from contestants import (
     AGAIN,
     IMPORT,
+    IMPORT_COMMAND,
     OURS,
     PACKAGES,
     PEERS,
@@ -40,11 +40,10 @@ from contestants import (
     peer_python,
     versions,
 )
+from machine import machine
 from photo_folders import link_photos
 from processes import measure
 from speed_table import Measurement, draw, read_measurements, write_table
-
-IMPORT_COMMAND = "import lightning, torchvision"
 
 
 @dataclass(frozen=True)
@@ -185,23 +184,6 @@ def find_weights(path: Path, network: str) -> Path:
     if not found:
         raise SystemExit(f"{path} has no file {network}*.safetensors.")
     return found[0]
-
-
-def machine() -> dict[str, Any]:
-    """What the numbers were measured on."""
-    name = platform.processor() or platform.machine()
-    if (cpus := Path("/proc/cpuinfo")).exists():
-        facts = dict(line.split(":", 1) for line in cpus.read_text().split("\n\n")[0].splitlines() if ":" in line)
-        facts = {key.strip(): value.strip() for key, value in facts.items()}
-        name = f"{facts.get('model name', name)} (family {facts.get('cpu family')}, model {facts.get('model')})"
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    return {
-        "processor": name,
-        "cores": os.cpu_count(),
-        "memory": f"{memory:.0f} GiB",
-        "system": platform.platform(),
-        "python": platform.python_version(),
-    }
 
 
 def keep_settings(file: Path, settings: dict[str, Any]) -> None:
