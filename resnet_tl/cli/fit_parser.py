@@ -24,11 +24,12 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from torch.optim import AdamW
 
 from resnet_tl import failures, stopping
+from resnet_tl.cli.head_solver import choose_head_solver
 from resnet_tl.cli.parse_errors import Given, check, class_at, given_settings, last_given, named, plain
 from resnet_tl.cli.trainer_settings import check_settings
 from resnet_tl.data.datamodule import ImageDataModule
 from resnet_tl.errors import UserError
-from resnet_tl.finetuning.defaults import defaults_for
+from resnet_tl.finetuning.defaults import PENALTIES, defaults_for
 from resnet_tl.recipe import load_recipe, resolved_text
 from resnet_tl.run import Run
 from resnet_tl.terminal import current
@@ -84,6 +85,8 @@ class FitCLI(LightningCLI):
         self.given = given
         self.forecast: Forecast | None = None
         self.resolved: dict[str, tuple[Any, str]] = {}  # setting -> what `auto` became, and why
+        if (last_given(given, "model.head_solver") or "auto") == "auto":
+            self.resolved["model.head_solver"] = choose_head_solver(given)
         _quiet()
         # MLflow refuses Lightning's default for its store, a folder, unless it is told otherwise.
         os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")
@@ -125,17 +128,21 @@ class FitCLI(LightningCLI):
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Some defaults depend on the mode and the optimizer, which are read from recipes and flags beforehand."""
-        parser.set_defaults(_defaults(self.given))
+        solver, _ = self.resolved.get("model.head_solver", (last_given(self.given, "model.head_solver"), ""))
+        parser.set_defaults(_defaults(self.given, solver))
         try:
             self.config = parser.parse_args(args)
         except ArgumentError as error:
             raise UserError(plain(str(error))) from error
-        if self.config.model.head_solver == "lbfgs":
+        self.config.model.head_solver = solver
+        if solver == "lbfgs":
             if any(item.key.startswith("optimizer") and item.loaded is not None for item in self.given):
                 raise UserError(
                     "model.head_solver lbfgs takes the place of an optimizer: leave that out, or give --optimizer null."
                 )
-            self.config.optimizer = None  # the parser fills one in, which a head that is solved would ignore
+            if self.config.forecast:  # of the features, which take longer than the solution
+                self.config.model.head_solver, self.config.model.activation_cache = "optimizer", "on"
+                self.config.trainer.max_epochs = 1
         elif self.config.optimizer is None:
             raise UserError("optimizer is null; it must be an optimizer of torch such as AdamW or SGD.")
 
@@ -148,6 +155,8 @@ class FitCLI(LightningCLI):
         except (MisconfigurationException, ImportError, ValueError, RuntimeError) as error:
             # A package that is missing, or settings that do not go together.
             raise UserError(plain(str(error))) from error
+        if "model.head_solver" in self.resolved:
+            self.model.resolved["model.head_solver"] = self.resolved["model.head_solver"]
 
     def before_instantiate_classes(self) -> None:
         """Refuses what Lightning would take, or would refuse in words for programmers."""
@@ -240,7 +249,7 @@ class FitCLI(LightningCLI):
             if self.forecast:
                 train(self.model, self.datamodule, self.trainer)
                 if self.trainer.is_global_zero:
-                    print_forecast(self.forecast)
+                    print_forecast(self.forecast, self.config.optimizer is None)
                 return None
             last = self.resumed.last_checkpoint if self.resumed else None
             resume = last if last and last.is_file() else None
@@ -277,8 +286,8 @@ def seconds_of(text: str) -> float:
     return float(found[1]) * {"s": 1, "m": 60, "h": 3600}[found[2]]
 
 
-def _defaults(given: Sequence[Given]) -> dict[str, Any]:
-    """What the parser takes for settings that are not given: it follows from the mode, the phases and the optimizer."""
+def _defaults(given: Sequence[Given], head_solver: str) -> dict[str, Any]:
+    """What the parser takes for settings that are not given: it follows from the mode, the phases and the solver."""
     schedule = last_given(given, "model.schedule")
     defaults = defaults_for(last_given(given, "model.mode", "all"), schedule)
     epochs = [phase.get("epochs") for phase in schedule or []]
@@ -287,9 +296,12 @@ def _defaults(given: Sequence[Given]) -> dict[str, Any]:
     if class_at("optimizer", place, name) is AdamW:  # another one has its own defaults
         optimizer["init_args"] = {"lr": defaults.lr, "weight_decay": defaults.weight_decay}
     return {
-        "trainer.max_epochs": sum(epochs) if epochs and None not in epochs else defaults.epochs,
-        "optimizer": optimizer,
+        "trainer.max_epochs": sum(epochs) if epochs and None not in epochs else most,
+        "model.head_solver": head_solver,
+        "optimizer": None if is_solved else optimizer,
     }
+    is_solved = head_solver == "lbfgs"
+    most = PENALTIES if is_solved else defaults.epochs
 
 
 class _Lines(logging.Handler):

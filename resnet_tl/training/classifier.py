@@ -156,6 +156,8 @@ class ImageClassifier(ExactEvaluation):
     def configure_optimizers(self) -> Any:
         if self.hparams["head_solver"] == "lbfgs":
             raise UserError("--model.head_solver lbfgs does not train in steps: use `resnet-tl fit`.")
+        if self.hparams["head_solver"] == "auto":
+            self.resolved["model.head_solver"] = ("optimizer", "a Trainer takes steps")
         assert self.built is not None
         trainer = self.trainer
         if not getattr(trainer, "fast_dev_run", False):

@@ -36,8 +36,10 @@ class ClassifierOptions(NamesArguments, L.LightningModule):
             overrides `mode`.
         head_hidden: widths of hidden layers in the new head; none make it linear.
         head_dropout: dropout probability in the head, 0 to 1.
-        head_solver: optimizer trains the head in steps; lbfgs, in mode head, solves a linear head to its optimum on all
-            images at once, in each epoch with a weaker penalty on the weights; the best epoch chooses the penalty.
+        head_solver: lbfgs, in mode head, solves a linear head to its optimum on all images at once, in each epoch with
+            a weaker penalty on the weights; the best epoch chooses the penalty. optimizer trains it in steps. auto is
+            lbfgs for `resnet-tl fit` in mode head unless something is given that goes with steps alone, such as
+            trainer.max_epochs, an optimizer or an augmentation; a Trainer in Python takes steps.
         backbone_lr_factor: the backbone learns at the head's rate times this; default: 0.1 for pretrained weights,
             1 without.
         layer_decay: each stage learns at this factor of the rate of the stage above it.
@@ -79,7 +81,7 @@ class ClassifierOptions(NamesArguments, L.LightningModule):
         schedule: list[Phase] | None = None,
         head_hidden: list[int] | None = None,
         head_dropout: float = 0.0,
-        head_solver: HeadSolver = "optimizer",
+        head_solver: HeadSolver = "auto",
         backbone_lr_factor: float | None = None,
         layer_decay: float = 1.0,
         warmup: float = 0.05,

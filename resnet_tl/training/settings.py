@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from resnet_tl.training.options import ClassifierOptions
 
 ClassWeights = Literal["equal", "balanced"]
-HeadSolver = Literal["optimizer", "lbfgs"]
+HeadSolver = Literal["auto", "lbfgs", "optimizer"]
 WARMUP = 0.05
 """The default; what is given explicitly is told from it."""
 
