@@ -209,15 +209,15 @@ class FitCLI(LightningCLI):
         settings = yaml.safe_load(self.parser.dump(self.config, skip_unset=False))
         for key in ("recipe", "run", "forecast", "verbose", "checkpoint_every"):
             settings.pop(key, None)
-        data, weights = settings["data"], settings["model"]["weights"]
+        data, model_settings = settings["data"], settings["model"]
         if data["root"] is not None:
             data["root"] = str(Path(data["root"]).resolve())
             data["source"] = None
         for name in ("exclude", "predict_root"):
             if isinstance(data[name], str):
                 data[name] = str(Path(data[name]).expanduser().resolve())
-        if weights not in ("default", "none") and Path(weights).exists():
-            settings["model"]["weights"] = str(Path(weights).resolve())
+        weights = model_settings["weights"]
+        model_settings["weights"] = [*map(_resolved, weights)] if isinstance(weights, list) else _resolved(weights)
         command = " ".join(["resnet-tl", *sys.argv[1:]])
         return resolved_text(settings, self.resolved | model.resolved, f"Resolved by {command}")
 
@@ -279,6 +279,11 @@ def _several(given: Any) -> list[Any]:
     return given if isinstance(given, list) else [given] if given else []
 
 
+def _resolved(weights: str) -> str:
+    """The whole path of a file or folder; other words for weights as they are."""
+    return str(Path(weights).resolve()) if weights not in ("default", "none") and Path(weights).exists() else weights
+
+
 def seconds_of(text: str) -> float:
     """A time such as 30s, 10m or 2h."""
     if not (found := re.fullmatch(r"(\d+(?:\.\d+)?)([smh])", str(text))):
@@ -295,13 +300,13 @@ def _defaults(given: Sequence[Given], head_solver: str) -> dict[str, Any]:
     optimizer: dict[str, Any] = {"class_path": name}
     if class_at("optimizer", place, name) is AdamW:  # another one has its own defaults
         optimizer["init_args"] = {"lr": defaults.lr, "weight_decay": defaults.weight_decay}
+    is_solved = head_solver == "lbfgs"
+    most = PENALTIES if is_solved else defaults.epochs
     return {
         "trainer.max_epochs": sum(epochs) if epochs and None not in epochs else most,
         "model.head_solver": head_solver,
         "optimizer": None if is_solved else optimizer,
     }
-    is_solved = head_solver == "lbfgs"
-    most = PENALTIES if is_solved else defaults.epochs
 
 
 class _Lines(logging.Handler):

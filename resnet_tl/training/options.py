@@ -15,7 +15,7 @@ from resnet_tl.finetuning.makers import maker_of
 from resnet_tl.finetuning.modes import Mode, Phase, Schedule
 from resnet_tl.finetuning.optimization import base_rate
 from resnet_tl.networks import Network
-from resnet_tl.training.settings import ClassWeights, HeadSolver, check_settings
+from resnet_tl.training.settings import ClassWeights, HeadSolver, check_settings, side_by_side
 from resnet_tl.user_code import made, plain_values
 from resnet_tl.wording import names_arguments
 
@@ -25,11 +25,13 @@ class ClassifierOptions(NamesArguments, L.LightningModule):
 
     Args:
         network: auto (resnet20 for images up to 64 pixels, resnet18 for photos), a name from `resnet-tl networks list`,
-            another of timm's networks, or module.Name of one of your own; in Python a module or a factory too.
+            another of timm's networks, or module.Name of one of your own; in Python a module or a factory too. A list,
+            [resnet18, resnet50], in mode head: their features side by side in front of one head.
         network_args: further arguments of the network, such as {shortcut: projection} for a CIFAR ResNet or
             {drop_path_rate: 0.1} for one of timm's.
         weights: default (ImageNet for a timm network, built in for resnet20), none, a timm tag such as a1_in1k,
-            hf-hub:OWNER/NAME, a .safetensors file or checkpoint, or a run or bundle to start from.
+            hf-hub:OWNER/NAME, a .safetensors file or checkpoint, or a run or bundle to start from; a list for a list
+            of networks, in their order.
         mode: all trains everything, last_stages the last stages and the head, head a new head alone.
         trainable_stages: how many stages train in the mode last_stages.
         schedule: phases one after another, such as [{mode: head, epochs: 3}, {mode: all, lr: 0.0003}];
@@ -73,9 +75,9 @@ class ClassifierOptions(NamesArguments, L.LightningModule):
     def __init__(
         self,
         # What a recipe can hold; in Python objects will do for network, loss and metrics, which no parser should make.
-        network: str | dict[str, Any] = "auto",
+        network: str | list[str] | dict[str, Any] = "auto",
         network_args: dict[str, Any] | None = None,
-        weights: str = "default",
+        weights: str | list[str] = "default",
         mode: Mode = "all",
         trainable_stages: int = 1,
         schedule: list[Phase] | None = None,
@@ -103,6 +105,8 @@ class ClassifierOptions(NamesArguments, L.LightningModule):
         super().__init__()
         if isinstance(activation_cache, bool):  # YAML reads a bare on or off so
             activation_cache = "on" if activation_cache else "off"
+        if isinstance(network, list | tuple):
+            network = side_by_side(network)
         phases = _phases(schedule or [])
         self.schedule = Schedule(tuple(phases) if phases else (Phase(mode, None, trainable_stages),))
         self.given_network: Network = network

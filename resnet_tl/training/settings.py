@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import lightning as L
@@ -16,7 +16,9 @@ from resnet_tl.finetuning.defaults import defaults_for
 from resnet_tl.finetuning.makers import Maker
 from resnet_tl.finetuning.modes import Schedule
 from resnet_tl.finetuning.optimization import complete, rehearse
+from resnet_tl.networks.side_by_side import names_of
 from resnet_tl.networks.stages import StagedNetwork
+from resnet_tl.networks.user_network import is_users_own
 from resnet_tl.training.numbers.monitor import check_monitor
 
 if TYPE_CHECKING:
@@ -65,6 +67,7 @@ def check_settings(model: ClassifierOptions) -> None:
             raise UserError(
                 f"model.{name} is '{value}'; it must be one of {', '.join(choices)}.{nearest(value, choices)}"
             )
+    _check_networks(settings, schedule)
     check_monitor("model.monitor", settings["monitor"], metrics=model.own_metrics)
     _check_phases(schedule)
     if lr_scheduler:
@@ -78,6 +81,33 @@ def check_settings(model: ClassifierOptions) -> None:
         _check_solver(settings, schedule, lr_scheduler)
     if model.criterion is not None:
         _check_loss(settings, model.criterion)
+
+
+def side_by_side(networks: Sequence[Any]) -> str:
+    """The one name of several networks, by which hyperparameters, checkpoints and bundles know them; or UserError."""
+    if not networks or not all(isinstance(name, str) and name and "+" not in name for name in networks):
+        raise UserError(f"model.network is {list(networks)}; it must be a list of names such as [resnet18, resnet50].")
+    if own := next((name for name in networks if is_users_own(name) or name == "auto"), None):
+        raise UserError(f"model.network is {list(networks)}: give networks of ours or timm's by name, not {own}.")
+    return "+".join(networks)
+
+
+def _check_networks(settings: Mapping[str, Any], schedule: Schedule) -> None:
+    """Several networks side by side are frozen, each with its own weights."""
+    names, weights = names_of(settings["network"]), settings["weights"]
+    if isinstance(weights, str) and not names:
+        return
+    if isinstance(weights, list) and len(weights) != max(1, len(names)):
+        raise UserError(
+            f"model.weights is a list of {len(weights)}, and model.network names {max(1, len(names))}: give one entry "
+            "for each network, in their order."
+        )
+    if not names:
+        raise UserError("model.weights is a list, which goes with a list of networks: give it without brackets.")
+    if any(phase.mode != "head" for phase in schedule.phases):
+        raise UserError("Networks side by side stay as they are: give --model.mode head, or one model.network.")
+    if settings["network_args"]:
+        raise UserError("model.network_args go with one network: leave them out, or give one model.network.")
 
 
 def check_resumed(settings: Mapping[str, Any], begun: Mapping[str, Any], resolved: Mapping[str, Any]) -> None:
