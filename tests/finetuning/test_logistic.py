@@ -11,6 +11,9 @@ from sklearn.linear_model import LogisticRegression
 
 from resnet_tl.finetuning.logistic import STEP, STRONGEST, penalty_path, solve_path
 
+UNEVEN = torch.tensor([1.0, 3.0, 0.2, 1.0, 1.0])
+"""What features are multiplied by that are not of one scale."""
+
 
 @pytest.fixture(scope="module")
 def problem() -> tuple[torch.Tensor, torch.Tensor]:
@@ -19,7 +22,7 @@ def problem() -> tuple[torch.Tensor, torch.Tensor]:
     x = torch.randn(200, 5, generator=generator)
     y = torch.multinomial(torch.tensor([0.4, 0.4, 0.2]), 200, replacement=True, generator=generator)
     x[torch.arange(200), y] += 1.0
-    return x * torch.tensor([1.0, 3.0, 0.2, 1.0, 1.0]), y
+    return x, y
 
 
 def scaled(x: torch.Tensor) -> torch.Tensor:
@@ -33,7 +36,7 @@ def probabilities(x: torch.Tensor, solution) -> torch.Tensor:
 
 @pytest.mark.parametrize("penalty", [1.0, 0.01])
 def test_it_is_logistic_regression(problem, penalty: float):
-    x, y = problem
+    x, y = problem[0] * UNEVEN, problem[1]
     (found,) = solve_path(x, y, [penalty])
     z = scaled(x)
     oracle = LogisticRegression(C=1 / (200 * penalty * float(z.var(dim=0).mean())), tol=1e-10, max_iter=1000).fit(z, y)
@@ -42,7 +45,7 @@ def test_it_is_logistic_regression(problem, penalty: float):
 
 
 def test_class_weights_come_with_the_loss(problem):
-    x, y = problem
+    x, y = problem[0] * UNEVEN, problem[1]
     weights = len(y) / (3 * y.bincount())
     (found,) = solve_path(x, y, [0.01], loss=partial(F.cross_entropy, weight=weights))
     z = scaled(x)

@@ -135,7 +135,9 @@ def test_what_auto_cannot_solve_is_trained_in_steps(
     solve: Solve, monkeypatch: pytest.MonkeyPatch, settings: dict, most: int, why: str
 ):
     monkeypatch.setattr("resnet_tl.training.solve_head.MOST", most)
-    monkeypatch.setattr("resnet_tl.finetuning.defaults.DEFAULTS", {"head": replace(DEFAULTS["head"], epochs=2)})
+    monkeypatch.setattr(
+        "resnet_tl.finetuning.defaults.DEFAULTS", DEFAULTS | {"head": replace(DEFAULTS["head"], epochs=2)}
+    )
 
     run = solve("run", is_auto=True, **settings)
 
