@@ -129,21 +129,22 @@ class FitCLI(LightningCLI):
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Some defaults depend on the mode and the optimizer, which are read from recipes and flags beforehand."""
         solver, _ = self.resolved.get("model.head_solver", (last_given(self.given, "model.head_solver"), ""))
+        if solver == "lbfgs" and any(
+            item.key.startswith("optimizer") and item.loaded is not None for item in self.given
+        ):
+            raise UserError(
+                "model.head_solver lbfgs takes the place of an optimizer: leave that out, or give --optimizer null."
+            )
         parser.set_defaults(_defaults(self.given, solver))
         try:
             self.config = parser.parse_args(args)
         except ArgumentError as error:
             raise UserError(plain(str(error))) from error
         self.config.model.head_solver = solver
-        if solver == "lbfgs":
-            if any(item.key.startswith("optimizer") and item.loaded is not None for item in self.given):
-                raise UserError(
-                    "model.head_solver lbfgs takes the place of an optimizer: leave that out, or give --optimizer null."
-                )
-            if self.config.forecast:  # of the features, which take longer than the solution
-                self.config.model.head_solver, self.config.model.activation_cache = "optimizer", "on"
-                self.config.trainer.max_epochs = 1
-        elif self.config.optimizer is None:
+        if solver == "lbfgs" and self.config.forecast:  # of the features, which take longer than the solution
+            self.config.model.head_solver, self.config.model.activation_cache = "optimizer", "on"
+            self.config.trainer.max_epochs = 1
+        elif solver != "lbfgs" and self.config.optimizer is None:
             raise UserError("optimizer is null; it must be an optimizer of torch such as AdamW or SGD.")
 
     def _set_seed(self) -> None:

@@ -68,7 +68,7 @@ def solve_head(model: ImageClassifier, data: ImageDataModule, trainer: L.Trainer
     `trainer.max_epochs` is the number of penalties, from strong to weak; each solution is a line of `metrics.csv`.
     UserError for a setting that does not go with it.
     """
-    _check(data, trainer)
+    _check(data, trainer, recorder)
     trainer.validate(model, datamodule=data, verbose=False)  # builds and places the network, and fills the cache
     recorder.begin(trainer, model)
     model.to(trainer.strategy.root_device)  # Lightning has taken it off a GPU
@@ -139,7 +139,7 @@ def _put(head: nn.Linear, weights: Tensor, biases: Tensor) -> None:
         head.bias.copy_(biases)
 
 
-def _check(data: ImageDataModule, trainer: L.Trainer) -> None:
+def _check(data: ImageDataModule, trainer: L.Trainer, recorder: RunRecorder) -> None:
     share = trainer.limit_train_batches  # 1.0 is all of them, 1 a single one
     is_short = isinstance(share, int) or share < 1 or trainer.max_steps != -1
     is_short = is_short and not trainer.fast_dev_run  # type: ignore[attr-defined]
@@ -148,7 +148,7 @@ def _check(data: ImageDataModule, trainer: L.Trainer) -> None:
     for is_wrong, sentence in (
         (is_short, "takes all images at once: leave out trainer.max_steps, limit_train_batches and overfit_batches"),
         (of_steps, f"takes no steps: leave out {listed(type(callback).__name__ for callback in of_steps)}"),
-        (trainer.loggers, "has nothing to log: leave out trainer.logger"),
+        (trainer.loggers or recorder.logs, "has nothing to log: leave out trainer.logger"),
         (
             data.sampler != "shuffled",
             "sees each image once: leave out data.sampler, or give --model.class_weights balanced",
