@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from resnet_tl.cli.parse_errors import Given, last_given
 
 SOLVED = "the optimum of a linear head on frozen features, in seconds"
 # Settings that go with training in steps alone, and the values at which they go with a head that is solved as well.
-STEPS = {
+STEPS: dict[str, tuple[Any, ...]] = {
     "data.augmentation": (None, "auto", "none"),
     "data.random_erasing": (None, 0),
     "data.sampler": (None, "shuffled"),
