@@ -15,7 +15,7 @@ from resnet_tl.finetuning.makers import maker_of
 from resnet_tl.finetuning.modes import Mode, Phase, Schedule
 from resnet_tl.finetuning.optimization import base_rate
 from resnet_tl.networks import Network
-from resnet_tl.training.settings import ClassWeights, HeadSolver, check_settings, side_by_side
+from resnet_tl.training.settings import ClassWeights, HeadInit, HeadSolver, check_settings, side_by_side
 from resnet_tl.user_code import made, plain_values
 from resnet_tl.wording import names_arguments
 
@@ -42,6 +42,8 @@ class ClassifierOptions(NamesArguments, L.LightningModule):
             a weaker penalty on the weights; the best epoch chooses the penalty. optimizer trains it in steps. auto is
             lbfgs for `resnet-tl fit` in mode head unless something is given that goes with steps alone, such as
             trainer.max_epochs, an optimizer or an augmentation; a Trainer in Python takes steps.
+        head_init: random draws the new head; solved, where stages train, begins with a linear head that was solved on
+            the pretrained features, so that it does not distort them (Kumar et al. 2022, arXiv 2202.10054).
         backbone_lr_factor: the backbone learns at the head's rate times this; default: 0.1 for pretrained weights,
             1 without.
         layer_decay: each stage learns at this factor of the rate of the stage above it.
@@ -84,6 +86,7 @@ class ClassifierOptions(NamesArguments, L.LightningModule):
         head_hidden: list[int] | None = None,
         head_dropout: float = 0.0,
         head_solver: HeadSolver = "auto",
+        head_init: HeadInit = "random",
         backbone_lr_factor: float | None = None,
         layer_decay: float = 1.0,
         warmup: float = 0.05,

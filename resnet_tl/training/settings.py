@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 ClassWeights = Literal["equal", "balanced"]
 HeadSolver = Literal["auto", "lbfgs", "optimizer"]
+HeadInit = Literal["random", "solved"]
 WARMUP = 0.05
 """The default; what is given explicitly is told from it."""
 
@@ -60,7 +61,12 @@ def check_settings(model: ClassifierOptions) -> None:
     widths = settings["head_hidden"] or []
     if not isinstance(widths, list | tuple) or not all(isinstance(width, int) and width >= 1 for width in widths):
         raise UserError(f"model.head_hidden is {widths}; it must be a list of whole numbers of 1 or more.")
-    choices_of = {"activation_cache": ActivationCacheMode, "head_solver": HeadSolver, "class_weights": ClassWeights}
+    choices_of = {
+        "activation_cache": ActivationCacheMode,
+        "head_solver": HeadSolver,
+        "head_init": HeadInit,
+        "class_weights": ClassWeights,
+    }
     for name, words in choices_of.items():
         value, choices = settings[name], get_args(words)
         if value not in choices:
@@ -79,6 +85,8 @@ def check_settings(model: ClassifierOptions) -> None:
         _check_cache(settings, schedule)
     if settings["head_solver"] == "lbfgs":
         _check_solver(settings, schedule, lr_scheduler)
+    if settings["head_init"] == "solved":
+        _check_initial_head(settings, schedule)
     if model.criterion is not None:
         _check_loss(settings, model.criterion)
 
@@ -309,3 +317,15 @@ def _check_solver(settings: Mapping[str, Any], schedule: Schedule, lr_scheduler:
     for name, given in (("lr", settings["lr"]), ("lr_scheduler", lr_scheduler)):
         if given:
             raise UserError(f"--model.head_solver lbfgs has no learning rate: leave out {name}.")
+
+
+def _check_initial_head(settings: Mapping[str, Any], schedule: Schedule) -> None:
+    if all(phase.mode == "head" for phase in schedule.phases):
+        raise UserError(
+            "--model.head_init solved is for stages that train: in mode head, --model.head_solver solves it."
+        )
+    if settings["weights"] == "none":
+        raise UserError("--model.head_init solved needs pretrained features: leave it out, or give model.weights.")
+    for name in ("head_hidden", "head_dropout", "loss"):
+        if settings[name]:
+            raise UserError(f"--model.head_init solved solves a linear head by cross-entropy: leave out model.{name}.")
