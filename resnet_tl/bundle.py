@@ -237,4 +237,5 @@ def _without_folders(facts: Mapping[str, Any]) -> dict[str, Any]:
         for key, path in paths.items()
         if path.is_absolute() or key == "root" or path.parts[0].startswith("~") or (key == "source" and path.exists())
     }
-    return {**facts, **kept}
+    each = {"each": [*map(_without_folders, facts["each"])]} if facts.get("each") else {}
+    return {**facts, **kept, **each}

@@ -36,7 +36,7 @@ tables, the metrics and the resolved recipe.
 
 examples:
   resnet-tl fit --recipe freeze_backbone.yaml
-  resnet-tl fit --recipe freeze_backbone.yaml --data.root photos --trainer.max_epochs 5
+  resnet-tl fit --recipe freeze_backbone.yaml --data.root photos
   resnet-tl fit --recipe auto --budget 20m --data.root photos
   resnet-tl fit --recipe last_stages --data.root photos --model.network resnet50 --trainer.precision bf16-mixed
   resnet-tl fit --recipe train_everything --data.root photos --forecast

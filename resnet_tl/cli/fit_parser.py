@@ -25,11 +25,12 @@ from torch.optim import AdamW
 
 from resnet_tl import failures, stopping, timing
 from resnet_tl.cli.final_run import facts_of_parent
+from resnet_tl.cli.head_solver import choose_head_solver
 from resnet_tl.cli.parse_errors import Given, check, class_at, given_settings, last_given, named, plain
 from resnet_tl.cli.trainer_settings import check_settings
 from resnet_tl.data.datamodule import ImageDataModule
 from resnet_tl.errors import UserError
-from resnet_tl.finetuning.defaults import defaults_for
+from resnet_tl.finetuning.defaults import PENALTIES, defaults_for
 from resnet_tl.recipe import load_recipe, resolved_text
 from resnet_tl.run import Run
 from resnet_tl.terminal import current
@@ -99,6 +100,8 @@ class FitCLI(LightningCLI):
         self.forecast: Forecast | None = None
         # Setting -> what `auto` became, and why
         self.resolved: dict[str, tuple[Any, str]] = dict(plan.settings) if plan else {}
+        if (last_given(given, "model.head_solver") or "auto") == "auto":
+            self.resolved["model.head_solver"] = choose_head_solver(given)
         _quiet()
         # MLflow refuses Lightning's default for its store, a folder, unless it is told otherwise.
         os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")
@@ -141,18 +144,23 @@ class FitCLI(LightningCLI):
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Some defaults depend on the mode and the optimizer, which are read from recipes and flags beforehand."""
-        parser.set_defaults(_defaults(self.given))
+        solver, _ = self.resolved.get("model.head_solver", (last_given(self.given, "model.head_solver"), ""))
+        if solver == "lbfgs" and any(
+            item.key.startswith("optimizer") and item.loaded is not None for item in self.given
+        ):
+            raise UserError(
+                "model.head_solver lbfgs takes the place of an optimizer: leave that out, or give --optimizer null."
+            )
+        parser.set_defaults(_defaults(self.given, solver))
         try:
             self.config = parser.parse_args(args)
         except ArgumentError as error:
             raise UserError(plain(str(error))) from error
-        if self.config.model.head_solver == "lbfgs":
-            if any(item.key.startswith("optimizer") and item.loaded is not None for item in self.given):
-                raise UserError(
-                    "model.head_solver lbfgs takes the place of an optimizer: leave that out, or give --optimizer null."
-                )
-            self.config.optimizer = None  # the parser fills one in, which a head that is solved would ignore
-        elif self.config.optimizer is None:
+        self.config.model.head_solver = solver
+        if solver == "lbfgs" and self.config.forecast:  # of the features, which take longer than the solution
+            self.config.model.head_solver, self.config.model.activation_cache = "optimizer", "on"
+            self.config.trainer.max_epochs = 1
+        elif solver != "lbfgs" and self.config.optimizer is None:
             raise UserError("optimizer is null; it must be an optimizer of torch such as AdamW or SGD.")
 
     def _set_seed(self) -> None:
@@ -164,6 +172,8 @@ class FitCLI(LightningCLI):
         except (MisconfigurationException, ImportError, ValueError, RuntimeError) as error:
             # A package that is missing, or settings that do not go together.
             raise UserError(plain(str(error))) from error
+        if "model.head_solver" in self.resolved:
+            self.model.resolved["model.head_solver"] = self.resolved["model.head_solver"]
 
     def before_instantiate_classes(self) -> None:
         """Refuses what Lightning would take, or would refuse in words for programmers."""
@@ -241,15 +251,15 @@ class FitCLI(LightningCLI):
         settings = yaml.safe_load(self.parser.dump(self.config, skip_unset=False))
         for key in ("recipe", "run", "final", "forecast", "verbose", "checkpoint_every"):
             settings.pop(key, None)
-        data, weights = settings["data"], settings["model"]["weights"]
+        data, model_settings = settings["data"], settings["model"]
         if data["root"] is not None:
             data["root"] = str(Path(data["root"]).resolve())
             data["source"] = None
         for name in ("exclude", "predict_root"):
             if isinstance(data[name], str):
                 data[name] = str(Path(data[name]).expanduser().resolve())
-        if weights not in ("default", "none") and Path(weights).exists():
-            settings["model"]["weights"] = str(Path(weights).resolve())
+        weights = model_settings["weights"]
+        model_settings["weights"] = [*map(_resolved, weights)] if isinstance(weights, list) else _resolved(weights)
         command = " ".join(["resnet-tl", *sys.argv[1:]])
         return resolved_text(settings, self.resolved | model.resolved, f"Resolved by {command}")
 
@@ -283,7 +293,7 @@ class FitCLI(LightningCLI):
             if self.forecast:
                 train(self.model, self.datamodule, self.trainer)
                 if self.trainer.is_global_zero:
-                    print_forecast(self.forecast)
+                    print_forecast(self.forecast, self.config.optimizer is None)
                 return None
             last = self.resumed.last_checkpoint if self.resumed else None
             resume = last if last and last.is_file() else None
@@ -322,8 +332,13 @@ def _several(given: Any) -> list[Any]:
     return given if isinstance(given, list) else [given] if given else []
 
 
-def _defaults(given: Sequence[Given]) -> dict[str, Any]:
-    """What the parser takes for settings that are not given: it follows from the mode, the phases and the optimizer."""
+def _resolved(weights: str) -> str:
+    """The whole path of a file or folder; other words for weights as they are."""
+    return str(Path(weights).resolve()) if weights not in ("default", "none") and Path(weights).exists() else weights
+
+
+def _defaults(given: Sequence[Given], head_solver: str) -> dict[str, Any]:
+    """What the parser takes for settings that are not given: it follows from the mode, the phases and the solver."""
     schedule = last_given(given, "model.schedule")
     defaults = defaults_for(last_given(given, "model.mode", "all"), schedule)
     epochs = [phase.get("epochs") for phase in schedule or []]
@@ -331,9 +346,12 @@ def _defaults(given: Sequence[Given]) -> dict[str, Any]:
     optimizer: dict[str, Any] = {"class_path": name}
     if class_at("optimizer", place, name) is AdamW:  # another one has its own defaults
         optimizer["init_args"] = {"lr": defaults.lr, "weight_decay": defaults.weight_decay}
+    is_solved = head_solver == "lbfgs"
+    most = PENALTIES if is_solved else defaults.epochs
     return {
-        "trainer.max_epochs": sum(epochs) if epochs and None not in epochs else defaults.epochs,
-        "optimizer": optimizer,
+        "trainer.max_epochs": sum(epochs) if epochs and None not in epochs else most,
+        "model.head_solver": head_solver,
+        "optimizer": None if is_solved else optimizer,
     }
 
 

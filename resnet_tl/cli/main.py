@@ -32,7 +32,7 @@ COMPUTING = ("fit", "validate", "test", "predict", "submit")
 EXAMPLES = """\
 examples:
   resnet-tl fit --recipe freeze_backbone.yaml
-  resnet-tl fit --recipe freeze_backbone.yaml --data.root photos --trainer.max_epochs 5
+  resnet-tl fit --recipe freeze_backbone.yaml --data.root photos
   resnet-tl predict runs/freeze_backbone-1 new_photos
   resnet-tl COMMAND --help
 """

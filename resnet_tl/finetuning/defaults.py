@@ -34,6 +34,10 @@ DEFAULTS = {
 }
 
 
+PENALTIES = 13
+"""How many a head that is solved tries, from strong to weak."""
+
+
 def defaults_for(mode: str, schedule: object = None) -> ModeDefaults:
     """The defaults of a run; a schedule of phases has those of its most thorough one, taken to be `all`."""
     return DEFAULTS["all"] if schedule else DEFAULTS.get(mode, DEFAULTS["all"])

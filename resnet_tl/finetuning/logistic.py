@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-STRONGEST, WEAKEST = 10.0, 1e-5
+STRONGEST, STEP = 10.0, 10**0.5
 
 
 class Solution(NamedTuple):
@@ -21,9 +21,8 @@ class Solution(NamedTuple):
 
 
 def penalty_path(count: int) -> list[float]:
-    """`count` penalties from strong to weak, evenly in their logarithm; a single one is the middle."""
-    shares = [i / (count - 1) for i in range(count)] if count > 1 else [0.5] * count
-    return [STRONGEST ** (1 - share) * WEAKEST**share for share in shares]
+    """The first `count` penalties of a path from strong to weak, evenly in their logarithm."""
+    return [STRONGEST / STEP**place for place in range(count)]
 
 
 def solve_path(
@@ -38,9 +37,11 @@ def solve_path(
 
     Each problem begins with the solution of the one before, so that penalties should go from strong to weak (Friedman,
     Hastie, Tibshirani 2010, Regularization Paths for Generalized Linear Models via Coordinate Descent, section 2.5).
-    The penalty is half the squared norm of the weights, times its strength and the features' mean variance, which
-    makes one strength mean the same for features of any scale; biases are free. The solver is L-BFGS with a line
-    search (Liu and Nocedal 1989): it needs no learning rate and draws nothing, so that a path is the same every time.
+    The features are solved centred and divided by their deviation plus the mean one, so that a faint feature counts but
+    what hardly varies is not raised; what is given fits the features as they came. The penalty is half the squared norm
+    of the weights of those, times its strength and their mean variance, which makes one strength mean the same for
+    features of any scale; biases are free. The solver is L-BFGS with a line search (Liu and Nocedal 1989): it needs no
+    learning rate and draws nothing, so that a path is the same every time.
 
     Args:
         features: (n, F) of any floating type, on the device that computes.
@@ -56,12 +57,16 @@ def solve_path(
         [0.3, 1.2]
     """
     x, y = features.detach().float(), labels.to(features.device)
-    if x.is_inference():  # through which no gradient may be taken
-        x = x.clone()
     if start is None:
         size = int(labels.max()) + 1 if classes is None else classes
         start = x.new_zeros(size, x.shape[1]), x.new_zeros(size)
-    weight, bias = (part.detach().to(x, copy=True).requires_grad_() for part in start)
+    mean, deviation = x.mean(dim=0), x.std(dim=0)
+    scale = deviation + deviation.mean().clamp_min(torch.finfo(x.dtype).tiny)
+    with torch.inference_mode(False):  # through what was made in it no gradient may be taken
+        x, mean, scale = ((x.clone() - mean.clone()) / scale.clone(), mean.clone(), scale.clone())
+    weight, bias = (part.detach().to(x, copy=True) for part in start)
+    bias = (bias + weight @ mean).requires_grad_()
+    weight = (weight * scale).requires_grad_()
     variance = x.var(dim=0).mean()
 
     def solve(penalty: float) -> None:
@@ -88,4 +93,5 @@ def solve_path(
 
     for penalty in penalties:
         solve(penalty)
-        yield Solution(penalty, weight.detach().clone(), bias.detach().clone())
+        unscaled = weight.detach() / scale
+        yield Solution(penalty, unscaled, bias.detach() - unscaled @ mean)

@@ -41,7 +41,8 @@ def create_network(
 
     Args:
         network: one of `network_names()`, `resnetN` with N = 6n + 2 or `resnetNv2` with N = 9n + 2 layers for small
-            images, any timm network; or the user's own, as `Network` says.
+            images, any timm network, or several of them side by side, `resnet18+resnet50`; or the user's own, as
+            `Network` says.
         num_classes: width of the logits.
         in_chans: channels of the images.
         head_hidden: widths of hidden layers in the head.

@@ -10,6 +10,7 @@ from torch import nn
 
 from resnet_tl.errors import UserError, nearest, reason_of
 from resnet_tl.networks.catalog import DIGITS, find_own
+from resnet_tl.networks.side_by_side import SideBySide, names_of
 
 # Of `timm.create_model`. Its ResNets apply `drop_rate` in `forward`: it would be lost between stages and head.
 WEIGHTS = ("pretrained", "checkpoint_path", "pretrained_cfg", "pretrained_cfg_overlay", "cache_dir")
@@ -20,6 +21,8 @@ def create_body(
     name: str, num_classes: int, in_chans: int = 3, network_args: Mapping[str, Any] | None = None
 ) -> nn.Module:
     """A network with random weights, (N, in_chans, H, W) to logits (N, num_classes); UserError for strange names."""
+    if names := names_of(name):
+        return SideBySide([create_body(one, num_classes, in_chans) for one in names], num_classes, in_chans)
     if own := find_own(name):
         with naming_arguments(name, network_args):
             return own.build(num_classes, in_chans, network_args)

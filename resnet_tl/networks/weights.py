@@ -46,6 +46,7 @@ class WeightsOrigin:
     interpolation: str  # of that resize
     is_fixed_size: bool = False  # the network takes images of that size alone
     part: str = ""  # of a file with more than these weights, such as `state_dict_ema`; "" where it holds nothing else
+    each: tuple[Mapping[str, Any], ...] = ()  # the origins of several networks side by side, in their order
 
 
 @dataclass(frozen=True)

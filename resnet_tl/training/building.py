@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
@@ -12,10 +12,11 @@ import torch
 from resnet_tl.data.datamodule import ImageDataModule
 from resnet_tl.data.pixels.decode import DECODER
 from resnet_tl.data.pixels.preprocessing import Preprocessing, plan_preprocessing
-from resnet_tl.errors import UserError
+from resnet_tl.errors import UserError, listed
 from resnet_tl.finetuning.modes import Schedule
 from resnet_tl.networks import Network, create_network, rebuild_network
 from resnet_tl.networks.cost import StageCost, stage_costs
+from resnet_tl.networks.side_by_side import SideBySide, names_of
 from resnet_tl.networks.stages import StagedNetwork
 from resnet_tl.networks.weights import WeightsOrigin, load_weights
 
@@ -96,7 +97,39 @@ def _with_weights(
             new_head=settings["mode"] == "head",
         )
         made.to(memory_format=made.memory_format)
-        return made, load_weights(made, settings["weights"], classes=classes)
+        names, weights = names_of(network), settings["weights"]
+        if names and weights in ("default", "none"):
+            weights = [weights] * len(names)
+        if isinstance(weights, str):
+            return made, load_weights(made, weights, classes=classes)
+        return made, _load_each(made, names, weights)
+
+
+def _load_each(network: StagedNetwork, names: Sequence[str], weights: Sequence[str]) -> WeightsOrigin:
+    """Loads weights into networks that stand side by side, each its own; their images are those of the first.
+
+    Raises:
+        UserError: as of `load_weights`, or they take images of different sizes alone.
+    """
+    made = [create_network(name, 1, network.in_chans) for name in names]
+    origins = [load_weights(one, of) for one, of in zip(made, weights, strict=True)]
+    assert isinstance(network.body, SideBySide)
+    network.body.take([one.body for one in made], [one.mean for one in origins], [one.std for one in origins])
+    fixed = [one for one in origins if one.is_fixed_size]
+    if len({one.image_size for one in fixed}) > 1:
+        sizes = listed(f"{name} {one.image_size} px" for name, one in zip(names, origins, strict=True))
+        raise UserError(f"These networks take images of one size alone, and not of the same: {sizes}.")
+    sources, licences = (list(dict.fromkeys(getattr(one, name) for one in origins)) for name in ("source", "licence"))
+    return replace(
+        (fixed or origins)[0],
+        mean=origins[0].mean,
+        std=origins[0].std,
+        source=" + ".join(sources),
+        licence=" + ".join(filter(None, licences)),
+        digest=" + ".join(one.digest for one in origins if one.digest),
+        part="",
+        each=tuple(asdict(one) for one in origins),
+    )
 
 
 def rebuild(saved: Mapping[str, Any], seed: int, own: Network | None = None) -> BuiltNetwork:

@@ -35,6 +35,7 @@ from resnet_tl.networks.frozen import autocast
 from resnet_tl.timing import measure
 from resnet_tl.training.best_weights import BestWeights, take_place
 from resnet_tl.training.building import BuiltNetwork, adapted, build, build_without_images, rebuild
+from resnet_tl.training.initial_head import solve_initial_head
 from resnet_tl.training.logged_options import log_options
 from resnet_tl.training.numbers.epoch_totals import EpochTotals
 from resnet_tl.training.numbers.exact_evaluation import SAME, ExactEvaluation, diverged
@@ -192,6 +193,8 @@ class ImageClassifier(ExactEvaluation):
     def configure_optimizers(self) -> Any:
         if self.hparams["head_solver"] == "lbfgs":
             raise UserError("--model.head_solver lbfgs does not train in steps: use `resnet-tl fit`.")
+        if self.hparams["head_solver"] == "auto":
+            self.resolved["model.head_solver"] = ("optimizer", "a Trainer takes steps")
         assert self.built is not None
         trainer = self.trainer
         if not getattr(trainer, "fast_dev_run", False):
@@ -229,11 +232,14 @@ class ImageClassifier(ExactEvaluation):
         follow(scheduler, factor)
 
     def on_fit_start(self) -> None:
-        data = self.fitted = self.data
+        is_new, data = self.fitted is None and not self.trainer.ckpt_path, self.data
+        self.fitted = data
         if self._configured != (self.lr, data.batch_size):  # a finder, a callback, has changed them
             self.trainer.strategy.setup_optimizers(self.trainer)
         log_options(self)
         tell_of_processes(self)
+        if is_new and self.hparams["head_init"] == "solved":
+            solve_initial_head(self)
         data.serve(self.activations)
 
     def weigh_classes(self) -> None:

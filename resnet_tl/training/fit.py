@@ -26,7 +26,7 @@ from resnet_tl.training.classifier import ImageClassifier
 from resnet_tl.training.console.time_spent import advice
 from resnet_tl.training.recorder import RunRecorder, best_epoch
 from resnet_tl.training.resuming.resume_points import read_checkpoint
-from resnet_tl.training.solve_head import solve_head
+from resnet_tl.training.solve_head import solve_head, takes_steps
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +54,7 @@ def fit(
             data.setup("fit")
             model.build(data)
             model.resuming.check_unchanged(data, trainer)
-        elif model.hparams["head_solver"] == "lbfgs":
+        elif model.hparams["head_solver"] == "lbfgs" and not takes_steps(model, data, trainer):
             solve_head(model, data, trainer, recorder)
         else:
             train(model, data, trainer, resume)

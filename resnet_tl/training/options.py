@@ -15,7 +15,7 @@ from resnet_tl.finetuning.makers import maker_of
 from resnet_tl.finetuning.modes import Mode, Phase, Schedule
 from resnet_tl.finetuning.optimization import base_rate
 from resnet_tl.networks import Network
-from resnet_tl.training.settings import ClassWeights, HeadSolver, check_settings
+from resnet_tl.training.settings import ClassWeights, HeadInit, HeadSolver, check_settings, side_by_side
 from resnet_tl.user_code import made, plain_values
 from resnet_tl.wording import names_arguments
 
@@ -25,11 +25,13 @@ class ClassifierOptions(NamesArguments, L.LightningModule):
 
     Args:
         network: auto (resnet20 for images up to 64 pixels, resnet18 for photos), a name from `resnet-tl networks list`,
-            another of timm's networks, or module.Name of one of your own; in Python a module or a factory too.
+            another of timm's networks, or module.Name of one of your own; in Python a module or a factory too. A list,
+            [resnet18, resnet50], in mode head: their features side by side in front of one head.
         network_args: further arguments of the network, such as {shortcut: projection} for a CIFAR ResNet or
             {drop_path_rate: 0.1} for one of timm's.
         weights: default (ImageNet for a timm network, built in for resnet20), none, a timm tag such as a1_in1k,
-            hf-hub:OWNER/NAME, a .safetensors file or checkpoint, or a run or bundle to start from.
+            hf-hub:OWNER/NAME, a .safetensors file or checkpoint, or a run or bundle to start from; a list for a list
+            of networks, in their order.
         mode: all trains everything, last_stages the last stages and the head, head a new head alone.
         trainable_stages: how many stages train in the mode last_stages.
         schedule: phases one after another, such as [{mode: head, epochs: 3}, {mode: all, lr: 0.0003}] or
@@ -38,8 +40,12 @@ class ClassifierOptions(NamesArguments, L.LightningModule):
             default: all.
         head_hidden: widths of hidden layers in the new head; none make it linear.
         head_dropout: dropout probability in the head, 0 to 1.
-        head_solver: optimizer trains the head in steps; lbfgs, in mode head, solves a linear head to its optimum on all
-            images at once, in each epoch with a weaker penalty on the weights; the best epoch chooses the penalty.
+        head_solver: lbfgs, in mode head, solves a linear head to its optimum on all images at once, in each epoch with
+            a weaker penalty on the weights; the best epoch chooses the penalty. optimizer trains it in steps. auto is
+            lbfgs for `resnet-tl fit` in mode head unless something is given that goes with steps alone, such as
+            trainer.max_epochs, an optimizer or an augmentation; a Trainer in Python takes steps.
+        head_init: random draws the new head; solved, where stages train, begins with a linear head that was solved on
+            the pretrained features, so that it does not distort them (Kumar et al. 2022, arXiv 2202.10054).
         backbone_lr_factor: the backbone learns at the head's rate times this; default: 0.1 for pretrained weights,
             1 without.
         layer_decay: each stage learns at this factor of the rate of the stage above it.
@@ -76,16 +82,17 @@ class ClassifierOptions(NamesArguments, L.LightningModule):
     def __init__(
         self,
         # What a recipe can hold; in Python objects will do for network, loss and metrics, which no parser should make.
-        network: str | dict[str, Any] = "auto",
+        network: str | list[str] | dict[str, Any] = "auto",
         network_args: dict[str, Any] | None = None,
-        weights: str = "default",
+        weights: str | list[str] = "default",
         mode: Mode = "all",
         trainable_stages: int = 1,
         schedule: list[Phase] | None = None,
         stop_after: int | None = None,
         head_hidden: list[int] | None = None,
         head_dropout: float = 0.0,
-        head_solver: HeadSolver = "optimizer",
+        head_solver: HeadSolver = "auto",
+        head_init: HeadInit = "random",
         backbone_lr_factor: float | None = None,
         layer_decay: float = 1.0,
         warmup: float = 0.05,
@@ -108,6 +115,8 @@ class ClassifierOptions(NamesArguments, L.LightningModule):
         super().__init__()
         if isinstance(activation_cache, bool):  # YAML reads a bare on or off so
             activation_cache = "on" if activation_cache else "off"
+        if isinstance(network, list | tuple):
+            network = side_by_side(network)
         phases = _phases(schedule or [])
         self.schedule = Schedule(tuple(phases) if phases else (Phase(mode, None, trainable_stages),))
         self.given_network: Network = network

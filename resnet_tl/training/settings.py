@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import lightning as L
@@ -16,7 +16,9 @@ from resnet_tl.finetuning.defaults import defaults_for
 from resnet_tl.finetuning.makers import Maker
 from resnet_tl.finetuning.modes import Phase, Schedule
 from resnet_tl.finetuning.optimization import complete, rehearse
+from resnet_tl.networks.side_by_side import names_of
 from resnet_tl.networks.stages import StagedNetwork
+from resnet_tl.networks.user_network import is_users_own
 from resnet_tl.training.numbers.monitor import check_monitor
 
 if TYPE_CHECKING:
@@ -24,7 +26,8 @@ if TYPE_CHECKING:
     from resnet_tl.training.options import ClassifierOptions
 
 ClassWeights = Literal["equal", "balanced"]
-HeadSolver = Literal["optimizer", "lbfgs"]
+HeadSolver = Literal["auto", "lbfgs", "optimizer"]
+HeadInit = Literal["random", "solved"]
 WARMUP = 0.05
 """The default; what is given explicitly is told from it."""
 
@@ -69,13 +72,19 @@ def check_settings(model: ClassifierOptions) -> None:
     widths = settings["head_hidden"] or []
     if not isinstance(widths, list | tuple) or not all(isinstance(width, int) and width >= 1 for width in widths):
         raise UserError(f"model.head_hidden is {widths}; it must be a list of whole numbers of 1 or more.")
-    choices_of = {"activation_cache": ActivationCacheMode, "head_solver": HeadSolver, "class_weights": ClassWeights}
+    choices_of = {
+        "activation_cache": ActivationCacheMode,
+        "head_solver": HeadSolver,
+        "head_init": HeadInit,
+        "class_weights": ClassWeights,
+    }
     for name, words in choices_of.items():
         value, choices = settings[name], get_args(words)
         if value not in choices:
             raise UserError(
                 f"model.{name} is '{value}'; it must be one of {', '.join(choices)}.{nearest(value, choices)}"
             )
+    _check_networks(settings, schedule)
     check_monitor("model.monitor", settings["monitor"], metrics=model.own_metrics)
     _check_phases(schedule)
     if lr_scheduler:
@@ -87,8 +96,37 @@ def check_settings(model: ClassifierOptions) -> None:
         _check_cache(settings, schedule)
     if settings["head_solver"] == "lbfgs":
         _check_solver(settings, schedule, lr_scheduler)
+    if settings["head_init"] == "solved":
+        _check_initial_head(settings, schedule)
     if model.criterion is not None:
         _check_loss(settings, model.criterion)
+
+
+def side_by_side(networks: Sequence[Any]) -> str:
+    """The one name of several networks, by which hyperparameters, checkpoints and bundles know them; or UserError."""
+    if not networks or not all(isinstance(name, str) and name and "+" not in name for name in networks):
+        raise UserError(f"model.network is {list(networks)}; it must be a list of names such as [resnet18, resnet50].")
+    if own := next((name for name in networks if is_users_own(name) or name == "auto"), None):
+        raise UserError(f"model.network is {list(networks)}: give networks of ours or timm's by name, not {own}.")
+    return "+".join(networks)
+
+
+def _check_networks(settings: Mapping[str, Any], schedule: Schedule) -> None:
+    """Several networks side by side are frozen, each with its own weights."""
+    names, weights = names_of(settings["network"]), settings["weights"]
+    if isinstance(weights, str) and not names:
+        return
+    if isinstance(weights, list) and len(weights) != max(1, len(names)):
+        raise UserError(
+            f"model.weights is a list of {len(weights)}, and model.network names {max(1, len(names))}: give one entry "
+            "for each network, in their order."
+        )
+    if not names:
+        raise UserError("model.weights is a list, which goes with a list of networks: give it without brackets.")
+    if any(phase.mode != "head" for phase in schedule.phases):
+        raise UserError("Networks side by side stay as they are: give --model.mode head, or one model.network.")
+    if settings["network_args"]:
+        raise UserError("model.network_args go with one network: leave them out, or give one model.network.")
 
 
 def check_resumed(settings: Mapping[str, Any], begun: Mapping[str, Any], resolved: Mapping[str, Any]) -> None:
@@ -333,3 +371,15 @@ def _check_solver(settings: Mapping[str, Any], schedule: Schedule, lr_scheduler:
     for name, given in (("lr", settings["lr"]), ("lr_scheduler", lr_scheduler)):
         if given:
             raise UserError(f"--model.head_solver lbfgs has no learning rate: leave out {name}.")
+
+
+def _check_initial_head(settings: Mapping[str, Any], schedule: Schedule) -> None:
+    if all(phase.mode == "head" for phase in schedule.phases):
+        raise UserError(
+            "--model.head_init solved is for stages that train: in mode head, --model.head_solver solves it."
+        )
+    if settings["weights"] == "none":
+        raise UserError("--model.head_init solved needs pretrained features: leave it out, or give model.weights.")
+    for name in ("head_hidden", "head_dropout", "loss"):
+        if settings[name]:
+            raise UserError(f"--model.head_init solved solves a linear head by cross-entropy: leave out model.{name}.")

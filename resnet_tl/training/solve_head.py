@@ -15,6 +15,7 @@ from resnet_tl.data.datamodule import ImageDataModule
 from resnet_tl.errors import UserError, listed
 from resnet_tl.evaluation.metrics import metrics_of
 from resnet_tl.evaluation.words import metric_name, metric_value
+from resnet_tl.finetuning.defaults import defaults_for
 from resnet_tl.finetuning.freezing import FrozenProof, check_frozen, digest
 from resnet_tl.finetuning.logistic import penalty_path, solve_path
 from resnet_tl.networks.frozen import head_logits
@@ -25,6 +26,42 @@ from resnet_tl.training.recorder import RunRecorder, best_epoch
 SHOWN = ("loss", "accuracy")
 log = logging.getLogger(__name__)
 
+MOST = 10**9
+"""Images times features times classes, up to which a step over all of them takes a CPU well below a second."""
+PATIENCE = 3
+"""Penalties in a row without a better value, after which the weaker ones, which take longest, are left out."""
+
+
+def takes_steps(model: ImageClassifier, data: ImageDataModule, trainer: L.Trainer) -> bool:
+    """Whether a head for which `auto` chose to be solved is trained in steps after all, now that the images are known.
+
+    Where it is, the model has the reason, and the Trainer the epochs.
+    """
+    if "model.head_solver" not in model.resolved:  # it was asked for
+        return False
+    why = ""
+    if trainer.world_size > 1:
+        why = f"it is solved by one process, and there are {trainer.world_size}"
+    else:
+        data.prepare_data()
+        data.setup("fit")
+        model.build(data)
+        head, images = model.network.head, len(data.index.rows("train"))
+        if not isinstance(head, nn.Linear):
+            why = "the network's head is not one linear layer"
+        elif images * head.weight.numel() > MOST:
+            why = f"{images} images of {head.in_features} features and {head.out_features} classes are too many at once"
+    if why:
+        defaults = defaults_for("head")
+        model.hparams["head_solver"], trainer.fit_loop.max_epochs = "optimizer", defaults.epochs
+        arguments = {"lr": defaults.lr, "weight_decay": defaults.weight_decay}
+        model.resolved |= {
+            "model.head_solver": ("optimizer", why),
+            "optimizer": ({"class_path": "torch.optim.AdamW", "init_args": arguments}, why),
+            "trainer.max_epochs": (defaults.epochs, "the default of the mode head"),
+        }
+    return bool(why)
+
 
 def solve_head(model: ImageClassifier, data: ImageDataModule, trainer: L.Trainer, recorder: RunRecorder) -> None:
     """Gives the model the head of the penalty with the best monitored metric on the validation images.
@@ -32,17 +69,22 @@ def solve_head(model: ImageClassifier, data: ImageDataModule, trainer: L.Trainer
     `trainer.max_epochs` is the number of penalties, from strong to weak; each solution is a line of `metrics.csv`.
     UserError for a setting that does not go with it.
     """
-    _check(data, trainer)
+    _check(data, trainer, recorder)
     trainer.validate(model, datamodule=data, verbose=False)  # builds and places the network, and fills the cache
     recorder.begin(trainer, model)
     model.to(trainer.strategy.root_device)  # Lightning has taken it off a GPU
     model.weigh_classes()
     network, head, index = model.network, model.network.head, data.index
-    assert isinstance(head, nn.Linear)
+    if not isinstance(head, nn.Linear):
+        raise UserError(
+            "--model.head_solver lbfgs solves one linear layer, and the network's head is another: leave it out."
+        )
     frozen = digest(network, network.frozen)
     splits = [split for split in ("train", "val") if len(index.rows(split))]
     features = {split: _features(model, data, split, frozen) for split in splits}
     labels = torch.from_numpy(index.labels[index.rows("train")]).to(model.device)
+    assert model.origin is not None
+    log.info(f"{network.name}, weights: {model.origin.source}; frozen: {', '.join(network.stage_names)}; head solved")
     penalties = penalty_path(trainer.max_epochs or 1)[: model.hparams["stop_after"]]
     path = solve_path(features["train"], labels, penalties, model.loss, start=(head.weight, head.bias))
     heads: list[tuple[Tensor, Tensor]] = []
@@ -71,11 +113,13 @@ def solve_head(model: ImageClassifier, data: ImageDataModule, trainer: L.Trainer
         started = time.perf_counter()
         shown = [f"{metric_name(f'val_{name}')} {metric_value(name, numbers[name])}" for name in SHOWN if numbers]
         log.info(f"penalty {penalty:.2g}: {', '.join(shown) or 'solved'}")
+        best = best_epoch(recorder.table, model.hparams["monitor"], model.monitor_mode) or epoch
+        if epoch - best >= PATIENCE:
+            break
     timing.phase("rest")
     check_frozen(network, frozen)
     recorder.finish([FrozenProof(0, "head", sorted(network.frozen), frozen)], model)
-    best = best_epoch(recorder.table, model.hparams["monitor"], model.monitor_mode)
-    _put(head, *heads[(best or len(heads)) - 1])
+    _put(head, *heads[best - 1])
 
 
 def _features(model: ImageClassifier, data: ImageDataModule, split: str, frozen: str) -> Tensor:
@@ -98,7 +142,7 @@ def _put(head: nn.Linear, weights: Tensor, biases: Tensor) -> None:
         head.bias.copy_(biases)
 
 
-def _check(data: ImageDataModule, trainer: L.Trainer) -> None:
+def _check(data: ImageDataModule, trainer: L.Trainer, recorder: RunRecorder) -> None:
     share = trainer.limit_train_batches  # 1.0 is all of them, 1 a single one
     is_short = isinstance(share, int) or share < 1 or trainer.max_steps != -1
     is_short = is_short and not trainer.fast_dev_run  # type: ignore[attr-defined]
@@ -107,6 +151,11 @@ def _check(data: ImageDataModule, trainer: L.Trainer) -> None:
     for is_wrong, sentence in (
         (is_short, "takes all images at once: leave out trainer.max_steps, limit_train_batches and overfit_batches"),
         (of_steps, f"takes no steps: leave out {listed(type(callback).__name__ for callback in of_steps)}"),
+        (trainer.loggers or recorder.logs, "has nothing to log: leave out trainer.logger"),
+        (
+            data.sampler != "shuffled",
+            "sees each image once: leave out data.sampler, or give --model.class_weights balanced",
+        ),
         (
             data.augments,
             "sees one version of each image: give --data.augmentation none and leave out data.symmetry, "

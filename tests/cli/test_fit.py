@@ -103,7 +103,12 @@ def test_a_later_list_replaces_an_earlier_one(configure, tmp_path):
 def test_defaults_follow_the_mode_wherever_it_is_named(configure):
     from resnet_tl.finetuning.defaults import DEFAULTS
 
-    for words, mode in (([], "head"), (["--model.mode", "all"], "all"), (["--model.mode=last_stages"], "last_stages")):
+    steps = ["--model.head_solver", "optimizer"]
+    for words, mode in (
+        (steps, "head"),
+        (["--model.mode", "all"], "all"),
+        (["--model.mode=last_stages"], "last_stages"),
+    ):
         config, defaults = configure(*words).config, DEFAULTS[mode]
         assert config.trainer.max_epochs == defaults.epochs
         assert (config.data.augmentation, config.data.views) == ("auto", "auto")  # the mode decides when it begins
@@ -122,12 +127,12 @@ def test_a_flag_beats_the_modes_default(configure):
 def test_the_printed_configuration_has_the_modes_defaults(command, blobs):
     code, out, _ = command("fit", "--recipe", "freeze_backbone", "--print_config", "--data.root", blobs)
 
-    from resnet_tl.finetuning.defaults import DEFAULTS
+    from resnet_tl.finetuning.defaults import PENALTIES
 
     assert code == 0
     printed = yaml.safe_load(out)
-    assert printed["optimizer"]["init_args"]["lr"] == DEFAULTS["head"].lr
-    assert printed["trainer"]["max_epochs"] == DEFAULTS["head"].epochs
+    assert (printed["model"]["head_solver"], printed["optimizer"]) == ("lbfgs", None)
+    assert printed["trainer"]["max_epochs"] == PENALTIES
     assert printed["data"]["augmentation"] == "auto"
 
 

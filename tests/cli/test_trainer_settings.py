@@ -78,6 +78,8 @@ REFUSED = {
     f"{SOLVED} --lr_scheduler StepLR --lr_scheduler.step_size 1": "leave out lr_scheduler",
     f"{SOLVED} --trainer.overfit_batches 1": "leave out trainer.max_steps, limit_train_batches and overfit_batches",
     f"{SOLVED} --trainer.callbacks EMAWeightAveraging": "takes no steps: leave out EMAWeightAveraging",
+    f"{SOLVED} --data.sampler balanced": "leave out data.sampler, or give --model.class_weights balanced",
+    f"{SOLVED} --trainer.logger true": "leave out trainer.logger",
     f"{SOLVED} --data.random_erasing 0.5": "give --data.augmentation none",
     # Images and classes.
     "--model.class_weights balanced --data.sampler balanced": "twice: leave one of them out",
@@ -152,7 +154,7 @@ def test_what_a_recipe_misspells_or_leaves_empty_is_named(command, blobs, tmp_pa
 
 
 def test_the_recipe_of_a_solved_head_names_no_optimizer_and_repeats(command, blobs, tmp_path):
-    fit = ["fit", "--recipe", "solve_head", "--data.root", blobs, "--trainer.max_epochs", 2, "--run", "first"]
+    fit = ["fit", "--recipe", "freeze_backbone", "--data.root", blobs, "--run", "first"]
     assert command(*fit).code == 0
 
     assert yaml.safe_load(Path("first/recipe.yaml").read_text())["optimizer"] is None

@@ -4,32 +4,61 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import lightning as L
 import pytest
 import torch
+import yaml
 from safetensors.torch import load_file
+from torch import nn
 
 from resnet_tl import ImageClassifier, ImageDataModule, Predictor, Run
 from resnet_tl.errors import UserError
+from resnet_tl.finetuning.defaults import DEFAULTS
+from resnet_tl.recipe import resolved_text
 from resnet_tl.training.fit import fit
 from resnet_tl.training.recorder import RunRecorder
 
 Solve = Callable[..., Run]
 
 
+class Deep(nn.Module):
+    """A network of the user's own whose head has two layers."""
+
+    head = "classifier"
+
+    def __init__(self, num_classes: int) -> None:
+        super().__init__()
+        self.features = nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        self.classifier = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, num_classes))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.classifier(self.features(x))
+
+
 @pytest.fixture
 def solve(blobs: Path, tmp_path: Path) -> Solve:
     """`solve("name", epochs, data={...}, trainer={...}, **settings)` gives the run."""
 
-    def run(name: str, epochs: int = 5, data: dict | None = None, trainer: dict | None = None, **settings: Any) -> Run:
+    def run(
+        name: str,
+        epochs: int = 9,
+        data: dict | None = None,
+        trainer: dict | None = None,
+        is_auto: bool = False,
+        **settings: Any,
+    ) -> Run:
         images = ImageDataModule(blobs, **{"augmentation": "none", "image_size": 16, "workers": 0, **(data or {})})
         model = ImageClassifier(
             **{"network": "resnet20", "weights": "none", "mode": "head", "head_solver": "lbfgs", **settings}
         )
-        recorder = RunRecorder(name, str(tmp_path / name), lambda model: "seed: 0\n")
+        if is_auto:
+            model.resolved["model.head_solver"] = ("lbfgs", "it is the default")
+        sections: dict[str, Any] = {"model": {}, "data": {}, "trainer": {}}
+        recorder = RunRecorder(name, str(tmp_path / name), lambda model: resolved_text(sections, model.resolved, ""))
         quiet = {"logger": False, "enable_progress_bar": False, "accelerator": "cpu", "devices": 1}
         made = L.Trainer(max_epochs=epochs, callbacks=[recorder], **quiet | (trainer or {}))
         return fit(model, images, made, recorder)
@@ -41,7 +70,7 @@ def test_each_epoch_solves_with_a_weaker_penalty_and_the_best_is_kept(solve: Sol
     run = solve("run")
 
     history = run.history
-    assert history["epoch"].tolist() == [1, 2, 3, 4, 5]
+    assert history["epoch"].tolist() == list(range(1, 10))
     assert history["train_loss"].is_monotonic_decreasing
     assert history["train_loss"].iloc[-1] < 0.1
     assert run.summary["best_epoch"] == history["epoch"][history["val_loss"].argmin()]
@@ -93,7 +122,7 @@ def test_without_a_validation_the_path_ends_at_the_penalty_that_was_chosen(solve
         ({"head_dropout": 0.1}, "leave out model.head_dropout"),
         ({"mixup": 0.1}, "leave out model.mixup"),
         ({"activation_cache": "off"}, "leave out model.activation_cache"),
-        ({"head_solver": "sgd"}, "model.head_solver is 'sgd'; it must be one of optimizer, lbfgs"),
+        ({"head_solver": "sgd"}, "model.head_solver is 'sgd'; it must be one of auto, lbfgs, optimizer"),
         ({"data": {"augmentation": "light"}}, "give --data.augmentation none"),
         ({"trainer": {"gradient_clip_val": 1.0}}, "leave out trainer.gradient_clip_val"),
         ({"epochs": -1}, "give trainer.max_epochs"),
@@ -102,6 +131,41 @@ def test_without_a_validation_the_path_ends_at_the_penalty_that_was_chosen(solve
 def test_what_does_not_go_with_it_is_refused(solve: Solve, settings: dict, sentence: str):
     with pytest.raises(UserError, match=sentence):
         solve("run", **settings)
+
+
+@pytest.mark.parametrize(
+    ("settings", "most", "why"),
+    [
+        ({}, 1, "24 images of 64 features and 3 classes are too many at once"),
+        ({"network": Deep}, 10**9, "the network's head is not one linear layer"),
+    ],
+)
+def test_what_auto_cannot_solve_is_trained_in_steps(
+    solve: Solve, monkeypatch: pytest.MonkeyPatch, settings: dict, most: int, why: str
+):
+    monkeypatch.setattr("resnet_tl.training.solve_head.MOST", most)
+    monkeypatch.setattr(
+        "resnet_tl.finetuning.defaults.DEFAULTS", DEFAULTS | {"head": replace(DEFAULTS["head"], epochs=2)}
+    )
+
+    run = solve("run", is_auto=True, **settings)
+
+    assert run.history["step"].tolist() == [1, 2]
+    recipe = run.recipe_file.read_text()
+    assert f"chose optimizer: {why}" in recipe
+    assert yaml.safe_load(recipe)["trainer"]["max_epochs"] == 2
+    assert yaml.safe_load(recipe)["optimizer"]["init_args"]["lr"] == DEFAULTS["head"].lr
+
+
+def test_a_head_of_several_layers_is_refused_where_it_was_to_be_solved(solve: Solve):
+    with pytest.raises(UserError, match="solves one linear layer, and the network's head is another"):
+        solve("run", network=Deep)
+
+
+def test_the_path_ends_when_three_weaker_penalties_are_no_better(solve: Solve, blobs: Path):
+    run = solve("run", 30, label_smoothing=0.5)
+    best, tried = run.summary["best_epoch"], len(run.history)
+    assert tried == min(30, best + 3)
 
 
 def test_a_plain_trainer_says_that_it_cannot_solve(blobs: Path):

@@ -97,8 +97,6 @@ class Forecast(L.Callback):
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Gives each phase its short epochs."""
         assert isinstance(pl_module, ImageClassifier)
-        if pl_module.hparams["head_solver"] == "lbfgs":
-            raise UserError("A head that is solved takes seconds, of which there is no forecast: leave out --forecast.")
         schedule = pl_module.schedule
         check_length(schedule, self.settings["max_epochs"])
         self.phases = [
@@ -188,8 +186,11 @@ def _loader(model: ImageClassifier, split: str) -> ImageLoader:
     return model.data.train_dataloader() if split == "train" else model.data.loader(split)
 
 
-def print_forecast(forecast: Forecast) -> None:
-    """Prints the time of the whole fit by part, and the memory at its peak so far."""
+def print_forecast(forecast: Forecast, solves_head: bool = False) -> None:
+    """Prints the time of the whole fit by part, and the memory at its peak so far.
+
+    `solves_head`: the epoch that was measured stands for the features of all images, of which the head is solved.
+    """
     console = current()
     seconds = forecast.seconds()
     epochs, total = sum(phase.epochs for phase in forecast.phases), sum(seconds.values())
@@ -199,7 +200,9 @@ def print_forecast(forecast: Forecast) -> None:
     )
     console.print(f"Forecast: this fit would take about {duration}, an estimate from a few steps.")
     console.print(time_table(seconds))
-    console.print(f"It counts all {epochs} epochs, but not what is written to the run (checkpoints, tables, figures).")
+    counted = "the frozen stages for all images, but neither the seconds of solving the head nor"
+    counted = counted if solves_head else f"all {epochs} epochs, but not"
+    console.print(f"It counts {counted} what is written to the run (checkpoints, tables, figures).")
     if (decoding := forecast.start_up.get("pixels", 0.0)) >= 0.1:
         console.print(
             f"Images were read and decoded for {decoding:.1f} s; that is kept, and the fit will not do it again."

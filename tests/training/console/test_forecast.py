@@ -120,11 +120,6 @@ def test_images_that_are_mixed_are_not_kept_those_of_the_validation_are(forecast
     assert made.phases[0].training.seconds(24)["activations"] > 0
 
 
-def test_a_head_that_is_solved_has_none(forecast):
-    with pytest.raises(UserError, match="leave out --forecast"):
-        forecast(mode="head", head_solver="lbfgs", weights="default", data={"augmentation": "none"})
-
-
 def test_each_phase_is_measured_for_itself(forecast):
     schedule = [{"mode": "head", "epochs": 2}, {"mode": "last_stages", "epochs": 3}, {"mode": "all"}]
     made = forecast(schedule=schedule)

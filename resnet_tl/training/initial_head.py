@@ -1,0 +1,67 @@
+"""The head that a fit begins with: solved on what the stages give before they train, instead of drawn."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from resnet_tl.errors import UserError
+from resnet_tl.evaluation.words import metric_value
+from resnet_tl.finetuning.defaults import PENALTIES
+from resnet_tl.finetuning.freezing import digest
+from resnet_tl.finetuning.logistic import penalty_path, solve_path
+from resnet_tl.networks.frozen import head_logits
+from resnet_tl.timing import measure
+
+if TYPE_CHECKING:
+    from resnet_tl.training.classifier import ImageClassifier
+
+log = logging.getLogger(__name__)
+
+
+def solve_initial_head(model: ImageClassifier) -> None:
+    """Gives the head the penalty with the smallest validation loss, on features of centre crops.
+
+    A drawn head sends gradients into pretrained stages that distort what they know (Kumar et al. 2022, Fine-Tuning can
+    Distort Pretrained Features and Underperform Out-of-Distribution, arXiv 2202.10054). Every process computes the
+    same.
+    UserError for a head that is not one linear layer, or without validation images.
+    """
+    network, head, index = model.network, model.network.head, model.data.index
+    if not isinstance(head, nn.Linear):
+        raise UserError("--model.head_init solved takes one linear layer as head: leave it out.")
+    if not len(index.rows("val")):
+        raise UserError("--model.head_init solved chooses by validation images, and there are none: leave it out.")
+    frozen = network.frozen
+    network.freeze(network.stage_names)
+    with measure("activations"):
+        train, val = (_features(model, split) for split in ("train", "val"))
+    network.freeze(frozen)
+    model.prefix = None
+    model.weigh_classes()
+    labels = {name: torch.from_numpy(index.labels[index.rows(name)]).to(model.device) for name in ("train", "val")}
+    best = float("inf")
+    start = head.weight.detach().clone(), head.bias.detach().clone()
+    for penalty, weight, bias in solve_path(train, labels["train"], penalty_path(PENALTIES), model.loss, start=start):
+        loss = float(cross_entropy(val @ weight.T + bias, labels["val"]))
+        if loss >= best:
+            break
+        best, strength = loss, penalty
+        with torch.no_grad():
+            head.weight.copy_(weight)
+            head.bias.copy_(bias)
+    accuracy = float((head_logits(head, val).argmax(dim=1) == labels["val"]).float().mean())
+    shown = f"validation loss {metric_value('loss', best)}, accuracy {metric_value('accuracy', accuracy)}"
+    log.info(f"The head begins solved, penalty {strength:.2g}: {shown}")
+
+
+def _features(model: ImageClassifier, split: str) -> Tensor:
+    """What the frozen stages give for the images of a split, (n, F) float32, in the order of the rows."""
+    model.make_prefix(digest(model.network, model.network.frozen))
+    assert model.prefix is not None
+    batches = model.prefix.compute(model.data.loader(split), None)(model.data.index.rows(split))
+    return torch.cat([features for _, features in batches]).to(model.device, torch.float32)
