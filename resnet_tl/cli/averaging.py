@@ -18,17 +18,17 @@ if TYPE_CHECKING:
 VIEWS = {
     "mirror": "each image and its mirror image",
     "dihedral": "the eight flips and quarter turns of each image",
-    "crops": "crops of each image",
+    "crops": "the centre and the four corners of each image",
 }
 """What `--tta` averages over."""
-KNOWN = {"mirror": ("mirror", "dihedral"), "dihedral": ("dihedral",), "crops": ("mirror", "dihedral")}
+KNOWN = {"mirror": ("mirror", "dihedral"), "dihedral": ("dihedral",), "crops": ("none", "mirror", "dihedral")}
 """The symmetries of a model's training images under which it knows all these views."""
 
 
 def add_averaging_options(parser: argparse.ArgumentParser) -> None:
     """Adds `--tta` and `--average`."""
     kinds = "; ".join(f"{kind}: {what}" for kind, what in VIEWS.items())
-    parser.add_argument("--tta", choices=list(VIEWS), help=f"average over several views. {kinds}")
+    parser.add_argument("--tta", choices=list(VIEWS), help=f"average the logits over several views. {kinds}")
     how = "how several models are averaged: their probabilities (default) or the logarithms of these"
     parser.add_argument("--average", choices=["arithmetic", "geometric"], help=how)
 
@@ -48,7 +48,7 @@ def said_of(paths: Sequence[Path], predictor: Predictor) -> list[str]:
         mean = "geometric" if predictor.ensemble.is_geometric else "arithmetic"
         lines.append(f"average: the {mean} mean of the probabilities of {models} models")
     if predictor.tta:
-        lines.append(f"--tta {predictor.tta}: the mean of the probabilities over {VIEWS[predictor.tta]}")
+        lines.append(f"--tta {predictor.tta}: the mean of the logits over {VIEWS[predictor.tta]}")
         symmetries = {member.bundle.data.get("symmetry") for member in predictor.ensemble.members} - {None}
         for unlike in sorted(map(str, symmetries - set(KNOWN[predictor.tta]))):
             lines.append(

@@ -43,9 +43,9 @@ class Member:
         return head_logits(self.head, features)
 
     def probabilities(self, images: torch.Tensor, tta: Tta | None) -> np.ndarray:
-        """The mean over the views of a batch, (N, classes) float64."""
+        """Those of the mean of the logits over the views of a batch, (N, classes) float64."""
         logits = torch.stack([self.logits(view) for view in views(images, tta)]).cpu().numpy()
-        return np.mean([softmax(one) for one in logits], axis=0)
+        return softmax(logits.mean(axis=0, dtype=np.float64))
 
 
 class Ensemble:

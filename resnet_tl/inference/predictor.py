@@ -48,8 +48,8 @@ class Predictor:
         path: a run, a model bundle, or a checkpoint of a fit; or several, whose probabilities are averaged.
         device: such as cpu, cuda or mps; default: the fastest at hand.
         network: the user's own network, for a bundle of one; it is given the bundle's weights.
-        tta: test-time augmentation, the mean over several views of each image: `mirror`, it and its mirror image;
-            `dihedral`, its eight flips and quarter turns; `crops`, see `inference.tta`. Default: none.
+        tta: test-time augmentation, the mean of the logits over several views of each image: `mirror`, it and its
+            mirror image; `dihedral`, its eight flips and quarter turns; `crops`, its centre and corners. Default: none.
         average: of several models `arithmetic`, the mean of their probabilities (default), or `geometric`.
 
     Raises:
@@ -64,10 +64,10 @@ class Predictor:
         tta: Tta | None = None,
         average: Average | None = None,
     ) -> None:
-        check_tta(tta)
-        self.tta = tta
         paths = [path] if isinstance(path, str | Path) else path
         self.ensemble = Ensemble([Path(one) for one in paths], _device(device), network, average)
+        check_tta(tta, self.ensemble.groups)
+        self.tta = tta
 
     @property
     def classes(self) -> tuple[str, ...]:

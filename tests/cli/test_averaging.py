@@ -43,7 +43,7 @@ def lines_of(out: str) -> list[list[str]]:
     return [re.split(r"  +", line.strip()) for line in out.splitlines()]
 
 
-@pytest.mark.parametrize("kind", ["mirror", "dihedral", "crops"])
+@pytest.mark.parametrize("kind", ["mirror", "dihedral"])
 def test_the_numbers_under_tta_are_kept_beside_those_without(command, run, blobs, tmp_path, kind):
     plain = {name: file_digest(run / name) for name in ("summary.json", "predictions/val.csv")}
 
@@ -77,7 +77,7 @@ def test_numbers_of_another_model_or_without_tta_are_not_passed_off(command, run
     assert before[:2] == [
         f"model: {run}, validation accuracy without --tta mirror {plain} of 13 images; with it: "
         f"resnet-tl validate {run} --tta mirror",
-        "--tta mirror: the mean of the probabilities over each image and its mirror image",
+        "--tta mirror: the mean of the logits over each image and its mirror image",
     ]
     command("validate", run, "--tta", "mirror")
     assert "with --tta mirror" in command("predict", run, blobs / "val", "--tta", "mirror").out
@@ -161,7 +161,7 @@ def test_a_submission_of_probabilities_is_that_of_the_average(command, bundle, b
         f"model: {models[0]}",
         f"model: {models[1]}",
         "average: the arithmetic mean of the probabilities of 2 models",
-        "--tta mirror: the mean of the probabilities over each image and its mirror image",
+        "--tta mirror: the mean of the logits over each image and its mirror image",
     ]
     expected = []
     for model in models:
@@ -206,6 +206,10 @@ def test_a_submission_of_class_names_says_which_model_it_is_of(command, run, blo
         (["predict", "{run}", "{run}", "photo.png"], "{run}/model is given twice; name each model once."),
         (["predict", "{run}", "photo.png", "--average", "geometric"], "--average is for several models, and there is"),
         (["predict", "{run}", "photo.png", "--tta", "flip"], "--tta: invalid choice: 'flip' (choose from "),
+        (
+            ["validate", "{run}", "--tta", "crops"],
+            "--tta crops has no effect, for a model sees the whole of",
+        ),
         (["validate", "{run}", "nowhere"], "nowhere is not a run: there is no such folder."),
         (
             ["submit", "--predictions", "a.csv", "--sample", "b.csv", "-o", "c.csv", "--tta", "mirror"],

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from resnet_tl.data.samples import ImageSamples
 from resnet_tl.errors import UserError
 from resnet_tl.evaluation.predictions import probabilities
 from resnet_tl.inference.predictor import Predictor
-from resnet_tl.inference.tta import KINDS, CropSamples, crops, views
+from resnet_tl.inference.tta import KINDS, CropSamples, views
 from tests.inference.test_predictor import bundle_at
 
 MIRROR = Image.Transpose.FLIP_LEFT_RIGHT
@@ -51,9 +52,9 @@ def test_mirror_is_the_mean_of_the_files_and_their_mirror_images(bundle: Path, p
     plain, both = Predictor(bundle, "cpu"), Predictor(bundle, "cpu", tta="mirror").predict(photos, batch_size=2)
     mirrored = plain.predict(changed(photos, tmp_path / "mirrored", MIRROR))
 
-    expected = (probabilities(plain.predict(photos)) + probabilities(mirrored)) / 2
+    expected = mean_of_logits([probabilities(plain.predict(photos)), probabilities(mirrored)])
 
-    np.testing.assert_allclose(probabilities(both), expected, rtol=1e-12)
+    np.testing.assert_allclose(probabilities(both), expected, rtol=1e-10)
     assert both["predicted"].tolist() == [plain.classes[number] for number in expected.argmax(axis=1)]
     assert (both["id"] == plain.predict(photos)["id"]).all()
 
@@ -69,27 +70,31 @@ def test_dihedral_is_the_mean_over_the_eight_flips_and_quarter_turns(bundle: Pat
     found = probabilities(Predictor(bundle, "cpu", tta="dihedral").predict(photos))
 
     assert len({share.tobytes() for share in eight}) == 8
-    np.testing.assert_allclose(found, np.mean(eight, axis=0), rtol=1e-12)
+    np.testing.assert_allclose(found, mean_of_logits(eight), rtol=1e-10)
 
 
-@pytest.mark.parametrize("rule", ["short_side", "squash"])
-def test_crops_are_the_mean_over_each_crop_and_its_mirror_image(tmp_path: Path, photos: list[Path], rule: str):
-    planned = Preprocessing(32, 36, 32, resize_rule=rule)
-    predictor = Predictor(bundle_at(tmp_path / "model", planned).path, "cpu", tta="crops")
-    member, samples = predictor.ensemble.members[0], ImageSamples(index_of(photos), planned)
-    expected = []
-    for row in range(len(photos)):
-        seen = [look for crop in crops(planned, samples.stored(row)) for look in (crop, crop.flip(2))]
-        expected.append(member.logits(torch.stack(seen)).softmax(dim=1, dtype=torch.float64).mean(dim=0).numpy())
+def test_crops_are_the_mean_over_centre_and_corners(bundle: Path, photos: list[Path], tmp_path: Path):
+    plain, expected = Predictor(bundle, "cpu"), []
+    for file in photos:
+        with Image.open(file) as image:
+            right, bottom = image.width - 32, image.height - 32
+            middle = (round(right / 2), round(bottom / 2))
+            corners = [middle, (0, 0), (right, 0), (0, bottom), (right, bottom)]
+            parts = [np.asarray(image.crop((x, y, x + 32, y + 32))) for x, y in corners]
+        # Each part with a border, so that it is the centre crop of a file of its own.
+        files = [np.pad(part, ((2, 2), (2, 2), (0, 0))) for part in parts]
+        expected.append(mean_of_logits(probabilities(plain.predict(files))[:, None])[0])
 
-    np.testing.assert_allclose(probabilities(predictor.predict(photos, batch_size=2)), expected, rtol=1e-6)
+    found = Predictor(bundle, "cpu", tta="crops").predict(photos, batch_size=2)
+
+    np.testing.assert_allclose(probabilities(found), expected, rtol=1e-10)
 
 
 def test_the_first_view_is_the_image_as_it_is_judged_without(photos: list[Path]):
     planned = Preprocessing(32, 36, 32)
     samples = ImageSamples(index_of(photos), planned)
     plain = samples.batch(np.arange(5), 0)["image"]
-    for kind, number in (("mirror", 2), ("dihedral", 8), ("crops", 4)):
+    for kind, number in (("mirror", 2), ("dihedral", 8), ("crops", 5)):
         seen = CropSamples(samples) if kind == "crops" else samples
         found = list(views(seen.batch(np.arange(5), 0)["image"], kind))
         assert torch.equal(found[0], plain)
@@ -117,9 +122,21 @@ def test_bad_images_are_left_out_as_without(bundle: Path, photos: list[Path]):
         predictor.predict(photos)
 
 
+def test_crops_that_would_all_be_the_same_are_refused(tmp_path: Path):
+    bundle_at(tmp_path / "model", Preprocessing(32, 32, 32))
+    with pytest.raises(UserError, match="--tta crops has no effect, for a model sees the whole of each square image"):
+        Predictor(tmp_path / "model", tta="crops")
+
+
 def test_another_word_is_refused(bundle: Path):
     with pytest.raises(UserError, match=r"--tta is 'mirorr'; it must be mirror, dihedral or crops\. Did you mean 'mi"):
         Predictor(bundle, tta="mirorr")
+
+
+def mean_of_logits(views: Sequence[np.ndarray]) -> np.ndarray:
+    """The probabilities (images, classes) of the mean of the logits, by the probabilities of each view."""
+    products = np.exp(np.mean(np.log(views), axis=0))
+    return products / products.sum(axis=1, keepdims=True)
 
 
 def index_of(photos: list[Path]) -> ImageIndex:
