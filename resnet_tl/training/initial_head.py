@@ -27,8 +27,7 @@ def solve_initial_head(model: ImageClassifier) -> None:
     """Gives the head the penalty with the smallest validation loss, on features of centre crops.
 
     A drawn head sends gradients into pretrained stages that distort what they know (Kumar et al. 2022, Fine-Tuning can
-    Distort Pretrained Features and Underperform Out-of-Distribution, arXiv 2202.10054). Every process computes the
-    same.
+    Distort Pretrained Features and Underperform Out-of-Distribution, arXiv 2202.10054). Every process does the same.
     UserError for a head that is not one linear layer, or without validation images.
     """
     network, head, index = model.network, model.network.head, model.data.index
