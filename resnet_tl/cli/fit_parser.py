@@ -201,9 +201,8 @@ class FitCLI(LightningCLI):
         )
         if logs:  # Lightning's default logger, in the run that is yet to be made
             kwargs["logger"] = False
-        callbacks = [self.recorder, ResumePoints(seconds_of(self.config.checkpoint_every))]
-        if not self.datamodule.final:
-            callbacks.append(best_checkpoint(self.model.hparams["monitor"], self.model.monitor_mode))
+        best = best_checkpoint(self.model.hparams["monitor"], self.model.monitor_mode, not self.datamodule.final)
+        callbacks = [self.recorder, ResumePoints(seconds_of(self.config.checkpoint_every)), best]
         if self.config.trainer.enable_progress_bar is not False:
             callbacks.append(FitProgress())
         given = _several(self.config_init.trainer.callbacks)
