@@ -103,7 +103,9 @@ def _made_by(run: Run) -> list[str]:
     model = run.recipe["model"]
     modes = [phase["mode"] for phase in model["schedule"] or [model]]
     known = run.summary.get("network", {"name": model.get("network")})  # which an older run does not hold
-    return [str(known["name"]), f"mode {', then '.join(modes)}"]
+    facts = [str(known["name"]), f"mode {', then '.join(modes)}"]
+    facts += [f"{len(run.folds)} folds"] if run.folds else []
+    return [*facts, "trained on train and validation images"] if run.final_of else facts
 
 
 def _network(bundle: Bundle) -> str:

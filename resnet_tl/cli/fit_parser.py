@@ -221,9 +221,8 @@ class FitCLI(LightningCLI):
         )
         if logs:  # Lightning's default logger, in the run that is yet to be made
             kwargs["logger"] = False
-        callbacks = [self.recorder, ResumePoints(seconds_of("checkpoint_every", self.config.checkpoint_every))]
-        if not self.datamodule.final:
-            callbacks.append(best_checkpoint(self.model.hparams["monitor"], self.model.monitor_mode))
+        best = best_checkpoint(self.model.hparams["monitor"], self.model.monitor_mode, not self.datamodule.final)
+        callbacks = [self.recorder, ResumePoints(seconds_of("checkpoint_every", self.config.checkpoint_every)), best]
         if self.plan or self.resumed:
             started = self.plan.facts["started"] if self.plan else time.time() - sum(timing.seconds().values())
             callbacks.insert(0, Budget(self.recorder, self.plan, started))

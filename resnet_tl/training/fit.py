@@ -31,9 +31,10 @@ from resnet_tl.training.solve_head import solve_head, takes_steps
 log = logging.getLogger(__name__)
 
 
-def best_checkpoint(monitor: str, mode: str) -> ModelCheckpoint:
-    """Keeps `best.ckpt` by the monitored metric, of which less (min) or more (max) is better."""
-    return ModelCheckpoint(filename="best", monitor=monitor, mode=mode, save_top_k=1, enable_version_counter=False)
+def best_checkpoint(monitor: str, mode: str, validates: bool = True) -> ModelCheckpoint:
+    """Keeps `best.ckpt` by the monitored metric, of which less (min) or more (max) is better; nothing without one."""
+    kept = 1 if validates else 0
+    return ModelCheckpoint(filename="best", monitor=monitor, mode=mode, save_top_k=kept, enable_version_counter=False)
 
 
 def fit(

@@ -35,10 +35,12 @@ def test_it_trains_on_all_images_to_the_best_epoch_and_has_the_numbers_of_its_pa
     )
     run = Run.open("final")
     assert len(run.history) == 1
+    assert [file.name for file in run.checkpoints.iterdir()] == ["last.ckpt"]
     assert run.data_facts["counts"].keys() == {"train", "test"}
     assert sum(run.data_facts["counts"]["train"].values()) == 37
     assert run.summary["metrics"].keys() == {"test"}  # images that it has not seen
     assert not [name for name in run.history if name.startswith("val_")]
+    assert "trained on train and validation images" in repr(run)
     assert run.final_of["run"] == str(parent)
     assert run.final_of["metrics"] == Run.open(parent).summary["metrics"]
     recipe = yaml.safe_load((run.path / "recipe.yaml").read_text())

@@ -63,7 +63,7 @@ def test_its_numbers_are_those_of_the_table_and_of_the_mean_of_the_models(folds:
     assert low <= summary["metrics"]["val"]["loss"] <= high
     assert run.history["epoch"].tolist() == [1, 2]
     assert run.metrics.loc["val", "images"] == 37
-    assert "validation accuracy" in repr(run)
+    assert "2 folds, validation accuracy" in repr(run)
     assert run._repr_html_()
 
 
