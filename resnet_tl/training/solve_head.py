@@ -106,7 +106,7 @@ def _check(data: ImageDataModule, trainer: L.Trainer) -> None:
         (of_steps, f"takes no steps: leave out {listed(type(callback).__name__ for callback in of_steps)}"),
         (
             data.augments,
-            "sees one version of each image: give --data.augmentation none, and no symmetry, random_erasing or transform",
+            "sees one version of each image: give --data.augmentation none, no symmetry, random_erasing or transform",
         ),
         (trainer.world_size > 1, "runs in one process: give --trainer.devices 1"),
         (trainer.gradient_clip_val, "searches along whole gradients: leave out trainer.gradient_clip_val"),

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from lightning.pytorch.callbacks import ModelCheckpoint
 
 from resnet_tl import ImageClassifier, ImageDataModule, Predictor
 from resnet_tl.training import symmetry as finding
@@ -77,12 +78,12 @@ def test_a_symmetry_alone_augments(blobs: Path) -> None:
 
 
 def test_a_fit_goes_on_with_what_it_had_found(fit: Fit, measured: list[str], tmp_path: Path) -> None:
-    path = tmp_path / "first.ckpt"
-    whole = fit(2, data={"seed": 4})
-    first = fit(1, data={"seed": 4})
-    first.trainer.save_checkpoint(path)
+    kept = ModelCheckpoint(tmp_path / "kept", "{epoch}", save_top_k=-1)
+    whole = fit(2, trainer={"callbacks": [kept], "enable_checkpointing": True})
     measured.append("mirror")  # on another machine, say
-    resumed = fit(2, data={"seed": 4}, ckpt_path=path)
+    kept = ModelCheckpoint(tmp_path / "resumed", "{epoch}", save_top_k=-1)
+    trainer = {"callbacks": [kept], "enable_checkpointing": True}
+    resumed = fit(2, trainer=trainer, ckpt_path=tmp_path / "kept" / "epoch=0.ckpt")
     assert resumed.fitted.symmetry == "dihedral"
     assert resumed.resolved["data.symmetry"] == ("dihedral", "as the fit began")
     for one, other in zip(whole.network.state_dict().values(), resumed.network.state_dict().values(), strict=True):
