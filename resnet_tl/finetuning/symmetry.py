@@ -104,7 +104,9 @@ def choose_symmetry(
             return _measure(data, stages, side, learnt, judged, turns)
 
     key = _key(network, data, stages, side, learnt, judged, turns)
-    return judge(_kept(key, measured, f"{len(learnt)} + {len(judged)} images") if key else measured())
+    return judge(
+        _kept(key, measured, f"{len(learnt) + len(judged)} images of {data.index.root}") if key else measured()
+    )
 
 
 def judge(probes: Sequence[Seen]) -> tuple[Symmetry, str]:

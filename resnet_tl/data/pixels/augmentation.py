@@ -49,7 +49,7 @@ class Augmentation:
     ) -> None:
         for value, kind, values in ((policy, "policy", POLICIES), (symmetry, "symmetry", SYMMETRIES)):
             if value not in values:
-                raise ValueError(f"'{value}' is not a {kind}; allowed are {', '.join(values)}.")
+                raise ValueError(f"'{value}' is not a {kind}; they are {', '.join(values)}.")
         self.policy = policy
         self.preprocessing = preprocessing
         self.seed = seed

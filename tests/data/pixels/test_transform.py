@@ -145,12 +145,13 @@ def test_only_what_a_recipe_names_is_named_by_its_facts(blobs: Path) -> None:
     from importlib.metadata import version as version_of
 
     def facts(transform, view: int = 4, **options) -> tuple | None:
-        return ImageDataModule(blobs, transform=transform, augmentation="light", **options).view_facts(view)
+        named = {"augmentation": "light", "symmetry": "none"}
+        return ImageDataModule(blobs, transform=transform, **named, **options).view_facts(view)
 
     version = version_of("torchvision")
-    assert facts(None) == ("light", 0.0, 0, 4)
-    assert facts(NAMED, random_erasing=0.5, seed=2) == ("light", 0.5, 2, 4, *NAMED.values(), version)
-    assert facts("torchvision.transforms.v2.RandomErasing")[4:] == (
+    assert facts(None) == ("light", "none", 0.0, 0, 4)
+    assert facts(NAMED, random_erasing=0.5, seed=2) == ("light", "none", 0.5, 2, 4, *NAMED.values(), version)
+    assert facts("torchvision.transforms.v2.RandomErasing")[5:] == (
         "torchvision.transforms.v2.RandomErasing",
         {},
         version,
