@@ -42,8 +42,8 @@ def _give_frozen(trainer: L.Trainer, pl_module: L.LightningModule) -> None:
     assert isinstance(network, StagedNetwork)
     for callback in _averaging(trainer):
         averaged = callback._average_model.module.network  # type: ignore[union-attr]
-        for name in network.frozen:
-            averaged.stage(name).load_state_dict(network.stage(name).state_dict())  # type: ignore[operator, union-attr]
+        for name in network.stage_names:
+            averaged.stage(name).load_state_dict(network.frozen_state(name), strict=False)  # type: ignore[operator, union-attr]
 
 
 def _averaging(trainer: L.Trainer) -> list[WeightAveraging]:
