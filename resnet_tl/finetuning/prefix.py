@@ -93,7 +93,7 @@ class FrozenPrefix:
     def _has_rows(self, loader: ImageLoader) -> bool:
         """Whether its table has a loader's images: not where training images are evaluated beside augmented ones."""
         rows = self._rows(loader.samples.index, self.splits(loader))
-        return all(np.isin(batch, rows).all() for batch in loader.batches(loader.epoch()))
+        return bool(np.isin(np.concatenate([rows[:0], *loader.batches(loader.epoch())]), rows).all())
 
     def takes_images(self, loader: ImageLoader) -> bool:
         """Whether a loader's images are mixed in each step, so that there is nothing to keep of them."""
