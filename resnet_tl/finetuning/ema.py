@@ -148,8 +148,8 @@ def _give_frozen(trainer: L.Trainer, pl_module: L.LightningModule) -> None:
     network = _network(pl_module)
     for callback in _averaging(trainer):
         averaged = _network(callback._average_model.module)  # type: ignore[union-attr]
-        for name in network.frozen:
-            averaged.stage(name).load_state_dict(network.stage(name).state_dict())
+        for name in network.stage_names:
+            averaged.stage(name).load_state_dict(network.frozen_state(name), strict=False)
 
 
 def _averaging(trainer: L.Trainer) -> list[WeightAveraging]:

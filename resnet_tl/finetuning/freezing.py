@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -89,23 +89,23 @@ class Freezing(L.Callback):
         self.proofs = [FrozenProof(**proof) for proof in state_dict["proofs"]]
 
 
-def digest(network: StagedNetwork, stages: Collection[str], without_norms: Collection[str] = ()) -> str:
-    """SHA-256 over the parameters and buffers of some stages, BatchNorm statistics included, of others excluded."""
-    total = hashlib.sha256()
-    for name in sorted({*stages, *without_norms}):
-        norms = network.norms(name) if name in without_norms else {}
-        for key, tensor in network.stage(name).state_dict().items():
-            if key.rpartition(".")[0] in norms:
-                continue
-            total.update(f"{name}.{key}".encode())
-            total.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
-    return total.hexdigest()
+def digest(network: StagedNetwork, stages: Collection[str]) -> str:
+    """SHA-256 over the parameters and buffers of some stages, BatchNorm statistics included."""
+    return _digest({name: network.stage(name).state_dict() for name in stages})
 
 
 def frozen_digest(network: StagedNetwork) -> str:
     """`digest` of the frozen stages and, where only norms train, of all else in the other stages."""
-    others = set(network.stage_names) - network.frozen if network.norms_only else ()
-    return digest(network, network.frozen, others)
+    return _digest({name: network.frozen_state(name) for name in network.stage_names})
+
+
+def _digest(states: Mapping[str, Mapping[str, Any]]) -> str:
+    total = hashlib.sha256()
+    for name in sorted(states):
+        for key, tensor in states[name].items():
+            total.update(f"{name}.{key}".encode())
+            total.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    return total.hexdigest()
 
 
 def check_frozen(network: StagedNetwork, before: str) -> None:

@@ -72,7 +72,7 @@ class FrozenPrefix:
 
     def table(self, loader: ImageLoader, view: int) -> ActivationTable | None:
         """The kept activations of a loader's images in a view; None where they are computed batch by batch."""
-        if self.takes_images(loader):
+        if self.takes_images(loader) or not self._has_rows(loader):
             return None
         splits, seen = self.splits(loader), view if self.is_augmented(loader) else None
         if (splits, seen) not in self._tables:
@@ -89,6 +89,11 @@ class FrozenPrefix:
                 return None
             self._tables[splits, seen] = table.to(self.stages.device)
         return self._tables[splits, seen]
+
+    def _has_rows(self, loader: ImageLoader) -> bool:
+        """Whether its table has a loader's images: not where training images are evaluated beside augmented ones."""
+        rows = self._rows(loader.samples.index, self.splits(loader))
+        return bool(np.isin(np.concatenate([rows[:0], *loader.batches(loader.epoch())]), rows).all())
 
     def takes_images(self, loader: ImageLoader) -> bool:
         """Whether a loader's images are mixed in each step, so that there is nothing to keep of them."""

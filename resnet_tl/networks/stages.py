@@ -140,6 +140,13 @@ class StagedNetwork(nn.Module):
         self.frozen, self.norms_only = frozenset(names), norms_only
         self.train(self.training)
 
+    def frozen_state(self, name: str) -> dict[str, Tensor]:
+        """What training leaves alone of a stage's parameters and buffers, by their keys in `stage(name)`."""
+        state, norms = self.stage(name).state_dict(), self.norms(name)
+        if name in self.frozen:
+            return state
+        return {key: state[key] for key in state if self.norms_only and key.rpartition(".")[0] not in norms}
+
     def train(self, mode: bool = True) -> StagedNetwork:
         """As in torch, but a frozen stage stays in eval: its BatchNorm and dropout do not move."""
         super().train(mode)

@@ -289,6 +289,17 @@ def test_a_kept_view_is_no_reason_to_keep_a_new_one_in_each_epoch(fit: Fit):
     assert keys() == before
 
 
+def test_training_images_are_evaluated_as_they_are_whatever_is_kept_of_them(fit: Fit):
+    """What is kept is of their augmented views, and of the other splits."""
+    numbers = []
+    for cached in ("on", "off"):
+        model = fit(2, data={"augmentation": "light", "views": 1}, activation_cache=cached, **HEAD)
+        loader = model.trainer.datamodule.loader("train")
+        numbers += model.trainer.validate(model, dataloaders=loader, verbose=False)
+
+    assert numbers[0] == numbers[1]
+
+
 def test_a_trial_of_a_few_batches_does_not_compute_all_images(fit: Fit):
     fit(2, data={"augmentation": "none"}, trainer={"fast_dev_run": 1}, **HEAD)
     fit(2, data={"augmentation": "none"}, trainer={"limit_train_batches": 1, "limit_val_batches": 1}, **HEAD)

@@ -10,6 +10,7 @@ import lightning as L
 import numpy as np
 import pytest
 import torch
+from lightning.pytorch.callbacks import EMAWeightAveraging
 from torch import Tensor
 
 from resnet_tl import ImageClassifier, ImageDataModule, Predictor, cache
@@ -201,6 +202,15 @@ def test_the_norms_alone_train_at_the_test_size(fit: Fit, phase: dict[str, Any],
     assert changed == norms | head
     assert seen.trained == [12, 20]
     assert [proof.mode for proof in model.freezing.proofs] == ["all, 12 px", str(model.schedule.phases[1])]
+    assert model.freezing.proofs[1].sha256 == frozen_digest(model.network)
+
+
+@pytest.mark.slow
+def test_an_average_leaves_the_weights_beside_the_norms_alone(fit: Fit):
+    """One that began before they were fixed differs from them."""
+    average = EMAWeightAveraging(decay=0.9)
+    model = fit(2, trainer={"callbacks": [average]}, schedule=NORMS)
+
     assert model.freezing.proofs[1].sha256 == frozen_digest(model.network)
 
 
