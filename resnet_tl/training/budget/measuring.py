@@ -64,6 +64,7 @@ def plan_fit(
         forward=forward,
         last_stage=sum(costs[-2:]) / sum(costs),
         batch_size=data.batch_size * trainer.world_size,
+        processes=trainer.world_size,
     )
     drafts = [make_plan(replace(facts, probe=accuracy)) for accuracy in (0.0, 1.0)]
     largest = max(draft.settings["data.image_size"][0] for draft in drafts)

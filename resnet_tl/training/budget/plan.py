@@ -69,6 +69,7 @@ class Facts:
     forward: Speed  # of an image through the frozen network
     last_stage: float  # its share of the network's multiply-adds
     batch_size: int = 32  # of all processes
+    processes: int = 1
     probe: float | None = None  # accuracy on validation images of a head on frozen features; None: no time for one
     symmetry: tuple[str, str] | None = None  # what leaves a class unchanged, and why; None: what was given holds
 
@@ -220,6 +221,8 @@ def _head(facts: Facts, why: str) -> Plan:
         "trainer.max_epochs": (HEAD_PENALTIES, "the penalties that are tried"),
         "data.image_size": (size, "the largest one for which there is time"),
     }
+    if facts.processes > 1:
+        settings["trainer.devices"] = 1, "a head is solved in one process"
     return _plan(settings, [_seconds_of_head(facts, size)], facts)
 
 

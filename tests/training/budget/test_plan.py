@@ -76,6 +76,13 @@ def test_a_network_of_one_size_trains_as_long_as_there_is_time():
     assert values(replace(facts, budget=200.0))["mode"] == "head"
 
 
+def test_a_head_is_solved_in_one_process():
+    facts = replace(FAST, budget=60.0, processes=2)
+
+    assert values(facts)["devices"] == 1
+    assert "devices" not in values(replace(facts, budget=600.0))
+
+
 def test_speeds_are_laid_through_what_was_measured():
     assert Speed.through({96: 0.01})(192) == pytest.approx(0.04)
     both = Speed.through({96: 0.012, 224: 0.04})
