@@ -49,12 +49,11 @@ def plan_fit(
         built = build(model.given_network, model.hparams, model.schedule, data)
     again = clock() - started  # by the fit itself
     device = trainer.strategy.root_device
-    dtype = compute_type(str(trainer.precision), device.type)
-    network, sizes = deepcopy(built.network).to(device), _sizes(built)
-    step, forward = measure_speed(network, sizes, data.batch_size, dtype)
+    network, dtype = deepcopy(built.network).to(device), compute_type(str(trainer.precision), device.type)
+    sizes, costs = _sizes(built), [cost.multiply_adds for cost in built.costs]
+    step, forward = measure_speed(network, sizes, max(2, data.batch_size), dtype)
     if device.type != "cpu":  # processes on a CPU share its cores
         step, forward = step / trainer.world_size, forward / trainer.world_size
-    costs = [cost.multiply_adds for cost in built.costs]
     facts = Facts(
         budget=budget,
         spent=clock() + again,
@@ -64,20 +63,25 @@ def plan_fit(
         step=step,
         forward=forward,
         last_stage=sum(costs[-2:]) / sum(costs),
+        batch_size=data.batch_size * trainer.world_size,
+        processes=trainer.world_size,
     )
     drafts = [make_plan(replace(facts, probe=accuracy)) for accuracy in (0.0, 1.0)]
     largest = max(draft.settings["data.image_size"][0] for draft in drafts)
     data.use(_at(built.preprocessing, largest, largest))
-    images = {split: len(data.index.rows(split)) for split in ("train", "val", "test")}
+    storage = data.preprocessing.storage_size
     loading = seconds_of_loading(data)
     fixed = step.fixed + loading if device.type == "cpu" else max(step.fixed, loading)
     facts = replace(
-        facts, images=images, step=replace(step, fixed=fixed), sizes=[size for size in sizes if size <= largest]
+        facts,
+        images={split: len(data.index.rows(split)) for split in ("train", "val", "test")},
+        sizes=[size for size in sizes if size <= largest],
+        step=replace(step, fixed=fixed),
     )
-    storage, modes = data.preprocessing.storage_size, {draft.settings["model.mode"][0] for draft in drafts}
+    modes = {draft.settings["model.mode"][0] for draft in drafts}
     if modes != {"head"} and data.asks_for_symmetry:
         facts = replace(facts, symmetry=_symmetry(built, data, facts))
-    if len(modes) > 1:
+    if len(modes) > 1:  # else it makes no difference
         facts = replace(facts, probe=probe(network, data, built.preprocessing, facts, dtype))
     data.teardown("fit")
     plan = make_plan(replace(facts, spent=clock() + again))
@@ -88,8 +92,10 @@ def plan_fit(
 def measure_speed(
     network: StagedNetwork, sizes: Sequence[int], batch_size: int, dtype: torch.dtype
 ) -> tuple[Speed, Speed]:
-    """Of a training step of all stages, and of a pass through frozen ones, on images of noise of the first and perhaps
-    the last of some sizes; the network remains as it is."""
+    """Of a training step of all stages, and of a pass through frozen ones; the network remains as it is.
+
+    On batches of noise, of the first of some sizes, and of the last one where that takes no more than a few seconds.
+    """
     frozen, trained = FrozenStages(network, dtype=dtype), deepcopy(network).train().requires_grad_()
     optimizer = AdamW(trained.parameters(), fused=True)
     device = next(network.parameters()).device
@@ -120,8 +126,8 @@ def _seconds(call: Callable[[], object], device: torch.device) -> float:
     calls, began = 0, time.perf_counter()
     while calls < 2 or (time.perf_counter() - began < FEW_SECONDS and calls < 20):
         call()
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
+        if device.type != "cpu":
+            torch.accelerator.synchronize(device)
         calls += 1
     return (time.perf_counter() - began) / calls
 
@@ -142,8 +148,10 @@ def seconds_of_loading(data: ImageDataModule, batches: int = 4) -> float:
 def probe(
     network: StagedNetwork, data: ImageDataModule, preprocessing: Preprocessing, facts: Facts, dtype: torch.dtype
 ) -> float | None:
-    """The accuracy on validation images of logistic regression on frozen features, of some images at a size for which
-    there is time; None where there is none."""
+    """The accuracy of logistic regression on frozen features, on validation images that it has not learnt from.
+
+    Of some images, at the largest size for which there is time; None where there is not even for the smallest.
+    """
     rows = {split: epoch_order(data.index.rows(split), data.seed or 0, 0)[:most] for split, most in PROBED.items()}
     time_for_one = SHARE_OF_MEASURES * facts.budget / sum(map(len, rows.values()))
     fits = [size for size in facts.sizes if facts.forward(size) <= time_for_one]

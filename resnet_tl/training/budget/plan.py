@@ -15,21 +15,20 @@ SMALLEST = 80
 """Pixels; photos that are smaller than that lose what tells their classes apart."""
 MOST_EPOCHS = 30
 """After which more of them gain nothing measurable."""
-SURE = 0.97
-"""Accuracy of the probe from which the frozen features are good enough.
+LEAST_STEPS = 100
+"""With fewer a head on frozen features is better.
 
-Cats and dogs, ResNet-18, 500 validation images: probe 97.4 %, last stage 97.8 %, everything 97.6 % (docs/defaults.md).
+Ants and bees, ResNet-18: everything trained in 40 steps 93.5 %, the head 96.1 %; the sample, built-in ResNet-20:
+everything in 100 steps 95.0 %, the head 87.5 % (docs/defaults.md, headers of the recipes).
+"""
+SURE, SURE_OF_FEW, FEW_IMAGES = 0.97, 0.9, 1000
+"""Accuracies of the probe from which frozen features are good enough; the latter where few images train.
+
+ResNet-18: cats and dogs, 2000 images, probe 97.4 %, last stage 97.8 %, everything 97.6 % (500 validation images); ants
+and bees, 244 images, probe 94.1 %, head 96.1 %, everything 93.5 % (docs/defaults.md).
 """
 LAST_STAGES_EPOCHS, LAST_STAGES_VIEWS = 10, 4
 HEAD_PENALTIES = 13
-
-
-def least_epochs(size: int) -> int:
-    """Fewer of them are better spent at a smaller image size.
-
-    Plant seedlings, ResNet-18, everything trained: 4 epochs at 96 px 89.8 %, 8 at 160 px 94.9 % (hidden test).
-    """
-    return max(3, size // STEP - 2)
 
 
 @dataclass(frozen=True)
@@ -69,6 +68,8 @@ class Facts:
     step: Speed  # of a training image, where everything trains
     forward: Speed  # of an image through the frozen network
     last_stage: float  # its share of the network's multiply-adds
+    batch_size: int = 32  # of all processes
+    processes: int = 1
     probe: float | None = None  # accuracy on validation images of a head on frozen features; None: no time for one
     symmetry: tuple[str, str] | None = None  # what leaves a class unchanged, and why; None: what was given holds
 
@@ -79,6 +80,19 @@ class Facts:
     def after(self, size: int) -> float:
         """Seconds from the last epoch on."""
         return self.end + (self.images["val"] + self.images["test"]) * self.forward(size)
+
+    def least_epochs(self, size: int) -> int:
+        """Fewer of them are better spent at a smaller size; at the smallest, which may be the only one, on a head.
+
+        Plant seedlings, ResNet-18, everything trained: 4 epochs at 96 px 89.8 %, 8 at 160 px 94.9 % (hidden test).
+        """
+        of_size = size // STEP - 2 if size > self.sizes[0] else 0
+        return max(3, of_size, -(-LEAST_STEPS * self.batch_size // max(1, self.images["train"])))
+
+    @property
+    def is_sure(self) -> bool:
+        """Whether frozen features are so good that little is left to be learnt."""
+        return (self.probe or 0.0) >= (SURE if self.images["train"] >= FEW_IMAGES else SURE_OF_FEW)
 
     def epoch(self, size: int) -> float:
         """Seconds of an epoch in which everything trains, and its validation."""
@@ -125,30 +139,30 @@ def make_plan(facts: Facts) -> Plan:
     everything = largest_for_everything(facts)
     if everything is None:
         return _head(facts, "there is no time to train more than that")
-    if facts.probe is None or facts.probe < SURE:
+    if not facts.is_sure:
         return _everything(facts, everything)
-    sure = f"on frozen features it has {facts.probe:.1%} of validation right, so that little is left to be learnt"
+    sure = f"on frozen features a head has {facts.probe:.1%} of validation right: little is left to be learnt"
     return _last_stages(facts, sure) or _head(facts, sure)
 
 
 def largest_for_everything(facts: Facts) -> int | None:
     """The largest size at which the epochs fit that it needs to be better than a smaller one; None: not even one."""
-    first = facts.sizes[0]  # perhaps the only one that the network takes
-    fits = [s for s in facts.sizes if facts.left(s) >= least_epochs(s if s > first else 0) * facts.epoch(s)]
+    fits = [size for size in facts.sizes if facts.left(size) >= facts.least_epochs(size) * facts.epoch(size)]
     return max(fits, default=None)
 
 
 def _everything(facts: Facts, size: int) -> Plan:
     epoch = facts.epoch(size)
     left = facts.left(size)
-    epochs = min(MOST_EPOCHS, int(left / epoch))
-    probe = "" if facts.probe is None else f"; on frozen features it has {facts.probe:.1%} of validation right"
+    most = max(MOST_EPOCHS, facts.least_epochs(size))
+    epochs = min(most, int(left / epoch))
+    probe = "" if facts.probe is None else f"; on frozen features a head has {facts.probe:.1%} of validation right"
     settings = {
         "model.mode": ("all", f"an epoch at {size} px takes {epoch:.1f} s{probe}"),
         "trainer.max_epochs": (epochs, f"as many as fit into {left:.0f} s"),
         "data.image_size": (size, _why_size(size, facts)),
     }
-    if epochs == MOST_EPOCHS:
+    if epochs == most:
         settings["trainer.max_epochs"] = epochs, "more gain nothing; there may be time for a larger --model.network"
     if facts.symmetry:
         settings["data.symmetry"] = _symmetry(*facts.symmetry, epochs)
@@ -159,10 +173,8 @@ def _why_size(size: int, facts: Facts) -> str:
     if len(facts.sizes) == 1:
         return "the only one for this network and these images"
     if size == facts.sizes[-1]:
-        return f"the network's own, with {least_epochs(size)} epochs or more"
-    return (
-        f"the largest one for which there is time for {least_epochs(size)} epochs, below which a smaller one is better"
-    )
+        return "the network's own"
+    return f"the largest one with time for {facts.least_epochs(size)} epochs; with fewer a smaller one is better"
 
 
 def _symmetry(holds: str, why: str, epochs: int) -> tuple[str, str]:
@@ -209,6 +221,8 @@ def _head(facts: Facts, why: str) -> Plan:
         "trainer.max_epochs": (HEAD_PENALTIES, "the penalties that are tried"),
         "data.image_size": (size, "the largest one for which there is time"),
     }
+    if facts.processes > 1:
+        settings["trainer.devices"] = 1, "a head is solved in one process"
     return _plan(settings, [_seconds_of_head(facts, size)], facts)
 
 

@@ -76,6 +76,13 @@ def test_a_network_of_one_size_trains_as_long_as_there_is_time():
     assert values(replace(facts, budget=200.0))["mode"] == "head"
 
 
+def test_a_head_is_solved_in_one_process():
+    facts = replace(FAST, budget=60.0, processes=2)
+
+    assert values(facts)["devices"] == 1
+    assert "devices" not in values(replace(facts, budget=600.0))
+
+
 def test_speeds_are_laid_through_what_was_measured():
     assert Speed.through({96: 0.01})(192) == pytest.approx(0.04)
     both = Speed.through({96: 0.012, 224: 0.04})
@@ -89,3 +96,13 @@ def test_a_plan_goes_to_other_processes_as_it_is():
     assert Plan.from_dict(json.loads(json.dumps(plan.to_dict()))) == plan
     assert "--model.mode=all" in plan.flags
     assert "--data.image_size=192" in plan.flags
+
+
+def test_few_images_need_more_epochs_and_trust_frozen_features_sooner():
+    ants = replace(FAST, images={"train": 244, "val": 153, "test": 0}, probe=0.94)
+
+    assert values(ants)["mode"] == "last_stages"
+    assert values(replace(ants, probe=0.8))["max_epochs"] == MOST_EPOCHS
+    assert replace(ants, probe=0.8).least_epochs(96) == 14
+    assert values(replace(ants, images={"train": 50, "val": 20, "test": 0}, probe=0.8))["max_epochs"] == 64
+    assert values(replace(ants, probe=0.8, budget=50.0))["mode"] == "head"
