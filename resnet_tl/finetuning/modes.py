@@ -108,8 +108,10 @@ class Schedule:
 
         It goes on in a phase that differs from the one before in its image size alone.
         """
-        bare = [replace(phase, epochs=None, image_size=None) for phase in self.phases]
-        return [number for number, phase in enumerate(bare) if not number or phase != bare[number - 1]]
+        pairs = list(pairwise(self.phases))
+        same = [replace(one, epochs=other.epochs, image_size=other.image_size) == other for one, other in pairs]
+        sizes = [one.image_size != other.image_size for one, other in pairs]
+        return [0, *(number for number, goes_on in enumerate(zip(same, sizes, strict=True), 1) if not all(goes_on))]
 
     def epochs(self) -> int | None:
         """How many epochs all phases take together; None when the last one is open."""

@@ -62,6 +62,7 @@ def test_the_rate_begins_again_where_more_than_the_size_differs():
     sizes = Phase(epochs=2, image_size=96), Phase(epochs=3, image_size=128), Phase(epochs=1)
     assert Schedule((Phase("head", 1), *sizes, Phase(norms_only=True))).curves() == [0, 1, 4]
     assert Schedule((*sizes, Phase(lr=0.1))).curves() == [0, 3]
+    assert Schedule((Phase(epochs=1), Phase(epochs=2), Phase())).curves() == [0, 1, 2]
 
 
 def test_a_stage_is_ever_trained_when_one_phase_trains_it():
