@@ -87,7 +87,7 @@ def test_predicted_classes_that_contradict_the_probabilities_are_refused(tmp_pat
 
 @pytest.mark.parametrize(
     "text",
-    ["", "id,label\n1,0.5\n", "id,prob_a,prob_b\n1,half,half\n", "id,prob_a,prob_b,fold\n1,1,0,2\n"],
+    ["", "id,label\n1,0.5\n", "id,prob_a,prob_b\n1,half,half\n", "id,prob_a,prob_b,weight\n1,1,0,2\n"],
     ids=["empty", "no probabilities", "no numbers", "another column"],
 )
 def test_a_file_that_is_no_prediction_table_is_refused_by_name(tmp_path, text):
