@@ -12,7 +12,6 @@ from resnet_tl.cli.loading import loading
 from resnet_tl.cli.reading_options import add_table_options, in_own_words
 from resnet_tl.errors import UserError, printable
 from resnet_tl.files import check_target
-from resnet_tl.run import Run
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -57,8 +56,6 @@ def main(argv: list[str]) -> int | None:
     submission = build_submission(table, arguments.sample, arguments.positive, arguments.clip)
     write_submission(submission, arguments.output)
     print(f"form: {submission.form}")
-    if arguments.run and (parent := Run(arguments.run).final_of):
-        print(f"note: {arguments.run} repeats {parent['run']} on train and validation images together")
     for note in submission.notes:
         print(printable(f"note: {note}"))
     print(printable(submission.frame.head().to_string(index=False)))

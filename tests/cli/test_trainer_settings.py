@@ -137,7 +137,7 @@ def test_what_works_is_not_refused(command, blobs, tmp_path, flags):
     ("recipe", "sentence"),
     [
         ("data: {batch_size: null}", "data.batch_size is null; it must be a whole number."),
-        ("model: {weights: null}", "model.weights is null; it must be a text."),
+        ("model: {weights: null}", "model.weights is null; it must be a text or a list of texts."),
         ("optimizer: {class_path: torch.optim.SGDD}", "torch.optim has no 'SGDD'. Did you mean 'SGD'?"),
         ("trainer: {callbacks: [{class_path: EarlyStop}]}", "Did you mean 'EarlyStopping'?"),
         ("lr_scheduler: {class_path: StepLR, init_args: {step: 1}}", "Did you mean 'step_size'?"),
