@@ -157,7 +157,7 @@ def test_a_wrong_flag_is_one_sentence(mistake, flags, sentence):
 @pytest.mark.parametrize(
     ("schedule", "sentence"),
     [
-        ("[{mode: head, epoch: 2}]", "a phase has no setting 'epoch'; it has mode, epochs, trainable_stages, lr, rate_epochs,"),
+        ("[{mode: head, epoch: 2}]", "a phase has no setting 'epoch'; it has mode, epochs, trainable_stages, lr, "),
         (
             "[{mode: heads}]",
             "mode of a phase is 'heads'; it must be one of all, last_stages, head. Did you mean 'head'?",

@@ -158,7 +158,7 @@ def test_all_folds_use_what_the_first_one_has_kept(fit: Fit, data: dict):
 def test_views_that_no_epoch_repeats_are_kept_for_the_other_folds(
     fit: Fit, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ):
-    monkeypatch.setattr(FrozenPrefix, "_measure", lambda prefix: (10, 1.0))  # slow stages
+    monkeypatch.setattr(FrozenPrefix, "_measure", lambda prefix, size: (10, 1.0))  # slow stages
     caplog.set_level(logging.INFO, "resnet_tl")
     data = {"augmentation": "light", "views": None}
 
