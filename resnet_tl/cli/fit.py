@@ -54,10 +54,13 @@ def main(argv: list[str]) -> None:
         with loading(is_log=True), stopping.untouched():
             from resnet_tl.cli.fit_parser import FitCLI
 
-        cli = FitCLI(recipes, flags, resumed)
-        if budget:
-            cli = FitCLI(recipes, flags, resumed, plan=plan_of(cli, budget))
-        run = run_folds(cli, flags) if cli.whole else cli.run()
+        try:
+            cli = FitCLI(recipes, flags, resumed)
+            if budget:
+                cli = FitCLI(recipes, flags, resumed, plan=plan_of(cli, budget))
+            run = run_folds(cli, flags) if cli.whole else cli.run()
+        finally:  # once a plan or the first fold has described the images, they are described no more
+            logging.getLogger("resnet_tl.data").setLevel(logging.NOTSET)
         if run is not None and cli.trainer.is_global_zero:
             from resnet_tl.cli.next_command import next_command
             from resnet_tl.training.console.summary import print_summary, shortest
@@ -85,7 +88,6 @@ def run_folds(cli: FitCLI, flags: list[str]) -> Run | None:
     except stopping.Stopped as stop:
         raise stopping.Stopped(stop.signal, cli.how_to_go_on(), stop.together) from None
     finally:
-        logging.getLogger("resnet_tl.data").setLevel(logging.NOTSET)
         whole.release()
 
 

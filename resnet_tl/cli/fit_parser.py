@@ -128,7 +128,7 @@ class FitCLI(LightningCLI):
         parser.add_argument("--forecast", action="store_true", help="estimate how long the fit would take, and end")
         parser.add_argument("--verbose", action="store_true", help="at the end, show where all of the time went")
         parser.add_argument(
-            "--checkpoint_every", type=str, default="10m", help="of a long epoch: 30s, 10m or 2h; what a crash costs"
+            "--checkpoint_every", type=str, default="10m", help="of a long epoch: 30s, 10m or 1.5h; what a crash costs"
         )
         parser.add_argument("--run", type=str | None, default=None, help="folder of the run; default: runs/RECIPE-N")
         parser.add_argument("--final", type=str | None, default=None, help="repeat a run on all of its images")

@@ -231,7 +231,7 @@ def interrupted(command, stopped: Path, monkeypatch: pytest.MonkeyPatch) -> Path
         (("--trainer.max_epochs=9",), "--trainer.max_epochs cannot be given with --resume"),
         (("--recipe", "freeze_backbone"), "--recipe cannot be given with --resume"),
         (("--run", "other"), "--run cannot be given with --resume"),
-        (("--checkpoint_every", "soon"), "checkpoint_every is 'soon'; it must be a time such as 30s, 10m or 2h."),
+        (("--checkpoint_every", "soon"), "checkpoint_every is 'soon'; it must be a time such as 30s, 10m or 1.5h."),
     ],
 )
 def test_what_would_change_the_run_is_refused(command, interrupted, flags, sentence):
