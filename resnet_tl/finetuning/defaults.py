@@ -29,7 +29,7 @@ DEFAULTS = {
         lr=3e-3, backbone_lr_factor=0.1, weight_decay=5e-2, epochs=10, augmentation="light", views=4
     ),
     "all": ModeDefaults(
-        lr=3e-3, backbone_lr_factor=0.1, weight_decay=5e-2, epochs=10, augmentation="light", views=None
+        lr=3e-3, backbone_lr_factor=0.3, weight_decay=5e-2, epochs=10, augmentation="light", views=None
     ),
 }
 
@@ -49,4 +49,6 @@ def choose_backbone_lr_factor(
     """How fast the backbone learns beside the head, with weights of a source, in a network so described; and why."""
     if source == "none" or (source == "as given" and "import" in description):
         return 1.0, "trained from scratch"
+    if source.startswith("built-in"):
+        return 1.0, "pretrained on few small images, which leave much to learn"
     return defaults.backbone_lr_factor, "an object may be pretrained" if source == "as given" else "pretrained"

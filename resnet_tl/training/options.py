@@ -46,8 +46,8 @@ class ClassifierOptions(NamesArguments, L.LightningModule):
             trainer.max_epochs, an optimizer or an augmentation; a Trainer in Python takes steps.
         head_init: random draws the new head; solved, where stages train, begins with a linear head that was solved on
             the pretrained features, so that it does not distort them (Kumar et al. 2022, arXiv 2202.10054).
-        backbone_lr_factor: the backbone learns at the head's rate times this; default: 0.1 for pretrained weights,
-            1 without.
+        backbone_lr_factor: the backbone learns at the head's rate times this; default: the mode's for pretrained
+            weights (docs/defaults.md), 1 for built-in ones and without any.
         layer_decay: each stage learns at this factor of the rate of the stage above it.
         warmup: share of each phase's steps in which the learning rate rises; the cosine follows. Phases that differ in
             their image size alone share one curve.

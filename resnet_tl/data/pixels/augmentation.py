@@ -19,7 +19,7 @@ from resnet_tl.data.pixels.trivial_augment import trivial_augment
 Policy = Literal["none", "light", "standard", "trivial_augment", "shift"]
 POLICIES: tuple[str, ...] = get_args(Policy)
 
-CROP_SCALE, CROP_RATIO = (0.35, 1.0), (3 / 4, 4 / 3)
+CROP_SCALE, CROP_RATIO = (0.7, 1.0), (3 / 4, 4 / 3)
 ERASED_SCALE, ERASED_RATIO = (0.02, 0.33), (1 / 3.3, 1 / 0.3)
 ROTATION = 10
 """Degrees, either way."""
