@@ -15,8 +15,8 @@ import torch
 from torchvision.transforms import v2
 
 from resnet_tl.data.datamodule import ImageDataModule
-from resnet_tl.data.pixels.augmentation import bounds
 from resnet_tl.data.loader import ImageLoader
+from resnet_tl.data.pixels.augmentation import bounds
 from resnet_tl.data.pixels.preprocessing import Preprocessing
 from resnet_tl.data.pixels.transform import UserTransform
 from resnet_tl.errors import UserError
