@@ -10,6 +10,7 @@ import sys
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 from resnet_tl.errors import UserError, nearest
@@ -287,7 +288,10 @@ def bundles_of(path: str | Path) -> list[Path]:
     path = Path(path)
     folds = sorted((path / "folds").glob("*/"), key=lambda fold: (len(fold.name), fold.name))
     if folds and not Run(path).is_complete:
-        raise UserError(f"{path} has no model yet: not all of its folds are trained.")
+        raise UserError(
+            f"{path} has no model yet, for not all of its folds are trained; go on with: resnet-tl fit --resume "
+            f"{quote(str(path))}"
+        )
     return [_bundle_in(fold) for fold in folds or [path]]
 
 

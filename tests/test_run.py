@@ -127,7 +127,7 @@ def test_the_models_of_a_path_are_its_own_or_those_of_its_folds(run: Run) -> Non
     for number in ("10", "9"):
         (run.path / "folds" / number / "model").mkdir(parents=True)
         (run.path / "folds" / number / "model" / "model.json").write_text("{}")
-    with pytest.raises(UserError, match="has no model yet: not all of its folds are trained"):
+    with pytest.raises(UserError, match="not all of its folds are trained; go on with: resnet-tl fit --resume"):
         bundles_of(run.path)
     (run.path / "summary.json").write_text("{}")
     assert bundles_of(run.path) == [run.path / "folds" / number / "model" for number in ("9", "10")]

@@ -38,6 +38,7 @@ def final_words(run: Run) -> list[str]:
     words = ["--final", str(run.path), "--data.final=true", "--data.fold=null"]
     if epoch := run.summary["best_epoch"]:
         words.append(f"--model.stop_after={epoch}")
+    words += [f"--trainer.{name}=null" for name in ("min_epochs", "min_steps") if recipe["trainer"].get(name)]
     callbacks = recipe["trainer"].get("callbacks") or []
     callbacks = callbacks if isinstance(callbacks, list) else [callbacks]
     kept = [callback for callback in callbacks if not _watches(callback)]

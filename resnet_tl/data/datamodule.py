@@ -18,7 +18,7 @@ from resnet_tl.data.index import ImageIndex
 from resnet_tl.data.loader import ImageLoader, Source
 from resnet_tl.data.options import DataOptions
 from resnet_tl.data.order import epoch_order, evaluation_batches, training_batches
-from resnet_tl.data.pixels.augmentation import Augmentation, Policy
+from resnet_tl.data.pixels.augmentation import Augmentation, Policy, bounds
 from resnet_tl.data.pixels.pixel_cache import PixelCache
 from resnet_tl.data.pixels.preprocessing import Preprocessing
 from resnet_tl.data.pixels.symmetry import Symmetry
@@ -214,7 +214,7 @@ class ImageDataModule(DataOptions, L.LightningDataModule):
     def view_facts(self, view: int) -> tuple[Any, ...] | None:
         """Plain values that say all that a training image's view depends on besides its file and row, if they can."""
         transform = self.transform.facts() if self.transform else ()
-        drawn = (self.augmentation, self.symmetry, self.random_erasing, self.seed)
+        drawn = (self.augmentation, self.symmetry, self.random_erasing, self.seed, bounds())
         return None if transform is None else (*drawn, view, *transform)
 
     # From a data set to batches.

@@ -17,7 +17,7 @@ from resnet_tl.data.reading.layouts import read_images
 from resnet_tl.data.reading.options import BY_LOOKING, Reading
 from resnet_tl.errors import UserError, listed, nearest
 from resnet_tl.evaluation.comparison import check_same_images
-from resnet_tl.evaluation.folds import averaged, out_of_fold
+from resnet_tl.evaluation.folds import out_of_fold
 from resnet_tl.evaluation.metrics import compute_metrics
 from resnet_tl.evaluation.words import SPLITS
 from resnet_tl.files import from_cell
@@ -50,9 +50,10 @@ def score(
     paths = [Path(path)] if isinstance(path, str | Path) else [Path(one) for one in path]
     if root is None and reading != BY_LOOKING:
         raise UserError("How images are read is said of other images than the run's own: name them with --root.")
-    if root is None and len(paths) == 1 and (folds := Run.open(paths[0]).folds):
-        tables = [score(fold.path, split, tta=tta)[0] for fold in folds]
-        table = out_of_fold(tables) if split == "val" else averaged(tables)
+    if root is None and split == "val" and len(paths) == 1 and (folds := Run.open(paths[0]).folds):
+        if average:
+            raise UserError("--average has no meaning for images that one fold each has not seen; leave it out.")
+        table = out_of_fold([score(fold.path, split, tta=tta)[0] for fold in folds])
         return table, compute_metrics(table)
     for one in paths:
         _refuse_trained_on(one, split, root)
@@ -80,7 +81,7 @@ def _shared_images(paths: Sequence[Path], split: str) -> ImageIndex:
     """The images of the first run; UserError unless all were judged on the same ones of the split."""
     first, *others = runs = [Run.open(path) for path in paths]
     for run in runs:
-        if run.folds:
+        if run.folds and split == "val":
             raise UserError(
                 f"{run.path} is a run of folds: most of its models were trained on each of its images, so that with "
                 "another run they can only be judged on other labelled images; name them with --root."
@@ -100,7 +101,8 @@ def _shared_images(paths: Sequence[Path], split: str) -> ImageIndex:
 def _trained_on(run: Run, index: ImageIndex, rows: np.ndarray) -> int:
     """How many images a run was trained on, as far as they lie where they lay then."""
     own = _own_images(run)
-    return len({index.path(row) for row in rows} & {own.path(row) for row in own.rows("train")})
+    learnt = np.concatenate([own.rows("train"), own.rows("val")]) if run.folds else own.rows("train")
+    return len({index.path(row) for row in rows} & {own.path(row) for row in learnt})
 
 
 def _refuse_trained_on(path: Path, split: str, root: str | Path | None) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,28 +12,25 @@ import numpy as np
 import torch
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
-from torch.optim.lr_scheduler import LambdaLR
 from torchvision.transforms import v2
 
 from resnet_tl import stopping
 from resnet_tl.bundle import Bundle, write_bundle
 from resnet_tl.data.datamodule import ImageDataModule
 from resnet_tl.data.draws import step_seed
-from resnet_tl.data.pixels.symmetry import Symmetry
 from resnet_tl.data.samples import Batch
 from resnet_tl.errors import UserError, listed
 from resnet_tl.finetuning.defaults import ModeDefaults, defaults_for
 from resnet_tl.finetuning.ema import EMA, AveragedWeights, choose_decay
 from resnet_tl.finetuning.freezing import Freezing, digest
-from resnet_tl.finetuning.learning_rate import follow
 from resnet_tl.finetuning.loss import classification_loss
-from resnet_tl.finetuning.modes import Schedule
-from resnet_tl.finetuning.optimization import configure, rate_factor
+from resnet_tl.finetuning.optimization import configure
 from resnet_tl.networks import Network
 from resnet_tl.networks.frozen import autocast
 from resnet_tl.timing import measure
 from resnet_tl.training.best_weights import BestWeights, take_place
 from resnet_tl.training.building import BuiltNetwork, adapted, build, build_without_images, rebuild
+from resnet_tl.training.data_choices import prepare
 from resnet_tl.training.initial_head import solve_initial_head
 from resnet_tl.training.logged_options import log_options
 from resnet_tl.training.numbers.epoch_totals import EpochTotals
@@ -43,7 +39,6 @@ from resnet_tl.training.numbers.monitor import monitor_mode
 from resnet_tl.training.resuming.exact_resume import ExactResume
 from resnet_tl.training.resuming.resume_points import points_of_a_plain_trainer
 from resnet_tl.training.settings import check_length, check_resumed, check_with_data
-from resnet_tl.training.symmetry import find_symmetry
 from resnet_tl.training.trainer.processes import share_of, tell_of_processes
 from resnet_tl.training.trainer.trainer_checks import check_steps, check_subclass, check_trainer
 from resnet_tl.training.trainer.untrue_warnings import silence_untrue_warnings
@@ -96,7 +91,7 @@ class ImageClassifier(ExactEvaluation):
         if self.hparams["head_solver"] == "lbfgs":
             decay, why = None, "a head that is solved takes no steps"
         else:
-            defaults, why = self._defaults()
+            defaults, why = self.defaults()
             decay, why = choose_decay(self.hparams["ema"], (defaults.ema, why), self.trainer)
         if self.hparams["ema"] == "auto":
             self.resolved["model.ema"] = (decay, why)
@@ -120,7 +115,7 @@ class ImageClassifier(ExactEvaluation):
         if trainer.state.fn == TrainerFn.PREDICTING:
             self.check_built()
             if getattr(trainer, "datamodule", None):  # else its loader says in time where it comes from
-                self._prepare(self.data)
+                prepare(self, self.data)
         elif trainer.state.fn == TrainerFn.FITTING or getattr(trainer, "datamodule", None) or self.built is None:
             with stopping.before_training():
                 self.build(self.data)
@@ -141,26 +136,9 @@ class ImageClassifier(ExactEvaluation):
                 self._take(adapted(self.built, self.schedule, data))
             self._has_images = True
             self._check_classes(data.classes, "the images")
-            self._prepare(data)
+            prepare(self, data)
 
-    def _prepare(self, data: ImageDataModule, symmetry: Symmetry | None = None) -> None:
-        """Tells the data module how the network sees images, and what becomes of options that are auto.
-
-        `symmetry` is what the fit that goes on had found.
-        """
-        assert self.built is not None
-        defaults, why = self._defaults()
-        seen = self.built.preprocessing
-        sizes = self.schedule.train_sizes(self.built.image_size, seen.size)
-        use = partial(data.use, seen, defaults.augmentation, defaults.views, train_sizes=sizes)
-        chosen = use()
-        reasons = dict.fromkeys(chosen, why)
-        if "symmetry" in chosen:
-            found = (symmetry, "as the fit began") if symmetry else find_symmetry(self, data)
-            chosen, reasons["symmetry"] = use(symmetry=found[0]), found[1]
-        self.resolved |= {f"data.{name}": (value, reasons[name]) for name, value in chosen.items()}
-
-    def _defaults(self) -> tuple[ModeDefaults, str]:
+    def defaults(self) -> tuple[ModeDefaults, str]:
         """What is taken where an option is auto, and why."""
         mode, schedule = self.hparams["mode"], self.hparams["schedule"]
         return defaults_for(mode, schedule), f"the default of {'the schedule' if schedule else f'the mode {mode}'}"
@@ -213,23 +191,6 @@ class ImageClassifier(ExactEvaluation):
         )
         self.resolved |= chosen
         return configured
-
-    def go_on_by(self, schedule: Schedule, why: str = "") -> None:
-        """At an epoch's end: follows other phases from here on, which agree with the old ones on what is done."""
-        trainer, epochs = self.trainer, schedule.epochs()
-        if why:
-            phases = [{key: value for key, value in asdict(phase).items() if value} for phase in schedule.phases]
-            self.resolved |= {"model.schedule": (phases, why), "trainer.max_epochs": (epochs, why)}
-        self.schedule = self.freezing.schedule = schedule
-        assert self.built is not None
-        seen, data = self.built.preprocessing, self.data
-        data.use(seen, train_sizes=schedule.train_sizes(self.built.image_size, seen.size), **data.auto)
-        self.hparams["schedule"] = [asdict(phase) for phase in schedule.phases]
-        trainer.fit_loop.max_epochs = epochs
-        factor = rate_factor(self.lr, schedule, self.hparams["warmup"], trainer)
-        scheduler = trainer.lr_scheduler_configs[0].scheduler
-        assert isinstance(scheduler, LambdaLR)
-        follow(scheduler, factor)
 
     def on_fit_start(self) -> None:
         is_new, data = self.fitted is None and not self.trainer.ckpt_path, self.data
@@ -362,7 +323,7 @@ class ImageClassifier(ExactEvaluation):
             self.resuming.read(checkpoint["resnet_tl"])
             resolved = checkpoint["resnet_tl"]["resolved"]
             check_resumed(self.hparams, checkpoint["hyper_parameters"], resolved)
-            self._prepare(self.data, resolved.get("data.symmetry", "mirror"))  # as all fits did that kept none
+            prepare(self, self.data, resolved.get("data.symmetry", "mirror"))  # as all fits did that kept none
 
     def restore(self, saved: dict[str, Any], own: Network | None = None) -> None:
         """Builds what `checkpoint["resnet_tl"]` describes, unless it is built; what it only names is `own`."""

@@ -86,6 +86,8 @@ def _evaluate(model: ImageClassifier, data: ImageDataModule, trainer: L.Trainer,
             evaluate(model, datamodule=data, ckpt_path=checkpoint, verbose=False, weights_only=True)
             # JSON has no word for what is not defined, such as the AUROC of a single class.
             metrics[split] = {name: value for name, value in model.numbers[split].items() if math.isfinite(value)}
+    if checkpoint and not metrics:  # nothing has loaded them, and this process may not have trained them
+        model.load_state_dict(read_checkpoint(checkpoint)["state_dict"])
     if trainer.is_global_zero:
         _write(recorder.run, model, data, trainer, metrics)
     trainer.strategy.barrier()

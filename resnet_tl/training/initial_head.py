@@ -5,10 +5,12 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from resnet_tl.data.order import epoch_order
 from resnet_tl.errors import UserError
 from resnet_tl.evaluation.words import metric_value
 from resnet_tl.finetuning.defaults import PENALTIES
@@ -28,21 +30,24 @@ def solve_initial_head(model: ImageClassifier) -> None:
 
     A drawn head sends gradients into pretrained stages that distort what they know (Kumar et al. 2022, Fine-Tuning can
     Distort Pretrained Features and Underperform Out-of-Distribution, arXiv 2202.10054). Every process does the same.
-    UserError for a head that is not one linear layer, or without validation images.
+    Without validation images, as in a final run, a fifth of the training images chooses. UserError for a head that is
+    not one linear layer.
     """
     network, head, index = model.network, model.network.head, model.data.index
     if not isinstance(head, nn.Linear):
         raise UserError("--model.head_init solved takes one linear layer as head: leave it out.")
-    if not len(index.rows("val")):
-        raise UserError("--model.head_init solved chooses by validation images, and there are none: leave it out.")
-    frozen = network.frozen
+    rows = {name: index.rows(name) for name in ("train", "val")}
+    if not len(rows["val"]):
+        order = epoch_order(rows["train"], model.hparams["seed"], 0)
+        rows = dict(zip(rows, np.split(order, [-(-4 * len(order) // 5)]), strict=True))
+    frozen, norms_only = network.frozen, network.norms_only
     network.freeze(network.stage_names)
     with measure("activations"):
-        train, val = (_features(model, split) for split in ("train", "val"))
-    network.freeze(frozen)
+        train, val = (_features(model, chosen) for chosen in rows.values())
+    network.freeze(frozen, norms_only)
     model.prefix = None
     model.weigh_classes()
-    labels = {name: torch.from_numpy(index.labels[index.rows(name)]).to(model.device) for name in ("train", "val")}
+    labels = {name: torch.from_numpy(index.labels[chosen]).to(model.device) for name, chosen in rows.items()}
     best = float("inf")
     start = head.weight.detach().clone(), head.bias.detach().clone()
     for penalty, weight, bias in solve_path(train, labels["train"], penalty_path(PENALTIES), model.loss, start=start):
@@ -58,9 +63,9 @@ def solve_initial_head(model: ImageClassifier) -> None:
     log.info(f"The head begins solved, penalty {strength:.2g}: {shown}")
 
 
-def _features(model: ImageClassifier, split: str) -> Tensor:
-    """What the frozen stages give for the images of a split, (n, F) float32, in the order of the rows."""
+def _features(model: ImageClassifier, rows: np.ndarray) -> Tensor:
+    """What the frozen stages give for the images of some rows at their centre, (n, F) float32, in that order."""
     model.make_prefix(digest(model.network, model.network.frozen))
     assert model.prefix is not None
-    batches = model.prefix.compute(model.data.loader(split), None)(model.data.index.rows(split))
+    batches = model.prefix.compute(model.data.loader("train"), None)(rows)
     return torch.cat([features for _, features in batches]).to(model.device, torch.float32)

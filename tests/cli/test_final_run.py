@@ -86,6 +86,28 @@ def test_what_waits_for_a_validation_is_left_out(tmp_path: Path):
     assert not any("stop_after" in word for word in words)
 
 
+def test_it_ends_there_whatever_its_parent_had_as_least(tmp_path: Path):
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump({"data": {}, "trainer": {"min_epochs": 8, "min_steps": None}}))
+    (tmp_path / "summary.json").write_text(json.dumps({"best_epoch": 5}))
+
+    assert final_words(Run(tmp_path))[-2:] == ["--model.stop_after=5", "--trainer.min_epochs=null"]
+
+
+def test_one_that_lacks_its_model_alone_writes_it_again(blobs: Path, command):
+    """Without a test split nothing is evaluated, and nothing but that would load the weights."""
+    for split in ("train", "val"):
+        shutil.copytree(blobs / split, f"images/{split}")
+    flags = ("--data.root", "images", "--data.image_size", 16, "--trainer.max_epochs", 1, "--model.ema", 0.9)
+    assert command("fit", "--recipe", "train_everything", *flags, "--run", "parent").code == 0
+    assert command("fit", "--final", "parent", "--run", "final").code == 0
+    written = Path("final/model/weights.safetensors").read_bytes()
+    shutil.rmtree("final/model")
+    Path("final/summary.json").unlink()
+
+    assert command("fit", "--resume", "final").code == 0
+    assert Path("final/model/weights.safetensors").read_bytes() == written
+
+
 @pytest.mark.parametrize(
     ("settings", "sentence"),
     [
@@ -130,7 +152,7 @@ def test_a_run_that_is_not_complete_cannot_be_repeated(parent: Path, command):
 
 @pytest.mark.slow
 def test_a_solved_head_is_solved_with_the_penalty_that_was_chosen(blobs: Path, command):
-    flags = ("--recipe", "solve_head", "--data.root", blobs, "--trainer.max_epochs", 5, "--run", "parent")
+    flags = ("--recipe", "freeze_backbone", "--data.root", blobs, "--run", "parent")
     assert command("fit", *flags).code == 0
     assert command("fit", "--final", "parent", "--run", "final").code == 0
 

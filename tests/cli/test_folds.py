@@ -123,6 +123,21 @@ def test_validation_again_gives_the_same_table_by_the_bundles(folds: Path, comma
     pd.testing.assert_frame_equal(again, kept)
 
 
+def test_the_models_are_averaged_on_images_that_none_has_seen_alone(folds: Path, blobs: Path, command, caplog):
+    outcome = command("validate", folds, "--average", "geometric")
+    assert (outcome.code, outcome.err.count("\n")) == (2, 1)
+    assert "--average has no meaning for images that one fold each has not seen" in outcome.err
+
+    kept = pd.read_csv(folds / "predictions" / "test.csv")
+    assert command("test", folds, "-o", "test.csv").code == 0
+    pd.testing.assert_frame_equal(pd.read_csv("test.csv"), kept)
+    assert command("test", folds, "--average", "geometric", "-o", "other.csv").code == 0
+    assert not pd.read_csv("other.csv").equals(kept)
+
+    assert command("validate", folds, "--root", blobs / "train").code == 0
+    assert "was trained on 24 of these 24 images" in caplog.text
+
+
 def test_runs_of_folds_are_compared_on_all_images(folds: Path, command):
     shutil.copytree(folds, "copy")
     text = (folds / "recipe.yaml").read_text()

@@ -30,9 +30,18 @@ def test_it_begins_better_and_is_the_same_twice(fit, caplog: pytest.LogCaptureFi
     assert same(one, fit(1, **SOLVED, data={"workers": 2}))
 
 
+def test_without_validation_images_some_that_train_choose(fit, caplog: pytest.LogCaptureFixture):
+    caplog.set_level("INFO", "resnet_tl")
+    model = fit(1, **SOLVED, data={"final": True})
+
+    assert "The head begins solved, penalty " in caplog.text
+    assert model.trainer.callback_metrics["train_loss"] < 1
+
+
 def test_a_resumed_fit_does_not_solve_it_again(fit, tmp_path: Path, caplog: pytest.LogCaptureFixture):
     keep = ModelCheckpoint(tmp_path, filename="{epoch}", save_top_k=-1, monitor="val_loss")
     whole = fit(2, trainer=KEEPS | {"callbacks": [keep]}, **SOLVED)
+    caplog.clear()
     caplog.set_level("INFO", "resnet_tl")
     resumed = fit(2, ckpt_path=tmp_path / "epoch=0.ckpt", **SOLVED)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from functools import partial
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -28,6 +28,11 @@ COLOUR = 0.2
 
 _TRIES = 10
 _MODES = {1: "L", 3: "RGB", 4: "CMYK"}  # CMYK: four plain channels, where Pillow would weigh RGBA by its transparency
+
+
+def bounds() -> tuple[Any, ...]:
+    """What views are drawn within, so that what is kept of them is not taken for that of others."""
+    return CROP_SCALE, CROP_RATIO, ERASED_SCALE, ERASED_RATIO, ROTATION, COLOUR
 
 
 class Augmentation:

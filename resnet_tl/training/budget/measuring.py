@@ -19,12 +19,13 @@ from resnet_tl.data.datamodule import ImageDataModule
 from resnet_tl.data.order import epoch_order
 from resnet_tl.data.pixels.preprocessing import Preprocessing
 from resnet_tl.finetuning.logistic import penalty_path, solve_path
-from resnet_tl.finetuning.symmetry import PASSES, SIDE, choose_symmetry
+from resnet_tl.finetuning.symmetry import PASSES, SIDE
 from resnet_tl.networks.frozen import FrozenStages, autocast, compute_type
 from resnet_tl.networks.stages import StagedNetwork
 from resnet_tl.training.budget.plan import SMALLEST, STEP, Facts, Plan, Speed, make_plan
 from resnet_tl.training.building import SMALL, BuiltNetwork, build
 from resnet_tl.training.classifier import ImageClassifier
+from resnet_tl.training.data_choices import measured_symmetry
 
 PROBED = {"train": 1500, "val": 500}
 """Images of each split that the probe looks at, at most."""
@@ -178,12 +179,9 @@ def probe(
 
 def _symmetry(built: BuiltNetwork, data: ImageDataModule, facts: Facts) -> tuple[str, str]:
     """What leaves a class unchanged, as a fit measures it, where there is time for that."""
-    size = data.preprocessing.size
-    if PASSES * facts.forward(min(size, SIDE)) > SHARE_OF_MEASURES * facts.budget:
+    if PASSES * facts.forward(min(data.preprocessing.size, SIDE)) > SHARE_OF_MEASURES * facts.budget:
         return "mirror", "true of most images, and there was no time to measure it"
-    work = sum(cost.multiply_adds for cost in built.costs) * (size / built.preprocessing.size) ** 2
-    is_any_size = "name" in built.network.description and not built.origin.is_fixed_size
-    return choose_symmetry(built.network, data, int(work), built.origin.source != "none", is_any_size)
+    return measured_symmetry(built, data)
 
 
 def _sizes(built: BuiltNetwork) -> list[int]:

@@ -28,7 +28,6 @@ ResNet-18: cats and dogs, 2000 images, probe 97.4 %, last stage 97.8 %, everythi
 and bees, 244 images, probe 94.1 %, head 96.1 %, everything 93.5 % (docs/defaults.md).
 """
 LAST_STAGES_EPOCHS, LAST_STAGES_VIEWS = 10, 4
-HEAD_PENALTIES = 13
 
 
 @dataclass(frozen=True)
@@ -217,8 +216,7 @@ def _head(facts: Facts, why: str) -> Plan:
     size = _size_of_head(facts)
     settings = {
         "model.mode": ("head", why),
-        "model.head_solver": ("lbfgs", "on kept features the best head is solved in seconds"),
-        "trainer.max_epochs": (HEAD_PENALTIES, "the penalties that are tried"),
+        "data.symmetry": ("none", "the head sees each image as it is"),
         "data.image_size": (size, "the largest one for which there is time"),
     }
     if facts.processes > 1:

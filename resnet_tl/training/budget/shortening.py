@@ -5,11 +5,16 @@ from __future__ import annotations
 import logging
 import re
 import time
+from dataclasses import asdict
 from typing import Any
 
 import lightning as L
+from torch.optim.lr_scheduler import LambdaLR
 
 from resnet_tl.errors import UserError
+from resnet_tl.finetuning.learning_rate import follow
+from resnet_tl.finetuning.modes import Schedule
+from resnet_tl.finetuning.optimization import rate_factor
 from resnet_tl.training.budget.plan import Plan
 from resnet_tl.training.classifier import ImageClassifier
 from resnet_tl.training.recorder import RunRecorder
@@ -63,7 +68,7 @@ class Budget(L.Callback):
         if any(phase.rate_start for phase in pl_module.schedule.phases):
             # Shortened already. What is resumed may be a checkpoint from before, with the rate that was planned then.
             self.is_settled = True
-            pl_module.go_on_by(pl_module.schedule)
+            _go_on_by(pl_module, pl_module.schedule)
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         assert isinstance(pl_module, ImageClassifier)
@@ -103,7 +108,7 @@ class Budget(L.Callback):
         total = len(self.plan.epochs)  # type: ignore[union-attr]
         schedule = model.schedule.shortened(total, done, left)
         why = f"after {done} of {total} planned epochs there was time for {schedule.epochs() - done} more"  # type: ignore[operator]
-        model.go_on_by(schedule, why)
+        _go_on_by(model, schedule, why)
         self.recorder.restate(model)
         log.info(f"the fit will have {schedule.epochs()} epochs: {why}")
 
@@ -118,3 +123,22 @@ class Budget(L.Callback):
         self.before = state_dict["spent"]
         self.trained, self.planned = state_dict["trained"], state_dict["planned"]
         self.is_settled = state_dict["is_settled"]
+
+
+def _go_on_by(model: ImageClassifier, schedule: Schedule, why: str = "") -> None:
+    """At an epoch's end: follows other phases from here on, which agree with the old ones on what is done."""
+    trainer, data, epochs = model.trainer, model.data, schedule.epochs()
+    if why:
+        phases = [{key: value for key, value in asdict(phase).items() if value} for phase in schedule.phases]
+        model.resolved |= {"model.schedule": (phases, why), "trainer.max_epochs": (epochs, why)}
+    model.schedule = model.freezing.schedule = schedule
+    if model.ema:
+        model.ema.schedule = schedule
+    assert model.built is not None
+    seen = model.built.preprocessing
+    data.use(seen, train_sizes=schedule.train_sizes(model.built.image_size, seen.size), **data.auto)
+    model.hparams["schedule"] = [asdict(phase) for phase in schedule.phases]
+    trainer.fit_loop.max_epochs = epochs
+    scheduler = trainer.lr_scheduler_configs[0].scheduler
+    assert isinstance(scheduler, LambdaLR)
+    follow(scheduler, rate_factor(model.lr, schedule, model.hparams["warmup"], trainer))

@@ -16,6 +16,7 @@ from torchvision.transforms import v2
 
 from resnet_tl.data.datamodule import ImageDataModule
 from resnet_tl.data.loader import ImageLoader
+from resnet_tl.data.pixels.augmentation import bounds
 from resnet_tl.data.pixels.preprocessing import Preprocessing
 from resnet_tl.data.pixels.transform import UserTransform
 from resnet_tl.errors import UserError
@@ -149,9 +150,10 @@ def test_only_what_a_recipe_names_is_named_by_its_facts(blobs: Path) -> None:
         return ImageDataModule(blobs, transform=transform, **named, **options).view_facts(view)
 
     version = version_of("torchvision")
-    assert facts(None) == ("light", "none", 0.0, 0, 4)
-    assert facts(NAMED, random_erasing=0.5, seed=2) == ("light", "none", 0.5, 2, 4, *NAMED.values(), version)
-    assert facts("torchvision.transforms.v2.RandomErasing")[5:] == (
+    within = bounds()
+    assert facts(None) == ("light", "none", 0.0, 0, within, 4)
+    assert facts(NAMED, random_erasing=0.5, seed=2) == ("light", "none", 0.5, 2, within, 4, *NAMED.values(), version)
+    assert facts("torchvision.transforms.v2.RandomErasing")[6:] == (
         "torchvision.transforms.v2.RandomErasing",
         {},
         version,

@@ -50,7 +50,7 @@ def fit(made: Plan, folder: Path, *flags: object) -> Run:
     from resnet_tl.recipe import find_recipe
 
     words = ["--run", folder, "--data.image_size", 16, "--data.batch_size", 6, "--trainer.devices", 1, *flags]
-    run = FitCLI([find_recipe("train_everything")], [str(word) for word in words], None, made).run()
+    run = FitCLI([find_recipe("train_everything")], [str(word) for word in words], plan=made).run()
     assert run is not None
     return run
 
@@ -72,9 +72,9 @@ def _own_module(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     monkeypatch.syspath_prepend(Path(__file__).parent)
 
 
-@pytest.mark.parametrize("mode", ["all", "last_stages"])
-def test_a_slow_fit_is_shortened_and_its_recipe_repeats_it(mode: str, blobs: Path, tmp_path: Path):
-    run = fit(plan(mode, 8, 0.05, 2.5), tmp_path / "run", *slow(0.1), "--data.root", blobs)
+@pytest.mark.parametrize(("mode", "further"), [("all", ("--model.ema", 0.9)), ("last_stages", ())])
+def test_a_slow_fit_is_shortened_and_its_recipe_repeats_it(mode: str, further: tuple, blobs: Path, tmp_path: Path):
+    run = fit(plan(mode, 8, 0.05, 2.5), tmp_path / "run", *slow(0.1), "--data.root", blobs, *further)
 
     history = pd.read_csv(run.metrics_file)
     schedule = load_recipe(run.recipe_file)["model"]["schedule"]

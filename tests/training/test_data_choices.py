@@ -10,8 +10,9 @@ import pytest
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 
-from resnet_tl import ImageClassifier, ImageDataModule, Predictor
-from resnet_tl.training import symmetry as finding
+from resnet_tl import ImageClassifier, ImageDataModule
+from resnet_tl.bundle import Bundle
+from resnet_tl.training import data_choices as finding
 
 Fit = Callable[..., Any]
 
@@ -31,7 +32,7 @@ def test_a_fit_measures_it_and_says_so_once(fit: Fit, measured: list[str], tmp_p
     assert model.resolved["data.symmetry"] == ("dihedral", "as measured")
     assert [line for line in caplog.messages if "symmetry" in line] == ["data.symmetry dihedral: as measured"]
     model.save(tmp_path / "model")
-    assert Predictor(tmp_path / "model").bundle.data["symmetry"] == "dihedral"
+    assert Bundle.open(tmp_path / "model").data["symmetry"] == "dihedral"
 
 
 def test_nothing_is_measured_where_nothing_is_augmented(fit: Fit, measured: list[str]) -> None:
