@@ -112,7 +112,7 @@ def solve_head(model: ImageClassifier, data: ImageDataModule, trainer: L.Trainer
         )
         started = time.perf_counter()
         shown = [f"{metric_name(f'val_{name}')} {metric_value(name, numbers[name])}" for name in SHOWN if numbers]
-        log.info(f"penalty {penalty:.2g}: {', '.join(shown) or 'solved'}")
+        log.info(f"epoch {epoch}, penalty {penalty:.2g}: {', '.join(shown) or 'solved'}")
         best = best_epoch(recorder.table, model.hparams["monitor"], model.monitor_mode) or epoch
         if epoch - best >= PATIENCE:
             break

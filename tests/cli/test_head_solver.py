@@ -76,7 +76,7 @@ def test_a_run_says_what_its_head_solver_became(command, blobs: Path):
 
     assert (code, err) == (0, "")
     frozen = "frozen: stem, stage1, stage2, stage3; head solved"
-    assert f"resnet20, weights: built-in resnet20_cifar10; {frozen}\npenalty 10: " in out
+    assert f"resnet20, weights: built-in resnet20_cifar10; {frozen}\nepoch 1, penalty 10: " in out
     text = Path("solved/recipe.yaml").read_text()
     assert "# model.head_solver was left to the program, which chose lbfgs: " in text
     settings = yaml.safe_load(text)

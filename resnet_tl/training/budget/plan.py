@@ -218,7 +218,7 @@ def _head(facts: Facts, why: str) -> Plan:
     settings = {
         "model.mode": ("head", why),
         "model.head_solver": ("lbfgs", "on kept features the best head is solved in seconds"),
-        "trainer.max_epochs": (HEAD_PENALTIES, "the penalties that are tried"),
+        "trainer.max_epochs": (HEAD_PENALTIES, "that many penalties are tried at most"),
         "data.image_size": (size, "the largest one for which there is time"),
     }
     if facts.processes > 1:
