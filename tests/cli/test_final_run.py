@@ -130,8 +130,8 @@ def test_a_run_that_is_not_complete_cannot_be_repeated(parent: Path, command):
 
 @pytest.mark.slow
 def test_a_solved_head_is_solved_with_the_penalty_that_was_chosen(blobs: Path, command):
-    flags = ("--recipe", "freeze_backbone", "--data.root", blobs, "--model.head_solver", "lbfgs", "--trainer.max_epochs", 5, "--run", "parent")
-    assert command("fit", *flags).code == 0
+    solved = ("--recipe", "freeze_backbone", "--model.head_solver", "lbfgs", "--trainer.max_epochs", 5)
+    assert command("fit", *solved, "--data.root", blobs, "--run", "parent").code == 0
     assert command("fit", "--final", "parent", "--run", "final").code == 0
 
     run, best = Run.open("final"), Run.open("parent").summary["best_epoch"]

@@ -65,6 +65,9 @@ def test_its_numbers_are_those_of_the_table_and_of_the_mean_of_the_models(folds:
     assert run.metrics.loc["val", "images"] == 37
     assert "2 folds, validation accuracy" in repr(run)
     assert run._repr_html_()
+    spent = run.environment["seconds"]
+    assert all(fold.environment["seconds"]["start-up"] > 0 for fold in run.folds)
+    assert spent["files"] > sum(fold.environment["seconds"]["files"] for fold in run.folds)  # and those of the whole
 
 
 def test_the_recipe_of_a_fold_alone_repeats_it(folds: Path, command):
