@@ -10,6 +10,7 @@ import sys
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 from resnet_tl.errors import UserError, nearest
@@ -166,7 +167,8 @@ class Run:
     @cached_property
     def summary(self) -> dict[str, Any]:
         """Best epoch, monitored metric, and the metrics of the bundle on each evaluated split."""
-        return self._facts("summary.json", "its training did not end")
+        go_on = f"resnet-tl fit --resume {quote(str(self.path))}"
+        return self._facts("summary.json", f"its training did not end ({go_on} goes on with it)")
 
     @cached_property
     def data_facts(self) -> dict[str, Any]:
@@ -287,7 +289,10 @@ def bundles_of(path: str | Path) -> list[Path]:
     path = Path(path)
     folds = sorted((path / "folds").glob("*/"), key=lambda fold: (len(fold.name), fold.name))
     if folds and not Run(path).is_complete:
-        raise UserError(f"{path} has no model yet: not all of its folds are trained.")
+        raise UserError(
+            f"{path} has no model yet, for not all of its folds are trained; go on with: "
+            f"resnet-tl fit --resume {quote(str(path))}"
+        )
     return [_bundle_in(fold) for fold in folds or [path]]
 
 

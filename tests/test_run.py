@@ -77,7 +77,7 @@ def test_what_is_no_run_is_said_with_the_nearest(run: Run) -> None:
 
 def test_what_a_stopped_run_has_not_written_is_said_in_one_sentence(run: Run) -> None:
     for name, sentence in (
-        ("summary", "has no summary.json: its training did not end."),
+        ("summary", "has no summary.json: its training did not end (resnet-tl fit --resume {path} goes on with it)."),
         ("history", "has no metrics.csv: its first epoch did not end."),
         ("data_facts", "has no data/facts.json: its training did not begin."),
         ("bundle", "has no model yet, for its training did not end; go on with: resnet-tl fit --resume {path}"),
@@ -127,7 +127,7 @@ def test_the_models_of_a_path_are_its_own_or_those_of_its_folds(run: Run) -> Non
     for number in ("10", "9"):
         (run.path / "folds" / number / "model").mkdir(parents=True)
         (run.path / "folds" / number / "model" / "model.json").write_text("{}")
-    with pytest.raises(UserError, match="has no model yet: not all of its folds are trained"):
+    with pytest.raises(UserError, match="has no model yet, for not all of its folds are trained; go on with: "):
         bundles_of(run.path)
     (run.path / "summary.json").write_text("{}")
     assert bundles_of(run.path) == [run.path / "folds" / number / "model" for number in ("9", "10")]

@@ -24,7 +24,7 @@ from resnet_tl.files import from_cell
 from resnet_tl.inference.ensemble import Average
 from resnet_tl.inference.predictor import Predictor
 from resnet_tl.inference.tta import Tta
-from resnet_tl.run import Run
+from resnet_tl.run import Run, bundles_of
 
 log = logging.getLogger(__name__)
 
@@ -51,6 +51,7 @@ def score(
     if root is None and reading != BY_LOOKING:
         raise UserError("How images are read is said of other images than the run's own: name them with --root.")
     if root is None and len(paths) == 1 and (folds := Run.open(paths[0]).folds):
+        bundles_of(paths[0])  # UserError unless all of them are trained
         tables = [score(fold.path, split, tta=tta)[0] for fold in folds]
         table = out_of_fold(tables) if split == "val" else averaged(tables)
         return table, compute_metrics(table)

@@ -122,6 +122,7 @@ def test_validation_again_gives_the_same_table_by_the_bundles(folds: Path, comma
     outcome = command("validate", folds, "-o", "val.csv")
 
     assert outcome.code == 0
+    assert outcome.out.split("\n")[0].strip() == "out of fold"
     again, kept = pd.read_csv("val.csv"), pd.read_csv(folds / "predictions" / "val.csv")
     pd.testing.assert_frame_equal(again, kept)
 

@@ -124,7 +124,7 @@ def test_the_users_own_network_is_given_each_models_weights(tmp_path: Path, blob
 
 def test_a_run_of_folds_is_the_average_of_its_models(tmp_path: Path, blobs: Path):
     folds = [bundle_at(tmp_path / "run" / "folds" / str(number) / "model", number) for number in (2, 10, 1)]
-    with pytest.raises(UserError, match="has no model yet: not all of its folds are trained"):
+    with pytest.raises(UserError, match="has no model yet, for not all of its folds are trained"):
         Predictor(tmp_path / "run")
     (tmp_path / "run" / "summary.json").write_text("{}")
     predictor = Predictor(tmp_path / "run", "cpu")
