@@ -13,6 +13,8 @@ STEPS: dict[str, tuple[Any, ...]] = {
     "data.augmentation": (None, "auto", "none"),
     "data.random_erasing": (None, 0),
     "data.sampler": (None, "shuffled"),
+    "data.symmetry": (None, "auto", "none"),
+    "data.test_size": (None,),
     "data.transform": (None,),
     "lr_scheduler": (None,),
     "model.activation_cache": (None, "auto", "on", True),

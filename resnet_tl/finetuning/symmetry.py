@@ -128,7 +128,8 @@ def judge(probes: Sequence[Seen]) -> tuple[Symmetry, str]:
 
 def _said(seen: Seen) -> str:
     """The true class's mean probability and, in points of it, what changing the images adds."""
-    mirrored, turned = (f"{-100 * drop.mean:+.1f} ± {100 * drop.half:.1f}" for drop in (seen.mirrored, seen.turned))
+    drops = (seen.mirrored, seen.turned)
+    mirrored, turned = (f"{0 - round(100 * drop.mean, 1):+.1f} ± {100 * drop.half:.1f}" for drop in drops)
     return (
         f"a probe of {seen.features} gives the true class of {seen.judged:,} images {100 * seen.plain:.1f} %, "
         f"mirrored {mirrored}, turned {turned}"

@@ -158,7 +158,8 @@ def _check(data: ImageDataModule, trainer: L.Trainer, recorder: RunRecorder) -> 
         ),
         (
             data.augments,
-            "sees one version of each image: give --data.augmentation none, no symmetry, random_erasing or transform",
+            "sees one version of each image: give --data.augmentation none and leave out data.symmetry, "
+            "data.random_erasing and data.transform",
         ),
         (data.test_size not in (None, data.image_size), "sees all images at one size: leave out data.test_size"),
         (trainer.world_size > 1, "runs in one process: give --trainer.devices 1"),

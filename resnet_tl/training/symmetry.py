@@ -30,5 +30,6 @@ def find_symmetry(model: ImageClassifier, data: ImageDataModule) -> tuple[Symmet
         work = sum(cost.multiply_adds for cost in built.costs)
         is_any_size = "name" in built.network.description and not built.origin.is_fixed_size
         found = choose_symmetry(built.network, data, work, built.origin.source != "none", is_any_size)
-        log.info(f"data.symmetry {found[0]}: {found[1]}")
+        if model.resolved.get("data.symmetry") != found:  # a callback that averages weights has the network built again
+            log.info(f"data.symmetry {found[0]}: {found[1]}")
     return found if trainer is None else trainer.strategy.broadcast(found)  # type: ignore[return-value]

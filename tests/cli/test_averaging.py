@@ -190,7 +190,7 @@ def test_a_submission_of_class_names_says_which_model_it_is_of(command, run, blo
         (folds, f"models: the 2 folds of {folds}, out-of-fold accuracy {accuracy}"),
         (
             final,
-            f"model: {final}, which repeats {run} on train and validation together; that one's validation accuracy "
+            f"model: {final}, which repeats runs/a on train and validation together; that one's validation accuracy "
             f"{accuracy}",
         ),
         (

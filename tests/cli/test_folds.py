@@ -113,6 +113,8 @@ def test_an_interrupted_run_goes_on_with_the_fold_that_was_not_complete(
 def test_a_run_that_lacks_its_summary_alone_writes_it_again(folds: Path, command):
     shutil.copytree(folds, "copy")
     Path("copy/summary.json").unlink()
+    for words in (("validate", "copy"), ("predict", "copy", folds / "data")):
+        assert command(*words).err.endswith("are trained; go on with: resnet-tl fit --resume copy\n")
 
     assert command("fit", "--resume", "copy").code == 0
     assert Path("copy/summary.json").read_bytes() == (folds / "summary.json").read_bytes()
