@@ -121,7 +121,7 @@ def resolved_text(settings: dict[str, Any], resolved: dict[str, tuple[Any, str]]
         section[last] = value
     lines = [f"# {line}" for line in header.splitlines()]
     for key, (value, why) in sorted(resolved.items()):
-        lines.append(f"# {key} was left to the program, which chose {value}: {why}.")
+        lines.append(f"# {key} was left to the program, which chose {'null' if value is None else value}: {why}.")
     body = yaml.safe_dump(settings, sort_keys=False, allow_unicode=True, width=120)
     return "\n".join(lines) + "\n" + body
 

@@ -167,7 +167,8 @@ class Run:
     @cached_property
     def summary(self) -> dict[str, Any]:
         """Best epoch, monitored metric, and the metrics of the bundle on each evaluated split."""
-        return self._facts("summary.json", "its training did not end")
+        go_on = f"resnet-tl fit --resume {quote(str(self.path))}"
+        return self._facts("summary.json", f"its training did not end ({go_on} goes on with it)")
 
     @cached_property
     def data_facts(self) -> dict[str, Any]:

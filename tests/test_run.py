@@ -77,7 +77,7 @@ def test_what_is_no_run_is_said_with_the_nearest(run: Run) -> None:
 
 def test_what_a_stopped_run_has_not_written_is_said_in_one_sentence(run: Run) -> None:
     for name, sentence in (
-        ("summary", "has no summary.json: its training did not end."),
+        ("summary", "has no summary.json: its training did not end (resnet-tl fit --resume {path} goes on with it)."),
         ("history", "has no metrics.csv: its first epoch did not end."),
         ("data_facts", "has no data/facts.json: its training did not begin."),
         ("bundle", "has no model yet, for its training did not end; go on with: resnet-tl fit --resume {path}"),

@@ -61,6 +61,7 @@ def said_of(paths: Sequence[Path], predictor: Predictor) -> list[str]:
 def _of_run(path: Path, tta: str | None) -> str:
     """`model: runs/plants, validation accuracy with --tta mirror 94.2 % [90.4, 96.5] of 240 images`."""
     from resnet_tl.run import Run, bundles_of
+    from resnet_tl.training.console.summary import shortest
 
     run, folds = Run(path), len(bundles_of(path))
     summary = run.summary if run.is_complete else {}
@@ -68,10 +69,10 @@ def _of_run(path: Path, tta: str | None) -> str:
     parent = summary.get("final_of")
     line = f"models: the {folds} folds of {path}" if folds > 1 else f"model: {path}"
     if parent:
-        line += f", which repeats {parent['run']} on train and validation together; that one's"
+        line += f", which repeats {shortest(Path(parent['run']))} on train and validation together; that one's"
     if not (accuracy := _accuracy_of(path, under_tta or (parent or summary).get("accuracy", {}).get("val"))):
         return line
-    images = "out-of-fold" if folds > 1 else "validation"
+    images = "out-of-fold" if folds > 1 or "spread" in (parent or {}) else "validation"
     measured = f" with{'' if under_tta else 'out'} --tta {tta}" if tta else ""
     line += f"{'' if parent else ','} {images} accuracy{measured} {accuracy} of {accuracy.images:,} images"
     is_measurable = tta and summary and not under_tta and not parent

@@ -48,7 +48,9 @@ def final_words(run: Run) -> list[str]:
 def facts_of_parent(run: Run) -> dict[str, Any]:
     """What a final run says of the one that it repeats, whose numbers are not its own."""
     return {"run": str(run.path.resolve())} | {
-        name: run.summary[name] for name in ("best_epoch", "monitor", "metrics", "accuracy")
+        name: run.summary[name]
+        for name in ("best_epoch", "monitor", "metrics", "accuracy", "spread")  # the last one of folds alone
+        if name in run.summary
     }
 
 

@@ -6,7 +6,7 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from resnet_tl import failures, stopping
+from resnet_tl import failures, stopping, timing
 from resnet_tl.cli.arguments import CommandParser
 from resnet_tl.cli.final_run import final_words
 from resnet_tl.cli.fit_budget import plan_of, take_budget
@@ -83,6 +83,7 @@ def run_folds(cli: FitCLI, flags: list[str]) -> Run | None:
                 return None
             if whole.next:
                 assert whole.run is not None
+                timing.phase("start-up")
                 cli = FitCLI([whole.run.recipe_file], _free_on_resume(flags), whole.run, whole)
         return whole.finish()
     except stopping.Stopped as stop:

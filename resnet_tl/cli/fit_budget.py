@@ -31,6 +31,14 @@ OPEN = {
     "trainer": "accelerator devices strategy precision logger callbacks enable_progress_bar profiler",
 }
 
+_ONE_FIT = "which plans one fit: let it train that, then give the recipe.yaml of its run with --folds 5"
+ELSEWHERE = {
+    "data.folds": _ONE_FIT,
+    "data.fold": _ONE_FIT,
+    "forecast": "which says itself how long the fit should take before it begins: leave it out",
+}
+"""What no plan decides, and does not go with one."""
+
 
 def is_planned(recipes: Sequence[Path]) -> bool:
     """Whether it is the recipe whose settings a plan makes."""
@@ -93,6 +101,8 @@ def _check_open(cli: FitCLI) -> None:
     names = {f"{section}.{name}" for section, words in OPEN.items() for name in words.split()}
     for item in cli.given:
         key = ".".join(item.key.split(".")[:2])
+        if why := ELSEWHERE.get(key):
+            raise UserError(f"{item.place} does not go with --recipe auto, {why}.")
         if key not in names and key not in ("seed", "run", "recipe", "verbose", "checkpoint_every"):
             raise UserError(
                 f"{item.place} is for the plan of --recipe auto to decide: leave it out, or choose another recipe."

@@ -53,6 +53,8 @@ def main(argv: list[str], split: str = "val") -> None:
         table, metrics = score(runs, split, arguments.root, reading_of(arguments), tta, arguments.average)
     accuracies = {split: Accuracy.of(table)}
     header, numbers = number_rows({split: metrics}, accuracies)
+    if "fold" in table:
+        header[1] = "out of fold"
     print_table(header, numbers, rule=False)
     for line in warning_lines(accuracies):
         print(line)

@@ -71,7 +71,6 @@ class Seen:
     """What a probe gives the true class of images that it has not learnt from: probabilities, means over them."""
 
     features: str  # that it looks at, in words
-    learnt: int  # images
     judged: int  # images
     chance: float  # what it would give knowing nothing
     plain: float  # as they are
@@ -117,24 +116,23 @@ def judge(probes: Sequence[Seen]) -> tuple[Symmetry, str]:
     """
     for seen in probes:
         if seen.mirrored.low > FELT:
-            return "none", f"{_said(seen)}: mirrored, they are harder to recognise"
+            return "none", f"mirrored, they are harder to recognise: {_said(seen)}"
     for seen in probes:
         if seen.turned.low > FELT:
-            return "mirror", f"{_said(seen)}: turned, they are harder to recognise"
+            return "mirror", f"turned, they are harder to recognise: {_said(seen)}"
     best = probes[-1]
     if best.judged < LEAST or best.turned.high > LOST * (best.plain - best.chance):
-        return "mirror", f"{_said(best)}: too little to be sure that turning does no harm"
-    return "dihedral", _said(best)
+        return "mirror", f"turning may do harm: {_said(best)}"
+    return "dihedral", f"turned, they are about as easy to recognise: {_said(best)}"
 
 
 def _said(seen: Seen) -> str:
-    plain, mirrored, turned = (
-        f"{100 * (seen.plain - drop.mean):.1f} %{f' (± {100 * drop.half:.1f})' if drop.half else ''}"
-        for drop in (Drop(0.0, 0.0), seen.mirrored, seen.turned)
-    )
+    """The true class's mean probability and, in points of it, what changing the images adds."""
+    drops = (seen.mirrored, seen.turned)
+    mirrored, turned = (f"{0 - round(100 * drop.mean, 1):+.1f} ± {100 * drop.half:.1f}" for drop in drops)
     return (
-        f"a probe that learnt {seen.learnt:,} images by {seen.features} gives the true class of {seen.judged:,} others "
-        f"a probability of {plain} as they are, {mirrored} mirrored, {turned} turned"
+        f"a probe of {seen.features} gives the true class of {seen.judged:,} images {100 * seen.plain:.1f} %, "
+        f"mirrored {mirrored}, turned {turned}"
     )
 
 
@@ -201,7 +199,7 @@ def _measure(
         given = F.linear(of_judged, head.weight, head.bias).softmax(dim=2).double().numpy()
         true = given[:, np.arange(len(judged)), target]
         drops = _drop(true[0] - true[1]), _drop(true[0] - true[2:].mean(axis=0))
-        found.append(Seen(name, len(learnt), len(judged), chance, float(true[0].mean()), *drops))
+        found.append(Seen(name, len(judged), chance, float(true[0].mean()), *drops))
     return found
 
 

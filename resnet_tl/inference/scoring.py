@@ -24,7 +24,7 @@ from resnet_tl.files import from_cell
 from resnet_tl.inference.ensemble import Average
 from resnet_tl.inference.predictor import Predictor
 from resnet_tl.inference.tta import Tta
-from resnet_tl.run import Run
+from resnet_tl.run import Run, bundles_of
 
 log = logging.getLogger(__name__)
 
@@ -53,6 +53,7 @@ def score(
     if root is None and split == "val" and len(paths) == 1 and (folds := Run.open(paths[0]).folds):
         if average:
             raise UserError("--average has no meaning for images that one fold each has not seen; leave it out.")
+        bundles_of(paths[0])  # UserError unless all of them are trained
         table = out_of_fold([score(fold.path, split, tta=tta)[0] for fold in folds])
         return table, compute_metrics(table)
     for one in paths:

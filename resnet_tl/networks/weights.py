@@ -20,6 +20,7 @@ from resnet_tl.networks import IMAGENET_RESNETS, network_names
 from resnet_tl.networks.body import create_body
 from resnet_tl.networks.catalog import find_own
 from resnet_tl.networks.checkpoint import Part, beside, choose, parts, read_content, tables
+from resnet_tl.networks.side_by_side import names_of
 from resnet_tl.networks.stages import StagedNetwork
 
 log = logging.getLogger(__name__)
@@ -253,7 +254,7 @@ def _fill(network: StagedNetwork, content: Any, found: _Found, keeps_head: bool)
         of = f"; they were trained with model.network_args {dict(found.network_args)}" if found.network_args else ""
         raise UserError(
             f"The weights {found.source} are not those of {network.name}: {len(names)} are missing, unexpected, or of "
-            f"another shape or type ({listed(names, most=3)}){of}.{_suggestion(saved, network.in_chans)}"
+            f"another shape or type ({listed(names, most=3)}){of}.{_suggestion(saved, network)}"
         )
     chosen = choose(good, expected, found.source, network.name)
     body = body_of(chosen)
@@ -287,10 +288,12 @@ def _wrong(body: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> list[s
     ]
 
 
-def _suggestion(saved: list[Part], in_chans: int) -> str:
+def _suggestion(saved: list[Part], network: StagedNetwork) -> str:
     """The known network whose names and shapes are these, as a sentence, or nothing."""
+    if names := names_of(network.name):
+        return f" For networks side by side give --model.weights a list of {len(names)}, one for each, in their order."
     for name in network_names():
-        shapes = _shapes_of(name, in_chans)
+        shapes = _shapes_of(name, network.in_chans)
         begins = {key.partition(".")[0] for key in shapes}
         for part in parts(saved, shapes):
             found = _shapes(part.tensors)

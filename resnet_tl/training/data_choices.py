@@ -48,7 +48,8 @@ def _find_symmetry(model: ImageClassifier, data: ImageDataModule) -> tuple[Symme
     found: Any = None
     if trainer is None or trainer.is_global_zero:
         found = measured_symmetry(model.built, data)
-        log.info(f"data.symmetry {found[0]}: {found[1]}")
+        if model.resolved.get("data.symmetry") != found:  # a callback that averages weights has the network built again
+            log.info(f"data.symmetry {found[0]}: {found[1]}")
     return trainer.strategy.broadcast(found) if trainer else found
 
 

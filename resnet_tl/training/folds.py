@@ -16,7 +16,7 @@ import lightning as L
 import pandas as pd
 from filelock import FileLock
 
-from resnet_tl import failures
+from resnet_tl import failures, timing
 from resnet_tl.data.datamodule import ImageDataModule
 from resnet_tl.errors import UserError
 from resnet_tl.evaluation.accuracy import Accuracy
@@ -117,6 +117,7 @@ class FoldsRecorder:
         if failures.rank == 0:
             self.lock()
             try:
+                timing.phase("files")
                 _write(self.run)
             finally:
                 self.release()
@@ -135,7 +136,6 @@ def _write(run: Run) -> None:
     best = [summary["best_epoch"] for summary in summaries]
     best_epoch = statistics.median_low(best) if None not in best else None
     _write_history(run, best_epoch)
-    _write_time_spent(run)
     metrics = {split: compute_metrics(table) for split, table in tables.items()}
     summary: dict[str, Any] = {
         "best_epoch": best_epoch,  # the middle one of the folds', of two the earlier: what `fit --final` repeats
@@ -153,6 +153,7 @@ def _write(run: Run) -> None:
         ],
         "network": summaries[0]["network"],  # of each fold
     }
+    _write_time_spent(run)
     write_text(run.path / "summary.json", json.dumps(summary, indent=2) + "\n")
 
 
@@ -168,11 +169,12 @@ def _write_history(run: Run, best_epoch: int | None) -> None:
 
 
 def _write_time_spent(run: Run) -> None:
-    """The time of all folds; the speed is that of one model."""
+    """The time of all folds, and since the last one; the speed is that of one model."""
     environments = [fold.environment for fold in run.folds]
     seconds: dict[str, float] = {}
-    for part, spent in [item for found in environments for item in found["seconds"].items()]:
-        seconds[part] = round(seconds.get(part, 0.0) + spent, 2)
+    for spent in (*(found["seconds"] for found in environments), timing.seconds()):
+        for part in spent:
+            seconds[part] = round(seconds.get(part, 0.0) + spent[part], 2)
     largest: Any = max(seconds, key=seconds.__getitem__)
     facts = run.environment | {
         "prediction_images_per_second": statistics.fmean(

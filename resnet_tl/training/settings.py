@@ -124,7 +124,9 @@ def _check_networks(settings: Mapping[str, Any], schedule: Schedule) -> None:
     if not names:
         raise UserError("model.weights is a list, which goes with a list of networks: give it without brackets.")
     if any(phase.mode != "head" for phase in schedule.phases):
-        raise UserError("Networks side by side stay as they are: give --model.mode head, or one model.network.")
+        raise UserError(
+            "Networks side by side stay as they are: take mode head (--recipe freeze_backbone), or one model.network."
+        )
     if settings["network_args"]:
         raise UserError("model.network_args go with one network: leave them out, or give one model.network.")
 

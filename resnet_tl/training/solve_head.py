@@ -112,7 +112,7 @@ def solve_head(model: ImageClassifier, data: ImageDataModule, trainer: L.Trainer
         )
         started = time.perf_counter()
         shown = [f"{metric_name(f'val_{name}')} {metric_value(name, numbers[name])}" for name in SHOWN if numbers]
-        log.info(f"penalty {penalty:.2g}: {', '.join(shown) or 'solved'}")
+        log.info(f"epoch {epoch}, penalty {penalty:.2g}: {', '.join(shown) or 'solved'}")
         best = best_epoch(recorder.table, model.hparams["monitor"], model.monitor_mode) or epoch
         if epoch - best >= PATIENCE:
             break
@@ -158,7 +158,8 @@ def _check(data: ImageDataModule, trainer: L.Trainer, recorder: RunRecorder) -> 
         ),
         (
             data.augments,
-            "sees one version of each image: give --data.augmentation none, no symmetry, random_erasing or transform",
+            "sees one version of each image: give --data.augmentation none and leave out data.symmetry, "
+            "data.random_erasing and data.transform",
         ),
         (data.test_size not in (None, data.image_size), "sees all images at one size: leave out data.test_size"),
         (trainer.world_size > 1, "runs in one process: give --trainer.devices 1"),

@@ -178,6 +178,9 @@ def test_a_submission_of_class_names_says_which_model_it_is_of(command, run, blo
     parent = {"run": str(run), **{name: Run(run).summary[name] for name in ("accuracy", "metrics")}}
     final = Path(shutil.copytree(run, run.parent / "final"))
     (final / "summary.json").write_text(json.dumps({"metrics": {}, "accuracy": {}, "final_of": parent}))
+    of_folds = Path(shutil.copytree(final, run.parent / "of_folds"))
+    whole = parent | {"run": str(tmp_path / "photos5"), "spread": {"val": {}}}
+    (of_folds / "summary.json").write_text(json.dumps({"metrics": {}, "accuracy": {}, "final_of": whole}))
     names = [file.relative_to(blobs / "test").as_posix() for file in sorted((blobs / "test").rglob("*.png"))]
     (tmp_path / "sample.csv").write_text("file,species\n" + "".join(f"{name},red\n" for name in names))
     accuracy = f"{Run(run).accuracies['val']} of 13 images"
@@ -187,15 +190,20 @@ def test_a_submission_of_class_names_says_which_model_it_is_of(command, run, blo
         (folds, f"models: the 2 folds of {folds}, out-of-fold accuracy {accuracy}"),
         (
             final,
-            f"model: {final}, which repeats {run} on train and validation together; that one's validation accuracy "
+            f"model: {final}, which repeats runs/a on train and validation together; that one's validation accuracy "
             f"{accuracy}",
+        ),
+        (
+            of_folds,
+            f"model: {of_folds}, which repeats photos5 on train and validation together; that one's out-of-fold "
+            f"accuracy {accuracy}",
         ),
     ):
         done = command("submit", model, "--images", blobs / "test", "--sample", "sample.csv", "-o", "out.csv")
         assert done.code == 0, done.err
         assert done.out.splitlines()[0] == said
         written.append((tmp_path / "out.csv").read_text())
-    assert written[0] == written[1] == written[2]
+    assert written == written[:1] * 4
     assert command("validate", folds, "--root", blobs).code == 0
 
 

@@ -249,7 +249,8 @@ def test_an_unfinished_run_is_refused(command, again):
 
     code, _, err = command("compare", "runs/head-seed0", "runs/all-seed0")
 
-    assert (code, err) == (2, "resnet-tl: runs/all-seed0 has no summary.json: its training did not end.\n")
+    go_on = "resnet-tl fit --resume runs/all-seed0 goes on with it"
+    assert (code, err) == (2, f"resnet-tl: runs/all-seed0 has no summary.json: its training did not end ({go_on}).\n")
 
 
 def test_comparing_loads_no_torch(again):

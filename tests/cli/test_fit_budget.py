@@ -55,7 +55,8 @@ def test_without_a_budget_auto_has_one():
         (("auto", "--model.mode", "head"), "--model.mode is for the plan of --recipe auto to decide"),
         (("auto", "--optimizer.lr", "0.1"), "--optimizer.lr is for the plan of --recipe auto to decide"),
         (("auto", "--trainer.max_epochs", "3"), "--trainer.max_epochs is for the plan of --recipe auto to decide"),
-        (("auto", "--forecast"), "--forecast is for the plan of --recipe auto to decide"),
+        (("auto", "--forecast"), "--forecast does not go with --recipe auto, which says itself how long"),
+        (("auto", "--folds", "3"), "--data.folds does not go with --recipe auto, which plans one fit"),
         (("auto", "--data.batchsize", "3"), "Did you mean"),
     ],
 )

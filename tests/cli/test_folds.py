@@ -65,6 +65,9 @@ def test_its_numbers_are_those_of_the_table_and_of_the_mean_of_the_models(folds:
     assert run.metrics.loc["val", "images"] == 37
     assert "2 folds, validation accuracy" in repr(run)
     assert run._repr_html_()
+    spent = run.environment["seconds"]
+    assert all(fold.environment["seconds"]["start-up"] > 0 for fold in run.folds)
+    assert spent["files"] > sum(fold.environment["seconds"]["files"] for fold in run.folds)  # and those of the whole
 
 
 def test_the_recipe_of_a_fold_alone_repeats_it(folds: Path, command):
@@ -110,6 +113,8 @@ def test_an_interrupted_run_goes_on_with_the_fold_that_was_not_complete(
 def test_a_run_that_lacks_its_summary_alone_writes_it_again(folds: Path, command):
     shutil.copytree(folds, "copy")
     Path("copy/summary.json").unlink()
+    for words in (("validate", "copy"), ("predict", "copy", folds / "data")):
+        assert command(*words).err.endswith("are trained; go on with: resnet-tl fit --resume copy\n")
 
     assert command("fit", "--resume", "copy").code == 0
     assert Path("copy/summary.json").read_bytes() == (folds / "summary.json").read_bytes()
@@ -119,6 +124,7 @@ def test_validation_again_gives_the_same_table_by_the_bundles(folds: Path, comma
     outcome = command("validate", folds, "-o", "val.csv")
 
     assert outcome.code == 0
+    assert outcome.out.split("\n")[0].strip() == "out of fold"
     again, kept = pd.read_csv("val.csv"), pd.read_csv(folds / "predictions" / "val.csv")
     pd.testing.assert_frame_equal(again, kept)
 

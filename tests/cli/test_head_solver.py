@@ -40,8 +40,9 @@ def test_a_head_is_solved_where_nothing_goes_with_steps_alone(flags: tuple[str, 
         ("optimizer.lr", "0.1"),
         ("lr_scheduler", "StepLR"),
         ("data.augmentation", "light"),
-        ("data.sampler", "balanced"),
         ("data.symmetry", "mirror"),
+        ("data.test_size", "96"),
+        ("data.sampler", "balanced"),
         ("data.test_size", "40"),
         ("model.head_hidden", "[8]"),
         ("model.head_dropout", "0.5"),
@@ -78,7 +79,7 @@ def test_a_run_says_what_its_head_solver_became(command, blobs: Path):
 
     assert (code, err) == (0, "")
     frozen = "frozen: stem, stage1, stage2, stage3; head solved"
-    assert f"resnet20, weights: built-in resnet20_cifar10; {frozen}\npenalty 10: " in out
+    assert f"resnet20, weights: built-in resnet20_cifar10; {frozen}\nepoch 1, penalty 10: " in out
     text = Path("solved/recipe.yaml").read_text()
     assert "# model.head_solver was left to the program, which chose lbfgs: " in text
     settings = yaml.safe_load(text)

@@ -8,6 +8,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+import resnet_tl
+
+FILE = Path(resnet_tl.__file__).parent / "networks" / "pretrained" / "resnet20_cifar10.safetensors"
 TWO = ("--model.mode", "head", "--model.network", "[resnet20, resnet20]", "--model.weights", "[default, none]")
 
 
@@ -41,8 +44,9 @@ def test_it_is_trained_in_steps_and_goes_on_from_its_checkpoint(command, blobs: 
 @pytest.mark.parametrize(
     ("flags", "sentence"),
     [
-        (("--model.mode", "all"), "Networks side by side stay as they are: give --model.mode head"),
+        (("--model.mode", "all"), "Networks side by side stay as they are: take mode head (--recipe freeze_backbone"),
         (("--model.weights", "[none]"), "model.weights is a list of 1, and model.network names 2"),
+        (("--model.weights", FILE), "For networks side by side give --model.weights a list of 2, one for each"),
         (("--model.network_args", "{shortcut: projection}"), "model.network_args go with one network"),
         (("--model.network", "[resnet20, mine.Net]"), "give networks of ours or timm's by name, not mine.Net"),
         (("--model.network", "[resnet20, auto]"), "give networks of ours or timm's by name, not auto"),

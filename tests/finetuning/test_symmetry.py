@@ -15,7 +15,7 @@ from resnet_tl.data.index import ImageIndex
 from resnet_tl.finetuning import symmetry as measuring
 from resnet_tl.finetuning.symmetry import Drop, Seen, judge, plan
 
-SEEN = Seen("the network's features", 400, 266, 0.1, 0.8, Drop(0.0, 0.02), Drop(0.0, 0.03))
+SEEN = Seen("the network's features", 266, 0.1, 0.8, Drop(0.0, 0.02), Drop(0.0, 0.03))
 
 
 @pytest.mark.parametrize(
@@ -35,8 +35,8 @@ def test_mirroring_is_refused_and_turning_allowed_by_evidence(changes: dict[str,
         changes = changes | {"turned": Drop(0.1, 0.03)}
     found, reason = judge([replace(SEEN, **changes)])
     assert found == expected
-    assert reason.startswith("a probe that learnt 400 images by the network's features gives the true class of ")
-    assert "as they are" in reason
+    assert "a probe of the network's features gives the true class of " in reason
+    assert len(reason) < 170
 
 
 def test_the_pixels_see_what_a_network_of_mirrored_photos_is_blind_to() -> None:

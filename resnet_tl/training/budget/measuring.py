@@ -61,6 +61,7 @@ def plan_fit(
         end=started / 2,  # writing figures and tables takes about half as long as the imports of the start
         images=_expected(data),
         sizes=sizes,
+        own_size=sizes[-1],
         step=step,
         forward=forward,
         last_stage=sum(costs[-2:]) / sum(costs),

@@ -70,6 +70,7 @@ class Facts:
     batch_size: int = 32  # of all processes
     processes: int = 1
     probe: float | None = None  # accuracy on validation images of a head on frozen features; None: no time for one
+    own_size: int | None = None  # the largest one that the network and the images allow; None: that of `sizes`
     symmetry: tuple[str, str] | None = None  # what leaves a class unchanged, and why; None: what was given holds
 
     def left(self, size: int) -> float:
@@ -140,7 +141,7 @@ def make_plan(facts: Facts) -> Plan:
         return _head(facts, "there is no time to train more than that")
     if not facts.is_sure:
         return _everything(facts, everything)
-    sure = f"on frozen features a head has {facts.probe:.1%} of validation right: little is left to be learnt"
+    sure = f"on frozen features a head has {100 * (facts.probe or 0):.1f} % of validation right: little is left to be learnt"
     return _last_stages(facts, sure) or _head(facts, sure)
 
 
@@ -155,11 +156,14 @@ def _everything(facts: Facts, size: int) -> Plan:
     left = facts.left(size)
     most = max(MOST_EPOCHS, facts.least_epochs(size))
     epochs = min(most, int(left / epoch))
-    probe = "" if facts.probe is None else f"; on frozen features a head has {facts.probe:.1%} of validation right"
+    probe = (
+        "" if facts.probe is None else f"; on frozen features a head has {100 * facts.probe:.1f} % of validation right"
+    )
+    of_epochs = f"the largest one with time for {facts.least_epochs(size)} epochs; with fewer a smaller one is better"
     settings = {
         "model.mode": ("all", f"an epoch at {size} px takes {epoch:.1f} s{probe}"),
         "trainer.max_epochs": (epochs, f"as many as fit into {left:.0f} s"),
-        "data.image_size": (size, _why_size(size, facts)),
+        "data.image_size": (size, _why_size(size, facts, of_epochs)),
     }
     if epochs == most:
         settings["trainer.max_epochs"] = epochs, "more gain nothing; there may be time for a larger --model.network"
@@ -168,12 +172,8 @@ def _everything(facts: Facts, size: int) -> Plan:
     return _plan(settings, [epoch] * epochs, facts)
 
 
-def _why_size(size: int, facts: Facts) -> str:
-    if len(facts.sizes) == 1:
-        return "the only one for this network and these images"
-    if size == facts.sizes[-1]:
-        return "the network's own"
-    return f"the largest one with time for {facts.least_epochs(size)} epochs; with fewer a smaller one is better"
+def _why_size(size: int, facts: Facts, otherwise: str = "the largest one for which there is time") -> str:
+    return "the largest for this network" if size == (facts.own_size or facts.sizes[-1]) else otherwise
 
 
 def _symmetry(holds: str, why: str, epochs: int) -> tuple[str, str]:
@@ -204,7 +204,7 @@ def _last_stages(facts: Facts, why: str) -> Plan | None:
     settings = {
         "model.mode": ("last_stages", why),
         "trainer.max_epochs": (LAST_STAGES_EPOCHS, "what that mode needs"),
-        "data.image_size": (size, "the largest one for which there is time"),
+        "data.image_size": (size, _why_size(size, facts)),
         "data.views": (LAST_STAGES_VIEWS, "what the frozen stages give for them is computed once"),
     }
     if facts.symmetry:
@@ -217,7 +217,7 @@ def _head(facts: Facts, why: str) -> Plan:
     settings = {
         "model.mode": ("head", why),
         "data.symmetry": ("none", "the head sees each image as it is"),
-        "data.image_size": (size, "the largest one for which there is time"),
+        "data.image_size": (size, _why_size(size, facts)),
     }
     if facts.processes > 1:
         settings["trainer.devices"] = 1, "a head is solved in one process"

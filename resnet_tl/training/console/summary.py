@@ -24,10 +24,12 @@ def print_summary(run: Run, next_commands: Sequence[str], verbose: bool = False,
     parent, folds = run.final_of, summary.get("folds", [])
     screen.print()
     if parent:
+        of_folds = "the folds chose (the middle one)" if "spread" in parent else "validation chose"
         screen.print(
-            f"Trained on train and validation images together, to epoch {len(run.history)}, which validation chose in "
-            f"{shortest(Path(parent['run']))}. These are the numbers of that run; this one has none:"
+            f"Trained on train and validation images together, to epoch {len(run.history)}, which {of_folds} in "
+            f"{shortest(Path(parent['run']))}."
         )
+        screen.print("These are the numbers of that run; this one has none:")
         _print_numbers(screen, parent)
         if summary["metrics"]:
             screen.print("And this one's on the test images, which it has not seen:")

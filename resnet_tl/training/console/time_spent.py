@@ -57,7 +57,7 @@ def advice(seconds: dict[Part, float], trainer: L.Trainer, model: L.LightningMod
         case "input" if data.augmentation in ("standard", "trivial_augment"):
             hint = "--data.augmentation light is quicker"
         case "training" if not settings["schedule"] and settings["mode"] == "all":
-            hint = "--model.mode last_stages trains the last one alone"
+            hint = "--model.mode last_stages trains the last stage alone"
         case "training" if not on_gpu:
             hint = "a GPU is the quicker machine for it"
         case "validation" if trainer.check_val_every_n_epoch == 1:
