@@ -141,7 +141,8 @@ def make_plan(facts: Facts) -> Plan:
         return _head(facts, "there is no time to train more than that")
     if not facts.is_sure:
         return _everything(facts, everything)
-    sure = f"on frozen features a head has {100 * (facts.probe or 0):.1f} % of validation right: little is left to be learnt"
+    percent = 100 * (facts.probe or 0)
+    sure = f"on frozen features a head has {percent:.1f} % of validation right: little is left to be learnt"
     return _last_stages(facts, sure) or _head(facts, sure)
 
 
