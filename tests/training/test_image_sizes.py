@@ -82,7 +82,7 @@ def test_the_model_predicts_at_the_test_size_what_the_fit_has_measured(fit: Fit,
 
     predictor = Predictor(model.save(tmp_path / "model").path, device="cpu")
 
-    seen = predictor.bundle.preprocessing
+    seen = predictor.ensemble.members[0].bundle.preprocessing
     assert seen == model.preprocessing
     assert (seen.size, seen.storage_size) == (20, 24)
     table = predictor.predict_rows(data.index, data.index.rows("val"))

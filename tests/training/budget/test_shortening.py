@@ -50,7 +50,7 @@ def fit(made: Plan, folder: Path, *flags: object) -> Run:
     from resnet_tl.recipe import find_recipe
 
     words = ["--run", folder, "--data.image_size", 16, "--data.batch_size", 6, "--trainer.devices", 1, *flags]
-    run = FitCLI([find_recipe("train_everything")], [str(word) for word in words], None, made).run()
+    run = FitCLI([find_recipe("train_everything")], [str(word) for word in words], plan=made).run()
     assert run is not None
     return run
 
