@@ -162,8 +162,9 @@ def test_another_optimizer_has_its_own_defaults(configure, tmp_path, words):
 
 
 def test_our_parameter_groups_survive_another_optimizer(groups):
-    ours, _ = groups("--model.mode", "last_stages", "--optimizer.lr", 0.1)
-    sgd, _ = groups("--model.mode", "last_stages", "--optimizer", "SGD", "--optimizer.lr", 0.1)
+    words = ["--model.mode", "last_stages", "--model.backbone_lr_factor", 0.1]
+    ours, _ = groups(*words, "--optimizer.lr", 0.1)
+    sgd, _ = groups(*words, "--optimizer", "SGD", "--optimizer.lr", 0.1)
 
     assert (type(ours).__name__, type(sgd).__name__) == ("AdamW", "SGD")
     assert [group["name"] for group in sgd.param_groups] == [group["name"] for group in ours.param_groups]
@@ -191,7 +192,7 @@ def test_reduce_on_plateau_watches_its_monitor(groups):
 
 def test_one_cycle_keeps_the_groups_own_rates(groups):
     words = ["--model.mode", "last_stages", "--lr_scheduler", "OneCycleLR", "--lr_scheduler.max_lr", 0.1]
-    optimizer, config = groups(*words, "--lr_scheduler.total_steps", 8)
+    optimizer, config = groups(*words, "--lr_scheduler.total_steps", 8, "--model.backbone_lr_factor", 0.1)
 
     assert config.interval == "step"
     peaks = {group["name"].split(",")[0]: group["max_lr"] for group in optimizer.param_groups}

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from lightning.pytorch.callbacks import ModelCheckpoint
 from PIL import Image
+from safetensors.torch import save_file
 from torch import Tensor
 
 from resnet_tl import ImageClassifier, ImageDataModule, Predictor
@@ -201,12 +202,16 @@ def test_another_optimizer_keeps_the_named_groups(fit: Fit, given: dict[str, Any
     ]
 
 
-def test_the_backbone_learns_slower_only_where_it_was_pretrained(fit: Fit):
+def test_the_backbone_learns_slower_where_its_weights_are_others_than_the_built_in_ones(fit: Fit, tmp_path: Path):
     def factor(weights: str) -> float:
-        groups = {group["name"]: group for group in fit(weights=weights).trainer.optimizers[0].param_groups}
+        model = fit(weights=weights)
+        save_file({key: value.contiguous() for key, value in model.network.state_dict().items()}, file)
+        groups = {group["name"]: group for group in model.trainer.optimizers[0].param_groups}
         return groups["stage1"]["initial_lr"] / groups["head"]["initial_lr"]
 
-    assert factor("default") == pytest.approx(0.1)
+    file = tmp_path / "weights.safetensors"
+    assert factor("default") == 1.0
+    assert factor(str(file)) == pytest.approx(0.3)
     assert factor("none") == 1.0
 
 
