@@ -47,6 +47,7 @@ def test_help_fits_120_columns_and_says_how_recipes_combine(command):
 
 def test_every_example_and_named_option_exists(command):
     from resnet_tl.cli.fit import split_recipes
+    from resnet_tl.cli.fit_budget import take_budget
     from resnet_tl.cli.fit_parser import SECTIONS
     from resnet_tl.cli.parse_errors import check, given_settings
     from resnet_tl.cli.signatures import arguments
@@ -55,7 +56,8 @@ def test_every_example_and_named_option_exists(command):
     examples = [line.split()[2:] for line in out.splitlines() if line.startswith("  resnet-tl fit")]
     assert examples
     for words in examples:
-        _, flags, _ = split_recipes(words)
+        recipes, flags, _ = split_recipes(words)
+        _, flags = take_budget(recipes, flags)
         check(given_settings({}, flags), SECTIONS)
     known = {f"--{section}.{name}" for section, kind in SECTIONS.items() for name in arguments(kind)[0]}
     assert {option.split()[0] for option in TRAINING} <= known | {"--optimizer", "--lr_scheduler"}

@@ -71,7 +71,7 @@ def test_the_table_at_the_start_tells_what_trains(fit: Fit):
     rows = {line.split()[0]: line.split()[1:] for line in text.splitlines() if line.split()}
     assert rows["stem"] == ["(first", "layers)", "464", "frozen"]
     assert rows["stage2"][1:] == ["frozen"]
-    assert rows["stage3"][1:] == ["yes", "0.0003"]
+    assert rows["stage3"][1:] == ["yes", "0.003"]
     assert rows["head"] == ["195", "yes", "0.003"]
     assert "weights: built-in resnet20_cifar10" in text
 
