@@ -32,6 +32,7 @@ PROGRAMS = (
 NOT_RUN = {
     "resnet-tl COMMAND": "COMMAND stands for any of them",
     "resnet-tl data fetch hymenoptera": "downloads",
+    "resnet-tl fit --final": "cli/test_final_run.py repeats runs",
     "hf download": "downloads",
     "kaggle": "asks for a login",
     "unzip": "unpacks what kaggle has fetched",
@@ -156,8 +157,10 @@ def example(blobs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     first = folder / "runs" / "freeze_backbone-1"
     flags = ["--data.root", str(blobs), "--trainer.max_epochs", "1"]
     assert main(["fit", "--recipe", "freeze_backbone", *flags, "--run", str(first)]) == 0
-    for name in ("last_stages-1", "seedlings", "plants", "plant_seedlings_resnet50-1"):
+    for name in ("last_stages-1", "seedlings", "plants", "plants-resnet18", "plant_seedlings_resnet50-1"):
         shutil.copytree(first, first.parent / name)
+    other = str(first.parent / "plants-resnet50")
+    assert main(["fit", "--recipe", "freeze_backbone", *flags, "--seed", "1", "--run", other]) == 0
     pets = pd.DataFrame({"path": [str(path) for path in sorted(blobs.glob("train/*/*.png"))]})
     pets["label"] = ["dogs" if "red" in path else "cats" for path in pets["path"]]
     pets.to_csv(folder / "pets.csv", index=False)
@@ -236,14 +239,18 @@ def test_the_settings_of_every_fit_that_is_shown_are_right(
 ):
     """Not of those that are recipes alone: test_recipes_run.py has them."""
     from resnet_tl.cli.fit import split_recipes
+    from resnet_tl.cli.fit_budget import take_budget
     from resnet_tl.cli.fit_parser import FitCLI
 
     monkeypatch.chdir(example)
     shown = [command for command in {**page_commands(), **help_commands(capsys)} if command.startswith("resnet-tl fit")]
+    shown = [command for command in shown if not why_not(command)]
     fits = [command for command in shown if "--" in re.sub(r"--recipe \S+|--resume \S+", "", command)]
     assert len(fits) > 10
     for command in fits:
-        assert FitCLI(*split_recipes(shlex.split(with_substitutions(command))[2:])).config.model.mode
+        recipes, flags, resumed = split_recipes(shlex.split(with_substitutions(command))[2:])
+        _, flags = take_budget(recipes, flags)
+        assert FitCLI(recipes, flags, resumed).config.model.mode
 
 
 @pytest.mark.slow

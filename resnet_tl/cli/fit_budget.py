@@ -75,7 +75,8 @@ def plan_of(cli: FitCLI, budget: str) -> Plan:
 
     if failures.LAUNCHER in os.environ:
         return Plan.from_dict(json.loads(os.environ[_PLAN]))
-    seconds = seconds_of("--budget", budget)
+    if not (seconds := seconds_of("--budget", budget)):
+        raise UserError(f"--budget is {budget}, in which nothing can be trained; give some time, such as 10m.")
     if failures.world > 1:
         raise UserError(
             "--budget plans in the process that starts the others: give --trainer.devices in place of torchrun or "

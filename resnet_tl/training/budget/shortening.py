@@ -32,7 +32,7 @@ AIM = 0.97
 def seconds_of(option: str, text: str) -> float:
     """A time such as 30s, 10m or 1.5h; UserError, which names the option, for another word."""
     found = re.fullmatch(r"(\d+(?:\.\d+)?)([smh])", str(text))
-    if not found or not float(found[1]):
+    if not found:
         raise UserError(f"{option} is '{text}'; it must be a time such as 30s, 10m or 1.5h.")
     return float(found[1]) * {"s": 1, "m": 60, "h": 3600}[found[2]]
 
