@@ -93,6 +93,7 @@ def test_it_ends_there_whatever_its_parent_had_as_least(tmp_path: Path):
     assert final_words(Run(tmp_path))[-2:] == ["--model.stop_after=5", "--trainer.min_epochs=null"]
 
 
+@pytest.mark.slow
 def test_one_that_lacks_its_model_alone_writes_it_again(blobs: Path, command):
     """Without a test split nothing is evaluated, and nothing but that would load the weights."""
     for split in ("train", "val"):

@@ -49,7 +49,7 @@ def test_without_a_budget_auto_has_one():
     ("words", "sentence"),
     [
         (("auto", "--budget", "20"), "--budget is '20'; it must be a time such as 30s, 10m or 1.5h."),
-        (("auto", "--budget", "0m"), "--budget is '0m'; it must be a time such as"),
+        (("auto", "--budget", "0m"), "--budget is 0m, in which nothing can be trained"),
         (("auto", "--budget", "soon"), "--budget is 'soon'; it must be a time such as"),
         (("last_stages", "--budget", "20m"), "--budget plans the whole fit, for which the recipe auto"),
         (("auto", "--model.mode", "head"), "--model.mode is for the plan of --recipe auto to decide"),

@@ -90,8 +90,8 @@ def test_the_recipe_of_the_run_says_how_many_and_why(folds: Path):
 @pytest.mark.parametrize(
     ("method", "after"),
     [
-        ("training_step", 7),
-        pytest.param("training_step", 2, marks=pytest.mark.slow),
+        pytest.param("training_step", 7, marks=pytest.mark.slow),
+        ("training_step", 2),
         pytest.param("on_train_end", 0, marks=pytest.mark.slow),
     ],
 )

@@ -30,6 +30,7 @@ def test_a_head_on_two_networks_is_solved_kept_and_predicts(command, blobs: Path
     assert Path("two/predictions/val.csv").read_bytes() == Path("again/predictions/val.csv").read_bytes()
 
 
+@pytest.mark.slow
 def test_it_is_trained_in_steps_and_goes_on_from_its_checkpoint(command, blobs: Path):
     from resnet_tl import ImageClassifier
 

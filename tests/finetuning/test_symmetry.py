@@ -155,6 +155,7 @@ def test_digits_have_none(shared_data: Path, shared_weights: Path, tmp_path: Pat
     assert found == "none", reason
 
 
+@pytest.mark.slow
 def test_cats_and_dogs_may_be_mirrored_but_not_turned(shared_data: Path, shared_weights: Path) -> None:
     root = shared_data / "cats_dogs"
     found, reason = real(table(sorted(root.glob("train/*/*")), root, 70, 50), root, shared_weights)

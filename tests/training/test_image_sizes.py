@@ -214,7 +214,7 @@ def test_an_average_leaves_the_weights_beside_the_norms_alone(fit: Fit):
     assert model.freezing.proofs[1].sha256 == frozen_digest(model.network)
 
 
-@pytest.mark.parametrize("mode", ["last_stages", "all"])
+@pytest.mark.parametrize("mode", ["last_stages", pytest.param("all", marks=pytest.mark.slow)])
 def test_weights_that_change_beside_the_norms_are_found_out(fit: Fit, mode: str):
     class Trains(L.Callback):
         def on_train_batch_start(self, trainer: L.Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:

@@ -72,7 +72,9 @@ def _own_module(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     monkeypatch.syspath_prepend(Path(__file__).parent)
 
 
-@pytest.mark.parametrize(("mode", "further"), [("all", ("--model.ema", 0.9)), ("last_stages", ())])
+@pytest.mark.parametrize(
+    ("mode", "further"), [("all", ("--model.ema", 0.9)), pytest.param("last_stages", (), marks=pytest.mark.slow)]
+)
 def test_a_slow_fit_is_shortened_and_its_recipe_repeats_it(mode: str, further: tuple, blobs: Path, tmp_path: Path):
     run = fit(plan(mode, 8, 0.05, 2.5), tmp_path / "run", *slow(0.1), "--data.root", blobs, *further)
 
@@ -89,7 +91,7 @@ def test_a_slow_fit_is_shortened_and_its_recipe_repeats_it(mode: str, further: t
     assert remains(Run(tmp_path / "again")) == remains(run)
 
 
-@pytest.mark.parametrize("epoch", [1, 2])
+@pytest.mark.parametrize("epoch", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_a_stopped_fit_goes_on_as_its_recipe_says(epoch: int, blobs: Path, tmp_path: Path):
     """Before it is shortened, which it still is; and after."""
     made = plan("all", 8, 0.05, 2.5)
