@@ -96,8 +96,8 @@ def test_a_view_of_another_size_has_that_size_and_shows_the_same(policy: str) ->
     for out in (small, large):
         augment.write([image] * 6, np.arange(6), 1, out)
     again = torch.nn.functional.interpolate(large.float(), 24, mode="bilinear", antialias=True)
-    # Whole pixels of a shift are no whole pixels of another size, and trivial augment translates by as many pixels at any
-    # size, as torchvision's does: one of these six images.
+    # Whole pixels of a shift are no whole pixels of another size, and trivial augment translates by as many pixels at
+    # any size, as torchvision's does: one of these six images.
     difference = (again - small.float()).abs()
     assert (difference.median() if policy == "trivial_augment" else difference.mean()) < 4
 
