@@ -76,12 +76,15 @@ class Seen:
     plain: float  # as they are
     mirrored: Drop
     turned: Drop  # the mean over several of the six other orientations
+    accuracy: float  # of the images as they are
 
 
-def choose_symmetry(
+def look(
     network: StagedNetwork, data: ImageDataModule, multiply_adds: int, is_pretrained: bool, is_any_size: bool
-) -> tuple[Symmetry, str]:
-    """The symmetry that a data set's images have, and why: the same whoever asks, and kept for the next one who does.
+) -> list[Seen]:
+    """What probes see in a data set's images, for `judge`: the same whoever asks, and kept for the next one who does.
+
+    Nothing where no validation image shows a class that is trained on.
 
     Args:
         network: on the CPU, with the weights that training begins with.
@@ -95,7 +98,7 @@ def choose_symmetry(
     cost = multiply_adds * (side / size) ** 2 if is_pretrained else 0
     learnt, judged, turns = plan(data.index, int(min(PASSES, MULTIPLY_ADDS / max(cost, 1))))
     if not len(judged):
-        return "mirror", "no validation image shows a class that is trained on, so that nothing could be measured"
+        return []
     stages = FrozenStages(network) if is_pretrained else None
 
     def measured() -> list[Seen]:
@@ -103,17 +106,17 @@ def choose_symmetry(
             return _measure(data, stages, side, learnt, judged, turns)
 
     key = _key(network, data, stages, side, learnt, judged, turns)
-    return judge(
-        _kept(key, measured, f"{len(learnt) + len(judged)} images of {data.index.root}") if key else measured()
-    )
+    return _kept(key, measured, f"{len(learnt) + len(judged)} images of {data.index.root}") if key else measured()
 
 
 def judge(probes: Sequence[Seen]) -> tuple[Symmetry, str]:
-    """What probes have seen, the best of them last, as a decision and its reason.
+    """What probes have seen, the best of them last, as the symmetry that the images have, and why.
 
     Most photos may be mirrored, so that a drop must be shown to refuse it, by any of the probes. Few may be turned, so
     that the best one must show that little is lost.
     """
+    if not probes:
+        return "mirror", "no validation image shows a class that is trained on, so that nothing could be measured"
     for seen in probes:
         if seen.mirrored.low > FELT:
             return "none", f"mirrored, they are harder to recognise: {_said(seen)}"
@@ -199,7 +202,8 @@ def _measure(
         given = F.linear(of_judged, head.weight, head.bias).softmax(dim=2).double().numpy()
         true = given[:, np.arange(len(judged)), target]
         drops = _drop(true[0] - true[1]), _drop(true[0] - true[2:].mean(axis=0))
-        found.append(Seen(name, len(judged), chance, float(true[0].mean()), *drops))
+        accuracy = float((given[0].argmax(axis=1) == target).mean())
+        found.append(Seen(name, len(judged), chance, float(true[0].mean()), *drops, accuracy))
     return found
 
 

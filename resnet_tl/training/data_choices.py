@@ -10,7 +10,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 
 from resnet_tl.data.datamodule import ImageDataModule
 from resnet_tl.data.pixels.symmetry import Symmetry
-from resnet_tl.finetuning.symmetry import choose_symmetry
+from resnet_tl.finetuning.symmetry import Seen, judge, look
 from resnet_tl.training.building import BuiltNetwork
 
 if TYPE_CHECKING:
@@ -47,14 +47,14 @@ def _find_symmetry(model: ImageClassifier, data: ImageDataModule) -> tuple[Symme
     assert model.built is not None
     found: Any = None
     if trainer is None or trainer.is_global_zero:
-        found = measured_symmetry(model.built, data)
+        found = judge(look_at(model.built, data))
         if model.resolved.get("data.symmetry") != found:  # a callback that averages weights has the network built again
             log.info(f"data.symmetry {found[0]}: {found[1]}")
     return trainer.strategy.broadcast(found) if trainer else found
 
 
-def measured_symmetry(built: BuiltNetwork, data: ImageDataModule) -> tuple[Symmetry, str]:
-    """The symmetry of the images of a data module that is in use, perhaps at another size than the network's own."""
+def look_at(built: BuiltNetwork, data: ImageDataModule) -> list[Seen]:
+    """What probes see in the images of a data module in use, perhaps at another size than the network's own."""
     work = sum(cost.multiply_adds for cost in built.costs) * (data.preprocessing.size / built.preprocessing.size) ** 2
     is_any_size = "name" in built.network.description and not built.origin.is_fixed_size
-    return choose_symmetry(built.network, data, int(work), built.origin.source != "none", is_any_size)
+    return look(built.network, data, int(work), built.origin.source != "none", is_any_size)

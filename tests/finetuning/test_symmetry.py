@@ -15,7 +15,7 @@ from resnet_tl.data.index import ImageIndex
 from resnet_tl.finetuning import symmetry as measuring
 from resnet_tl.finetuning.symmetry import Drop, Seen, judge, plan
 
-SEEN = Seen("the network's features", 266, 0.1, 0.8, Drop(0.0, 0.02), Drop(0.0, 0.03))
+SEEN = Seen("the network's features", 266, 0.1, 0.8, Drop(0.0, 0.02), Drop(0.0, 0.03), 0.9)
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,8 @@ Fit = Callable[..., Any]
 def measured(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What a measurement gives, to be changed; each one that is made takes it."""
     answers = ["dihedral"]
-    monkeypatch.setattr(finding, "choose_symmetry", lambda *facts: (answers[-1], "as measured"))
+    monkeypatch.setattr(finding, "look", lambda *facts: [])
+    monkeypatch.setattr(finding, "judge", lambda probes: (answers[-1], "as measured"))
     return answers
 
 

@@ -19,20 +19,22 @@ from resnet_tl.data.datamodule import ImageDataModule
 from resnet_tl.data.order import epoch_order
 from resnet_tl.data.pixels.preprocessing import Preprocessing
 from resnet_tl.finetuning.logistic import penalty_path, solve_path
-from resnet_tl.finetuning.symmetry import PASSES, SIDE
+from resnet_tl.finetuning.symmetry import PASSES, SIDE, Seen, judge
 from resnet_tl.networks.frozen import FrozenStages, autocast, compute_type
 from resnet_tl.networks.stages import StagedNetwork
-from resnet_tl.training.budget.plan import SMALLEST, STEP, Facts, Plan, Speed, make_plan
+from resnet_tl.training.budget.plan import SMALLEST, STEP, SURE_OF_FEW, Facts, Plan, Speed, make_plan
 from resnet_tl.training.building import SMALL, BuiltNetwork, build
 from resnet_tl.training.classifier import ImageClassifier
-from resnet_tl.training.data_choices import measured_symmetry
+from resnet_tl.training.data_choices import look_at
 
 PROBED = {"train": 1500, "val": 500}
 """Images of each split that the probe looks at, at most."""
 SHARE_OF_MEASURES = 0.06
 """Of the budget, which the probe may take, and what finds the symmetry."""
+FAR_FROM_SURE = SURE_OF_FEW - 0.1
+"""Where the probe of the symmetry, of fewer and smaller images, has no more right, no other one need be asked."""
 FEW_SECONDS = 0.3
-"""A step that takes no longer is measured at the largest size as well."""
+"""How long a step is measured; where one takes longer, larger sizes are not measured."""
 
 
 def plan_fit(
@@ -52,7 +54,9 @@ def plan_fit(
     device = trainer.strategy.root_device
     network, dtype = deepcopy(built.network).to(device), compute_type(str(trainer.precision), device.type)
     sizes, costs = _sizes(built), [cost.multiply_adds for cost in built.costs]
-    step, forward = measure_speed(network, sizes, max(2, data.batch_size), dtype)
+    is_any_size = len(sizes) > 1
+    measured = [sizes[0] - STEP, *sizes] if is_any_size else sizes
+    step, forward = measure_speed(network, measured, max(2, data.batch_size), dtype)
     if device.type != "cpu":  # processes on a CPU share its cores
         step, forward = step / trainer.world_size, forward / trainer.world_size
     facts = Facts(
@@ -62,6 +66,7 @@ def plan_fit(
         images=_expected(data),
         sizes=sizes,
         own_size=sizes[-1],
+        is_any_size=is_any_size,
         step=step,
         forward=forward,
         last_stage=sum(costs[-2:]) / sum(costs),
@@ -69,7 +74,7 @@ def plan_fit(
         processes=trainer.world_size,
     )
     drafts = [make_plan(replace(facts, probe=accuracy)) for accuracy in (0.0, 1.0)]
-    largest = max(draft.settings["data.image_size"][0] for draft in drafts)
+    largest = max(draft.image_size for draft in drafts)
     data.use(_at(built.preprocessing, largest, largest))
     storage = data.preprocessing.storage_size
     loading = seconds_of_loading(data)
@@ -80,10 +85,17 @@ def plan_fit(
         sizes=[size for size in sizes if size <= largest],
         step=replace(step, fixed=fixed),
     )
-    modes = {draft.settings["model.mode"][0] for draft in drafts}
+    modes = {draft.mode for draft in drafts}
+    seen: list[Seen] = []
     if modes != {"head"} and data.asks_for_symmetry:
-        facts = replace(facts, symmetry=_symmetry(built, data, facts))
-    if len(modes) > 1:  # else it makes no difference
+        if PASSES * facts.forward(min(data.preprocessing.size, SIDE)) <= SHARE_OF_MEASURES * budget:
+            seen = look_at(built, data)
+            facts = replace(facts, symmetry=judge(seen))
+        else:
+            facts = replace(facts, symmetry=("mirror", "true of most images, and there was no time to measure it"))
+    if len(seen) > 1 and seen[-1].accuracy < FAR_FROM_SURE:  # of the pixels, and of pretrained features
+        facts = replace(facts, probe=seen[-1].accuracy)
+    elif len(modes) > 1:  # else it makes no difference
         facts = replace(facts, probe=probe(network, data, built.preprocessing, facts, dtype))
     data.teardown("fit")
     plan = make_plan(replace(facts, spent=clock() + again))
@@ -96,7 +108,7 @@ def measure_speed(
 ) -> tuple[Speed, Speed]:
     """Of a training step of all stages, and of a pass through frozen ones; the network remains as it is.
 
-    On batches of noise, of the first of some sizes, and of the last one where that takes no more than a few seconds.
+    On batches of noise, of one size after another until a step takes as long as a measurement is worth.
     """
     frozen, trained = FrozenStages(network, dtype=dtype), deepcopy(network).train().requires_grad_()
     optimizer = AdamW(trained.parameters(), fused=True)
@@ -104,7 +116,7 @@ def measure_speed(
     labels = torch.zeros(batch_size, dtype=torch.long, device=device)
     steps: dict[int, float] = {}
     passes: dict[int, float] = {}
-    for size in dict.fromkeys((sizes[0], sizes[-1])):
+    for size in sizes:
         images = torch.randn(batch_size, network.in_chans, size, size, device=device)
         images = images.to(memory_format=network.memory_format)
 
@@ -117,9 +129,9 @@ def measure_speed(
 
         steps[size] = _seconds(step, device) / batch_size
         passes[size] = _seconds(lambda images=images: frozen(images), device) / batch_size  # type: ignore[misc]
-        if steps[size] * batch_size * (sizes[-1] / size) ** 2 > 4 * FEW_SECONDS:
+        if steps[size] * batch_size > FEW_SECONDS:
             break
-    return Speed.through(steps), Speed.through(passes)
+    return Speed(steps), Speed(passes)
 
 
 def _seconds(call: Callable[[], object], device: torch.device) -> float:
@@ -176,13 +188,6 @@ def probe(
     path = solve_path(features["train"], labels["train"], penalty_path(7), classes=classes)
     logits = (linear(features["val"], found.weight, found.bias) for found in path)
     return max(float((each.argmax(dim=1) == labels["val"]).float().mean()) for each in logits)
-
-
-def _symmetry(built: BuiltNetwork, data: ImageDataModule, facts: Facts) -> tuple[str, str]:
-    """What leaves a class unchanged, as a fit measures it, where there is time for that."""
-    if PASSES * facts.forward(min(data.preprocessing.size, SIDE)) > SHARE_OF_MEASURES * facts.budget:
-        return "mirror", "true of most images, and there was no time to measure it"
-    return measured_symmetry(built, data)
 
 
 def _sizes(built: BuiltNetwork) -> list[int]:

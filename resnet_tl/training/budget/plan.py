@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 SHARE = 0.85
 """Of the budget, which the plan fills: speeds change, and a fit can be shortened but not made longer."""
-STEP = 16
-"""Pixels between two image sizes."""
-SMALLEST = 80
+STEP = 32
+"""Pixels between two image sizes: the last stage sees a 32nd of the side, rounded up, so that 80 cost what 96 do."""
+SMALLEST = 96
 """Pixels; photos that are smaller than that lose what tells their classes apart."""
 MOST_EPOCHS = 30
 """After which more of them gain nothing measurable."""
@@ -32,27 +33,20 @@ LAST_STAGES_EPOCHS, LAST_STAGES_VIEWS = 10, 4
 
 @dataclass(frozen=True)
 class Speed:
-    """Seconds for an image of a side of s pixels: `fixed` + `pixel` s²."""
+    """Seconds for an image, by the side of its square: as measured, and beyond that in proportion to the area.
 
-    fixed: float
-    pixel: float
+    `fixed` seconds come on top, whatever the size.
+    """
 
-    @classmethod
-    def through(cls, measured: Mapping[int, float]) -> Speed:
-        """Of seconds by size, of one size or two; a part that does not grow with the size is never negative."""
-        (small, least), *more = sorted(measured.items())
-        if not more:
-            return cls(0.0, least / small**2)
-        large, most = more[-1]
-        pixel = max(0.0, most - least) / (large**2 - small**2)
-        pixel = min(pixel, most / large**2)
-        return cls(max(0.0, most - pixel * large**2), pixel)
+    measured: Mapping[int, float]
+    fixed: float = 0.0
 
     def __call__(self, size: int) -> float:
-        return self.fixed + self.pixel * size**2
+        near = max((side for side in self.measured if side <= size), default=min(self.measured))
+        return self.fixed + self.measured[near] * (size / near) ** 2
 
     def __truediv__(self, processes: int) -> Speed:
-        return Speed(self.fixed / processes, self.pixel / processes)
+        return Speed({size: seconds / processes for size, seconds in self.measured.items()}, self.fixed / processes)
 
 
 @dataclass(frozen=True)
@@ -71,6 +65,7 @@ class Facts:
     processes: int = 1
     probe: float | None = None  # accuracy on validation images of a head on frozen features; None: no time for one
     own_size: int | None = None  # the largest one that the network and the images allow; None: that of `sizes`
+    is_any_size: bool = True  # whether the network sees images of other sizes too
     symmetry: tuple[str, str] | None = None  # what leaves a class unchanged, and why; None: what was given holds
 
     def left(self, size: int) -> float:
@@ -81,22 +76,26 @@ class Facts:
         """Seconds from the last epoch on."""
         return self.end + (self.images["val"] + self.images["test"]) * self.forward(size)
 
+    def smaller(self, size: int) -> int | None:
+        """Of the first epochs, where time is short."""
+        return size - STEP if self.is_any_size else None
+
     def least_epochs(self, size: int) -> int:
         """Fewer of them are better spent at a smaller size; at the smallest, which may be the only one, on a head.
 
         Plant seedlings, ResNet-18, everything trained: 4 epochs at 96 px 89.8 %, 8 at 160 px 94.9 % (hidden test).
         """
-        of_size = size // STEP - 2 if size > self.sizes[0] else 0
-        return max(3, of_size, -(-LEAST_STEPS * self.batch_size // max(1, self.images["train"])))
+        of_size = size // STEP if size > self.sizes[0] else 1
+        return max(of_size, -(-LEAST_STEPS * self.batch_size // max(1, self.images["train"])))
 
     @property
     def is_sure(self) -> bool:
         """Whether frozen features are so good that little is left to be learnt."""
         return (self.probe or 0.0) >= (SURE if self.images["train"] >= FEW_IMAGES else SURE_OF_FEW)
 
-    def epoch(self, size: int) -> float:
-        """Seconds of an epoch in which everything trains, and its validation."""
-        return self.images["train"] * self.step(size) + self.images["val"] * self.forward(size)
+    def epoch(self, size: int, test_size: int | None = None) -> float:
+        """Seconds of an epoch in which everything trains, and its validation, perhaps at another size."""
+        return self.images["train"] * self.step(size) + self.images["val"] * self.forward(test_size or size)
 
 
 @dataclass(frozen=True)
@@ -118,6 +117,14 @@ class Plan:
         """The plan as it is shown before it is carried out."""
         width = max(map(len, self.settings))
         return [f"{key:<{width}}  {value}: {why}" for key, (value, why) in self.settings.items()]
+
+    @property
+    def mode(self) -> str:
+        return self.settings["model.mode"][0] if "model.mode" in self.settings else "all"
+
+    @property
+    def image_size(self) -> int:
+        return self.settings["data.image_size"][0]
 
     @property
     def seconds(self) -> float:
@@ -153,24 +160,46 @@ def largest_for_everything(facts: Facts) -> int | None:
 
 
 def _everything(facts: Facts, size: int) -> Plan:
-    epoch = facts.epoch(size)
-    left = facts.left(size)
-    most = max(MOST_EPOCHS, facts.least_epochs(size))
-    epochs = min(most, int(left / epoch))
+    epoch, left, smaller = facts.epoch(size), facts.left(size), facts.smaller(size)
     probe = (
         "" if facts.probe is None else f"; on frozen features a head has {100 * facts.probe:.1f} % of validation right"
     )
-    of_epochs = f"the largest one with time for {facts.least_epochs(size)} epochs; with fewer a smaller one is better"
-    settings = {
-        "model.mode": ("all", f"an epoch at {size} px takes {epoch:.1f} s{probe}"),
-        "trainer.max_epochs": (epochs, f"as many as fit into {left:.0f} s"),
+    least = facts.least_epochs(size)
+    of_epochs = f"the largest one with time for {least} epochs; with fewer a smaller one is better"
+    if size == facts.sizes[0]:
+        of_epochs = "there is no time for enough epochs at a larger one"
+    most = max(MOST_EPOCHS, least)
+    number = min(most, int(left / epoch))
+    why = f"an epoch at {size} px takes {epoch:.1f} s{probe}"
+    settings: dict[str, tuple[Any, str]] = {
+        "model.mode": ("all", why),
+        "trainer.max_epochs": (number, f"as many as fit into {left:.0f} s"),
         "data.image_size": (size, _why_size(size, facts, of_epochs)),
     }
-    if epochs == most:
-        settings["trainer.max_epochs"] = epochs, "more gain nothing; there may be time for a larger --model.network"
+    epochs = [epoch] * number
+    if number == most:
+        settings["trainer.max_epochs"] = number, "more gain nothing; there may be time for a larger --model.network"
+    elif smaller and (begun := _first_epochs(facts, number + 1, size, smaller)):
+        # What is left of the time, less than an epoch, is for one more.
+        epochs = [facts.epoch(smaller, size)] * begun + [epoch] * (number + 1 - begun)
+        phases = [
+            {"mode": "all", "epochs": begun, "image_size": smaller},
+            {"mode": "all", "epochs": number + 1 - begun},
+        ]
+        del settings["model.mode"]
+        settings["model.schedule"] = phases, f"{why}; at {smaller} px in the first {begun}, one more fits into the time"
+        settings["trainer.max_epochs"] = number + 1, f"as many as fit into {left:.0f} s"
     if facts.symmetry:
-        settings["data.symmetry"] = _symmetry(*facts.symmetry, epochs)
-    return _plan(settings, [epoch] * epochs, facts)
+        settings["data.symmetry"] = _symmetry(*facts.symmetry, len(epochs))
+    return _plan(settings, epochs, facts)
+
+
+def _first_epochs(facts: Facts, number: int, size: int, smaller: int) -> int | None:
+    """How many epochs must be at a smaller size so that `number` of them fit; None where those were more than half."""
+    epoch = facts.epoch(size)
+    saved = epoch - facts.epoch(smaller, size)
+    begun = math.ceil((number * epoch - facts.left(size)) / saved) if saved > 0 else number
+    return begun if begun <= number / 2 else None
 
 
 def _why_size(size: int, facts: Facts, otherwise: str = "the largest one for which there is time") -> str:
