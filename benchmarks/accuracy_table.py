@@ -12,6 +12,8 @@ from statistics import mean
 from typing import Any
 
 OURS = "ours"
+OURS_TTA = "ours, TTA"
+"""The same run, validated once more with test-time augmentation, whose time is added."""
 OVER = 1.1
 """A run that took more than this times its budget is marked."""
 
@@ -127,7 +129,7 @@ def best_ways(results: Sequence[Result], judged: Mapping[str, Any]) -> list[Row]
             own = [result for result in results if (result.contestant, result.budget) == (contestant, budget)]
             by_way: dict[str, list[Result]] = defaultdict(list)
             for result in own:  # ours makes its plan for each run: that is one way
-                by_way["" if contestant == OURS else result.how].append(result)
+                by_way["" if contestant in (OURS, OURS_TTA) else result.how].append(result)
             ways = [
                 Row(contestant, budget, runs, {result.seed: judged[result.name] for result in runs}, len(by_way))
                 for runs in by_way.values()

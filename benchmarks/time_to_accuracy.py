@@ -26,11 +26,11 @@ import shlex
 import shutil
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from accuracy_table import OURS, Result, read_results, report
+from accuracy_table import OURS, OURS_TTA, Result, read_results, report
 from contestants import IMPORT_COMMAND, PACKAGES, peer_python, versions
 from machine import environment_name, machine
 from photo_folders import link_photos
@@ -96,6 +96,9 @@ def read_arguments() -> argparse.Namespace:
     parser.add_argument("--symmetries", default="mirror", help="of the peers: mirror, dihedral, or both with a comma")
     parser.add_argument("--variants", nargs="+", choices=["plain", "tuned"], default=["plain"], help="of the peers")
     parser.add_argument("--ours", default="--recipe auto --budget {budget}", help="flags (default: %(default)s)")
+    parser.add_argument(
+        "--tta", choices=["mirror", "dihedral"], help="of ours, as a further line, its time counted too"
+    )
     parser.add_argument("--seeds", type=numbers(int), default=[0])
     parser.add_argument("--remeasure", nargs="*", default=[], help="contestants, such as ours, to measure again")
     parser.add_argument("--limit", type=int, help="at most so many images of each split")
@@ -161,7 +164,8 @@ class Bench:
         self.environment = environment_name(versions(self.peers or self.ours, ["torch"])["torch"])
         self.title = f"{arguments.network}, {self.counts['train']} + {self.counts['val']} images"
         if arguments.remeasure:
-            kept = [result for result in read_results(output) if result.contestant not in arguments.remeasure]
+            again = {*arguments.remeasure, *([OURS_TTA] if OURS in arguments.remeasure else [])}
+            kept = [result for result in read_results(output) if result.contestant not in again]
             text = "".join(json.dumps(asdict(result)) + "\n" for result in kept)
             (output / "measurements.jsonl").write_text(text, encoding="utf-8")
         for python in filter(None, (self.ours, self.peers)):  # what was never read would cost the first one more
@@ -211,6 +215,13 @@ class Bench:
         with (run / "metrics.csv").open(encoding="utf-8") as lines:
             epochs = sum(1 for _ in lines) - 1
         self._keep(Result(name, OURS, _plan(run), budget, seed, epochs, **asdict(cost)))
+        if tta := self.arguments.tta:
+            name = f"{name}-tta"
+            command = [self.ours.parent / "resnet-tl", "validate", run, "--tta", tta]
+            more = measure([str(part) for part in command], self._log(name), {"RESNET_TL_CACHE": str(cache)})
+            shutil.copy(run / "tta" / tta / "predictions" / "val.csv", self.output / "predictions" / f"{name}.csv")
+            both = replace(cost, wall=cost.wall + more.wall, cpu=cost.cpu + more.cpu)
+            self._keep(Result(name, OURS_TTA, f"{_plan(run)}; {tta}", budget, seed, epochs, **asdict(both)))
 
     def run_peer(self, name: str, variant: Variant, symmetry: str, budget: float, seed: int) -> None:
         """A peer's script, with as many epochs as fit."""

@@ -10,6 +10,8 @@ from typing import Any
 
 SHARE = 0.85
 """Of the budget, which the plan fills: speeds change, and a fit can be shortened but not made longer."""
+PART = 0.1
+"""Of an epoch, by which a plan may exceed that, for a whole epoch more."""
 STEP = 32
 """Pixels between two image sizes: the last stage sees a 32nd of the side, rounded up, so that 80 cost what 96 do."""
 SMALLEST = 96
@@ -155,7 +157,7 @@ def make_plan(facts: Facts) -> Plan:
 
 def largest_for_everything(facts: Facts) -> int | None:
     """The largest size at which the epochs fit that it needs to be better than a smaller one; None: not even one."""
-    fits = [size for size in facts.sizes if facts.left(size) >= facts.least_epochs(size) * facts.epoch(size)]
+    fits = [size for size in facts.sizes if facts.left(size) >= (facts.least_epochs(size) - PART) * facts.epoch(size)]
     return max(fits, default=None)
 
 
@@ -169,7 +171,7 @@ def _everything(facts: Facts, size: int) -> Plan:
     if size == facts.sizes[0]:
         of_epochs = "there is no time for enough epochs at a larger one"
     most = max(MOST_EPOCHS, least)
-    number = min(most, int(left / epoch))
+    number = min(most, int(left / epoch + PART))
     why = f"an epoch at {size} px takes {epoch:.1f} s{probe}"
     settings: dict[str, tuple[Any, str]] = {
         "model.mode": ("all", why),
