@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-SHARE = 0.85
-"""Of the budget, which the plan fills: speeds change, and a fit can be shortened but not made longer."""
+SHARE = 0.92
+"""Of the budget, which the plan fills: a fit that turns out slower is shortened, but none is made longer."""
 PART = 0.1
 """Of an epoch, by which a plan may exceed that, for a whole epoch more."""
 STEP = 32
