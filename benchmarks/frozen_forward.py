@@ -126,7 +126,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=3.0, help="of each variant in each round")
     arguments = parser.parse_args()
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # as `resnet-tl` does, before torch is imported
+    for name, value in (("OMP_WAIT_POLICY", "passive"), ("GOMP_SPINCOUNT", "5000")):
+        os.environ.setdefault(name, value)  # as `resnet-tl` does, before torch is imported
     import torch
     from machine import machine
 

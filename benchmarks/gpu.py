@@ -111,7 +111,7 @@ def environment(cache: Path) -> dict[str, str]:
     """Of a process that uses this checkout, a cache of its own and no network."""
     paths = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
     settings = {"PYTHONPATH": paths, "RESNET_TL_CACHE": str(cache), "HF_HUB_OFFLINE": "1"}
-    return os.environ | settings | {"OMP_WAIT_POLICY": "passive"}  # the last as `resnet-tl` has it
+    return os.environ | settings | {"OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": "5000"}  # as in `resnet-tl`
 
 
 def call(command: list[str], cache: Path, log: Path, is_shown: bool = False) -> str:

@@ -70,8 +70,11 @@ def main(argv: list[str] | None = None) -> int:
     if command.startswith("-"):
         parser.parse_args(argv)
         return 0
-    # Read when torch is imported: threads that spin while they wait take the cores from those that decode images.
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    # Read when torch is imported: threads that spin for long while they wait take the cores from those that decode
+    # images; ones that sleep at once are slow to go on. The second is GNU's OpenMP's, torch's on Linux.
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ["OMP_WAIT_POLICY"] = "passive"
+        os.environ.setdefault("GOMP_SPINCOUNT", "5000")
     if command in COMPUTING:
         keep_freed_memory()
     try:
