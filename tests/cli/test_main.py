@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
@@ -58,6 +59,19 @@ def test_help_takes_a_fraction_of_the_import_of_torch():
     bare = min(seconds("-c", "pass") for _ in range(3))
     assert min(seconds("-m", "resnet_tl", "--help") for _ in range(3)) < bare + 0.3
     assert min(seconds("-m", "resnet_tl", "fit", "--help") for _ in range(3)) < bare + 0.4
+
+
+@pytest.mark.parametrize(("given", "spins"), [(None, "5000"), ("active", None)])
+def test_threads_wait_as_the_user_says(command, monkeypatch, given, spins):
+    for name, value in (("OMP_WAIT_POLICY", given), ("GOMP_SPINCOUNT", None)):
+        monkeypatch.setenv(name, value or "")  # so that it is put back
+        if value is None:
+            monkeypatch.delenv(name)
+
+    command("recipes", "list")
+
+    assert os.environ["OMP_WAIT_POLICY"] == (given or "passive")
+    assert os.environ.get("GOMP_SPINCOUNT") == spins
 
 
 def test_version_is_that_of_the_package(command):
