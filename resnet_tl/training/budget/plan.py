@@ -30,6 +30,11 @@ SURE, SURE_OF_FEW, FEW_IMAGES = 0.97, 0.9, 1000
 ResNet-18: cats and dogs, 2000 images, probe 97.4 %, last stage 97.8 %, everything 97.6 % (500 validation images); ants
 and bees, 244 images, probe 94.1 %, head 96.1 %, everything 93.5 % (docs/defaults.md).
 """
+LARGER = 2
+"""A head that sees images so much larger is better than all stages, where frozen features are good.
+
+Cats and dogs, ResNet-18: everything, 3 epochs at 96 px, 95.0 %; the head at 224 px 97.5 % (500 validation images).
+"""
 LAST_STAGES_EPOCHS, LAST_STAGES_VIEWS = 10, 4
 
 
@@ -149,11 +154,15 @@ def make_plan(facts: Facts) -> Plan:
     everything = largest_for_everything(facts)
     if everything is None:
         return _head(facts, "there is no time to train more than that")
-    if not facts.is_sure:
-        return _everything(facts, everything)
-    percent = 100 * (facts.probe or 0)
-    sure = f"on frozen features a head has {percent:.1f} % of validation right: little is left to be learnt"
-    return _last_stages(facts, sure) or _head(facts, sure)
+    known = f"on frozen features a head has {100 * (facts.probe or 0):.1f} % of validation right"
+    if facts.is_sure:
+        sure = f"{known}: little is left to be learnt"
+        return _last_stages(facts, sure) or _head(facts, sure)
+    if (facts.probe or 0.0) >= SURE_OF_FEW and _size_of_head(facts) >= LARGER * everything:
+        return _head(
+            facts, f"{known}, and sees images of {_size_of_head(facts)} px where all could train at {everything}"
+        )
+    return _everything(facts, everything)
 
 
 def largest_for_everything(facts: Facts) -> int | None:

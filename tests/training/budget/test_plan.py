@@ -41,6 +41,8 @@ def values(facts: Facts) -> dict[str, object]:
         (replace(SLOW, budget=1200.0), "all", 128, 5),
         (replace(FAST, budget=120.0, probe=0.98), "head", 224, None),
         (replace(FAST, budget=300.0, probe=0.98), "last_stages", 224, 10),
+        (replace(FAST, budget=90.0, probe=0.94), "head", 224, None),
+        (replace(FAST, budget=120.0, probe=0.94), "all", 128, 4),
         (replace(FAST, budget=1.0), "head", 96, None),
     ],
 )
