@@ -29,8 +29,20 @@ class UserError(Exception):
         return [f"{type(self).__name__}: {self}"]
 
 
+class _SignatureOfInit:
+    """What `help` and editors show of a class; early releases of Python 3.11 would show that of `__new__`."""
+
+    def __get__(self, instance: object, kind: type) -> inspect.Signature:
+        if instance is not None:  # which may be callable itself
+            raise AttributeError("__signature__")
+        signature = inspect.signature(kind.__init__)  # type: ignore[misc]
+        return signature.replace(parameters=list(signature.parameters.values())[1:])
+
+
 class NamesArguments:
     """Refuses an argument that a class does not have, and offers the nearest one."""
+
+    __signature__ = _SignatureOfInit()
 
     def __new__(cls, *arguments: Any, **named: Any) -> Self:
         check_arguments(cls, named)
