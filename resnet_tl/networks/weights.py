@@ -186,11 +186,14 @@ def _fetch(repository: str, *filenames: str) -> Path:
 
     repository, _, revision = repository.partition("@")
     for filename in filenames:
-        if not isinstance(try_to_load_from_cache(repository, filename, revision=revision or None), str):
+        is_kept = isinstance(try_to_load_from_cache(repository, filename, revision=revision or None), str)
+        if not is_kept:
             log.info(printable(f"fetching {filename} of {repository} from the Hugging Face hub"))
         verbosity = hub_logging.get_verbosity()
         hub_logging.set_verbosity_error()  # without a network it warns twice for each of its six tries
         try:
+            if not is_kept:
+                _reach(repository, filename, revision)
             return Path(hf_hub_download(repository, filename, revision=revision or None))
         except Exception as error:  # the hub's own errors, those of its HTTP client, of the proxy and of the disk
             if isinstance(error, EntryNotFoundError) and not isinstance(error, LocalEntryNotFoundError):
@@ -204,6 +207,17 @@ def _fetch(repository: str, *filenames: str) -> Path:
         finally:
             hub_logging.set_verbosity(verbosity)
     raise UserError(f"The repository {repository} on the Hugging Face hub has no {' or '.join(filenames)}.")
+
+
+def _reach(repository: str, filename: str, revision: str) -> None:
+    """Raises what the network says against it, at once: the download itself would try for two minutes."""
+    from huggingface_hub import get_hf_file_metadata, hf_hub_url
+
+    try:
+        get_hf_file_metadata(hf_hub_url(repository, filename, revision=revision or None))
+    except Exception as error:
+        if getattr(error, "response", None) is None:  # an answer, whichever, is the download's to judge
+            raise
 
 
 def _read(found: _Found, name: str) -> tuple[_Found, Any, dict[str, str]]:

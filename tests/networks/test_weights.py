@@ -294,6 +294,7 @@ def hub(monkeypatch):
 
     hub = Hub()
     monkeypatch.setattr("huggingface_hub.hf_hub_download", hub.download)
+    monkeypatch.setattr("huggingface_hub.get_hf_file_metadata", lambda url: None)
     return hub
 
 
@@ -380,8 +381,32 @@ def test_a_repository_of_the_hub_must_hold_this_network(hub, tmp_path):
         load_weights(network(), "hf-hub:me/mine")
 
 
+def test_without_a_network_a_download_is_not_even_tried(hub, monkeypatch):
+    def fail(url):
+        raise ConnectionError("no route")
+
+    monkeypatch.setattr("huggingface_hub.get_hf_file_metadata", fail)
+    with pytest.raises(UserError, match=r"could not be fetched from the Hugging Face hub \(ConnectionError\)"):
+        load_weights(network(name="resnet18"), "default")
+    assert not hub.asked
+
+
+def test_a_hub_that_answers_with_an_error_is_left_to_the_download(hub, tmp_path, monkeypatch):
+    class TooMany(Exception):
+        response = "429"
+
+    def fail(url):
+        raise TooMany
+
+    monkeypatch.setattr("huggingface_hub.get_hf_file_metadata", fail)
+    save_file(network(name="resnet18").body.state_dict(), tmp_path / "model.safetensors")
+    hub.files["timm/resnet18.tv_in1k", "model.safetensors"] = tmp_path / "model.safetensors"
+    load_weights(network(name="resnet18"), "default")
+    assert hub.asked == [("timm/resnet18.tv_in1k", "model.safetensors")]
+
+
 @pytest.mark.parametrize("error", ["LocalEntryNotFoundError", "OfflineModeIsEnabled", "ConnectionError", "OSError"])
-def test_without_a_connection_one_sentence_names_three_ways_out(error, monkeypatch):
+def test_without_a_connection_one_sentence_names_three_ways_out(error, hub, monkeypatch):
     import builtins
 
     import huggingface_hub.errors
