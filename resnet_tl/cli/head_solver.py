@@ -32,6 +32,7 @@ STEPS: dict[str, tuple[Any, ...]] = {
     "trainer.check_val_every_n_epoch": (None, 1),
     "trainer.gradient_clip_val": (None, 0),
     "trainer.limit_train_batches": (None, 1.0),
+    "trainer.limit_val_batches": (None, 1.0),
     "trainer.logger": (None, False),
     "trainer.max_epochs": (),
     "trainer.max_steps": (-1,),
@@ -52,6 +53,11 @@ def choose_head_solver(given: Sequence[Given]) -> tuple[str, str]:
         return "optimizer", f"the mode {mode} trains more than a head"
     for key, without in STEPS.items():
         last = [item for item in given if item.key == key or item.key.startswith(f"{key}.")][-1:]
-        if last and (last[0].key != key or last[0].loaded not in without):
+        if last and (last[0].key != key or not _is_one_of(last[0].loaded, without)):
             return "optimizer", f"{last[0].key} is given, which goes with steps alone"
     return "lbfgs", SOLVED
+
+
+def _is_one_of(value: Any, values: tuple[Any, ...]) -> bool:
+    """Of batches 1.0 are all of them, and 1 is a single one."""
+    return any(value == one and (type(one) is not float or type(value) is float) for one in values)

@@ -146,10 +146,12 @@ def _check(data: ImageDataModule, trainer: L.Trainer, recorder: RunRecorder) -> 
     share = trainer.limit_train_batches  # 1.0 is all of them, 1 a single one
     is_short = isinstance(share, int) or share < 1 or trainer.max_steps != -1
     is_short = is_short and not trainer.fast_dev_run  # type: ignore[attr-defined]
+    judges_some = trainer.limit_val_batches != 1.0 or isinstance(trainer.limit_val_batches, int)
     callbacks: list[L.Callback] = trainer.callbacks  # type: ignore[attr-defined]
     of_steps = [callback for callback in callbacks if isinstance(callback, EarlyStopping | WeightAveraging)]
     for is_wrong, sentence in (
         (is_short, "takes all images at once: leave out trainer.max_steps, limit_train_batches and overfit_batches"),
+        (judges_some and not trainer.fast_dev_run, "judges all images: leave out trainer.limit_val_batches"),  # type: ignore[attr-defined]
         (of_steps, f"takes no steps: leave out {listed(type(callback).__name__ for callback in of_steps)}"),
         (trainer.loggers or recorder.logs, "has nothing to log: leave out trainer.logger"),
         (

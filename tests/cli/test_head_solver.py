@@ -24,6 +24,7 @@ def chosen(*flags: str) -> tuple[str, str]:
         (),
         ("--data.augmentation", "none", "--model.head_hidden", "null", "--model.head_dropout", "0"),
         ("--model.label_smoothing", "0.1", "--model.class_weights", "balanced", "--trainer.fast_dev_run", "true"),
+        ("--trainer.limit_val_batches", "1.0", "--data.random_erasing", "0.0"),
         ("--optimizer", "null", "--trainer.precision", "bf16-mixed", "--model.activation_cache", "on"),
     ],
 )
@@ -49,6 +50,8 @@ def test_a_head_is_solved_where_nothing_goes_with_steps_alone(flags: tuple[str, 
         ("model.activation_cache", "off"),
         ("model.schedule", "[{mode: head}]"),
         ("trainer.precision", "16-mixed"),
+        ("trainer.limit_val_batches", "1"),
+        ("trainer.limit_train_batches", "1"),
     ],
 )
 def test_what_goes_with_steps_alone_is_named(flag: str, value: str):

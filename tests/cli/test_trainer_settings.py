@@ -77,6 +77,7 @@ REFUSED = {
     f"{SOLVED} --optimizer.lr 0.1": "takes the place of an optimizer: leave that out",
     f"{SOLVED} --lr_scheduler StepLR --lr_scheduler.step_size 1": "leave out lr_scheduler",
     f"{SOLVED} --trainer.overfit_batches 1": "leave out trainer.max_steps, limit_train_batches and overfit_batches",
+    f"{SOLVED} --trainer.limit_val_batches 1": "judges all images: leave out trainer.limit_val_batches",
     f"{SOLVED} --trainer.callbacks EMAWeightAveraging": "takes no steps: leave out EMAWeightAveraging",
     f"{SOLVED} --data.sampler balanced": "leave out data.sampler, or give --model.class_weights balanced",
     f"{SOLVED} --trainer.logger true": "leave out trainer.logger",
