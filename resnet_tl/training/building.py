@@ -60,7 +60,8 @@ def build_without_images(network: Network, settings: Mapping[str, Any], classes:
     """The network for some classes, with pretrained weights, for RGB images of their size; UserError as of `build`."""
     made, origin = _with_weights(network, settings, classes, channels=3)
     size = origin.image_size
-    return BuiltNetwork(made, classes, _planned(size, origin), size, origin, stage_costs(made, size))
+    planned = _planned(size, origin, _choose_crop_ratio(size, origin)[0])
+    return BuiltNetwork(made, classes, planned, size, origin, stage_costs(made, size))
 
 
 def adapted(built: BuiltNetwork, schedule: Schedule, data: ImageDataModule) -> BuiltNetwork:
@@ -181,7 +182,10 @@ def choose_preprocessing(
         test_size = size
         choices["data.test_size"] = (size, "image_size")
     largest = max(test_size, *schedule.train_sizes(size, test_size).values())
-    ratio = _crop_ratio(test_size, origin)
+    ratio = data.crop_ratio
+    if ratio is None:
+        ratio, why = _choose_crop_ratio(test_size, origin)
+        choices["data.crop_ratio"] = (ratio, why)
     if data.storage_size is not None and data.storage_size < min(largest, data.short_side):
         raise UserError(
             f"data.storage_size is {data.storage_size}, but the images, of {data.short_side} px (median), are seen at "
@@ -193,6 +197,7 @@ def choose_preprocessing(
     planned = _planned(
         test_size,
         origin,
+        ratio,
         storage_size=data.storage_size,
         largest=largest,
         channels=data.channels,
@@ -205,15 +210,15 @@ def choose_preprocessing(
     return planned, size, choices
 
 
-def _planned(size: int, origin: WeightsOrigin, **of_data: Any) -> Preprocessing:
-    ratio, way = _crop_ratio(size, origin), origin.interpolation
-    return plan_preprocessing(
-        size, crop_ratio=ratio, mean=origin.mean, std=origin.std, interpolation=way, decoder=DECODER, **of_data
-    )
+def _planned(size: int, origin: WeightsOrigin, crop_ratio: float, **of_data: Any) -> Preprocessing:
+    look = {"mean": origin.mean, "std": origin.std, "interpolation": origin.interpolation}
+    return plan_preprocessing(size, crop_ratio=crop_ratio, decoder=DECODER, **look, **of_data)
 
 
-def _crop_ratio(size: int, origin: WeightsOrigin) -> float:
-    return origin.crop_ratio if size > SMALL else 1.0  # nothing to spare at the border of small images
+def _choose_crop_ratio(size: int, origin: WeightsOrigin) -> tuple[float, str]:
+    if size <= SMALL:
+        return 1.0, "nothing to spare at the border of small images"
+    return origin.crop_ratio, "what the weights were evaluated with"
 
 
 def _choose_size(short_side: int, origin: WeightsOrigin) -> tuple[int, str]:

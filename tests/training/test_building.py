@@ -32,6 +32,19 @@ def images(tmp_path: Path):
     return make
 
 
+def test_a_centre_crop_takes_in_what_the_weights_were_evaluated_with_or_the_share_that_is_given(images):
+    data, origin = images(100), load_weights(create_network("resnet18", 2), "none")
+    seen, _, choices = choose_preprocessing(data, origin, SCHEDULE)
+    assert (seen.size, seen.storage_size, seen.crop_size) == (224, 256, 224)
+    assert choices["data.crop_ratio"] == (0.875, "what the weights were evaluated with")
+
+    data.crop_ratio = 1.0
+    seen, _, choices = choose_preprocessing(data, origin, SCHEDULE)
+    assert (seen.size, seen.storage_size, seen.crop_size) == (224, 224, 224)
+    assert "data.crop_ratio" not in choices
+    assert choices["data.storage_size"] == (224, "image_size / 1")
+
+
 @pytest.mark.parametrize(("side", "size"), [(20, 32), (32, 32), (40, 40), (48, 48), (64, 48)])
 def test_the_built_in_weights_see_images_at_1_to_1_5_times_their_own_size(images, side: int, size: int):
     network = create_network("resnet20", 2)
