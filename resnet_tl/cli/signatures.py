@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from copy import deepcopy
 from dataclasses import is_dataclass
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
@@ -63,7 +64,7 @@ def fits(value: Any, hint: Any) -> bool:
     parser = ArgumentParser(exit_on_error=False)
     parser.add_argument("--value", type=hint)
     try:
-        parser.parse_object({"value": value})
+        parser.parse_object({"value": deepcopy(value)})  # which it would change in place
     except (ArgumentError, OverflowError):  # of a number of hundreds of digits
         return False
     return True

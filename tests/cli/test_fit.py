@@ -83,6 +83,15 @@ def test_a_later_recipe_overrides_key_by_key(configure, tmp_path):
     assert config.data.batch_size == 8
 
 
+def test_phases_that_all_say_how_long_they_are_make_the_fit_as_long_as_their_sum(configure, tmp_path):
+    (tmp_path / "mine.yaml").write_text("model: {schedule: [{mode: head, epochs: 5}, {mode: all, epochs: 7}]}\n")
+
+    assert configure("--recipe", "mine.yaml", recipe=None).config.trainer.max_epochs == 12
+    flag = "[{mode: head, epochs: 1}, {epochs: 2, image_size: 24}]"
+    assert configure("--model.schedule", flag, recipe=None).config.trainer.max_epochs == 3
+    assert configure("--model.schedule", "[{epochs: 2}, {mode: head}]", recipe=None).config.trainer.max_epochs == 10
+
+
 def test_a_later_list_replaces_an_earlier_one(configure, tmp_path):
     (tmp_path / "first.yaml").write_text(
         "model: {head_hidden: [32, 16], schedule: [{mode: head, epochs: 1}, {mode: all, epochs: 2}]}\n"
