@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -40,6 +41,7 @@ class Bundle:
         weights: source, digest and licence of the weights that training began with.
         precision: Lightning's word for the arithmetic of the evaluation, such as `32-true` or `bf16-mixed`.
         metrics: on each evaluated split.
+        calibration: the temperature that logits are divided by, and what it was fitted to; empty: none was.
         data: fingerprint, layout and counts of the training data; nothing of where they lie.
         digest: SHA-256 of `weights.safetensors`.
         made_by: name and version of the program.
@@ -52,6 +54,7 @@ class Bundle:
     weights: dict[str, Any] = field(default_factory=dict)
     precision: str = "32-true"
     metrics: dict[str, dict[str, float]] = field(default_factory=dict)
+    calibration: dict[str, Any] = field(default_factory=dict)
     data: dict[str, Any] = field(default_factory=dict)
     digest: str = ""
     made_by: str = ""
@@ -83,9 +86,11 @@ class Bundle:
                 raise UserError(f"{file} was written by another version of resnet-tl; this one reads format {FORMAT}.")
             values["preprocessing"] = Preprocessing.from_dict(values["preprocessing"])
             values["classes"] = _class_names(values["classes"])
-            for name in ("network", "weights", "metrics", "data"):
+            for name in ("network", "weights", "metrics", "calibration", "data"):
                 if not isinstance(values.get(name, {}), dict):
                     raise ValueError(f"{name} is no mapping")
+            if values.get("calibration") and not 0 < values["calibration"]["temperature"] < math.inf:
+                raise ValueError("its temperature is not above 0")
             values["network"]  # there must be one; what it holds is known when it is built
             return cls(path=folder, **values)
         except KeyError as error:
@@ -112,6 +117,11 @@ class Bundle:
         from resnet_tl.notebook import bundle_page
 
         return bundle_page(self)
+
+    @property
+    def temperature(self) -> float:
+        """What logits are divided by, so that probabilities are as often right as they say."""
+        return self.calibration.get("temperature", 1.0)
 
     @property
     def weights_file(self) -> Path:

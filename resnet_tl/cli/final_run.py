@@ -47,11 +47,8 @@ def final_words(run: Run) -> list[str]:
 
 def facts_of_parent(run: Run) -> dict[str, Any]:
     """What a final run says of the one that it repeats, whose numbers are not its own."""
-    return {"run": str(run.path.resolve())} | {
-        name: run.summary[name]
-        for name in ("best_epoch", "monitor", "metrics", "accuracy", "spread")  # the last one of folds alone
-        if name in run.summary
-    }
+    kept = ("best_epoch", "monitor", "metrics", "accuracy", "calibration", "spread")  # the last one of folds alone
+    return {"run": str(run.path.resolve())} | {name: run.summary[name] for name in kept if name in run.summary}
 
 
 def _watches(callback: Any) -> bool:

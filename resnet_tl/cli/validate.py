@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -58,6 +59,7 @@ def main(argv: list[str], split: str = "val") -> None:
     print_table(header, numbers, rule=False)
     for line in warning_lines(accuracies):
         print(line)
+    _print_calibration(runs, table, is_fitted_to_it=split == "val" and arguments.root is None)
     if tta and len(runs) == 1 and arguments.root is None:
         _compare_and_keep(Run.open(runs[0]), tta, split, table)
     print()
@@ -84,6 +86,20 @@ def _compare_and_keep(run: Run, tta: str, split: str, table: pd.DataFrame) -> No
         print(printable(f"The numbers are not kept in {run.path}: {reason_of(error)}."))
     else:
         print(printable(f"kept in {run.under_tta(tta).path}"))
+
+
+def _print_calibration(runs: Sequence[Path], table: pd.DataFrame, is_fitted_to_it: bool) -> None:
+    """How far the probabilities are to be trusted: those that are measured, and as `predict` and `submit` give them."""
+    from resnet_tl.bundle import Bundle
+    from resnet_tl.evaluation.calibration import calibration_words
+    from resnet_tl.run import bundles_of
+
+    print(f"probabilities: {calibration_words(table)}")
+    models = [bundle for run in runs for bundle in bundles_of(run)]
+    temperature = Bundle.open(models[0]).temperature if len(models) == 1 else 1.0
+    if temperature != 1:
+        fitted = ", which was fitted to these images" if is_fitted_to_it else ""
+        print(f"calibrated (temperature {temperature:.2f}{fitted}): {calibration_words(table, temperature)}")
 
 
 def _print_classes(classes: pd.DataFrame) -> None:

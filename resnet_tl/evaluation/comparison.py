@@ -26,7 +26,7 @@ from resnet_tl.evaluation.intervals import (
     seed_resamples,
     wilson,
 )
-from resnet_tl.evaluation.metrics import metrics_of
+from resnet_tl.evaluation.metrics import image_losses, metrics_of
 from resnet_tl.evaluation.predictions import classes_of, label_numbers, probabilities
 
 if TYPE_CHECKING:
@@ -192,8 +192,7 @@ class _Judged:
     def of(cls, table: pd.DataFrame, classes: Sequence[str]) -> _Judged:
         table = table[["label", *(f"prob_{name}" for name in classes)]]  # its own order of the classes may be another
         labels, values = label_numbers(table), probabilities(table)
-        losses = -np.log(np.maximum(values[np.arange(len(labels)), labels], np.finfo(np.float64).tiny))
-        return cls(labels, values.argmax(axis=1), losses, metrics_of(labels, values))
+        return cls(labels, values.argmax(axis=1), image_losses(labels, values), metrics_of(labels, values))
 
     @property
     def is_correct(self) -> np.ndarray:

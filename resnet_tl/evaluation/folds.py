@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from resnet_tl.evaluation.intervals import bootstrap_interval, image_resamples, macro_f1
-from resnet_tl.evaluation.metrics import metrics_of
+from resnet_tl.evaluation.metrics import image_losses, metrics_of
 from resnet_tl.evaluation.predictions import classes_of, label_numbers, probabilities
 
 
@@ -47,7 +47,7 @@ def intervals(table: pd.DataFrame) -> dict[str, list[float]]:
     table = table[table["label"] != ""]
     labels, values = label_numbers(table), probabilities(table)
     numbers, classes = metrics_of(labels, values), values.shape[1]
-    losses = -np.log(np.maximum(values[np.arange(len(labels)), labels], np.finfo(np.float64).tiny))
+    losses = image_losses(labels, values)
     found: dict[str, list[np.ndarray]] = {"loss": [], "macro_f1": []}
     for weights in image_resamples(len(labels)):
         found["loss"].append(weights @ losses / len(labels))

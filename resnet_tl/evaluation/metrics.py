@@ -33,7 +33,7 @@ def metrics_of(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, float
     true = probabilities[np.arange(len(labels)), labels]
     areas = scores["auroc"]
     metrics = {
-        "loss": float(-np.log(np.maximum(true, np.finfo(np.float64).tiny)).mean()) + 0.0,  # + 0: no "-0.0"
+        "loss": float(image_losses(labels, probabilities).mean()) + 0.0,  # + 0: no "-0.0"
         "accuracy": float((labels == probabilities.argmax(axis=1)).mean()),
         "balanced_accuracy": float(np.nanmean(scores["recall"])),
         "macro_f1": float(np.nanmean(scores["f1"])),
@@ -42,6 +42,11 @@ def metrics_of(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, float
     if len(areas) > 5:
         metrics["top5_accuracy"] = float((_rank(labels, probabilities, true) < 5).mean())
     return metrics
+
+
+def image_losses(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
+    """The negative log-likelihood of each image's class, (N,) in nats; the arguments as in `metrics_of`."""
+    return -np.log(np.maximum(probabilities[np.arange(len(labels)), labels], np.finfo(np.float64).tiny))
 
 
 def compute_metrics(table: pd.DataFrame) -> dict[str, float]:

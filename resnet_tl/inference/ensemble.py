@@ -29,8 +29,11 @@ AVERAGES: tuple[str, ...] = get_args(Average)
 class Member:
     """One model: what its bundle says, and a copy of its network for inference."""
 
-    def __init__(self, path: Path, device: torch.device, network: nn.Module | None = None) -> None:
+    def __init__(
+        self, path: Path, device: torch.device, network: nn.Module | None = None, calibrated: bool = True
+    ) -> None:
         self.bundle, loaded = _opened(path, network)
+        self.temperature = self.bundle.temperature if calibrated else 1.0
         self.device = device
         loaded.to(device)
         self.stages = FrozenStages(loaded, dtype=compute_type(self.bundle.precision, device.type))
@@ -43,9 +46,9 @@ class Member:
         return head_logits(self.head, features)
 
     def probabilities(self, images: torch.Tensor, tta: Tta | None) -> np.ndarray:
-        """Those of the mean of the logits over the views of a batch, (N, classes) float64."""
+        """Those of the mean of the logits over the views of a batch, calibrated, (N, classes) float64."""
         logits = torch.stack([self.logits(view) for view in views(images, tta)]).cpu().numpy()
-        return softmax(logits.mean(axis=0, dtype=np.float64))
+        return softmax(logits.mean(axis=0, dtype=np.float64) / self.temperature)
 
 
 class Ensemble:
@@ -57,6 +60,7 @@ class Ensemble:
         network: the user's own network, for bundles of one.
         average: `arithmetic`, the mean of the probabilities (default), or `geometric`, that of their logarithms; None
             for a single one.
+        calibrated: whether each one's logits are divided by the temperature of its bundle.
 
     Raises:
         UserError: one is missing, damaged, given twice, or knows other classes than the first.
@@ -68,6 +72,7 @@ class Ensemble:
         device: torch.device,
         network: nn.Module | None = None,
         average: Average | None = None,
+        calibrated: bool = True,
     ) -> None:
         if average is not None and average not in AVERAGES:
             raise UserError(
@@ -84,7 +89,8 @@ class Ensemble:
             if places.count(place) > 1:
                 raise UserError(f"{path} is given twice; name each model once.")
         is_shared = isinstance(network, nn.Module) and len(found) > 1  # each needs weights of its own
-        self.members = [Member(path, device, copy.deepcopy(network) if is_shared else network) for path in found]
+        own = [copy.deepcopy(network) if is_shared else network for _ in found]
+        self.members = [Member(path, device, one, calibrated) for path, one in zip(found, own, strict=True)]
         self.classes = self.members[0].bundle.classes
         self.groups: dict[Preprocessing, list[Member]] = {}  # those that are shown the same pixels
         for path, member in zip(found, self.members, strict=True):

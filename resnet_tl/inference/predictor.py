@@ -51,6 +51,8 @@ class Predictor:
         tta: test-time augmentation, the mean of the logits over several views of each image: `mirror`, it and its
             mirror image; `dihedral`, its eight flips and quarter turns; `crops`, its centre and corners. Default: none.
         average: of several models `arithmetic`, the mean of their probabilities (default), or `geometric`.
+        calibrated: whether probabilities are made as often right as they say, by the temperature that a fit has found
+            on its validation images; else they are the network's own. The classes predicted are the same.
 
     Raises:
         UserError: there is no such thing, it is damaged, or several do not know the same classes.
@@ -63,9 +65,10 @@ class Predictor:
         network: nn.Module | None = None,
         tta: Tta | None = None,
         average: Average | None = None,
+        calibrated: bool = True,
     ) -> None:
         paths = [path] if isinstance(path, str | Path) else path
-        self.ensemble = Ensemble([Path(one) for one in paths], _device(device), network, average)
+        self.ensemble = Ensemble([Path(one) for one in paths], _device(device), network, average, calibrated)
         check_tta(tta, self.ensemble.groups)
         self.tta = tta
 

@@ -41,7 +41,8 @@ def score(
 
     These are labelled images at `root`, of which `reading` says how they are read: their split of that name, or all of
     them when they have no splits. Of several runs it is their average that is judged, on the split that they share;
-    `tta` and `average` as in `Predictor`.
+    `tta` and `average` as in `Predictor`. The probabilities are the networks' own, as a fit measures them, before they
+    are calibrated.
 
     Raises:
         UserError: the run has no such split, its images are gone, the classes are not those of the network, or one of
@@ -61,7 +62,7 @@ def score(
     index = _shared_images(paths, split) if root is None else read_images(Path(root), learns=False, reading=reading)
     if any(kind == "unread" for kind, _ in index.doubts):
         log.warning(f"{index.root}: {index.layout}")
-    predictor = Predictor(paths, tta=tta, average=average)
+    predictor = Predictor(paths, tta=tta, average=average, calibrated=False)
     index = _in_order_of(predictor.classes, index)
     rows = index.rows(split)
     if root is not None and not len(rows):

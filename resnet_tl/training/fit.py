@@ -17,6 +17,7 @@ from resnet_tl import timing
 from resnet_tl.data.datamodule import ImageDataModule
 from resnet_tl.errors import UserError, reason_of
 from resnet_tl.evaluation.accuracy import Accuracy
+from resnet_tl.evaluation.calibration import calibrate
 from resnet_tl.evaluation.figures import confusion_matrix
 from resnet_tl.evaluation.mistakes import mistakes_figure
 from resnet_tl.evaluation.predictions import write_predictions
@@ -118,15 +119,16 @@ def _write(
     """The summary comes last: a run that has one is complete."""
     assert model.built is not None
     with timing.measure("files"):
-        accuracies = {}
-        for split in metrics:
-            table = model.prediction_table(split)
-            accuracies[split] = Accuracy.of(table)
+        tables = {split: model.prediction_table(split) for split in metrics}
+        accuracies = {split: Accuracy.of(table) for split, table in tables.items()}
+        for split, table in tables.items():
             write_predictions(table, run.predictions_file(split))
             confusion_matrix(table, run.figure(f"confusion_{split}"))
             _draw_mistakes(run, split, table, data, model.predictions[split].rows)
+        final_of = run.environment.get("final_of", {})
+        calibration = calibrate(tables["val"]) if "val" in tables else final_of.get("calibration", {})
         facts = {"precision": str(trainer.precision), "metrics": metrics, "data": data.facts()}
-        bundle = model.save(run.path / "model", **facts)
+        bundle = model.save(run.path / "model", **facts, calibration=calibration)
     _write_time_spent(run, model, data, trainer)
     summary: dict[str, Any] = {
         "best_epoch": best_epoch(run.history, model.hparams["monitor"], model.monitor_mode),
@@ -141,7 +143,9 @@ def _write(
         },
         "bundle_digest": bundle.digest,
     }
-    if final_of := run.environment.get("final_of"):
+    if calibration:
+        summary["calibration"] = calibration
+    if final_of:
         summary["final_of"] = final_of
     write_text(run.path / "summary.json", json.dumps(summary, indent=2) + "\n")
 

@@ -20,6 +20,7 @@ from resnet_tl import failures, timing
 from resnet_tl.data.datamodule import ImageDataModule
 from resnet_tl.errors import UserError
 from resnet_tl.evaluation.accuracy import Accuracy
+from resnet_tl.evaluation.calibration import calibrate
 from resnet_tl.evaluation.figures import confusion_matrix, learning_curves
 from resnet_tl.evaluation.folds import averaged, intervals, out_of_fold, spread
 from resnet_tl.evaluation.metrics import compute_metrics
@@ -146,6 +147,7 @@ def _write(run: Run) -> None:
             for split, numbers in metrics.items()
         },
         "accuracy": {split: Accuracy.of(table).facts() for split, table in tables.items()},
+        "calibration": calibrate(tables["val"]),  # that of a final run; each fold's model has its own
         "intervals": {split: intervals(table) for split, table in tables.items()},
         "spread": {split: spread([summary["metrics"][split] for summary in summaries]) for split in tables},
         "folds": [

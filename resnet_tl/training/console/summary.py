@@ -9,6 +9,7 @@ from typing import Any
 from rich.table import Table
 
 from resnet_tl.evaluation.accuracy import Accuracy, number_rows, warning_lines
+from resnet_tl.evaluation.calibration import calibration_line
 from resnet_tl.evaluation.words import SPLITS, duration, metric_name, spread_text
 from resnet_tl.run import Run
 from resnet_tl.terminal import Screen, current
@@ -41,6 +42,8 @@ def print_summary(run: Run, next_commands: Sequence[str], verbose: bool = False,
     if "val" in accuracies:
         screen.print(accuracies["val"].baseline())
         screen.print(accuracies["val"].wish())
+    if (calibration := summary.get("calibration")) and not folds:
+        screen.print(calibration_line(calibration))
     screen.print()
     places = Table(box=None, show_header=False, pad_edge=False)
     places.add_column(no_wrap=True)

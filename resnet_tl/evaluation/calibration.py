@@ -1,0 +1,156 @@
+"""Calibration: probabilities that are as often right as they say, by one temperature fitted to labelled images."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from resnet_tl.evaluation.intervals import Estimate, bootstrap_interval, image_resamples
+from resnet_tl.evaluation.metrics import image_losses
+from resnet_tl.evaluation.predictions import label_numbers, softmax
+from resnet_tl.evaluation.predictions import probabilities as probabilities_of
+from resnet_tl.evaluation.words import interval, metric_value
+
+PARTS = 5
+"""Of the images; on each the temperature is judged that the others gave."""
+COLDEST, HOTTEST = 0.05, 20.0
+LEAST = 30
+"""Images from which a temperature is fitted at all."""
+MOST = 4_000_000
+"""Probabilities that it is fitted to, those of as many images as have them: more of them say it no better."""
+SMALLEST = np.finfo(np.float64).tiny
+
+
+def calibrate(table: pd.DataFrame) -> dict[str, Any]:
+    """The temperature that a prediction table gives, and what it does to the loss; empty where it tells too little.
+
+    `temperature` divides the logits; it is 1 where another was not better. `loss_before` is the mean loss in nats as
+    the network has it, `loss` that with a temperature which each image had no part in: that of the other four fifths
+    (cross-fitted); between `low` and `high` lies their difference, with 95 %, over images. `images` is how many there
+    were. The weights may well have been chosen by the same images, which makes both losses a little too small.
+    """
+    labels, probabilities = label_numbers(table), probabilities_of(table)
+    is_known = (labels >= 0) & np.isfinite(probabilities).all(axis=1)
+    rows = np.flatnonzero(is_known)
+    if len(rows) < LEAST:
+        return {}
+    rows = np.random.default_rng(0).permutation(rows)[: max(LEAST, MOST // probabilities.shape[1])]
+    labels, probabilities = labels[rows], probabilities[rows]
+    before, after = image_losses(labels, probabilities), cross_fitted_losses(labels, probabilities)
+    change = after - before
+    resampled = np.concatenate([weights @ change / len(change) for weights in image_resamples(len(change))])
+    low, high = bootstrap_interval(float(change.mean()), resampled)
+    is_better = bool(change.mean() < 0)
+    return {
+        "temperature": fit_temperature(labels, probabilities) if is_better else 1.0,
+        "images": len(rows),
+        "loss_before": float(before.mean()),
+        "loss": float((after if is_better else before).mean()),
+        "low": low,
+        "high": high,
+    }
+
+
+def calibration_line(facts: Mapping[str, Any]) -> str:
+    """What `calibrate` gave, in a sentence."""
+    before, after = (metric_value("loss", facts[name]) for name in ("loss_before", "loss"))
+    if facts["temperature"] == 1:
+        return f"Calibration: no temperature makes the probabilities better (loss {before})."
+    return (
+        f"Calibration: predict and submit divide the logits by {facts['temperature']:.2f}, by which the loss of images "
+        f"that had no part in it is {after} instead of {before}."
+    )
+
+
+def calibration_words(table: pd.DataFrame, temperature: float = 1.0) -> str:
+    """How far to trust the probabilities of a prediction table, at a temperature: three numbers."""
+    labels, probabilities = label_numbers(table), probabilities_of(table)
+    probabilities = at_temperature(probabilities[labels >= 0], temperature)
+    labels = labels[labels >= 0]
+    error, loss = calibration_error(labels, probabilities), float(image_losses(labels, probabilities).mean())
+    return (
+        f"loss {metric_value('loss', loss)}, Brier score {brier(labels, probabilities):.3f}, "
+        f"calibration error {interval(*error)}"
+    )
+
+
+def fit_temperature(labels: np.ndarray, probabilities: np.ndarray) -> float:
+    """The temperature with the smallest loss (Guo et al. 2017, On Calibration of Modern Neural Networks, 1706.04599).
+
+    Every image counts as if one more had been judged wrongly among them (Platt 1999, Probabilistic Outputs for Support
+    Vector Machines), without which images that are all judged correctly would make a network as sure as can be.
+    """
+    from scipy.optimize import minimize_scalar
+
+    logits, classes = _logits(probabilities), probabilities.shape[1]
+    wrong = 1 / (len(labels) + 2)
+    targets = np.full(logits.shape, wrong / classes)
+    targets[np.arange(len(labels)), labels] += 1 - wrong
+
+    def loss(log_temperature: float) -> float:
+        return -float((targets * np.log(np.maximum(softmax(logits / np.exp(log_temperature)), SMALLEST))).sum(1).mean())
+
+    found = minimize_scalar(loss, bounds=(np.log(COLDEST), np.log(HOTTEST)), method="bounded")
+    return float(np.exp(found.x))
+
+
+def at_temperature(probabilities: np.ndarray, temperature: float) -> np.ndarray:
+    """The probabilities (N, C) that logits divided by a temperature have, from those that they have without it."""
+    return probabilities if temperature == 1 else softmax(_logits(probabilities) / temperature)
+
+
+def cross_fitted_losses(labels: np.ndarray, probabilities: np.ndarray, seed: int = 0) -> np.ndarray:
+    """The loss of each image (N,) by the temperature of the parts of the images that it is not in."""
+    part = np.random.default_rng(seed).permutation(len(labels)) % PARTS
+    found = np.empty(len(labels))
+    for number in range(PARTS):
+        judged = part == number
+        temperature = fit_temperature(labels[~judged], probabilities[~judged])
+        found[judged] = image_losses(labels[judged], at_temperature(probabilities[judged], temperature))
+    return found
+
+
+def brier(labels: np.ndarray, probabilities: np.ndarray) -> float:
+    """The mean squared distance of the probabilities from the truth, 0 to 2 (Brier 1950)."""
+    truth = np.eye(probabilities.shape[1])[labels]
+    return float(((probabilities - truth) ** 2).sum(axis=1).mean())
+
+
+def reliability(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
+    """Bins of equally many images by how sure the network is: images, mean largest probability, accuracy, (B, 3).
+
+    There are as many as keep the accuracies rising (Roelofs et al. 2020, Mitigating Bias in Calibration Error
+    Estimation, arXiv 2012.08668, ECE_SWEEP), which needs no number of bins and is less biased than a fixed one.
+    """
+    sure = probabilities.max(axis=1)
+    order = np.argsort(sure, kind="stable")
+    sure, is_correct = sure[order], (probabilities.argmax(axis=1) == labels)[order]
+    kept = np.array([[len(labels), sure.mean(), is_correct.mean()]])
+    for bins in range(2, len(labels) + 1):
+        edges = np.linspace(0, len(labels), bins + 1).round().astype(int)
+        counts = np.diff(edges)
+        sums = (np.add.reduceat(values, edges[:-1]) for values in (sure, is_correct.astype(np.float64)))
+        rows = np.stack([counts, *(values / counts for values in sums)], axis=1)
+        if (np.diff(rows[:, 2]) < 0).any():
+            break
+        kept = rows
+    return kept
+
+
+def calibration_error(labels: np.ndarray, probabilities: np.ndarray, resamples: int = 500) -> Estimate:
+    """The mean distance between how sure the network is and how often it is right, over `reliability`'s bins."""
+
+    def error(rows: np.ndarray | slice) -> float:
+        bins = reliability(labels[rows], probabilities[rows])
+        return float((bins[:, 0] * np.abs(bins[:, 1] - bins[:, 2])).sum() / bins[:, 0].sum())
+
+    value, generator = error(slice(None)), np.random.default_rng(0)
+    drawn = [error(generator.integers(0, len(labels), len(labels))) for _ in range(resamples)]
+    return Estimate(value, *bootstrap_interval(value, np.array(drawn)))
+
+
+def _logits(probabilities: np.ndarray) -> np.ndarray:
+    return np.log(np.maximum(probabilities, SMALLEST))
