@@ -184,7 +184,18 @@ def test_a_damaged_model_file_is_said_in_one_sentence(bundle: Bundle, content: b
 
 
 @pytest.mark.parametrize(
-    "changes", [{"classes": 3}, {"classes": ...}, {"preprocessing": {}}, {"preprocessing": None}, {"unheard": 1}]
+    "changes",
+    [
+        {"classes": 3},
+        {"classes": ...},
+        {"preprocessing": {}},
+        {"preprocessing": None},
+        {"unheard": 1},
+        {"calibration": 2.0},
+        {"calibration": {"temperature": 0}},
+        {"calibration": {"temperature": "hot"}},
+        {"calibration": {"images": 30}},
+    ],
 )
 def test_missing_or_unknown_fields_are_said_in_one_sentence(bundle: Bundle, changes: dict) -> None:
     edit(bundle, **changes)

@@ -19,10 +19,11 @@ from resnet_tl.run import Run
 
 @pytest.fixture
 def parent(tiny_run: Path, tmp_path: Path) -> Path:
-    """A copy of the tiny run that says that its first epoch of two was the best."""
+    """A copy of the tiny run that says that its first epoch of two was the best, and gave a temperature."""
     shutil.copytree(tiny_run, tmp_path / "parent")
     summary = json.loads((tmp_path / "parent" / "summary.json").read_text())
-    (tmp_path / "parent" / "summary.json").write_text(json.dumps({**summary, "best_epoch": 1}))
+    summary |= {"best_epoch": 1, "calibration": {"temperature": 2.0, "loss_before": 0.5, "loss": 0.4}}
+    (tmp_path / "parent" / "summary.json").write_text(json.dumps(summary))
     return tmp_path / "parent"
 
 
@@ -43,6 +44,8 @@ def test_it_trains_on_all_images_to_the_best_epoch_and_has_the_numbers_of_its_pa
     assert "trained on train and validation images" in repr(run)
     assert run.final_of["run"] == str(parent)
     assert run.final_of["metrics"] == Run.open(parent).summary["metrics"]
+    assert run.bundle.temperature == 2
+    assert "divide the logits by 2.00" in outcome.out
     recipe = yaml.safe_load((run.path / "recipe.yaml").read_text())
     assert (recipe["data"]["final"], recipe["model"]["stop_after"], recipe["trainer"]["max_epochs"]) == (True, 1, 2)
 

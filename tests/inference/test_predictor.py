@@ -17,6 +17,7 @@ from resnet_tl.data.pixels.decode import decode
 from resnet_tl.data.pixels.preprocessing import Preprocessing, plan_preprocessing
 from resnet_tl.data.reading.layouts import read_images
 from resnet_tl.errors import UserError
+from resnet_tl.evaluation.calibration import at_temperature
 from resnet_tl.evaluation.predictions import classes_of, probabilities
 from resnet_tl.inference.predictor import Predictor
 from resnet_tl.networks import create_network
@@ -402,3 +403,13 @@ def test_real_photos_get_the_logits_of_timms_own_network(
     np.testing.assert_allclose(log_odds, logits.log_softmax(dim=1).numpy(), atol=0.02)
     assert (probabilities(table)[order].argmax(axis=1) == logits.argmax(dim=1).numpy()).all()
     assert ((logits.argmax(dim=1) >= 151) & (logits.argmax(dim=1) <= 293)).all()  # dogs, foxes, cats of ImageNet
+
+
+def test_probabilities_are_calibrated_unless_the_networks_own_are_asked_for(tmp_path: Path, blobs: Path) -> None:
+    plain = Predictor(bundle_at(tmp_path / "plain").path, device="cpu").predict(blobs / "val")
+    path = bundle_at(tmp_path / "hot", calibration={"temperature": 2.0}).path
+    hot, own = (Predictor(path, device="cpu", calibrated=way).predict(blobs / "val") for way in (True, False))
+
+    assert probabilities(own) == pytest.approx(probabilities(plain))
+    assert probabilities(hot) == pytest.approx(at_temperature(probabilities(plain), 2.0))
+    assert hot["predicted"].tolist() == plain["predicted"].tolist()

@@ -1,0 +1,135 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from resnet_tl.evaluation.calibration import (
+    at_temperature,
+    brier,
+    calibrate,
+    calibration_error,
+    calibration_line,
+    calibration_words,
+    cross_fitted_losses,
+    fit_temperature,
+    reliability,
+)
+from resnet_tl.evaluation.metrics import image_losses
+from resnet_tl.evaluation.predictions import prediction_table, softmax
+
+
+def judged(images: int, classes: int = 4, sharpness: float = 1.0, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Labels drawn from the true probabilities of logits, and what a network says whose logits are so much sharper."""
+    generator = np.random.default_rng(seed)
+    logits = 1.5 * generator.normal(size=(images, classes))
+    labels = (softmax(logits).cumsum(axis=1) > generator.random((images, 1))).argmax(axis=1)
+    return labels, softmax(sharpness * logits)
+
+
+def table(labels: np.ndarray, probabilities: np.ndarray):
+    names = [f"{number}" for number in range(len(labels))]
+    classes = [f"c{place}" for place in range(probabilities.shape[1])]
+    return prediction_table(names, names, labels, np.log(np.maximum(probabilities, 1e-300)), classes)
+
+
+@pytest.mark.parametrize("sharpness", [0.5, 1.0, 3.0])
+def test_the_temperature_undoes_how_much_too_sure_a_network_is(sharpness):
+    labels, probabilities = judged(4000, sharpness=sharpness)
+
+    assert fit_temperature(labels, probabilities) == pytest.approx(sharpness, rel=0.08)
+
+
+def test_a_temperature_changes_how_sure_a_network_is_and_not_what_it_says():
+    _, probabilities = judged(200)
+    hot = at_temperature(probabilities, 3.0)
+
+    assert (hot.argmax(axis=1) == probabilities.argmax(axis=1)).all()
+    assert (hot.max(axis=1) < probabilities.max(axis=1)).all()
+    assert at_temperature(hot, 1 / 3) == pytest.approx(probabilities)
+
+
+def test_images_that_are_all_judged_correctly_make_a_network_no_surer_than_their_number_allows():
+    labels = np.arange(80) % 2
+    probabilities = np.where(np.eye(2)[labels] == 1, 0.9, 0.1)
+    sure = at_temperature(probabilities, fit_temperature(labels, probabilities)).max(axis=1)
+
+    assert 0.98 < sure.max() < 0.995  # 1 - 1/82 of them may be expected to be correct
+
+
+def test_the_loss_that_is_told_is_of_images_without_a_part_in_the_temperature():
+    labels, probabilities = judged(300, sharpness=3.0)
+    inside = image_losses(labels, at_temperature(probabilities, fit_temperature(labels, probabilities))).mean()
+    found = calibrate(table(labels, probabilities))
+
+    assert inside < cross_fitted_losses(labels, probabilities).mean() < image_losses(labels, probabilities).mean()
+    assert found["loss"] == pytest.approx(cross_fitted_losses(labels, probabilities).mean(), abs=0.01)
+    assert found["loss_before"] == pytest.approx(image_losses(labels, probabilities).mean())
+    assert found["low"] < found["loss"] - found["loss_before"] < found["high"] < 0
+    assert f"divide the logits by {found['temperature']:.2f}" in calibration_line(found)
+
+
+def test_a_temperature_that_does_not_help_is_not_applied():
+    found = [calibrate(table(*judged(60, seed=seed))) for seed in range(10)]
+    useless = [one for one in found if one["temperature"] == 1]
+
+    assert useless
+    assert all(one["loss"] == one["loss_before"] for one in useless)
+    assert all(one["loss"] < one["loss_before"] for one in found if one["temperature"] != 1)
+    assert "no temperature makes the probabilities better" in calibration_line(useless[0])
+
+
+def test_few_images_and_those_without_label_or_number_tell_nothing():
+    labels, probabilities = judged(40, sharpness=3.0)
+    assert calibrate(table(labels[:29], probabilities[:29])) == {}
+
+    labels[:5], probabilities[5:7] = -1, np.nan
+    found = table(labels, probabilities)
+    found.loc[5:6, [name for name in found if name.startswith("prob_")]] = np.nan
+    assert calibrate(found)["images"] == 33
+
+
+def test_many_images_are_represented_by_some(monkeypatch):
+    monkeypatch.setattr("resnet_tl.evaluation.calibration.MOST", 4 * 500)
+    labels, probabilities = judged(3000, sharpness=2.0)
+    found = calibrate(table(labels, probabilities))
+
+    assert found["images"] == 500
+    assert found["temperature"] == pytest.approx(2.0, rel=0.2)
+
+
+def test_the_brier_score_is_that_of_the_definition():
+    labels, probabilities = np.array([0, 1]), np.array([[1.0, 0.0, 0.0], [0.5, 0.2, 0.3]])
+
+    assert brier(labels, probabilities) == pytest.approx((0 + 0.25 + 0.64 + 0.09) / 2)
+
+
+def test_bins_hold_equally_many_images_and_their_accuracies_rise():
+    labels, probabilities = judged(1000)
+    bins = reliability(labels, probabilities)
+
+    assert len(bins) > 3
+    assert bins[:, 0].sum() == 1000
+    assert np.ptp(bins[:, 0]) <= 1
+    assert (np.diff(bins[:, 1]) >= 0).all()
+    assert (np.diff(bins[:, 2]) >= 0).all()
+
+
+def test_the_calibration_error_is_small_where_probabilities_are_true_and_else_their_distance_from_it():
+    labels, probabilities = judged(3000)
+    error = calibration_error(labels, probabilities, resamples=100)
+    assert error.value < 0.02
+
+    labels, sure = np.arange(1000) % 5 % 2, np.tile([0.9, 0.1], (1000, 1))  # 600 of 1000 are of the first class
+    error = calibration_error(labels, sure, resamples=100)
+    assert error.value == pytest.approx(0.3, abs=0.02)
+    assert error.low < 0.3 < error.high
+
+
+def test_the_words_are_of_the_labelled_images_at_a_temperature():
+    labels, probabilities = judged(500, sharpness=3.0)
+    labels[:50] = -1
+    plain, calibrated = (calibration_words(table(labels, probabilities), temperature) for temperature in (1.0, 3.0))
+
+    loss = image_losses(labels[50:], at_temperature(probabilities[50:], 3.0)).mean()
+    assert f"loss {loss:.3f}, Brier score" in calibrated
+    assert plain != calibrated
