@@ -103,26 +103,40 @@ def test_the_brier_score_is_that_of_the_definition():
     assert brier(labels, probabilities) == pytest.approx((0 + 0.25 + 0.64 + 0.09) / 2)
 
 
-def test_bins_hold_equally_many_images_and_their_accuracies_rise():
+def test_bins_hold_equally_many_images_from_the_least_sure_to_the_surest():
     labels, probabilities = judged(1000)
     bins = reliability(labels, probabilities)
 
-    assert len(bins) > 3
+    assert len(bins) == 15
     assert bins[:, 0].sum() == 1000
     assert np.ptp(bins[:, 0]) <= 1
     assert (np.diff(bins[:, 1]) >= 0).all()
-    assert (np.diff(bins[:, 2]) >= 0).all()
+    assert bins[:, 0] @ bins[:, 2] == pytest.approx((probabilities.argmax(axis=1) == labels).sum())
+    assert len(reliability(labels[:25], probabilities[:25])) == 2
 
 
-def test_the_calibration_error_is_small_where_probabilities_are_true_and_else_their_distance_from_it():
-    labels, probabilities = judged(3000)
-    error = calibration_error(labels, probabilities, resamples=100)
-    assert error.value < 0.02
+def test_the_calibration_error_is_the_distance_of_what_is_said_from_what_is_so():
+    labels, sure = np.repeat([0, 1], [600, 400]), np.tile([0.9, 0.1], (1000, 1))
+    error = calibration_error(np.random.default_rng(0).permutation(labels), sure)
 
-    labels, sure = np.arange(1000) % 5 % 2, np.tile([0.9, 0.1], (1000, 1))  # 600 of 1000 are of the first class
-    error = calibration_error(labels, sure, resamples=100)
-    assert error.value == pytest.approx(0.3, abs=0.02)
+    assert error.value == pytest.approx(0.3, abs=0.01)
     assert error.low < 0.3 < error.high
+    assert error.high - error.low == pytest.approx(2 * 1.96 * np.sqrt(0.6 * 0.4 / 1000), rel=0.15)
+
+
+def test_the_calibration_error_of_true_probabilities_is_mostly_within_its_interval_of_0():
+    errors = [calibration_error(*judged(400, seed=seed)) for seed in range(40)]
+
+    assert np.mean([error.value**2 for error in errors]) < 0.002  # with the part of chance 0.007
+    assert sum(error.low == 0 for error in errors) >= 36
+
+
+def test_the_interval_of_a_calibration_error_holds_the_true_one_nine_times_in_ten():
+    labels, probabilities = judged(200_000, sharpness=2.0)
+    true = calibration_error(labels, probabilities).value
+    errors = [calibration_error(*judged(400, sharpness=2.0, seed=seed)) for seed in range(1, 61)]
+
+    assert sum(error.low <= true <= error.high for error in errors) >= 52
 
 
 def test_the_words_are_of_the_labelled_images_at_a_temperature():
