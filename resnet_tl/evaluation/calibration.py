@@ -133,26 +133,25 @@ def calibration_error(labels: np.ndarray, probabilities: np.ndarray) -> Estimate
 
     Of each bin's squared distance the part is taken off that chance alone would give (Kumar et al. 2019, Verified
     Uncertainty Calibration, arXiv 1909.10155; Roelofs et al. 2020, Mitigating Bias in Calibration Error Estimation,
-    arXiv 2012.08668), so that it may be 0. The 95 % interval is of a pivotal bootstrap over the images, with the bins
-    as they are.
+    arXiv 2012.08668), so that it may be 0. The 95 % interval is 1.96 deviations of the mean square to either side, as a
+    bootstrap over the images gives them with the bins as they are.
     """
     number, sure = _bins(probabilities), probabilities.max(axis=1)
     distance = (probabilities.argmax(axis=1) == labels) - sure
     in_bin = np.eye(number.max() + 1)[number]
     parts = np.concatenate([in_bin, in_bin * distance[:, None], in_bin * distance[:, None] ** 2], axis=1)
 
-    def squared(weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Of each resample, with and without the part of chance."""
+    def squared(weights: np.ndarray) -> np.ndarray:
+        """Of each resample."""
         images, sums, squares = np.split(weights @ parts, 3, axis=1)
         mean = sums / np.maximum(images, 1)
         variance = (squares - images * mean**2) / np.maximum(images - 1, 1)
         share = images / images.sum(axis=1, keepdims=True)
-        return (share * mean**2).sum(axis=1), (share * (mean**2 - variance / np.maximum(images, 1))).sum(axis=1)
+        return (share * (mean**2 - variance / np.maximum(images, 1))).sum(axis=1)
 
-    (biased,), (value,) = squared(np.ones((1, len(labels))))
-    resampled = np.concatenate([squared(weights)[1] for weights in image_resamples(len(labels))])
-    high, low = biased - np.quantile(resampled, [0.025, 0.975])  # of the part by which a resample misses what is there
-    return Estimate(*(float(np.sqrt(max(0.0, number))) for number in (value, value + low, value + high)))
+    value = max(0.0, float(squared(np.ones((1, len(labels))))[0]))
+    half = 1.96 * float(np.concatenate([squared(weights) for weights in image_resamples(len(labels))]).std())
+    return Estimate(*(float(np.sqrt(max(0.0, square))) for square in (value, value - half, value + half)))
 
 
 def _bins(probabilities: np.ndarray) -> np.ndarray:
