@@ -3,11 +3,16 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from pathlib import Path
 
 import pandas as pd
 import pytest
 
+from resnet_tl.evaluation.calibration import at_temperature, calibration_line
+from resnet_tl.evaluation.predictions import probabilities, read_predictions
 from resnet_tl.evaluation.words import metric_value
+from resnet_tl.inference.predictor import Predictor
+from resnet_tl.run import Run
 
 
 @pytest.mark.parametrize(("name", "split", "images"), [("validate", "val", 13), ("test", "test", 7)])
@@ -108,3 +113,26 @@ def test_a_mistake_is_one_sentence(command, tiny_run, tmp_path, words, sentence)
     assert (code, out) == (2, "")
     assert sentence in err
     assert err.count("\n") == 1
+
+
+def test_a_fit_calibrates_its_network_and_all_that_predict_go_by_it(command, tmp_path):
+    done = command("fit", "--recipe", "freeze_backbone", "--trainer.max_epochs", 1, "--run", "short")
+    run = Run.open("short")
+    found = run.summary["calibration"]
+
+    assert found["images"] == 80
+    assert found["temperature"] < 0.9  # after one epoch a head is less sure than it might be
+    assert found["loss"] < found["loss_before"] == pytest.approx(run.summary["metrics"]["val"]["loss"])
+    assert calibration_line(found) in done.out.replace("\n", " ")
+    assert run.bundle.calibration == found
+
+    out = command("validate", "short").out
+    assert f"probabilities: loss {metric_value('loss', found['loss_before'])}, Brier score" in out
+    assert f"calibrated (temperature {found['temperature']:.2f}, which was fitted to these images): loss" in out
+
+    images = Path(run.data_facts["root"]) / "test"
+    assert command("predict", "short", images, "-o", "calibrated.csv").code == 0
+    plain = Predictor("short", calibrated=False).predict(images)
+    assert probabilities(read_predictions("calibrated.csv")) == pytest.approx(
+        at_temperature(probabilities(plain), found["temperature"])
+    )
