@@ -56,10 +56,8 @@ def calibrate(table: pd.DataFrame) -> dict[str, Any]:
 
 
 def calibration_line(facts: Mapping[str, Any]) -> str:
-    """What `calibrate` gave, in a sentence."""
+    """What `calibrate` gave where the temperature is not 1, in a sentence."""
     before, after = (metric_value("loss", facts[name]) for name in ("loss_before", "loss"))
-    if facts["temperature"] == 1:
-        return f"Calibration: no temperature makes the probabilities better (loss {before})."
     return (
         f"Calibration: predict and submit divide the logits by {facts['temperature']:.2f}, by which the loss of images "
         f"that had no part in it is {after} instead of {before}."

@@ -42,7 +42,8 @@ def print_summary(run: Run, next_commands: Sequence[str], verbose: bool = False,
     if "val" in accuracies:
         screen.print(accuracies["val"].baseline())
         screen.print(accuracies["val"].wish())
-    if (calibration := summary.get("calibration")) and not folds:
+    calibration = summary.get("calibration", {})
+    if calibration.get("temperature", 1) != 1 and not folds:  # each fold has its own
         screen.print(calibration_line(calibration))
     screen.print()
     places = Table(box=None, show_header=False, pad_edge=False)
