@@ -101,6 +101,13 @@ class Facts:
         """Whether frozen features are so good that little is left to be learnt."""
         return (self.probe or 0.0) >= (SURE if self.images["train"] >= FEW_IMAGES else SURE_OF_FEW)
 
+    @property
+    def known(self) -> str:
+        """What the probe has said, in words."""
+        return (
+            "" if self.probe is None else f"on frozen features a head has {100 * self.probe:.1f} % of validation right"
+        )
+
     def epoch(self, size: int, test_size: int | None = None) -> float:
         """Seconds of an epoch in which everything trains, and its validation, perhaps at another size."""
         return self.images["train"] * self.step(size) + self.images["val"] * self.forward(test_size or size)
@@ -154,14 +161,12 @@ def make_plan(facts: Facts) -> Plan:
     everything = largest_for_everything(facts)
     if everything is None:
         return _head(facts, "there is no time to train more than that")
-    known = f"on frozen features a head has {100 * (facts.probe or 0):.1f} % of validation right"
     if facts.is_sure:
-        sure = f"{known}: little is left to be learnt"
+        sure = f"{facts.known}: little is left to be learnt"
         return _last_stages(facts, sure) or _head(facts, sure)
     if (facts.probe or 0.0) >= SURE_OF_FEW and _size_of_head(facts) >= LARGER * everything:
-        return _head(
-            facts, f"{known}, and sees images of {_size_of_head(facts)} px where all could train at {everything}"
-        )
+        size = _size_of_head(facts)
+        return _head(facts, f"{facts.known}, and sees images of {size} px where all could train at {everything}")
     return _everything(facts, everything)
 
 
@@ -180,9 +185,6 @@ def largest_for_everything(facts: Facts) -> int | None:
 
 def _everything(facts: Facts, size: int) -> Plan:
     epoch, left, smaller = facts.epoch(size), facts.left(size), facts.smaller(size)
-    probe = (
-        "" if facts.probe is None else f"; on frozen features a head has {100 * facts.probe:.1f} % of validation right"
-    )
     least = facts.least_epochs(size)
     of_epochs = f"the largest one with time for {least} epochs; with fewer a smaller one is better"
     if size == facts.sizes[0]:
@@ -190,7 +192,7 @@ def _everything(facts: Facts, size: int) -> Plan:
     most = max(MOST_EPOCHS, least)
     number = min(most, int(left / epoch + PART))
     more = max(number + 1, least)
-    why = f"an epoch at {size} px takes {epoch:.1f} s{probe}"
+    why = "; ".join(filter(None, (f"an epoch at {size} px takes {epoch:.1f} s", facts.known)))
     settings: dict[str, tuple[Any, str]] = {
         "model.mode": ("all", why),
         "trainer.max_epochs": (number, f"as many as fit into {left:.0f} s"),
