@@ -211,7 +211,7 @@ def choose_preprocessing(
 
 
 def _planned(size: int, origin: WeightsOrigin, crop_ratio: float, **of_data: Any) -> Preprocessing:
-    look = {"mean": origin.mean, "std": origin.std, "interpolation": origin.interpolation}
+    look: dict[str, Any] = {"mean": origin.mean, "std": origin.std, "interpolation": origin.interpolation}
     return plan_preprocessing(size, crop_ratio=crop_ratio, decoder=DECODER, **look, **of_data)
 
 
