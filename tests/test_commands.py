@@ -109,7 +109,8 @@ def with_substitutions(command: str) -> str:
     names = [words[place + 1] for place, word in enumerate(words) if word == "--recipe"]
     models = [load_recipe(find_recipe(name)).get("model", {}) for name in names]
     epochs = 1 + sum(phase.get("epochs", 0) for model in models for phase in model.get("schedule", []))
-    extra = ["--data.image_size", "32", "--trainer.max_epochs", str(epochs)]
+    size = "28" if "patch14" in command else "32"
+    extra = ["--data.image_size", size, "--trainer.max_epochs", str(epochs)]
     if any(name.startswith("auto") for name in names):  # which plans both
         extra = ["--budget", "1s"]
     if "--data.root" not in words:
@@ -136,8 +137,8 @@ def example(blobs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         "more_photos",
     ):
         shutil.copytree(blobs / "train", folder / name)
-    for name in ("test", "new_photos", "more", "data/plants/test", "data/pets/test", "plant_seedlings/test",
-                 "data/plant_seedlings/test"):  # fmt: skip
+    seedlings = ("plants/test", "data/plants/test", "plant_seedlings/test", "data/plant_seedlings/test")
+    for name in ("test", "new_photos", "more", "data/pets/test", *seedlings):
         shutil.copytree(blobs / "test" / "red", folder / name)
     for name in ("plant_seedlings", "data/plant_seedlings"):  # as Kaggle gives it
         (folder / name / "train").mkdir()
@@ -148,7 +149,7 @@ def example(blobs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     pd.DataFrame({"path": ["photo.jpg"]}).to_csv(folder / "list.csv", index=False)
     ids = sorted(path.name for path in (folder / "test").iterdir())
     labels = pd.DataFrame({"id": ids, "label": "red"})
-    for name in ("data/plants", "plant_seedlings", "data/plant_seedlings"):
+    for name in ("plants", "data/plants", "plant_seedlings", "data/plant_seedlings"):
         labels.to_csv(folder / name / "sample_submission.csv", index=False)
     for name in (".", "data/pets"):
         pd.DataFrame({"id": ids, "label": 0.5}).to_csv(folder / name / "sample_submission.csv", index=False)
@@ -157,7 +158,7 @@ def example(blobs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     first = folder / "runs" / "freeze_backbone-1"
     flags = ["--data.root", str(blobs), "--trainer.max_epochs", "1"]
     assert main(["fit", "--recipe", "freeze_backbone", *flags, "--run", str(first)]) == 0
-    for name in ("last_stages-1", "seedlings", "plants", "plants-resnet18", "plant_seedlings_resnet50-1"):
+    for name in ("last_stages-1", "seedlings", "plants", "plants-resnet18", "plant_seedlings_resnet50-1", "a", "b"):
         shutil.copytree(first, first.parent / name)
     other = str(first.parent / "plants-resnet50")
     assert main(["fit", "--recipe", "freeze_backbone", *flags, "--seed", "1", "--run", other]) == 0
