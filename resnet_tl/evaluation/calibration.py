@@ -114,8 +114,8 @@ def cross_fitted_losses(labels: np.ndarray, probabilities: np.ndarray, seed: int
 
 def brier(labels: np.ndarray, probabilities: np.ndarray) -> float:
     """The mean squared distance of the probabilities from the truth, 0 to 2 (Brier 1950)."""
-    truth = np.eye(probabilities.shape[1])[labels]
-    return float(((probabilities - truth) ** 2).sum(axis=1).mean())
+    squares = np.einsum("ij,ij->i", probabilities, probabilities)
+    return float((squares - 2 * probabilities[np.arange(len(labels)), labels] + 1).mean())
 
 
 def reliability(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
