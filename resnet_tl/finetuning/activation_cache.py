@@ -8,6 +8,7 @@ import math
 import os
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -15,14 +16,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from resnet_tl import cache
-from resnet_tl.networks.frozen import Activation
+from resnet_tl import __version__, cache
+from resnet_tl.data.pixels.decode import DECODER
+from resnet_tl.data.pixels.preprocessing import Preprocessing
+from resnet_tl.networks.frozen import Activation, FrozenStages
 from resnet_tl.terminal import counted
 
 ActivationCacheMode = Literal["auto", "on", "off"]
 ON_DEVICE = 256 << 20
 """A table up to this many bytes is held in memory; on a GPU, up to a quarter of what is free there."""
 SPECS = "specs.json"
+COMPUTED_BY = ("torch", "torchvision", "timm", "numpy")
 Compute: TypeAlias = Callable[[np.ndarray], Iterable[tuple[np.ndarray, Activation]]]
 
 
@@ -92,6 +96,26 @@ ALONE = LocalRanks()
 def activation_key(**facts: Any) -> str:
     """A digest of all that the activations depend on."""
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
+def stages_key(stages: FrozenStages, weights: str, preprocessing: Preprocessing, contents: str, **further: Any) -> str:
+    """Of what stages with weights of a digest give for images of some contents; versions stand for code."""
+    device = stages.device
+    return activation_key(
+        weights=weights,
+        network={key: value for key, value in stages.description.items() if not key.startswith("head_")},
+        code=stages.code,
+        stages=stages.names,
+        dtype=str(stages.dtype),
+        preprocessing=preprocessing.to_dict(),
+        contents=contents,
+        decoder=DECODER,
+        versions={name: version(name) for name in COMPUTED_BY} | {"resnet_tl": __version__},
+        device=torch.cuda.get_device_name(device)
+        if device.type == "cuda"
+        else (device.type, torch.backends.cpu.get_cpu_capability()),
+        **further,
+    )
 
 
 def specs_of(activation: Activation) -> tuple[ActivationSpec, ...]:

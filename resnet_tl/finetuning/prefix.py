@@ -7,7 +7,6 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
-from importlib.metadata import version
 from typing import TypeAlias
 
 import lightning as L
@@ -15,11 +14,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from resnet_tl import __version__, cache, stopping
+from resnet_tl import cache, stopping
 from resnet_tl.data.datamodule import ImageDataModule
 from resnet_tl.data.index import ImageIndex
 from resnet_tl.data.loader import ImageLoader
-from resnet_tl.data.pixels.decode import DECODER
 from resnet_tl.data.pixels.preprocessing import Preprocessing
 from resnet_tl.data.samples import Batch
 from resnet_tl.finetuning.activation_cache import (
@@ -27,9 +25,9 @@ from resnet_tl.finetuning.activation_cache import (
     ActivationCacheMode,
     ActivationTable,
     LocalRanks,
-    activation_key,
     find_or_compute,
     specs_of,
+    stages_key,
 )
 from resnet_tl.finetuning.activation_plan import ActivationPlan, plan_activations
 from resnet_tl.networks.frozen import Activation, FrozenStages
@@ -38,7 +36,6 @@ from resnet_tl.timing import measure
 log = logging.getLogger(__name__)
 FILLED_AT_ONCE = 64
 """Images in one batch of the frozen stages."""
-COMPUTED_BY = ("torch", "torchvision", "timm", "numpy")
 Splits: TypeAlias = tuple[str, ...]
 TRAIN: Splits = ("train",)
 EVALUATED: Splits = ("val", "test")
@@ -196,25 +193,9 @@ class FrozenPrefix:
         return np.sort(np.concatenate([index.rows(split) for split in splits]))
 
     def _key(self, rows: np.ndarray, size: int, view: int | None) -> str:
-        """Of all that the activations depend on; versions stand for code that computes them."""
-        device = self.stages.device
-        facts: dict[str, object] = {
-            "weights": self.digest,
-            "network": {key: value for key, value in self.stages.description.items() if not key.startswith("head_")},
-            "code": self.stages.code,
-            "stages": self.stages.names,
-            "dtype": str(self.stages.dtype),
-            "preprocessing": replace(self.preprocessing, size=size).to_dict(),
-            "contents": self.data.contents_digest(rows),
-            "decoder": DECODER,
-            "versions": {name: version(name) for name in COMPUTED_BY} | {"resnet_tl": __version__},
-            "device": torch.cuda.get_device_name(device)
-            if device.type == "cuda"
-            else (device.type, torch.backends.cpu.get_cpu_capability()),
-        }
-        if view is not None:
-            facts |= {"view": self.data.view_facts(view), "rows": rows.tolist()}
-        return activation_key(**facts)
+        seen = replace(self.preprocessing, size=size)
+        key = {} if view is None else {"view": self.data.view_facts(view), "rows": rows.tolist()}
+        return stages_key(self.stages, self.digest, seen, self.data.contents_digest(rows), **key)
 
     def compute(self, loader: ImageLoader, view: int | None) -> Callable[[np.ndarray], Iterator]:
         """What fills a table with a loader's images in a view: gives batches of (rows, activations) of any rows."""
