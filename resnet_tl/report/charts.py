@@ -95,36 +95,54 @@ def line_chart(
 
 def interval_chart(title: str, rows: Sequence[tuple[str, Estimate]]) -> Markup:
     """Shares with their 95 % intervals, the first one the one that matters; from below the lowest to 100 %."""
-    height, left, right = 40 + 34 * len(rows), 8, WIDTH - 12
     low, _, ticks = _ticks(max(0.0, min(min(estimate) for _, estimate in rows) - 0.02), 1)
+    return _ranges(title, rows, low, 1, ticks, " %", lambda place: place == 0)
+
+
+def difference_chart(rows: Sequence[tuple[str, Estimate]]) -> Markup:
+    """Differences of shares with their 95 % intervals, in points; the ones that matter are those without 0."""
+    ends = [end for _, estimate in rows for end in estimate]
+    low, high, ticks = _ticks(min(0.0, *ends), max(0.0, *ends))
+    return _ranges(
+        "Difference", rows, low, high, ticks, "", lambda place: not rows[place][1].low <= 0 <= rows[place][1].high
+    )
+
+
+def _ranges(
+    title: str,
+    rows: Sequence[tuple[str, Estimate]],
+    low: float,
+    high: float,
+    ticks: Sequence[float],
+    unit: str,
+    is_main: Callable[[int], bool],
+) -> Markup:
+    height, left, right = 34 + 30 * len(rows), 124, WIDTH - 20
 
     def x_of(share: float) -> float:
-        return left + (share - low) / (1 - low) * (right - left)
+        return left + (share - low) / (high - low) * (right - left)
 
     parts = []
     for tick in ticks:
-        parts.append(_rule(x_of(tick), 4, x_of(tick), height - 26, "grid"))
-        anchor = "tick start" if tick == low else "tick end" if tick == 1 else "tick middle"
-        parts.append(_text(x_of(tick), height - 12, f"{100 * tick:g} %", anchor))
+        parts.append(_rule(x_of(tick), 4, x_of(tick), height - 26, "grid" if tick or unit else "phase"))
+        parts.append(_text(x_of(tick), height - 10, f"{round(100 * tick, 6):g}{unit}", "tick middle"))
     for place, (name, (share, start, end)) in enumerate(rows):
-        y, kind = 26 + 34 * place, "main" if place == 0 else "other"
-        on_the_right = x_of(share) < WIDTH / 2
-        text = f"{name}: {100 * share:.1f} %"
-        parts.append(_text(right if on_the_right else left + 2, y - 9, text, f"small {kind}{' end' * on_the_right}"))
+        y, kind = 20 + 30 * place, "main" if is_main(place) else "other"
+        parts.append(_text(left - 10, y + 4, shorten(name, 19), f"small {kind} end"))
         parts.append(_rule(x_of(start), y, x_of(end), y, f"range {kind}"))
-        parts.append(_mark(x_of(share), y, SHAPES[0 if place == 0 else 1], kind))
-    said = "; ".join(f"{name} {100 * share:.1f} % [{100 * a:.1f}, {100 * b:.1f}]" for name, (share, a, b) in rows)
+        parts.append(_mark(x_of(share), y, SHAPES[0 if is_main(place) else 1], kind))
+    said = "; ".join(f"{name} {100 * share:.1f}{unit} [{100 * a:.1f}, {100 * b:.1f}]" for name, (share, a, b) in rows)
     return _svg(height, f"{title}: {said}", parts)
 
 
 def bar_chart(title: str, rows: Sequence[tuple[str, float, str]]) -> Markup:
     """Amounts as bars, each with its name and the amount as a text."""
-    height, left, right = 22 * len(rows) + 4, 132, WIDTH - 64
+    height, left, right = 22 * len(rows) + 4, 172, WIDTH - 76
     most = max((amount for _, amount, _ in rows), default=0) or 1
     parts = []
     for place, (name, amount, text) in enumerate(rows):
         y, width = 4 + 22 * place, amount / most * (right - left)
-        parts.append(_end(left - 8, y + 12, shorten(name, 22)))
+        parts.append(_end(left - 8, y + 12, shorten(name, 28)))
         parts.append(f'<rect class="bar" x="{left}" y="{y + 2}" width="{width:.1f}" height="13"/>')
         parts.append(_text(left + width + 6, y + 12, text, "small"))
     return _svg(height, f"{title}: {'; '.join(f'{name} {text}' for name, _, text in rows)}", parts)

@@ -13,7 +13,7 @@ import pandas as pd
 
 from resnet_tl.data.quality.findings import KINDS, Kind, counts
 from resnet_tl.errors import listed
-from resnet_tl.evaluation.words import SPLITS, duration, percent
+from resnet_tl.evaluation.words import SPLITS, duration
 from resnet_tl.files import from_cell
 from resnet_tl.run import Run
 from resnet_tl.timing import NAMES
@@ -120,7 +120,8 @@ def frozen_table(run: Run) -> Table | None:
     rows = []
     for proof in json.loads(file.read_text(encoding="utf-8")):
         digest = f"the same before and after: SHA-256 {proof['sha256'][:12]}…" if proof["frozen"] else ""
-        rows.append([f"{proof['phase'] + 1}", proof["mode"], listed(proof["frozen"]) or "nothing", digest])
+        frozen = sorted(proof["frozen"], key=lambda stage: (stage != "stem", stage))
+        rows.append([f"{proof['phase'] + 1}", proof["mode"], listed(frozen) or "nothing", digest])
     return Table(["phase", "what trained (mode)", "what was frozen", "proof"], rows, has_numbers=False)
 
 
@@ -132,12 +133,12 @@ def is_solved(run: Run) -> bool:
 
 
 def seconds_of(run: Run) -> list[tuple[str, float, str]]:
-    """What the time went into, the largest part first: name, seconds, text."""
+    """What the time went into, the largest part first, without what is next to nothing: name, seconds, text."""
     spent: Mapping[str, float] = run.environment.get("seconds", {})
     total = sum(spent.values()) or 1
-    rows = sorted(spent.items(), key=lambda part: -part[1])
+    rows = sorted(((part, value) for part, value in spent.items() if value > 0.005 * total), key=lambda part: -part[1])
     names = {str(part): name for part, name in NAMES.items()}
-    return [(names.get(part, part), value, f"{duration(value)}, {percent(value / total)}") for part, value in rows]
+    return [(names.get(part, part), value, duration(value)) for part, value in rows]
 
 
 def environment_table(run: Run) -> Table:

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
+from resnet_tl.data.pixels.preprocessing import Preprocessing
 from resnet_tl.errors import UserError
 from resnet_tl.files import write_text
 from resnet_tl.report import facts
@@ -113,7 +114,7 @@ def _measured(run: Run, split: str, findings: list[facts.Found]) -> tuple[dict[s
         charts["reliability"] = reliability_diagram([(one.name, one.bins) for one in trusted])
     if (placed := _map(table, evidence)) is not None:
         charts["map"] = placed
-    pictures = Pictures(list(judged.wanted()), _preprocessing(run))
+    pictures = Pictures(list(judged.wanted()), preprocessing_of(run))
     page = {
         "verdict": verdict(run, compared, split, tested, trusted, findings, judged.counts),
         "accuracy": compared[0].accuracy,
@@ -181,7 +182,7 @@ def _places_table(table: pd.DataFrame, evidence: Evidence) -> Table | None:
     return Table(["image", "label", "predicted", "x", "y"], rows, has_numbers=False)
 
 
-def _preprocessing(run: Run) -> Any:
+def preprocessing_of(run: Run) -> Preprocessing | None:
     """That of the bundle, which says what part of an image the network sees; None where there is no model."""
     try:
         return (run.folds or [run])[0].bundle.preprocessing

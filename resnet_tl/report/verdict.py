@@ -11,7 +11,7 @@ from resnet_tl.evaluation.accuracy import Accuracy
 from resnet_tl.evaluation.intervals import wilson
 from resnet_tl.evaluation.words import SPLITS, interval, percent
 from resnet_tl.report.baselines import Judge, beside_the_best
-from resnet_tl.report.facts import Found, leaks_of
+from resnet_tl.report.facts import Found, is_solved, leaks_of
 from resnet_tl.report.probabilities import Trust
 from resnet_tl.run import Run
 
@@ -71,8 +71,9 @@ def _cautions(
     if weak := _weakest(run.data_facts["classes"], counts, own):
         found.append(weak)
     if split == "val" and (run.folds or run.summary["best_epoch"]):
+        chosen = "penalty" if is_solved(run) else "epoch"
         found.append(
-            "the same images chose the epoch, which flatters these numbers a little; a test split, looked at once, "
+            f"the same images chose the {chosen}, which flatters these numbers a little; a test split, looked at once, "
             "would not"
         )
     if not found:
