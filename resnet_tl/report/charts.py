@@ -199,7 +199,7 @@ def point_map(
         if not len(rows):
             continue
         parts.append(f'<g class="class" data-class="{number}" fill="{HUES[number % len(HUES)]}">')
-        shape = SHAPES[(number // len(HUES) + number) % len(SHAPES)]
+        shape = _shape_of(number)
         for row in rows.tolist():
             ring = '<circle class="ring" r="6"/>' if wrong[row] else ""
             parts.append(
@@ -217,10 +217,9 @@ def point_map(
 
 def mark_of(number: int) -> Markup:
     """The mark of a class on a map, for its legend."""
-    shape = SHAPES[(number // len(HUES) + number) % len(SHAPES)]
     return Markup(
         f'<svg class="mark" viewBox="-6 -6 12 12" aria-hidden="true"><path fill="{HUES[number % len(HUES)]}" '
-        f'd="{shape}"/></svg>'
+        f'd="{_shape_of(number)}"/></svg>'
     )
 
 
@@ -257,6 +256,12 @@ def write_svg(chart: Markup, path: str | Path) -> None:
     head, _, rest = str(chart).partition(">")
     head = head.replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" width="720" ', 1)
     write_text(path, f"{head}><style>{style}</style>{ground}{rest}\n")
+
+
+def _shape_of(number: int) -> str:
+    """That of a class on a map: eight neighbours have eight colours, and the next eight have these in other shapes."""
+    hue, turn = number % len(HUES), number // len(HUES)
+    return SHAPES[(hue + turn) % len(SHAPES)]
 
 
 def _ticks(low: float, high: float) -> tuple[float, float, list[float]]:

@@ -16,10 +16,9 @@ from resnet_tl.evaluation.predictions import classes_of, probabilities
 from resnet_tl.evaluation.words import SPLITS, interval
 from resnet_tl.files import as_cell, replacing, write_text
 from resnet_tl.report.charts import difference_chart, interval_chart
+from resnet_tl.report.facts import Table, bundle_of
 from resnet_tl.report.pictures import Pictures, Wanted
 from resnet_tl.report.rendering import render
-from resnet_tl.report.run_page import preprocessing_of
-from resnet_tl.report.tables import Table
 
 MOST_SHOWN = 24
 """Images of a kind of disagreement."""
@@ -62,15 +61,8 @@ def write_comparison_page(comparison: Comparison, path: str | Path) -> None:
     path = Path(path)
     answers = _answers(comparison)
     kinds = list(_kinds(answers, [group.name for group in comparison.groups]))
-    pictures = Pictures(
-        [
-            Wanted(image.path)
-            for place in range(MOST_SHOWN)
-            for kind in kinds
-            for image in kind.shown[place : place + 1]
-        ],
-        preprocessing_of(comparison.groups[0].runs[0]),
-    )
+    by_turns = [image for place in range(MOST_SHOWN) for kind in kinds for image in kind.shown[place : place + 1]]
+    pictures = Pictures([Wanted(image.path) for image in by_turns], bundle_of(comparison.groups[0].runs[0]))
     with replacing(path.with_name(f"{path.stem}_disagreements.csv")) as file:
         table = answers.loc[answers["disagree"]].drop(columns="disagree")
         table.map(as_cell).to_csv(file, index=False, lineterminator="\n", encoding="utf-8")

@@ -97,7 +97,8 @@ def _neighbours(file: Path, root: Path) -> dict[str, list[Neighbour]]:
 
 
 def _places(file: Path) -> pd.DataFrame | None:
-    table = _table(file, ("id",))[["id", "x", "y"]].astype({"x": float, "y": float})
+    table = _table(file, ("id",))[["id", "x", "y"]]
+    table = table.assign(**{axis: pd.to_numeric(table[axis], errors="coerce").astype(float) for axis in ("x", "y")})
     table = table[np.isfinite(table[["x", "y"]].to_numpy()).all(axis=1)]
     return table if len(table) else None
 

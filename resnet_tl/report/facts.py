@@ -11,8 +11,9 @@ from typing import Any
 
 import pandas as pd
 
+from resnet_tl.bundle import Bundle
 from resnet_tl.data.quality.findings import KINDS, Kind, counts
-from resnet_tl.errors import listed
+from resnet_tl.errors import UserError, listed
 from resnet_tl.evaluation.words import SPLITS, duration
 from resnet_tl.files import from_cell
 from resnet_tl.run import Run
@@ -96,13 +97,13 @@ def skipped_of(run: Run) -> Table | None:
 def network_table(run: Run) -> Table:
     """The network, and the weights that training began with."""
     model, network = run.recipe.get("model", {}), run.summary["network"]
-    bundle = (run.folds or [run])[0].bundle
-    weights = bundle.weights
+    bundle = bundle_of(run)
+    weights = bundle.weights if bundle else {}
     rows = [
         ["network", str(network["name"])],
         ["parameters", f"{network['parameters']:,}"],
         ["multiply-adds of an image", f"{network['multiply_adds']:,}"],
-        ["weights at the start", str(weights.get("source") or "random")],
+        ["weights at the start", str(weights.get("source") or "random") if bundle else "not known: the model is gone"],
         ["their licence", str(weights.get("licence") or "")],
         ["optimizer", _class_path(run.recipe.get("optimizer"))],
         ["augmentation", str(run.recipe.get("data", {}).get("augmentation") or "")],
@@ -110,6 +111,14 @@ def network_table(run: Run) -> Table:
         ["monitored", str(model.get("monitor") or "")],
     ]
     return Table((), [row for row in rows if row[1]], has_numbers=False)
+
+
+def bundle_of(run: Run) -> Bundle | None:
+    """The model, of a run of folds the first one; None where it is gone or cannot be read."""
+    try:
+        return (run.folds or [run])[0].bundle
+    except UserError:
+        return None
 
 
 def frozen_table(run: Run) -> Table | None:

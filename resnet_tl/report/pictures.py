@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from resnet_tl.bundle import Bundle
 from resnet_tl.data.pixels.decode import BadImage, decode
 from resnet_tl.data.pixels.preprocessing import Preprocessing
 from resnet_tl.data.threads import usable_cores
@@ -41,8 +42,8 @@ class Wanted:
 class Pictures:
     """Gives the class of the style sheet that shows an image, "" for one that is gone or that there was no room for."""
 
-    def __init__(self, wanted: Sequence[Wanted], preprocessing: Preprocessing | None = None) -> None:
-        self.preprocessing = preprocessing
+    def __init__(self, wanted: Sequence[Wanted], bundle: Bundle | None = None) -> None:
+        self.preprocessing = bundle.preprocessing if bundle else None  # which part of an image the network sees
         self.gone: list[Path] = []
         self.with_heat: set[Path] = set()
         self._class: dict[Path, str] = {}

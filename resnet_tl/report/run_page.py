@@ -9,7 +9,6 @@ import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
-from resnet_tl.data.pixels.preprocessing import Preprocessing
 from resnet_tl.errors import UserError
 from resnet_tl.files import write_text
 from resnet_tl.report import facts
@@ -114,7 +113,7 @@ def _measured(run: Run, split: str, findings: list[facts.Found]) -> tuple[dict[s
         charts["reliability"] = reliability_diagram([(one.name, one.bins) for one in trusted])
     if (placed := _map(table, evidence)) is not None:
         charts["map"] = placed
-    pictures = Pictures(list(judged.wanted()), preprocessing_of(run))
+    pictures = Pictures(list(judged.wanted()), facts.bundle_of(run))
     page = {
         "verdict": verdict(run, compared, split, tested, trusted, findings, judged.counts),
         "accuracy": compared[0].accuracy,
@@ -180,11 +179,3 @@ def _places_table(table: pd.DataFrame, evidence: Evidence) -> Table | None:
     cells = placed.assign(x=placed["x"].map("{:.2f}".format), y=placed["y"].map("{:.2f}".format))
     rows = cells[["id", "label", "predicted", "x", "y"]].to_numpy(object).tolist()
     return Table(["image", "label", "predicted", "x", "y"], rows, has_numbers=False)
-
-
-def preprocessing_of(run: Run) -> Preprocessing | None:
-    """That of the bundle, which says what part of an image the network sees; None where there is no model."""
-    try:
-        return (run.folds or [run])[0].bundle.preprocessing
-    except UserError:
-        return None
