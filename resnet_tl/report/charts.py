@@ -167,7 +167,7 @@ def reliability_diagram(bins: Sequence[tuple[str, np.ndarray]]) -> Markup:
         (x, y), text = at(tick, tick), f"{100 * tick:g}"
         parts += [_rule(left, y, right, y, "grid"), _end(left - 6, y + 4, text)]
         parts.append(_text(x, bottom + 16, text, "tick end" if tick == 1 else "tick middle"))
-    parts.append(_rule(*at(low, low), *at(1, 1), "diagonal"))
+    parts.append(_rule(*at(low, low), *at(1, 1), "even"))
     for place, (name, found) in reversed(list(enumerate(bins))):
         kind, shape = ("main", SHAPES[0]) if place == 0 else ("other", SHAPES[1])
         for images, sure, share in found:
@@ -218,7 +218,7 @@ def point_map(
 def mark_of(number: int) -> Markup:
     """The mark of a class on a map, for its legend."""
     return Markup(
-        f'<svg class="mark" viewBox="-6 -6 12 12" aria-hidden="true"><path fill="{HUES[number % len(HUES)]}" '
+        f'<svg class="sign" viewBox="-6 -6 12 12" aria-hidden="true"><path fill="{HUES[number % len(HUES)]}" '
         f'd="{_shape_of(number)}"/></svg>'
     )
 
@@ -234,13 +234,13 @@ def heat_map(counts: np.ndarray, classes: Sequence[str], linked: Callable[[int, 
     parts = [
         _text(left, 12, "predicted →", "small"),
         f'<text class="small end" transform="translate(14 {top}) rotate(-90)">← label</text>',
-        f'<rect class="frame" x="{left}" y="{top}" width="{side * number:.2f}" height="{side * number:.2f}"/>',
+        f'<rect class="edge" x="{left}" y="{top}" width="{side * number:.2f}" height="{side * number:.2f}"/>',
     ]
     for row, column in np.argwhere(counts).tolist():
         kind = "right" if row == column else "wrong"
         title = f"{classes[row]} → {classes[column]}: {counts[row, column]}"
         cell = (
-            f'<rect class="heat {kind}" x="{left + column * side:.2f}" y="{top + row * side:.2f}" width="{side:.2f}" '
+            f'<rect class="cell {kind}" x="{left + column * side:.2f}" y="{top + row * side:.2f}" width="{side:.2f}" '
             f'height="{side:.2f}" fill-opacity="{0.15 + 0.85 * shares[row, column]:.2f}">'
             f"<title>{_escaped(title)}</title></rect>"
         )

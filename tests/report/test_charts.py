@@ -10,6 +10,7 @@ from markupsafe import Markup
 
 from resnet_tl.evaluation.intervals import Estimate
 from resnet_tl.report.charts import (
+    STYLE,
     Line,
     bar_chart,
     difference_chart,
@@ -23,7 +24,6 @@ from resnet_tl.report.charts import (
 )
 
 EVIL = "<script>&\"'\x1b[2J"
-SVG = "{http://www.w3.org/2000/svg}"
 
 
 def every_chart() -> dict[str, Markup]:
@@ -93,5 +93,13 @@ def test_forty_classes_have_forty_marks():
 def test_of_a_heat_map_only_what_is_not_0_is_drawn():
     chart = heat_map(np.diag([2, 3, 4]), ("a", "b", "c"))
 
-    assert chart.count('class="heat right"') == 3
-    assert 'class="heat wrong"' not in chart
+    assert chart.count('class="cell right"') == 3
+    assert 'class="cell wrong"' not in chart
+
+
+def test_the_style_of_the_page_does_not_reach_into_the_charts():
+    styles = [(STYLE.parent / name).read_text(encoding="utf-8") for name in ("charts.css", "page.css")]
+    charts, page = (set(re.findall(r"\.([a-z][\w-]*)", re.sub(r"\{.*?\}", "", style))) for style in styles)
+
+    assert charts
+    assert not charts & page
