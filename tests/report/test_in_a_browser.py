@@ -47,7 +47,7 @@ def test_a_cell_of_the_matrix_opens_the_images_behind_it(page):
     page.click("a[aria-label='ants taken for bees <b>: 3']")
 
     dialog = page.locator("dialog[open]")
-    assert dialog.locator("h2").inner_text() == "ants → bees <b> 3 of 14 images"
+    assert dialog.locator("h2").inner_text() == "ants → bees <b>: 3 of 14 images"
     assert dialog.locator(".card").count() == 3
     assert dialog.locator(".pic").first.bounding_box()["width"] > 60
     page.keyboard.press("Escape")
@@ -107,8 +107,13 @@ def test_the_dark_page_is_dark_and_the_printed_one_light_with_everything_open(pa
     assert ground() < 60
     page.emulate_media(color_scheme="dark", media="print")
     assert ground() == 255
-    page.evaluate("dispatchEvent(new Event('beforeprint'))")
-    assert page.locator("details:not([open])").count() == 0
+    page.emulate_media(color_scheme="dark", media="screen")
+    count = "window.closed_ones = document.querySelectorAll('details:not([open])').length"
+    page.evaluate(f"addEventListener('beforeprint', () => {{ {count} }})")
+    assert page.evaluate(count) > 5
+    assert page.pdf(format="A4").startswith(b"%PDF")
+    assert page.evaluate("window.closed_ones") == 0
+    assert page.evaluate(count) > 5
 
 
 def test_a_link_into_what_is_closed_opens_it(page):

@@ -9,8 +9,7 @@ for (const link of all("a[href^='#cell-']")) {
     const pair = document.getElementById(link.getAttribute("href").slice(1));
     if (!pair || !dialog.showModal) return;
     event.preventDefault();
-    const summary = pair.querySelector("summary");
-    dialog.querySelector("h2").textContent = summary.textContent.replace(/\s+/g, " ").trim();
+    dialog.querySelector("h2").textContent = all("span", pair.querySelector("summary")).map((one) => one.textContent).join(": ");
     dialog.querySelector("div").replaceChildren(...[...pair.children].slice(1).map((node) => node.cloneNode(true)));
     dialog.showModal();
     dialog.querySelector("h2").focus();
