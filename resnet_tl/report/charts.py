@@ -155,7 +155,9 @@ def reliability_diagram(bins: Sequence[tuple[str, np.ndarray]]) -> Markup:
     """
     from resnet_tl.evaluation.intervals import wilson
 
-    height, left, right, top, bottom = 330, 44, WIDTH - 12, 22, 284
+    left, right, top = 44, WIDTH - 12, 28 + 16 * len(bins)
+    bottom = top + right - left
+    height = bottom + 46
     low, _, ticks = _ticks(min(float(found[:, 1:].min()) for _, found in bins), 1)
 
     def at(sure: float, share: float) -> tuple[float, float]:
@@ -175,10 +177,10 @@ def reliability_diagram(bins: Sequence[tuple[str, np.ndarray]]) -> Markup:
             for end in wilson(round(share * images), int(images)) if place == 0 else ():
                 parts.append(_rule(x, y, x, at(sure, max(low, end))[1], f"range {kind}"))
             parts.append(_mark(x, y, shape, kind))
-        parts += [_mark(left + 12, top + 6 + 16 * place, shape, kind)]
-        parts.append(_text(left + 20, top + 10 + 16 * place, name, f"small {kind}"))
+        parts.append(_mark(left, 8 + 16 * place, shape, kind))
+        parts.append(_text(left + 10, 12 + 16 * place, name, f"small {kind}"))
     parts.append(_text((left + right) / 2, bottom + 34, "how sure the model is, %", "tick middle"))
-    parts.append(_text(left - 36, 10, "how often it is right, %", "tick"))
+    parts.append(_text(left - 36, top - 10, "how often it is right, %", "tick"))
     return _svg(height, "Reliability: how often the model is right over how sure it is", parts)
 
 

@@ -10,7 +10,7 @@ import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -42,6 +42,7 @@ class Evidence:
     neighbours: dict[str, list[Neighbour]] = field(default_factory=dict)  # by the id of an image, the nearest first
     map: pd.DataFrame | None = None  # columns id, x, y
     heat: dict[str, np.ndarray] = field(default_factory=dict)  # id -> (h, w) from 0 to 1, over the centre crop
+    missing: dict[str, str] = field(default_factory=dict)  # what the fit could not make, and why
     notes: list[str] = field(default_factory=list)
 
     @classmethod
@@ -58,6 +59,7 @@ class Evidence:
         for part in parts:
             whole.neighbours |= part.neighbours
             whole.heat |= part.heat
+            whole.missing |= part.missing
             whole.notes += part.notes
         return whole
 
@@ -82,8 +84,12 @@ class Evidence:
         found.neighbours = read("neighbours.csv", lambda file: _neighbours(file, root)) or {}
         found.map = read("map.csv", _places)
         found.heat = read("gradcam.npz", _heat) or {}
-        facts = read("facts.json", lambda file: json.loads(file.read_text(encoding="utf-8"))) or {}
-        found.notes += [str(why) for why in (facts.get("missing") or {}).values()]
+        facts = read("facts.json", _facts) or {}
+        found.missing = {
+            name: str(fact["missing"]).rstrip(".")
+            for name, fact in facts.items()
+            if isinstance(fact, dict) and fact.get("missing")
+        }
         return found
 
 
@@ -101,6 +107,13 @@ def _places(file: Path) -> pd.DataFrame | None:
     table = table.assign(**{axis: pd.to_numeric(table[axis], errors="coerce").astype(float) for axis in ("x", "y")})
     table = table[np.isfinite(table[["x", "y"]].to_numpy()).all(axis=1)]
     return table if len(table) else None
+
+
+def _facts(file: Path) -> dict[str, Any]:
+    facts = json.loads(file.read_text(encoding="utf-8"))
+    if not isinstance(facts, dict):
+        raise ValueError("it holds no facts by name")
+    return facts
 
 
 def _table(file: Path, texts: tuple[str, ...]) -> pd.DataFrame:

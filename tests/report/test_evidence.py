@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from resnet_tl.report.evidence import Evidence
+from resnet_tl.report.run_page import write_report
 from tests.report.conftest import MakeRun, add_evidence, write_json
 
 
@@ -45,9 +46,11 @@ def test_places_that_are_no_numbers_are_left_out(make_run: MakeRun):
 
 def test_why_something_is_missing_is_said(make_run: MakeRun):
     run = make_run(drawn=0)
-    write_json(run.path / "evidence" / "val" / "facts.json", {"missing": {"knn": "There are no pretrained features."}})
+    facts = {"images": 60, "map": {"images": 60}, "knn": {"missing": "there are no pretrained features"}}
+    write_json(run.path / "evidence" / "val" / "facts.json", facts)
 
-    assert Evidence.of(run, "val").notes == ["There are no pretrained features."]
+    assert Evidence.of(run, "val").missing == {"knn": "there are no pretrained features"}
+    assert "No nearest neighbours: there are no pretrained features." in write_report(run).read_text(encoding="utf-8")
 
 
 def test_nothing_is_unpickled(make_run: MakeRun):
