@@ -60,6 +60,7 @@ class Run:
         self.recipe_file = self.path / "recipe.yaml"
         self.environment_file = self.path / "environment.json"
         self.metrics_file = self.path / "metrics.csv"
+        self.report_file = self.path / "report.html"
         self.checkpoints = self.path / "checkpoints"
         # What `fit --resume` goes on from; there is none before the first epoch, or some minutes of it, are over.
         self.last_checkpoint = self.checkpoints / "last.ckpt"

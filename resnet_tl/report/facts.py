@@ -51,7 +51,7 @@ def data_table(run: Run) -> Table:
         ["layout", facts["layout"]],
         ["images", ", ".join(f"{number:,} {SPLITS.get(split, split)}" for split, number in images.items())],
         ["classes", f"{len(facts['classes'])}"],
-        ["short side, median", f"{facts['short_side_median']} px"],
+        ["short side, median", f"{facts['short_side_median']} px" if facts.get("short_side_median") else ""],
         ["the network's input", f"{seen['image_size']} px" if isinstance(seen.get("image_size"), int) else ""],
         ["left out as unusable", f"{facts['skipped']:,}" if facts.get("skipped") else ""],
         ["fingerprint of the files", facts.get("fingerprint", "")],
@@ -71,7 +71,7 @@ def findings_of(run: Run) -> list[Found]:
     file = run.path / "data" / "findings.csv"
     if not file.is_file():
         return []
-    table = pd.read_csv(file, dtype=str, keep_default_na=False, encoding="utf-8")
+    table = _texts(file, ("path", "finding", "detail", "partner"))
     table = table[table["finding"].isin(list(KINDS))]
     found = []
     for kind, number in counts(table).items():
@@ -90,7 +90,7 @@ def skipped_of(run: Run) -> Table | None:
     file = run.path / "data" / "skipped.csv"
     if not file.is_file():
         return None
-    table = pd.read_csv(file, dtype=str, keep_default_na=False, encoding="utf-8").map(from_cell)
+    table = _texts(file, ("path", "reason")).map(from_cell)
     return Table(["image", "why"], table[["path", "reason"]].head(MOST_ROWS).to_numpy().tolist(), has_numbers=False)
 
 
@@ -127,10 +127,13 @@ def frozen_table(run: Run) -> Table | None:
     if not file.is_file():
         return None
     rows = []
-    for proof in json.loads(file.read_text(encoding="utf-8")):
-        digest = f"the same before and after: SHA-256 {proof['sha256'][:12]}…" if proof["frozen"] else ""
-        frozen = sorted(proof["frozen"], key=lambda stage: (stage != "stem", stage))
-        rows.append([f"{proof['phase'] + 1}", proof["mode"], listed(frozen) or "nothing", digest])
+    try:
+        for proof in json.loads(file.read_text(encoding="utf-8")):
+            frozen = sorted(proof["frozen"], key=lambda stage: (stage != "stem", stage))
+            digest = f"the same before and after: SHA-256 {proof['sha256'][:12]}…" if frozen else ""
+            rows.append([f"{proof['phase'] + 1}", proof["mode"], listed(frozen) or "nothing", digest])
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{file} is damaged: {error}.") from None
     return Table(["phase", "what trained (mode)", "what was frozen", "proof"], rows, has_numbers=False)
 
 
@@ -183,6 +186,14 @@ def commands(run: Run, shown: str) -> list[tuple[str, str]]:
 def reproduce(run: Run, shown: str) -> str:
     """The command that repeats the run."""
     return f"resnet-tl fit --recipe {quote(str(Path(shown) / 'recipe.yaml'))}"
+
+
+def _texts(file: Path, columns: Sequence[str]) -> pd.DataFrame:
+    """Columns of a CSV file of texts; UserError where it is damaged."""
+    try:
+        return pd.read_csv(file, dtype=str, keep_default_na=False, encoding="utf-8")[list(columns)]
+    except (ValueError, KeyError) as error:
+        raise UserError(f"{file} is damaged: {error}.") from None
 
 
 def _class_path(setting: Any) -> str:

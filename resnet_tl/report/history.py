@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
@@ -36,7 +37,9 @@ def curves_of(run: Run) -> Curves | None:
         scale = 100 if title.startswith("Accuracy") else 1
         lines = []
         for column in columns:
-            known = history[["epoch", column]].dropna() if column in history else history.iloc[:0]
+            if column not in history:
+                continue
+            known = history.loc[np.isfinite(history[column]), ["epoch", column]]  # all but those of a fit that diverged
             if len(known):
                 points = zip(known["epoch"].astype(float), known[column].astype(float) * scale, strict=True)
                 lines.append(Line(metric_name(column).split()[0], tuple(points), column.startswith("val_")))

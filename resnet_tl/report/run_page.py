@@ -36,11 +36,6 @@ from resnet_tl.run import Run
 MOST_POINTS = 2000
 
 
-def report_file(run: Run) -> Path:
-    """Where the report of a run is."""
-    return run.path / "report.html"
-
-
 def write_report(run: Run, path: str | Path | None = None, shown: str | None = None) -> Path:
     """Writes the page of a finished run, its charts as SVG and the lists of its mistakes; gives where the page is.
 
@@ -52,7 +47,7 @@ def write_report(run: Run, path: str | Path | None = None, shown: str | None = N
     Raises:
         UserError: the run is not finished or damaged, or the page cannot be written.
     """
-    path = Path(path) if path else report_file(run)
+    path = Path(path) if path else run.report_file
     split = next((split for split in ("val", "test") if split in run.summary["metrics"]), None)
     page = {"run": run, "shown": shown or str(run.path), "split": split, **_facts(run, shown or str(run.path))}
     charts: dict[str, Markup] = {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -45,6 +46,8 @@ def _texts(
     """The numbers of one column by their names; a share and a loss with their intervals, where they are known."""
     texts = {"images": f"{accuracy.images:,}", **{name: metric_value(name, value) for name, value in metrics.items()}}
     for name, (low, high) in (intervals or {}).items():
+        if not math.isfinite(low + high):  # of a fit that diverged
+            continue
         if name == "loss":
             texts[name] += f" [{low:.3f}, {high:.3f}]"
         elif name in texts:

@@ -22,7 +22,7 @@ from resnet_tl.evaluation.figures import confusion_matrix
 from resnet_tl.evaluation.mistakes import mistakes_figure
 from resnet_tl.evaluation.predictions import write_predictions
 from resnet_tl.files import write_text
-from resnet_tl.report.run_page import report_file, write_report
+from resnet_tl.report.run_page import write_report
 from resnet_tl.run import Run
 from resnet_tl.training.classifier import ImageClassifier
 from resnet_tl.training.console.summary import shortest
@@ -161,7 +161,7 @@ def report(run: Run) -> None:
     try:
         write_report(Run(run.path), shown=shortest(run.path))  # a Run that has read nothing yet
     except Exception as error:
-        log.warning(f"{report_file(run).name} could not be written: {reason_of(error)}.")
+        log.warning(f"{run.report_file.name} could not be written: {reason_of(error)}.")
 
 
 def _draw_mistakes(run: Run, split: str, table: pd.DataFrame, data: ImageDataModule, rows: np.ndarray) -> None:

@@ -296,3 +296,28 @@ def test_a_run_whose_model_is_gone_has_a_page(make_run: MakeRun):
 
     assert "the model is gone" in page.text
     assert "Grad-CAM" not in page.text  # where it would lie is not known
+
+
+def test_a_fit_that_diverged_has_a_page(make_run: MakeRun):
+    run = make_run()
+    table = run.predictions()
+    numbers = [name for name in table.columns if name.startswith("prob_")]
+    table.loc[:20, numbers] = float("nan")
+    write_predictions(table.assign(predicted="ants").iloc[:21], run.predictions_file("val"))
+    pd.read_csv(run.metrics_file).assign(val_loss=float("inf"), val_accuracy=float("nan")).to_csv(run.metrics_file)
+
+    page = page_of(Run.open(run.path))
+
+    assert "Learning curves" in page.text
+    assert not re.search(r"\d nan|nan[ %\]]|\binf\b", page.text)
+
+
+@pytest.mark.parametrize(
+    "name", ["freezing.json", "data/findings.csv", "data/skipped.csv", "metrics.csv", "data/facts.json"]
+)
+def test_a_damaged_file_is_named(make_run: MakeRun, name: str):
+    run = make_run(drawn=0)
+    (run.path / name).write_text("{ no such\nthing")
+
+    with pytest.raises(UserError, match=rf"{Path(name).name} is damaged"):
+        write_report(Run.open(run.path))

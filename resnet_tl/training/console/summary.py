@@ -11,7 +11,6 @@ from rich.table import Table
 from resnet_tl.evaluation.accuracy import Accuracy, number_rows, warning_lines
 from resnet_tl.evaluation.calibration import calibration_line
 from resnet_tl.evaluation.words import SPLITS, duration, metric_name, spread_text
-from resnet_tl.report.run_page import report_file
 from resnet_tl.run import Run
 from resnet_tl.terminal import Screen, current
 from resnet_tl.training.console.time_spent import time_table
@@ -57,8 +56,8 @@ def print_summary(run: Run, next_commands: Sequence[str], verbose: bool = False,
         where = f"{path}/figures/mistakes_{split}.png" if is_drawn else "none"
         if is_drawn or accuracy.correct == accuracy.images:
             places.add_row("mistakes" if len(accuracies) == 1 else f"mistakes, {SPLITS[split]}", where)
-    if report_file(run).is_file():
-        places.add_row("report", f"{path}/{report_file(run).name}")
+    if run.report_file.is_file():
+        places.add_row("report", f"{path}/{run.report_file.name}")
     screen.print(places)
     seconds, advice = run.environment["seconds"], run.environment["advice"]
     if verbose:
