@@ -36,6 +36,10 @@ SHAPES = (
 )
 
 
+MOST_CELLS = 2000
+"""Of a heat map, that say their classes and lead to their images."""
+
+
 @dataclass(frozen=True)
 class Line:
     """One curve of a chart: its name, its points, and whether it is the one that matters."""
@@ -238,7 +242,11 @@ def heat_map(counts: np.ndarray, classes: Sequence[str], linked: Callable[[int, 
         f'<text class="small end" transform="translate(14 {top}) rotate(-90)">← label</text>',
         f'<rect class="edge" x="{left}" y="{top}" width="{side * number:.2f}" height="{side * number:.2f}"/>',
     ]
-    for row, column in np.argwhere(counts).tolist():
+    cells = np.argwhere(counts).tolist()
+    if len(cells) > MOST_CELLS:
+        parts += _shades(cells, shares, side, left, top)
+        cells = []
+    for row, column in cells:
         kind = "right" if row == column else "wrong"
         title = f"{classes[row]} → {classes[column]}: {counts[row, column]}"
         cell = (
@@ -249,6 +257,19 @@ def heat_map(counts: np.ndarray, classes: Sequence[str], linked: Callable[[int, 
         link = linked(row, column)
         parts.append(f'<a href="#{link}" aria-label="{_escaped(title)}">{cell}</a>' if link else cell)
     return _svg(top + side * number + 2, "Confusion matrix: rows are labels, columns predictions", parts, role="group")
+
+
+def _shades(cells: Sequence[Sequence[int]], shares: np.ndarray, side: float, left: float, top: float) -> list[str]:
+    """So many cells that each for itself would make the page large: one path for each of ten shades."""
+    paths: dict[tuple[str, int], list[str]] = {}
+    for row, column in cells:
+        kind, shade = "right" if row == column else "wrong", math.ceil(10 * float(shares[row, column]))
+        place = f"M{left + column * side:.1f} {top + row * side:.1f}h{side:.2f}v{side:.2f}h-{side:.2f}z"
+        paths.setdefault((kind, shade), []).append(place)
+    return [
+        f'<path class="cell {kind}" fill-opacity="{0.15 + 0.085 * shade:.2f}" d="{"".join(places)}"/>'
+        for (kind, shade), places in paths.items()
+    ]
 
 
 def write_svg(chart: Markup, path: str | Path) -> None:

@@ -25,7 +25,7 @@ SIDE, SMALL = 176, 104
 """Longest side of a thumbnail, in pixels: of an image that is judged, and of one beside it."""
 HEAT_SIDE = 28
 QUALITY = 72
-BUDGET = 2_200_000
+BUDGET = 2_000_000
 """Bytes of all pictures of a page together, as text."""
 AT_ONCE = 64
 

@@ -103,3 +103,14 @@ def test_the_style_of_the_page_does_not_reach_into_the_charts():
 
     assert charts
     assert not charts & page
+
+
+def test_a_thousand_classes_fit_into_a_small_chart():
+    generator = np.random.default_rng(0)
+    counts = np.diag(np.full(1000, 40))
+    np.add.at(counts, tuple(generator.integers(0, 1000, (2, 10_000))), 1)
+
+    chart = heat_map(counts, [f"class {number}" for number in range(1000)])
+
+    assert len(chart) < 500_000
+    assert sum(len(path.split("M")) - 1 for path in re.findall(r' d="([^"]+)"', chart)) == np.count_nonzero(counts)
