@@ -23,6 +23,7 @@ COMMANDS = {
     "predict": "classify images with a run or a model bundle",
     "submit": "write a Kaggle submission that fits its sample file",
     "compare": "which of some runs is better, and whether the images can tell",
+    "report": "a page that shows a finished run: how good, how sure, its mistakes",
     "data": "list and fetch known data sets, look at a folder of images",
     "networks": "list the networks, show and draw one",
     "recipes": "list, show and copy the shipped recipes",
@@ -81,7 +82,8 @@ def main(argv: list[str] | None = None) -> int:
         for module in given.modules:
             allow(module)
         if command not in COMMANDS:
-            raise UserError(f"'{command}' is not a command; they are {listed(COMMANDS)}.{nearest(command, COMMANDS)}")
+            known = listed(COMMANDS, len(COMMANDS))
+            raise UserError(f"'{command}' is not a command; they are {known}.{nearest(command, COMMANDS)}")
         with shown(Screen(beside=command != "fit")):
             return import_module(f"resnet_tl.cli.{command}").main(argv[1:]) or 0
     except UserError as error:

@@ -22,8 +22,10 @@ from resnet_tl.evaluation.figures import confusion_matrix
 from resnet_tl.evaluation.mistakes import mistakes_figure
 from resnet_tl.evaluation.predictions import write_predictions
 from resnet_tl.files import write_text
+from resnet_tl.report.run_page import write_report
 from resnet_tl.run import Run
 from resnet_tl.training.classifier import ImageClassifier
+from resnet_tl.training.console.summary import shortest
 from resnet_tl.training.console.time_spent import advice
 from resnet_tl.training.recorder import RunRecorder, best_epoch
 from resnet_tl.training.resuming.resume_points import read_checkpoint
@@ -148,6 +150,18 @@ def _write(
     if final_of:
         summary["final_of"] = final_of
     write_text(run.path / "summary.json", json.dumps(summary, indent=2) + "\n")
+    with timing.measure("files"):
+        report(run)
+    _write_time_spent(run, model, data, trainer)  # of the page as well
+    timing.begin("rest")  # another fit of this process has a table of its own
+
+
+def report(run: Run) -> None:
+    """Writes the page of a complete run; one that cannot be written is no reason to lose a fit."""
+    try:
+        write_report(Run(run.path), shown=shortest(run.path))  # a Run that has read nothing yet
+    except Exception as error:
+        log.warning(f"{run.report_file.name} could not be written: {reason_of(error)}.")
 
 
 def _draw_mistakes(run: Run, split: str, table: pd.DataFrame, data: ImageDataModule, rows: np.ndarray) -> None:
@@ -166,7 +180,6 @@ def _draw_mistakes(run: Run, split: str, table: pd.DataFrame, data: ImageDataMod
 def _write_time_spent(run: Run, model: ImageClassifier, data: ImageDataModule, trainer: L.Trainer) -> None:
     """How fast it was is a fact about the machine: the summary is the same wherever the recipe is run again."""
     seconds = timing.seconds()
-    timing.begin("rest")  # another fit of this process has a table of its own
     facts = run.environment | {
         # none without a validation or test
         "prediction_images_per_second": next((round(found, 1) for found in model.images_per_second.values()), None),

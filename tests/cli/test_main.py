@@ -106,8 +106,8 @@ def test_an_unknown_command_is_named_with_the_nearest(command):
 
     assert (code, out) == (2, "")
     assert err == (
-        "resnet-tl: 'predcit' is not a command; they are fit, validate, test, predict, submit, compare, data, "
-        "networks, recipes, cache. Did you mean 'predict'?\n"
+        "resnet-tl: 'predcit' is not a command; they are fit, validate, test, predict, submit, compare, report, "
+        "data, networks, recipes, cache. Did you mean 'predict'?\n"
     )
 
 
