@@ -18,6 +18,7 @@ NAMES: dict[Part, str] = {
     "input": "waiting for batches",
     "training": "forward, backward, step",
     "validation": "validation",
+    "evidence": "baselines, neighbours, map",
     "files": "checkpoints, tables, figures",
     "rest": "rest",
 }
