@@ -243,9 +243,7 @@ def _check_size(
         raise ValueError(f"the network has {needed} numbers, the weights {held}")
 
 
-def write_bundle(
-    bundle: Bundle, network: StagedNetwork, reference: Mapping[str, np.ndarray] | None = None
-) -> Bundle:
+def write_bundle(bundle: Bundle, network: StagedNetwork, reference: Mapping[str, np.ndarray] | None = None) -> Bundle:
     """Writes the weights and the `reference`, then `model.json`, so that a folder with `model.json` is whole.
 
     A bundle is given to others: of paths in what it says of data and weights only the last part is kept.
