@@ -10,13 +10,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 NAMES = {"pillow": "PIL", "pyyaml": "yaml", "scikit-learn": "sklearn"}
-OPTIONAL = {
-    "wandb",
-    "mlflow",
-    "pillow_heif",
-    "pyarrow",
-    "IPython",
-}  # where a logger, a notebook or a user has brought them in
+# Where a logger, a notebook, an extra or a user has brought them in.
+OPTIONAL = {"wandb", "mlflow", "pillow_heif", "pyarrow", "IPython"}
 
 
 def imported() -> set[str]:

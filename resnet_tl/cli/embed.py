@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from resnet_tl.cli.arguments import CommandParser, positive
 from resnet_tl.cli.averaging import is_run
 from resnet_tl.cli.loading import loading
 from resnet_tl.cli.reading_options import add_table_options, in_own_words
 from resnet_tl.errors import UserError
+
+if TYPE_CHECKING:
+    from resnet_tl.inference.embedding import Embedder
 
 EXAMPLES = """\
 examples:
@@ -62,12 +66,23 @@ def main(argv: list[str]) -> None:
         if is_model:
             embedder = Embedder.of_model(place, arguments.device)
         else:
-            embedder = Embedder.of_network(arguments.run, arguments.weights or "default", arguments.device)
+            embedder = _of_network(arguments.run, arguments.weights or "default", arguments.device)
         images = 0
-        with feature_file(arguments.output, embedder.width) as file:
+        with feature_file(arguments.output, embedder.width) as written:
             skips = arguments.on_bad_image == "skip"
             for rows, features in embedder.features(index, arguments.batch_size, skips):
                 ids, paths = [index.id(row) for row in rows], [str(index.path(row)) for row in rows]
-                file.add(ids, paths, [labels[row] for row in rows], features)
+                written.add(ids, paths, [labels[row] for row in rows], features)
                 images += len(rows)
     print(f"{arguments.output}: {images} images, {embedder.width} features each")
+
+
+def _of_network(name: str, weights: str, device: str | None) -> Embedder:
+    """With mistakes in the words of this command."""
+    from resnet_tl.inference.embedding import Embedder
+
+    try:
+        return Embedder.of_network(name, weights, device)
+    except UserError as error:
+        text = str(error).replace("--model.weights", "--weights").replace("model.network is", "RUN|NETWORK is")
+        raise UserError(text) from error

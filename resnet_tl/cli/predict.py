@@ -89,7 +89,6 @@ def _print(table: pd.DataFrame, top: int, limit: float | None) -> None:
     is_strange = table["familiarity"] <= limit if limit else [False] * len(table)
     for name, row, marked in zip(table["id"], matrix, is_strange, strict=True):
         best = (-row).argsort(kind="stable")[:top]
-        rows.append(
-            [f"{name} {MARK}" if marked else str(name), *(f"{classes[place]} {percent(row[place])}" for place in best)]
-        )
+        shown = f"{name} {MARK}" if marked else str(name)
+        rows.append([shown, *(f"{classes[place]} {percent(row[place])}" for place in best)])
     print_table(["image", *(f"top {n}" for n in range(1, min(top, len(classes)) + 1))], rows, rule=False)

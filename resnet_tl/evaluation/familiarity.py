@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -64,12 +65,12 @@ class Reference:
         return cls(kept, labels.astype(np.int64), rows.astype(np.int64), np.sort(distances), neighbours)
 
     @classmethod
-    def of_arrays(cls, arrays: Mapping[str, np.ndarray], neighbours: int) -> Reference:
+    def of_arrays(cls, arrays: Mapping[str, Any], neighbours: int) -> Reference:
         """What `arrays` gave; ValueError for other ones."""
         names = ("features", "labels", "rows", "distances")
         if set(arrays) != set(names):
             raise ValueError(f"it must hold {', '.join(names)}")
-        return cls(*(arrays[name] for name in names), neighbours)
+        return cls(**arrays, neighbours=neighbours)
 
     @property
     def arrays(self) -> dict[str, np.ndarray]:

@@ -143,7 +143,7 @@ class Predictor:
         rows = np.array([row for row in range(len(index)) if row not in bad], np.int64)
         table = self._table(index, rows, shares[rows])
         if self.ensemble.references:
-            table.insert(table.columns.get_loc("predicted") + 1, "familiarity", familiar[rows])
+            table.insert(list(table).index("predicted") + 1, "familiarity", familiar[rows])
         if in_memory is not None:
             table.loc[[not isinstance(in_memory[row], Path) for row in rows], "path"] = ""
         return table
