@@ -1,4 +1,4 @@
-"""The features that evidence is made of, and what may be spent on them: a share of what the training has cost."""
+"""The features that evidence is made of: from the activation cache, or computed where that costs little."""
 
 from __future__ import annotations
 
@@ -20,15 +20,9 @@ from resnet_tl.networks.frozen import FrozenStages
 from resnet_tl.networks.stages import StagedNetwork
 from resnet_tl.training.building import build
 from resnet_tl.training.classifier import ImageClassifier
+from resnet_tl.training.evidence.cost import SHARE, affords_baselines, reference_images
 
 log = logging.getLogger(__name__)
-
-MOST = 2000
-"""Training images that validation images, and later new ones, are compared with."""
-SHARE, LEAST = 0.03, 200
-"""Of the training's passes, for the features of those; but so many images in any case."""
-SHARE_OF_BASELINES = 0.05
-"""Of the training's passes, for the pretrained features of all images, where they are not in the cache."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,24 +38,6 @@ class Gallery:
         return Gallery(self.rows[places], self.labels[places], self.features[places])
 
 
-def training_passes(model: ImageClassifier, data: ImageDataModule, epochs: int) -> float:
-    """What a training of some epochs costs, in passes of one image through the network as it is evaluated.
-
-    A step of the stages that train counts as three passes through them, one forward and two backward; what the frozen
-    ones give is counted once for each view. A function of recipe and data, so that the same fit leaves the same files.
-    """
-    assert model.built is not None
-    costs = {cost.name: cost.multiply_adds for cost in model.built.costs}
-    views = (data.views or epochs) if data.augments else 1
-    passes = 0.0
-    for epoch in range(epochs):
-        phase = model.schedule.phases[model.schedule.phase_at(epoch)]
-        frozen = sum(costs[name] for name in phase.frozen_stages(model.network.stage_names)) / sum(costs.values())
-        area = (data.train_size(epoch) / data.preprocessing.size) ** 2
-        passes += area * (3 * (1 - frozen) + (frozen if epoch < views else 0))
-    return passes * len(data.index.rows("train"))
-
-
 def is_always_frozen(model: ImageClassifier) -> bool:
     """Whether no stage has trained, so that the network's features are the pretrained ones."""
     return not model.schedule.ever_trained(model.network.stage_names)
@@ -74,7 +50,7 @@ def gallery_of(model: ImageClassifier, data: ImageDataModule, passes: float) -> 
     stages = _stages(model.network, model)
     of_rows = kept_features(model.network, stages, model, data) if is_always_frozen(model) else None
     if of_rows is None:
-        few = drawn(labels, min(MOST, max(LEAST, int(SHARE * passes))))
+        few = drawn(labels, reference_images(data, passes))
         rows, labels = rows[few], labels[few]
         of_rows = _computed(stages, data)
     return Gallery(rows, labels, of_rows(rows))
@@ -96,11 +72,11 @@ def pretrained_features(
     stages = _stages(network.to(model.device), model)
     if found := kept_features(network, stages, model, data):
         return found
-    images = len(data.index.rows("train")) + len(data.index.rows("val"))
-    if images > SHARE_OF_BASELINES * passes:
+    if not affords_baselines(data, passes):
+        images = len(data.index.rows("train")) + len(data.index.rows("val"))
         raise UserError(
             f"the pretrained features of {images:,} images would cost {images / max(1.0, passes):.0%} of the training, "
-            f"more than {SHARE_OF_BASELINES:.0%}; a fit by the recipe freeze_backbone, with images of the same size, "
+            f"more than {SHARE:.0%}; a fit by the recipe freeze_backbone, with images of the same size, "
             "keeps them for the next one"
         )
     return _computed(stages, data)

@@ -26,7 +26,8 @@ from resnet_tl.networks.grad_cam import grad_cam
 from resnet_tl.run import Run
 from resnet_tl.training.classifier import ImageClassifier
 from resnet_tl.training.evidence.baselines import MOST_PRODUCTS, knn_baseline, probe_baseline
-from resnet_tl.training.evidence.features import MOST, Gallery, gallery_of, pretrained_features, training_passes
+from resnet_tl.training.evidence.cost import MOST, training_passes
+from resnet_tl.training.evidence.features import Gallery, gallery_of, pretrained_features
 from resnet_tl.training.numbers.predictions import Predictions
 
 log = logging.getLogger(__name__)
