@@ -40,7 +40,7 @@ def grad_cam(network: StagedNetwork, images: Tensor, classes: Tensor) -> Tensor:
         for module in rest:
             x = module(x)
         logits = network.head(x.float())
-        chosen = logits.gather(1, classes[:, None]).sum()
+        chosen = logits.gather(1, classes[:, None].clone()).sum()
         (gradient,) = torch.autograd.grad(chosen, maps)
     weights = gradient.mean(dim=(2, 3), keepdim=True)
     found = (weights * maps.detach()).sum(dim=1).relu().float()
