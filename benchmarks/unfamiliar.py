@@ -50,7 +50,7 @@ class Model:
         self.temperature = fit_temperature(labels[self.val], shares)
         few = self.train[drawn(labels[self.train], 2000)]
         self.reference = Reference.make(features[few], labels[few], few, features[self.val])
-        self.gallery = self.reference.features.astype(np.float32)
+        self.gallery = unit(self.reference.features)
         self.judged = nearest(unit(features[self.val]), self.gallery, max(KTHS))[0]
 
     def scores(self, features: np.ndarray) -> dict[str, np.ndarray]:

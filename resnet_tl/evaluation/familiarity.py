@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,8 @@ STRANGE = 0.01
 """Familiarity up to which an image is said to look like nothing that a model was trained on."""
 LEAST = 19
 """Validation images with which it is said at all: with fewer more than one in 20 would be called so by chance."""
+ROUNDING = 1e-6
+"""By which a distance may differ with the number of images in a batch; it is taken as no distance."""
 KTH = 5
 """Whose distance counts; see docs/unfamiliar.md."""
 
@@ -61,7 +64,7 @@ class Reference:
         """Of training images' features (n, F), and those of the validation images, `judged` (m, F)."""
         kept = unit(features).astype(np.float16)
         neighbours = min(KTH, len(kept))
-        distances = nearest(unit(judged), kept.astype(np.float32), neighbours)[0][:, -1]
+        distances = nearest(unit(judged), unit(kept), neighbours)[0][:, -1]
         return cls(kept, labels.astype(np.int64), rows.astype(np.int64), np.sort(distances), neighbours)
 
     @classmethod
@@ -79,7 +82,11 @@ class Reference:
 
     def distance(self, features: np.ndarray) -> np.ndarray:
         """Of images' features (n, F) to their k-th nearest training image, (n,) float32."""
-        return nearest(unit(features), self.features.astype(np.float32), self.neighbours)[0][:, -1]
+        return nearest(unit(features), self._gallery, self.neighbours)[0][:, -1]
+
+    @cached_property
+    def _gallery(self) -> np.ndarray:
+        return unit(self.features)  # whose length half precision has changed
 
     def familiarity(self, features: np.ndarray) -> np.ndarray:
         """Of images with features (n, F): (1 + validation images at least as far) / (1 + validation images), (n,)."""
@@ -88,7 +95,7 @@ class Reference:
 
 def p_values(distances: np.ndarray, reference: np.ndarray) -> np.ndarray:
     """The share of `reference` (m,), rising, that is at least as large as each distance, itself counted, (n,)."""
-    as_far = len(reference) - np.searchsorted(reference, distances, side="left")
+    as_far = len(reference) - np.searchsorted(reference, distances - ROUNDING, side="left")
     return (1 + as_far) / (1 + len(reference))
 
 

@@ -51,7 +51,7 @@ def test_the_distance_is_that_to_the_kth_nearest() -> None:
     generator = np.random.default_rng(2)
     known, new = reference(generator), images(10, generator)
 
-    expected = nearest(unit(new), known.features.astype(np.float32), KTH)[0][:, KTH - 1]
+    expected = nearest(unit(new), unit(known.features), KTH)[0][:, KTH - 1]
     assert known.distance(new).tolist() == expected.tolist()
     few = Reference.make(images(3, generator), np.zeros(3), np.arange(3), new)
     assert few.neighbours == 3
