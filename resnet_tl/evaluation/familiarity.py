@@ -56,7 +56,7 @@ class Reference:
                 raise ValueError("its arrays are not the numbers that they should be")
         if self.labels.shape != (images,) or self.rows.shape != (images,) or (np.diff(self.distances) < 0).any():
             raise ValueError("its arrays do not fit together")
-        if not isinstance(self.neighbours, int) or not 1 <= self.neighbours <= images:
+        if type(self.neighbours) is not int or not 1 <= self.neighbours <= images:
             raise ValueError(f"{self.neighbours!r} is no number of neighbours among {images} images")
 
     @classmethod

@@ -61,6 +61,11 @@ def test_the_run_directory_is_complete(run: Run):
         "figures/confusion_test.png",
         "model/model.json",
         "model/weights.safetensors",
+        "model/reference.safetensors",
+        "evidence/val/facts.json",
+        "evidence/val/gradcam.npz",
+        "evidence/val/map.csv",
+        "evidence/val/neighbours.csv",
         "predictions/val.csv",
         "predictions/test.csv",
     }
