@@ -18,7 +18,7 @@ EXAMPLES = """\
 examples:
   resnet-tl embed runs/freeze_backbone-1 new_photos -o features.csv
   resnet-tl embed resnet20 photos -o features.npz                     a network with its default weights
-  resnet-tl embed resnet18 photos -o features.parquet --weights resnet18.safetensors
+  resnet-tl embed resnet18 photos -o features.parquet --weights weights/model.safetensors
 """
 
 

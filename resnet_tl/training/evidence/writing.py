@@ -49,7 +49,7 @@ def write_evidence(
     model.to(trainer.strategy.root_device)  # Lightning has taken it off a GPU
     model.network.eval()
     try:
-        evidence = _Evidence(run.path / "evidence" / "val", model, data, found, training_passes(model, data, epochs))
+        evidence = _Evidence(run.evidence, model, data, found, training_passes(model, data, epochs))
         return evidence.write()
     finally:
         model.cpu()
