@@ -24,7 +24,7 @@ from resnet_tl.evaluation.calibration import calibrate
 from resnet_tl.evaluation.figures import confusion_matrix, learning_curves
 from resnet_tl.evaluation.folds import averaged, intervals, out_of_fold, spread
 from resnet_tl.evaluation.metrics import compute_metrics
-from resnet_tl.evaluation.predictions import read_predictions, write_predictions
+from resnet_tl.evaluation.predictions import write_predictions
 from resnet_tl.files import replacing, write_text
 from resnet_tl.run import Run, check_root
 from resnet_tl.training.console.time_spent import NAMES
@@ -134,10 +134,6 @@ def _write(run: Run) -> None:
     for split, table in tables.items():
         write_predictions(table, run.predictions_file(split))
         confusion_matrix(table, run.figure(f"confusion_{split}"))
-    for name in ("knn", "probe"):
-        baselines = [fold.evidence / f"{name}.csv" for fold in folds]
-        if all(file.is_file() for file in baselines):
-            write_predictions(out_of_fold([*map(read_predictions, baselines)]), run.evidence / f"{name}.csv")
     best = [summary["best_epoch"] for summary in summaries]
     best_epoch = statistics.median_low(best) if None not in best else None
     _write_history(run, best_epoch)
