@@ -43,7 +43,10 @@ class Run:
     `summary.json`            best epoch and its metrics
     `freezing.json`           for each phase, which stages were frozen, and their digest at its start and end
     `checkpoints/`            `best.ckpt`, and `last.ckpt` at which `resnet-tl fit --resume RUN` goes on
-    `model/`                  the bundle: weights, classes, preprocessing
+    `model/`                  the bundle: weights, classes, preprocessing, what new images are compared with
+    `evidence/val/`           of the validation images: predictions of baselines (`knn.csv`, `probe.csv`), the nearest
+                              training images (`neighbours.csv`), a map (`map.csv`), where the evidence lies
+                              (`gradcam.npz`), and what is missing and why (`facts.json`)
     `predictions/`            `val.csv` and, with a labelled test split, `test.csv`; `mistakes_val.csv` and
                               `least_certain_val.csv`
     `figures/`                augmented images, learning curves, confusion matrix, the most confident mistakes; as SVG
@@ -154,6 +157,11 @@ class Run:
 
     def predictions_file(self, split: str) -> Path:
         return self.path / "predictions" / f"{split}.csv"
+
+    @property
+    def evidence(self) -> Path:
+        """The folder of what a fit leaves about its validation images besides their predictions."""
+        return self.path / "evidence" / "val"
 
     def figure(self, name: str) -> Path:
         return self.path / "figures" / f"{name}.png"

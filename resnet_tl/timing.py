@@ -19,6 +19,7 @@ Part = Literal[
     "input",  # waiting for batches
     "training",  # forward, backward and optimizer step
     "validation",
+    "evidence",  # baselines, neighbours and a map of the validation images
     "files",  # checkpoints, tables and figures
     "rest",
 ]
@@ -30,6 +31,7 @@ NAMES: dict[Part, str] = {
     "input": "waiting for batches",
     "training": "forward, backward, step",
     "validation": "validation",
+    "evidence": "baselines, neighbours, map",
     "files": "checkpoints, tables, figures",
     "rest": "rest",
 }

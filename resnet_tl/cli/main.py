@@ -21,6 +21,7 @@ COMMANDS = {
     "validate": "the numbers of a run on its validation images",
     "test": "the numbers of a run on its test images, or on another labelled folder",
     "predict": "classify images with a run or a model bundle",
+    "embed": "write the features of images to a file",
     "submit": "write a Kaggle submission that fits its sample file",
     "compare": "which of some runs is better, and whether the images can tell",
     "report": "a page that shows a finished run: how good, how sure, its mistakes",
@@ -29,7 +30,7 @@ COMMANDS = {
     "recipes": "list, show and copy the shipped recipes",
     "cache": "list and clear what earlier runs have kept",
 }
-COMPUTING = ("fit", "validate", "test", "predict", "submit")
+COMPUTING = ("fit", "validate", "test", "predict", "embed", "submit")
 EXAMPLES = """\
 examples:
   resnet-tl fit --recipe freeze_backbone.yaml
