@@ -19,6 +19,7 @@ from resnet_tl.errors import CONTROLS, UserError
 from resnet_tl.files import file_digest, replacing, write_text
 
 if TYPE_CHECKING:
+    import numpy as np
     from torch import Tensor
 
     from resnet_tl.networks import Network
@@ -42,6 +43,8 @@ class Bundle:
         precision: Lightning's word for the arithmetic of the evaluation, such as `32-true` or `bf16-mixed`.
         metrics: on each evaluated split.
         calibration: the temperature that logits are divided by, and what it was fitted to; empty: none was.
+        validation: what is kept of the validation images in `validation.safetensors`: the number of `images`, its
+            `digest`, and whether it `repeats` another run's, which judged them; empty: there is none.
         data: fingerprint, layout and counts of the training data; nothing of where they lie.
         digest: SHA-256 of `weights.safetensors`.
         made_by: name and version of the program.
@@ -55,6 +58,7 @@ class Bundle:
     precision: str = "32-true"
     metrics: dict[str, dict[str, float]] = field(default_factory=dict)
     calibration: dict[str, Any] = field(default_factory=dict)
+    validation: dict[str, Any] = field(default_factory=dict)
     data: dict[str, Any] = field(default_factory=dict)
     digest: str = ""
     made_by: str = ""
@@ -86,7 +90,7 @@ class Bundle:
                 raise UserError(f"{file} was written by another version of resnet-tl; this one reads format {FORMAT}.")
             values["preprocessing"] = Preprocessing.from_dict(values["preprocessing"])
             values["classes"] = _class_names(values["classes"])
-            for name in ("network", "weights", "metrics", "calibration", "data"):
+            for name in ("network", "weights", "metrics", "calibration", "validation", "data"):
                 if not isinstance(values.get(name, {}), dict):
                     raise ValueError(f"{name} is no mapping")
             if values.get("calibration") and not 0 < values["calibration"]["temperature"] < math.inf:
@@ -126,6 +130,46 @@ class Bundle:
     @property
     def weights_file(self) -> Path:
         return self.path / "weights.safetensors"
+
+    @property
+    def validation_file(self) -> Path:
+        return self.path / "validation.safetensors"
+
+    def load_validation(self) -> dict[str, np.ndarray]:
+        """How the validation images were judged: the arrays of `evaluation.judged.Judged` by name.
+
+        UserError where there are none, or they are not those that `model.json` was written with.
+        """
+        import numpy as np
+        from safetensors import SafetensorError
+        from safetensors.numpy import load
+
+        file, kinds = self.validation_file, {"labels": "i8", "predicted": "i8"}
+        kinds |= {"probability": "f8", "label_probability": "f8"}
+        if not self.validation:
+            raise UserError(
+                f"{self.path} says nothing of validation images, as a fit by `resnet-tl fit` leaves it where it has "
+                "some: train it again with this version."
+            )
+        if not file.is_file():
+            raise UserError(f"{self.path} has no {file.name}, which model.json was written with.")
+        content = file.read_bytes()
+        if hashlib.sha256(content).hexdigest() != self.validation.get("digest"):
+            raise UserError(f"{file} is damaged: it is not the file that model.json was written with.")
+        try:
+            arrays = load(content)
+        except (SafetensorError, KeyError, ValueError) as error:
+            raise UserError(f"{file} is not a safetensors file: {error}.") from error
+        images, classes = self.validation.get("images"), len(self.classes)
+        is_whole = {name: found.dtype.str[1:] for name, found in arrays.items()} == kinds and all(
+            found.shape == (images,) and images for found in arrays.values()
+        )
+        if not is_whole or not all(
+            ((found >= 0) & (found < classes if found.dtype == np.int64 else found <= 1)).all()
+            for found in arrays.values()
+        ):
+            raise UserError(f"{file} was changed: it is not what validation images of {classes} classes give.")
+        return arrays
 
     def load_network(self, network: Network | None = None) -> StagedNetwork:
         """The trained network in eval mode, on the CPU.
@@ -210,10 +254,11 @@ def _check_size(
         raise ValueError(f"the network has {needed} numbers, the weights {held}")
 
 
-def write_bundle(bundle: Bundle, network: StagedNetwork) -> Bundle:
+def write_bundle(bundle: Bundle, network: StagedNetwork, judged: Mapping[str, np.ndarray] | None = None) -> Bundle:
     """Writes the weights, then `model.json`, so that a folder with `model.json` is whole.
 
-    A bundle is given to others: of paths in what it says of data and weights only the last part is kept.
+    `judged` is what `load_validation` gives back. A bundle is given to others: of paths in what it says of data and
+    weights only the last part is kept.
     """
     from safetensors import SafetensorError
     from safetensors.torch import save_file
@@ -225,8 +270,10 @@ def write_bundle(bundle: Bundle, network: StagedNetwork) -> Bundle:
             save_file(state, temporary, metadata={"format": "pt"})
         except SafetensorError as error:  # a full disk, in words for programmers
             raise UserError(f"{bundle.weights_file} cannot be written: {error}.") from error
+    validation = _write_validation(bundle, judged)
     values = {
         **asdict(bundle),
+        "validation": validation,
         "weights": _without_folders(bundle.weights),
         "data": _without_folders(bundle.data),
         "format": FORMAT,
@@ -236,6 +283,18 @@ def write_bundle(bundle: Bundle, network: StagedNetwork) -> Bundle:
     del values["path"]
     write_text(bundle.path / "model.json", json.dumps(values, indent=2, ensure_ascii=False) + "\n")
     return Bundle.open(bundle.path)
+
+
+def _write_validation(bundle: Bundle, judged: Mapping[str, np.ndarray] | None) -> dict[str, Any]:
+    """Writes what is kept of the validation images, and gives what `model.json` says of it."""
+    from safetensors.numpy import save
+
+    if not judged or not len(judged["labels"]):
+        bundle.validation_file.unlink(missing_ok=True)  # of a bundle that is written over
+        return {}
+    with replacing(bundle.validation_file) as temporary:
+        temporary.write_bytes(save(dict(judged)))
+    return {**bundle.validation, "images": len(judged["labels"]), "digest": file_digest(bundle.validation_file)}
 
 
 def _without_folders(facts: Mapping[str, Any]) -> dict[str, Any]:

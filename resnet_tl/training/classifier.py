@@ -334,8 +334,11 @@ class ImageClassifier(ExactEvaluation):
             self._take(rebuild(saved, self.hparams["seed"], own))
         self._check_classes(tuple(saved["classes"]), "the checkpoint")
 
-    def save(self, folder: str | Path, **facts: Any) -> Bundle:
-        """Writes the model bundle; `facts` are further fields of it, by default what a fit on these images gave."""
+    def save(self, folder: str | Path, judged: Mapping[str, np.ndarray] | None = None, **facts: Any) -> Bundle:
+        """Writes the model bundle; `facts` are further fields of it, by default what a fit on these images gave.
+
+        `judged` is what is kept of its validation images, as `bundle.write_bundle` takes it.
+        """
         self.check_built()
         assert self.built is not None
         if not facts and self.fitted is not None and self.fitted is self.trainer.datamodule:  # type: ignore[attr-defined]
@@ -349,7 +352,7 @@ class ImageClassifier(ExactEvaluation):
             weights=asdict(self.built.origin),
             **facts,
         )
-        return write_bundle(bundle, self.network)
+        return write_bundle(bundle, self.network, judged)
 
     def teardown(self, stage: str) -> None:
         """The data module gives images again, and the memory of tables and copies is free."""
