@@ -22,7 +22,7 @@ def check_options(coverage: float | None, per_class: bool, min_confidence: float
     check_share("--coverage", coverage)
     check_share("--min_confidence", min_confidence)
     if per_class and coverage is None:
-        raise UserError("--per_class is said of the sets that --coverage asks for, and none is given: give both.")
+        raise UserError("--per_class is for the sets of --coverage, which is not given: give both.")
 
 
 def why_not_measured(bundles: Sequence[Bundle], tta: Tta | None) -> str:

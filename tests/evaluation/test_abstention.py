@@ -74,7 +74,9 @@ def test_the_confidence_that_reaches_an_accuracy_is_kept_above_it():
 def test_words_say_what_is_answered_and_how_well():
     found = judged(*((0.9, True),) * 30, *((0.5, False),) * 10)
 
-    assert selective_words(found, 0.8).startswith("answers 75.0 % of 40 images, 100.0 % [88.6, 100.0] of them correctly")
+    assert selective_words(found, 0.8).startswith(
+        "answers 75.0 % of 40 images, 100.0 % [88.6, 100.0] of them correctly"
+    )
     assert selective_words(found, 0.8).endswith("(of all: 75.0 %)")
     assert selective_words(found, 0.95) == "answers none of 40 images"
     assert reaching_words(found) == "Reached on these images: 90.0 % from 0.900 on (75.0 % answered)."

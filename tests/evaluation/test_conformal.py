@@ -156,10 +156,25 @@ def test_sets_are_those_of_mapie():
 @pytest.mark.parametrize(
     ("images", "coverage", "per_class", "sentence"),
     [
-        (18, 0.95, False, "--coverage 0.95 takes 19 validation images, and the model has 18; give --coverage 0.947 or "),
-        (98, 0.99, False, "--coverage 0.99 takes 99 validation images, and the model has 98; give --coverage 0.989 or "),
+        (
+            18,
+            0.95,
+            False,
+            "--coverage 0.95 takes 19 validation images, and the model has 18; give --coverage 0.947 or ",
+        ),
+        (
+            98,
+            0.99,
+            False,
+            "--coverage 0.99 takes 99 validation images, and the model has 98; give --coverage 0.989 or ",
+        ),
         (1, 0.9, False, "the model has 1; give --coverage 0.5 or less, or validate on more images."),
-        (72, 0.95, True, "takes 19 validation images of each class, and these have fewer: ant (18), bee (18), cat, wild"),
+        (
+            72,
+            0.95,
+            True,
+            "takes 19 validation images of each class, and these have fewer: ant (18), bee (18), cat, wild",
+        ),
         (72, 0.95, True, "give --coverage 0.947 or less, or do without --per_class, or validate on more images."),
         (3, 0.9, True, "<d> (0); do without --per_class, or validate on more images."),
     ],
