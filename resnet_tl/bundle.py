@@ -148,8 +148,8 @@ class Bundle:
         kinds |= {"probability": "f8", "label_probability": "f8"}
         if not self.validation:
             raise UserError(
-                f"{self.path} says nothing of validation images, as a fit by `resnet-tl fit` leaves it where it has "
-                "some: train it again with this version."
+                f"{self.path} keeps nothing of validation images: give a run, or its model, that `resnet-tl fit` "
+                "of this version has made with some."
             )
         if not file.is_file():
             raise UserError(f"{self.path} has no {file.name}, which model.json was written with.")

@@ -42,7 +42,7 @@ class Run:
     `summary.json`            best epoch and its metrics
     `freezing.json`           for each phase, which stages were frozen, and their digest at its start and end
     `checkpoints/`            `best.ckpt`, and `last.ckpt` at which `resnet-tl fit --resume RUN` goes on
-    `model/`                  the bundle: weights, classes, preprocessing
+    `model/`                  the bundle: weights, classes, preprocessing, how the validation images were judged
     `predictions/`            `val.csv` and, with a labelled test split, `test.csv`
     `figures/`                augmented images, learning curves, confusion matrix, the most confident mistakes
     `tta/`                    for each kind of test-time augmentation that `resnet-tl validate RUN --tta KIND` measured:

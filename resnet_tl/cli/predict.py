@@ -62,10 +62,11 @@ def main(argv: list[str]) -> None:
         from resnet_tl.inference.predictor import Predictor
 
     predictor = Predictor(runs, arguments.device, tta=arguments.tta, average=arguments.average)
+    asked = {name: getattr(arguments, name) for name in ("coverage", "per_class", "min_confidence")}
+    answers = predictor.answers(**asked)
     if arguments.tta or len(predictor.ensemble.members) > 1:
         for line in said_of(runs, predictor):
             print(printable(line))
-    asked = {name: getattr(arguments, name) for name in ("coverage", "per_class", "min_confidence")}
     options = {name: getattr(arguments, name) for name in ("batch_size", "on_bad_image", "path_column", "image_folder")}
     with in_own_words(root=""):
         table = predictor.predict(images, **options, **asked)
@@ -77,7 +78,7 @@ def main(argv: list[str]) -> None:
     if arguments.min_confidence is not None:
         abstained = (table["predicted"] == "").sum()
         print(f"no answer for {abstained} of {len(table)} images: no class has {arguments.min_confidence:g} or more")
-    for line in predictor.answers(**asked).said:
+    for line in answers.said:
         print(printable(line))
 
 

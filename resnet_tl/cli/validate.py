@@ -70,7 +70,8 @@ def main(argv: list[str], split: str = "val") -> None:
     _print_calibration(runs, table, is_fitted_to_it=is_own)
     if answers:
         print()
-        for line in measured_lines(table, Bundle.open(bundles_of(runs[0])[0]), answers, arguments.coverage, is_own):
+        model = Bundle.open(bundles_of(runs[0])[0])
+        for line in measured_lines(table, model, answers, arguments.coverage, is_fitted_to_it=is_own and not tta):
             print(printable(line))
     if tta and len(runs) == 1 and arguments.root is None:
         _compare_and_keep(Run.open(runs[0]), tta, split, table)
@@ -84,7 +85,7 @@ def main(argv: list[str], split: str = "val") -> None:
 def _answers(arguments: argparse.Namespace) -> Answers | None:
     """What is asked for beside the numbers; UserError where it cannot be had."""
     from resnet_tl.bundle import Bundle
-    from resnet_tl.inference.answers import answers_of, judged_by
+    from resnet_tl.inference.answers import answers_of, check_one_model
     from resnet_tl.run import bundles_of
 
     asked = {name: getattr(arguments, name) for name in ("coverage", "per_class", "min_confidence")}
@@ -92,7 +93,7 @@ def _answers(arguments: argparse.Namespace) -> Answers | None:
         return None
     bundles = [Bundle.open(bundle) for run in arguments.run for bundle in bundles_of(run)]
     if arguments.min_confidence is not None:
-        judged_by(bundles, arguments.tta, "--min_confidence")
+        check_one_model(bundles, "--min_confidence")
     return answers_of(bundles, arguments.tta, **asked)
 
 

@@ -119,7 +119,7 @@ def guarantee(judged: Judged, coverage: float, per_class: bool, repeats: bool = 
     )
     return (
         f"Sets: of {of_what} like the {len(judged):,} of validation at least {percent(coverage)} have their class in "
-        f"the set, averaged over such validations; by this one it is between {low} and {high}{few}. {caveat}"
+        f"the set, averaged over such validations; by this one most likely between {low} and {high}{few}. {caveat}"
     )
 
 

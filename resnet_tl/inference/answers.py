@@ -37,6 +37,12 @@ def why_not_measured(bundles: Sequence[Bundle], tta: Tta | None) -> str:
     return ""
 
 
+def check_one_model(bundles: Sequence[Bundle], option: str) -> None:
+    """UserError where `option` is asked of an average, whose calibrated probabilities nobody measures."""
+    if reason := why_not_measured(bundles, None):
+        raise UserError(f"{option} is measured of one model, but {reason}.")
+
+
 def judged_by(bundles: Sequence[Bundle], tta: Tta | None, option: str) -> Judged:
     """How the validation images were judged that a bundle holds; UserError where `option` cannot be had of them."""
     if reason := why_not_measured(bundles, tta):
@@ -86,7 +92,7 @@ def measured_lines(
 ) -> list[str]:
     """How the answers of one model do on the labelled images of a table of its own probabilities, in sentences.
 
-    Where its temperature `is_fitted_to_it`, no image has a part in its own one.
+    Where its temperature `is_fitted_to_it`, no image has a part in its own one, and thresholds say nothing of it.
     """
     labels, shares = label_numbers(table), probabilities(table)
     labels, shares = labels[labels >= 0], shares[labels >= 0]

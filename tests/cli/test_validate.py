@@ -122,6 +122,20 @@ def test_what_answers_are_not_of_one_model_is_refused(command, tiny_run):
         "resnet-tl: --coverage is 1.5; it must be over 0"
     )
     assert "give both." in command("test", tiny_run, "--per_class").err
+    shutil.copytree(tiny_run, "other")
+    err = command("test", tiny_run, "other", "--min_confidence", 0.8).err
+    assert err == (
+        "resnet-tl: --min_confidence is measured of one model, but the average of 2 models was measured on no image; "
+        "give one of them.\n"
+    )
+
+
+def test_abstentions_under_test_time_augmentation_are_measured(command, tiny_run):
+    out = command("test", tiny_run, "--tta", "mirror", "--min_confidence", 0.5).out
+    table = Predictor(tiny_run, tta="mirror").predict(Run.open(tiny_run).data_facts["root"] + "/test")
+    answered = (probabilities(table).max(axis=1) >= 0.5).mean()
+
+    assert f"From 0.5 on it answers {100 * answered:.1f} % of 7 images" in out
 
 
 @pytest.mark.parametrize(

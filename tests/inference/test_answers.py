@@ -95,7 +95,7 @@ def test_a_coverage_that_cannot_be_had_is_refused_before_an_image_is_looked_at(b
         (Predictor(bundle.path, tta="mirror"), "judged by a single view each; do without --tta"),
         (Predictor([bundle.path, bare.path]), "the average of 2 models was measured on no image; give one of them"),
         (Predictor(bundle.path, calibrated=False), "goes by calibrated probabilities; leave calibrated=False out"),
-        (Predictor(bare.path), "bare says nothing of validation images"),
+        (Predictor(bare.path), "bare keeps nothing of validation images"),
         (Predictor(bundle.path), "--coverage 0.99 takes 99 validation images, and the model has 60"),
     ):
         with pytest.raises(UserError) as caught:
