@@ -17,7 +17,7 @@ from resnet_tl.errors import UserError, listed, nearest
 from resnet_tl.files import as_cell, from_cell, replacing
 
 TEXT_COLUMNS = ("id", "path", "label", "predicted")
-ADDED_COLUMNS = ("fold", "set", "set_size")
+FURTHER_COLUMNS = ("fold", "set", "set_size")
 _PREFIX = "prob_"
 
 
@@ -123,7 +123,7 @@ def read_predictions(path: str | Path) -> pd.DataFrame:
         header = pd.read_csv(path, nrows=0, encoding="utf-8")
         numbers = [_PREFIX + name for name in classes_of(header)]
         texts = [name for name in TEXT_COLUMNS if name in header]
-        if len(numbers) < 2 or "id" not in texts or set(header.columns) - {*ADDED_COLUMNS} != {*texts, *numbers}:
+        if len(numbers) < 2 or "id" not in texts or set(header.columns) - set(FURTHER_COLUMNS) != {*texts, *numbers}:
             raise ValueError(
                 f"its columns must be id and {_PREFIX}<class> for two or more classes, and may be path, label and "
                 f"predicted, but are {listed(header.columns)}"
