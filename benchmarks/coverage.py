@@ -46,7 +46,7 @@ def main() -> None:
     parser.add_argument("--network", default="auto")
     parser.add_argument("--weights", default="default")
     parser.add_argument("--heads", type=int, default=4)
-    parser.add_argument("--divisions", type=int, default=50)
+    parser.add_argument("--divisions", type=int, default=25)
     options = parser.parse_args()
     data = ImageDataModule(options.root, source=options.source, augmentation="none", on_bad_image="skip", workers=0)
     model = ImageClassifier(options.network, weights=options.weights, mode="head")
@@ -87,9 +87,12 @@ def one_division(
     values["told"].append((facts["loss_before"], facts["loss"]))
     values["loss"].append((before, after))
     values["images"].append((len(validates), len(tests)))
+    known = {
+        way: Judged.of_validation(table, at) for way, at in (("before", 1.0), ("temperature", facts["temperature"]))
+    }
     for coverage in COVERAGES:
         for way in WAYS:
-            judged = Judged.of_validation(table, 1.0 if way == "before" else facts["temperature"])
+            judged = known["before" if way == "before" else "temperature"]
             few = np.bincount(judged.labels, minlength=len(classes)).min() if way == "per class" else len(judged)
             if few < images_for_coverage(coverage):
                 continue
