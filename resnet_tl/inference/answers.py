@@ -28,10 +28,11 @@ def check_options(coverage: float | None, per_class: bool, min_confidence: float
 def why_not_measured(bundles: Sequence[Bundle], tta: Tta | None) -> str:
     """Why the validation images say nothing of what is asked for, as a clause; "" where they do."""
     if len(bundles) > 1:
-        folds = bundles[0].path.parent.parent
-        is_folds = folds.name == "folds"
-        way = f"repeat the folds as one (resnet-tl fit --final {quote(str(folds.parent))})" if is_folds else ""
-        return f"the average of {len(bundles)} models was measured on no image; {way or 'give one of them'}"
+        fold = bundles[0].path.parent
+        way, run = "give one of them", quote(str(fold.parent.parent))
+        if fold.parent.name == "folds":
+            way += f", such as {fold}, or repeat them as one (resnet-tl fit --final {run})"
+        return f"the average of {len(bundles)} models was measured on no image; {way}"
     if tta:
         return "the validation images were judged by a single view each; do without --tta"
     return ""

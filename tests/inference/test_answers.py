@@ -105,7 +105,7 @@ def test_a_coverage_that_cannot_be_had_is_refused_before_an_image_is_looked_at(b
 
 def test_folds_are_said_how_to_become_one_model(bundle: Bundle):
     folds = [replace(bundle, path=Path("runs/my five/folds", number, "model")) for number in "123"]
-    with pytest.raises(UserError, match=r"repeat the folds as one \(resnet-tl fit --final 'runs/my five'\)"):
+    with pytest.raises(UserError, match=r"or repeat them as one \(resnet-tl fit --final 'runs/my five'\)"):
         answers_of(folds, coverage=0.9)
 
 
