@@ -45,8 +45,8 @@ def main() -> None:
     parser.add_argument("--source", help="a known data set in its place")
     parser.add_argument("--network", default="auto")
     parser.add_argument("--weights", default="default")
-    parser.add_argument("--heads", type=int, default=4)
-    parser.add_argument("--divisions", type=int, default=25)
+    parser.add_argument("--heads", type=int, default=20)
+    parser.add_argument("--divisions", type=int, default=5)
     options = parser.parse_args()
     data = ImageDataModule(options.root, source=options.source, augmentation="none", on_bad_image="skip", workers=0)
     model = ImageClassifier(options.network, weights=options.weights, mode="head")
@@ -87,19 +87,19 @@ def one_division(
     values["told"].append((facts["loss_before"], facts["loss"]))
     values["loss"].append((before, after))
     values["images"].append((len(validates), len(tests)))
-    known = {
-        way: Judged.of_validation(table, at) for way, at in (("before", 1.0), ("temperature", facts["temperature"]))
-    }
+    known = {"before": Judged.of_validation(table)}
+    known["temperature"] = known["per class"] = Judged.of_validation(table, facts["temperature"])
     for coverage in COVERAGES:
         for way in WAYS:
-            judged = known["before" if way == "before" else "temperature"]
+            judged = known[way]
             few = np.bincount(judged.labels, minlength=len(classes)).min() if way == "per class" else len(judged)
             if few < images_for_coverage(coverage):
                 continue
             limits = thresholds(judged, classes, coverage, per_class=way == "per class")
             sets = prediction_sets(shares if way == "before" else hot, limits)
             is_in = sets[np.arange(len(tests)), labels[tests]]
-            expected = rank(len(judged), coverage) / (len(judged) + 1)
+            shown = np.bincount(judged.labels) if way == "per class" else np.array([len(judged)])
+            expected = np.mean([rank(images, coverage) / (images + 1) for images in shown])
             sizes = sets.sum(axis=1)
             values[coverage, way].append((expected, is_in.mean(), sizes.mean(), (sizes == 1).mean()))
             counts = np.bincount(labels[tests], minlength=len(classes))
