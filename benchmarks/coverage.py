@@ -47,6 +47,8 @@ def main() -> None:
     parser.add_argument("--weights", default="default")
     parser.add_argument("--heads", type=int, default=20)
     parser.add_argument("--divisions", type=int, default=5)
+    weakest = "take the weakest penalty and not the best one: a network that is too sure"
+    parser.add_argument("--weakest", action="store_true", help=weakest)
     options = parser.parse_args()
     data = ImageDataModule(options.root, source=options.source, augmentation="none", on_bad_image="skip", workers=0)
     model = ImageClassifier(options.network, weights=options.weights, mode="head")
@@ -58,6 +60,7 @@ def main() -> None:
     for head in range(options.heads):
         order = np.random.default_rng(head).permutation(len(y))
         logits, labels = logits_of_heads(x, y, order, len(classes)), y[np.array_split(order, 2)[1]].numpy()
+        logits = logits[-1:] if options.weakest else logits
         for division in range(options.divisions):
             shuffled = np.random.default_rng([head, division]).permutation(len(labels))
             one_division(logits, labels, *np.array_split(shuffled, 2), classes, values, worst)
