@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +16,7 @@ from resnet_tl.cli.tables import print_table
 from resnet_tl.errors import UserError, listed, printable
 from resnet_tl.files import check_target
 from resnet_tl.networks.catalog import find_own
+from resnet_tl.terminal import Screen, shown
 
 if TYPE_CHECKING:
     from resnet_tl.data.datamodule import ImageDataModule
@@ -54,14 +57,14 @@ def main(argv: list[str]) -> None:
         from resnet_tl.data.datamodule import ImageDataModule
         from resnet_tl.evaluation.probing import choose, probe_rows, write_probes
     device = arguments.device or ("cuda" if torch.cuda.is_available() else "cpu")
-    with in_own_words(root=""):
+    with _in_own_words():
+        _check_names(networks)
         data = ImageDataModule(root, **_data_options(arguments))
         data.prepare_data()
         data.setup("fit")
         if len(data.classes) < 2:
             raise UserError(f"{root} has images of one class alone: nothing can be told apart.")
         names = networks or _usual(data)
-        _check_names(names)
         if arguments.learning_curve:
             _learning_curve(data, names, weights, arguments, device)
             return
@@ -130,6 +133,16 @@ def _check(arguments: argparse.Namespace) -> None:
         raise UserError("--folds is 1; it must be 2 or more.")
     if arguments.save and arguments.save.exists():
         raise UserError(f"{arguments.save} exists already; name another run by --save.")
+
+
+@contextmanager
+def _in_own_words() -> Iterator[None]:
+    """Words the options in a mistake as this command has them."""
+    try:
+        with in_own_words(root=""):
+            yield
+    except UserError as error:
+        raise UserError(re.sub(r"(--)?data\.(?=(folds|val_fraction|image_size|seed)\b)", "--", str(error))) from error
 
 
 def _named(arguments: argparse.Namespace) -> tuple[list[str], list[str]]:
@@ -214,8 +227,7 @@ def _probes(
 def _learning_curve(
     data: ImageDataModule, names: Sequence[str], weights: Sequence[str], arguments: argparse.Namespace, device: str
 ) -> None:
-    from resnet_tl.evaluation.learning_curve import curve_table, draw_curve, write_curve
-    from resnet_tl.evaluation.words import interval, percent
+    from resnet_tl.evaluation.learning_curve import curve_rows, draw_curve, write_curve
     from resnet_tl.training.features import frozen_features
     from resnet_tl.training.learning_curve import learning_curve
     from resnet_tl.training.probe import groups_of, parts_of
@@ -233,15 +245,7 @@ def _learning_curve(
         groups_of(data)[train],
     )
     print(f"{data.index.root}: a linear probe of {name}, judged on {len(judged):,} validation images")
-    rows = [
-        [
-            f"{row.images:,}",
-            percent(row.measured) if row.repeats else "",
-            interval(row.expected, row.low, row.high),
-        ]
-        for row in curve_table(curve).itertuples()
-    ]
-    header = ["training images", "measured", "expected [95 % interval]"]
+    header, rows = curve_rows(curve)
     print_table(header, rows, numbers=header)
     print(curve.sentence())
     if arguments.output:
@@ -262,4 +266,5 @@ def _save(arguments: argparse.Namespace, network: str, weights: str) -> None:
     words += [f"--folds={arguments.folds}"] if arguments.folds else []
     if arguments.device:
         words += [f"--trainer.accelerator={arguments.device.partition(':')[0]}"]
-    fit.main(words)
+    with shown(Screen()):  # a fit's output is its log
+        fit.main(words)

@@ -161,6 +161,16 @@ def curve_table(curve: LearningCurve) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def curve_rows(curve: LearningCurve) -> tuple[list[str], list[list[str]]]:
+    """Header and rows of the same for people."""
+    columns = curve_table(curve).to_dict("list")
+    rows = [
+        [f"{images:,}", "" if math.isnan(measured) else percent(measured), interval(expected, low, high)]
+        for images, _, measured, expected, low, high in zip(*columns.values(), strict=True)
+    ]
+    return ["training images", "measured", "expected [95 % interval]"], rows
+
+
 def write_curve(curve: LearningCurve, path: str | Path) -> None:
     """Writes `curve_table` as CSV, whole or not at all."""
     with replacing(path) as temporary:

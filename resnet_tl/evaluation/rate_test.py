@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -75,7 +75,7 @@ def draw_rates(table: pd.DataFrame, suggestion: float | None, path: str | Path |
     axes.plot(table["learning_rate"], table["loss"], color=TRAIN, linewidth=1, label="of each step")
     axes.plot(table["learning_rate"], table["smoothed_loss"], color=VAL, linewidth=2, label="smoothed")
     if suggestion is not None:
-        style = {"color": INK, "linewidth": 1, "linestyle": (0, (4, 3))}
+        style: dict[str, Any] = {"color": INK, "linewidth": 1, "linestyle": (0, (4, 3))}
         axes.axvline(suggestion, label=f"suggested: {suggestion:g}", **style)
     axes.set_xscale("log")
     axes.tick_params(which="both", length=0)

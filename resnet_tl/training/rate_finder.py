@@ -32,8 +32,12 @@ class RateFinder(L.Callback):
     def __init__(self, settings: Mapping[str, Any]) -> None:
         if settings["fast_dev_run"]:
             raise UserError("trainer.fast_dev_run is a trial by itself; leave out that or --find_lr.")
-        every = settings["accumulate_grad_batches"]
-        self.trainer_settings = {**SHORT, "limit_train_batches": 1.0, "max_epochs": -1, "max_steps": STEPS // every}
+        self.trainer_settings = SHORT | {
+            "limit_train_batches": 1.0,
+            "limit_val_batches": 0,
+            "max_epochs": -1,
+            "max_steps": STEPS,
+        }
         self.rates: list[float] = []
         self.losses: list[float] = []
 
@@ -43,8 +47,12 @@ class RateFinder(L.Callback):
         phase = replace(pl_module.schedule.phases[-1], epochs=None, lr=None, rate_epochs=None, rate_start=0)
         pl_module.schedule = pl_module.freezing.schedule = Schedule((phase,))
 
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """No schedule changes the rates, or waits for a validation."""
+        trainer.strategy.lr_scheduler_configs = []
+
     def on_train_batch_start(self, trainer: L.Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
-        place = len(self.rates) / (STEPS - 1)
+        place = trainer.global_step / (STEPS - 1)
         rate = SMALLEST * (LARGEST / SMALLEST) ** place
         for group in trainer.optimizers[0].param_groups:
             group["lr"] = rate * group["initial_lr"] / pl_module.lr
