@@ -29,6 +29,8 @@ STEP = math.sqrt(2)
 MOST_SIZES, FEWEST_SIZES = 9, 4
 DISCREPANCY = 0.03
 """By this share of itself an error may lie beside the curve, however many images judge it: no curve is a power law."""
+LEAST_LUCK = 0.05
+"""Two sets of training images of one size are taken to differ by this share of the error at least."""
 FLOORS, EXPONENTS, ERRORS = 33, 33, 41
 """Points of the grid."""
 LEAST_EXPONENT, LARGEST_EXPONENT = 0.05, 2.0
@@ -117,14 +119,15 @@ def _errors_now(error: float, variance: float) -> np.ndarray:
 def _luck(n: np.ndarray, errors: np.ndarray, wrong: Sequence[np.ndarray]) -> float:
     """How much an error varies, as a share of itself, from one set of training images to another.
 
-    Subsets of one pool share images: their variance is too small by the share that a subset is of the pool.
+    Measured errors vary more, since few images judge them: what images turn over by themselves is taken off. Subsets of
+    one pool share images: their variance is too small by the share that a subset is of the pool.
     """
     ratios = [
-        one.mean(axis=1).var(ddof=1) / (1 - size / n[-1]) / error**2
+        (one.mean(axis=1).var(ddof=1) - one.var(axis=0, ddof=1).mean() / one.shape[1]) / (1 - size / n[-1]) / error**2
         for size, error, one in zip(n, errors, wrong, strict=True)
         if len(one) > 1 and size < 0.8 * n[-1]
     ]
-    return math.sqrt(np.mean(ratios[-3:])) if ratios else 0.0
+    return math.sqrt(max(LEAST_LUCK**2, float(np.mean(ratios)))) if ratios else LEAST_LUCK
 
 
 def _covariance(n: np.ndarray, errors: np.ndarray, share: np.ndarray, repeats: np.ndarray, luck: float) -> np.ndarray:
