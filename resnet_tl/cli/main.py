@@ -23,7 +23,7 @@ COMMANDS = {
     "predict": "classify images with a run or a model bundle",
     "submit": "write a Kaggle submission that fits its sample file",
     "compare": "which of some runs is better, and whether the images can tell",
-    "probe": "what networks are worth on these images before any is trained, and what more images would bring",
+    "probe": "what networks are worth on some images, and what more images would bring",
     "data": "list and fetch known data sets, look at a folder of images",
     "networks": "list the networks, show and draw one",
     "recipes": "list, show and copy the shipped recipes",
