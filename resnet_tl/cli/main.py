@@ -82,7 +82,9 @@ def main(argv: list[str] | None = None) -> int:
         for module in given.modules:
             allow(module)
         if command not in COMMANDS:
-            raise UserError(f"'{command}' is not a command; they are {listed(COMMANDS)}.{nearest(command, COMMANDS)}")
+            raise UserError(
+                f"'{command}' is not a command; they are {listed(COMMANDS, len(COMMANDS))}.{nearest(command, COMMANDS)}"
+            )
         with shown(Screen(beside=command != "fit")):
             return import_module(f"resnet_tl.cli.{command}").main(argv[1:]) or 0
     except UserError as error:

@@ -34,7 +34,9 @@ LEAST_LUCK = 0.05
 FLOORS, EXPONENTS, ERRORS = 33, 33, 41
 """Points of the grid."""
 LEAST_EXPONENT, LARGEST_EXPONENT = 0.05, 2.0
-DRAWS = 8000
+RESAMPLES, DRAWS = 200, 8000
+UNSEEN = 0.25
+"""Of an image: as much as that may be judged wrong though none was."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,6 +90,9 @@ def fewest_images(classes: int) -> int:
 def fit_curve(sizes: Sequence[int], wrong: Sequence[np.ndarray]) -> LearningCurve:
     """The curve of errors on the same images, measured on nested subsets of one pool of training images.
 
+    The images that judge are resampled, all sizes with the same weights, since they share them: a Bayesian bootstrap
+    (Rubin 1981). For each resample some curves are drawn by how well they fit.
+
     Args:
         sizes: numbers of training images, ascending; the last is the whole pool.
         wrong: for each size which of N images were judged wrong, (repeats, N) bool; for the last one (1, N).
@@ -95,50 +100,61 @@ def fit_curve(sizes: Sequence[int], wrong: Sequence[np.ndarray]) -> LearningCurv
     n = np.asarray(sizes, np.float64)
     share = np.stack([one.mean(axis=0) for one in wrong])  # (K, N): how often each image was judged wrong
     images, repeats = share.shape[1], np.array([len(one) for one in wrong])
-    errors = np.maximum(share.mean(axis=1), 0.25 / images)
-    luck = _luck(n, errors, wrong)
-    covariance = _covariance(n, errors, share, repeats, luck)
-    now = _errors_now(errors[-1], covariance[-1, -1])
+    errors = np.maximum(share.mean(axis=1), UNSEEN / images)
+    turned = _turned(wrong)
+    luck = _luck(n, errors, wrong, turned)
+    taken = n / n[-1]
+    variance = (luck * errors) ** 2 * (taken + (1 - taken) / repeats) + turned / repeats + (DISCREPANCY * errors) ** 2
+    generator = np.random.default_rng(0)
+    resampled = _resampled(share, generator)
+    reach = 4 * math.sqrt(variance[-1])
+    now = np.linspace(max(resampled[:, -1].min() - reach, errors[-1] / 50), resampled[:, -1].max() + reach, ERRORS)
     exponent = np.geomspace(LEAST_EXPONENT, LARGEST_EXPONENT, EXPONENTS)
     floor = (np.arange(FLOORS) + 0.5) / FLOORS
     e, f, c = (axis.ravel() for axis in np.meshgrid(now, floor, exponent, indexing="ij"))
-    expected = e[:, None] * (f[:, None] + (1 - f[:, None]) * (n / n[-1]) ** -c[:, None])
-    whitened = np.linalg.solve(np.linalg.cholesky(covariance), (expected - errors).T)
-    log_weight = -0.5 * (whitened**2).sum(axis=0)
-    weight = np.exp(log_weight - log_weight.max())
-    drawn = np.random.default_rng(0).choice(len(weight), DRAWS, p=weight / weight.sum())
-    return LearningCurve(np.asarray(sizes), errors, repeats, f[drawn] * e[drawn], e[drawn], c[drawn], luck)
+    scaled = (e[:, None] * (f[:, None] + (1 - f[:, None]) * taken ** -c[:, None])) / np.sqrt(variance)
+    squares = (scaled**2).sum(axis=1)
+    drawn = []
+    for some in resampled / np.sqrt(variance):
+        log_weight = scaled @ some - 0.5 * squares
+        weight = np.exp(log_weight - log_weight.max())
+        drawn.append(generator.choice(len(weight), DRAWS // RESAMPLES, p=weight / weight.sum()))
+    chosen = np.concatenate(drawn)
+    return LearningCurve(np.asarray(sizes), errors, repeats, f[chosen] * e[chosen], e[chosen], c[chosen], luck)
 
 
-def _errors_now(error: float, variance: float) -> np.ndarray:
-    """A grid over the error at the last size, above 0."""
-    half = 4 * math.sqrt(variance)
-    return np.linspace(max(error - half, error / 50), min(error + half, 1.0), ERRORS)
+def _resampled(share: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+    """The errors at all sizes for random weights of the images, (RESAMPLES, K).
+
+    Beside the images there is a little of one that is always judged wrong and of one that never is: what no image shows
+    may happen all the same.
+    """
+    judged = np.column_stack([share, np.ones(len(share)), np.zeros(len(share))])
+    weights = generator.gamma(np.append(np.ones(share.shape[1]), [UNSEEN, UNSEEN]), size=(RESAMPLES, judged.shape[1]))
+    return weights @ judged.T / weights.sum(axis=1, keepdims=True)
 
 
-def _luck(n: np.ndarray, errors: np.ndarray, wrong: Sequence[np.ndarray]) -> float:
+def _turned(wrong: Sequence[np.ndarray]) -> np.ndarray:
+    """The variance of an error from images that are judged otherwise after each subset, (K,).
+
+    The last size has one subset: it takes that of the size before.
+    """
+    found = [one.var(axis=0, ddof=1).mean() / one.shape[1] if len(one) > 1 else math.nan for one in wrong]
+    return np.asarray(pd.Series(found).ffill())
+
+
+def _luck(n: np.ndarray, errors: np.ndarray, wrong: Sequence[np.ndarray], turned: np.ndarray) -> float:
     """How much an error varies, as a share of itself, from one set of training images to another.
 
-    Measured errors vary more, since few images judge them: what images turn over by themselves is taken off. Subsets of
+    Measured errors vary more, since few images judge them: what those turn over by themselves is taken off. Subsets of
     one pool share images: their variance is too small by the share that a subset is of the pool.
     """
     ratios = [
-        (one.mean(axis=1).var(ddof=1) - one.var(axis=0, ddof=1).mean() / one.shape[1]) / (1 - size / n[-1]) / error**2
-        for size, error, one in zip(n, errors, wrong, strict=True)
+        (one.mean(axis=1).var(ddof=1) - chance) / (1 - size / n[-1]) / error**2
+        for size, error, one, chance in zip(n, errors, wrong, turned, strict=True)
         if len(one) > 1 and size < 0.8 * n[-1]
     ]
-    return math.sqrt(max(LEAST_LUCK**2, float(np.mean(ratios)))) if ratios else LEAST_LUCK
-
-
-def _covariance(n: np.ndarray, errors: np.ndarray, share: np.ndarray, repeats: np.ndarray, luck: float) -> np.ndarray:
-    """Of the errors at all sizes, (K, K): the same images judge all, the same pool is learned from."""
-    images = share.shape[1]
-    # Two images more, one always judged wrong and one never: what no image shows may happen all the same.
-    judged = np.column_stack([share, np.ones(len(share)), np.zeros(len(share))])
-    of_images = np.cov(judged) / images
-    taken = n / n[-1]
-    of_subsets = (luck * errors) ** 2 * (taken + (1 - taken) / repeats)
-    return of_images + np.diag(of_subsets + (DISCREPANCY * errors) ** 2)
+    return math.sqrt(max(LEAST_LUCK**2, float(np.mean(ratios))))
 
 
 def _estimate(values: np.ndarray) -> Estimate:
