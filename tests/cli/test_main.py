@@ -106,7 +106,7 @@ def test_an_unknown_command_is_named_with_the_nearest(command):
 
     assert (code, out) == (2, "")
     assert err == (
-        "resnet-tl: 'predcit' is not a command; they are fit, validate, test, predict, submit, compare, data, "
+        "resnet-tl: 'predcit' is not a command; they are fit, validate, test, predict, submit, compare, probe, data, "
         "networks, recipes, cache. Did you mean 'predict'?\n"
     )
 
