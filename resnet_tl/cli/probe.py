@@ -142,7 +142,9 @@ def _in_own_words() -> Iterator[None]:
         with in_own_words(root=""):
             yield
     except UserError as error:
-        raise UserError(re.sub(r"(--)?data\.(?=(folds|val_fraction|image_size|seed)\b)", "--", str(error))) from error
+        said = re.sub(r"(--)?data\.(?=(folds|val_fraction|image_size|seed)\b)", "--", str(error))
+        said = said.replace("--model.network ", "--networks ").replace("--model.weights ", "--weights ")
+        raise UserError(said) from error
 
 
 def _named(arguments: argparse.Namespace) -> tuple[list[str], list[str]]:

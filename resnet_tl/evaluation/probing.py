@@ -75,6 +75,7 @@ def choose(probes: Sequence[Probe]) -> Choice:
     with these which of them are decided.
     """
     best, *others = ranked(probes)
+    name = _names(probes)
     if not others:
         return Choice(best, f"{best.name} reaches {interval(*best.accuracy)}; no other was probed.")
     differences = [_mean(best.is_correct.astype(float) - other.is_correct) for other in others]
@@ -88,7 +89,7 @@ def choose(probes: Sequence[Probe]) -> Choice:
         cheap, difference, _ = max(equal, key=lambda one: one[0].images_per_second)
         return Choice(
             cheap,
-            f"Take {cheap.name}, {percent(cheap.accuracy.value)}: it is as good as can be told as {best.name} "
+            f"Take {name[cheap]}, {percent(cheap.accuracy.value)}: it is as good as can be told as {name[best]} "
             f"({_points(difference)}) and {_times(cheap, best)} as fast.",
         )
     undecided = [one for one in found if not (one[2] < 0.05 and one[1].low > 0)]
@@ -96,7 +97,7 @@ def choose(probes: Sequence[Probe]) -> Choice:
         following, difference, _ = found[0]
         return Choice(
             best,
-            f"Take {best.name}, {percent(best.accuracy.value)}: it is better than the next, {following.name}, by "
+            f"Take {name[best]}, {percent(best.accuracy.value)}: it is better than the next, {name[following]}, by "
             f"{_points(difference, sign='')}.",
         )
     faster = [one for one in undecided if one[0].images_per_second > best.images_per_second]
@@ -104,8 +105,8 @@ def choose(probes: Sequence[Probe]) -> Choice:
     fast = f", which is {_times(other, best)} as fast" if faster else ""
     return Choice(
         best,
-        f"Take {best.name}, {percent(best.accuracy.value)}, the most accurate; these {len(best.is_correct):,} images "
-        f"cannot tell it from {other.name} ({_points(difference)}){fast}.",
+        f"Take {name[best]}, {percent(best.accuracy.value)}, the most accurate; these {len(best.is_correct):,} images "
+        f"cannot tell it from {name[other]} ({_points(difference)}){fast}.",
     )
 
 
@@ -146,6 +147,12 @@ def write_probes(probes: Sequence[Probe], path: str | Path) -> None:
         table[name] = table[name].map(as_cell)
     with replacing(path) as temporary:
         table.to_csv(temporary, index=False, lineterminator="\n", encoding="utf-8")
+
+
+def _names(probes: Sequence[Probe]) -> dict[Probe, str]:
+    """For a sentence about several: with the weights, where the network is there with others as well."""
+    names = [probe.name for probe in probes]
+    return {probe: f"{probe.name} ({probe.weights})" if names.count(probe.name) > 1 else probe.name for probe in probes}
 
 
 def _share(is_correct: np.ndarray) -> Estimate:

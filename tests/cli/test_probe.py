@@ -144,6 +144,14 @@ def test_a_mistake_is_one_sentence(command, blobs: Path, tmp_path: Path, words: 
     assert not list(tmp_path.iterdir())
 
 
+def test_weights_of_another_network_are_told_of_in_the_options_of_the_probe(command, blobs: Path, shades: Path):
+    assert command("probe", shades, "--networks", "resnet20", "--save", "run").code == 0
+    code, _, err = command("probe", blobs, "--networks", "resnet32", "--weights", "run/model/weights.safetensors")
+
+    assert code == 2
+    assert "They look like resnet20: use --networks resnet20" in err
+
+
 def test_a_folder_that_is_not_there_is_named(command):
     code, _, err = command("probe", "photso", "--networks", "resnet20")
 

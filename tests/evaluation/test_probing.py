@@ -62,6 +62,14 @@ def test_equals_are_ranked_by_speed():
     assert choose([slow, fast]).probe is fast
 
 
+def test_networks_of_one_name_are_told_apart_by_their_weights():
+    one, other = probe("net", range(10)), replace(probe("net", range(200, 212)), weights="mine.pth")
+
+    sentence = choose([one, other]).sentence
+    assert "Take net (default), 99.0 %" in sentence
+    assert "cannot tell it from net (mine.pth)" in sentence
+
+
 def test_a_cut_is_called_so():
     cut = replace(probe("resnet18", range(25)), depth="stage3", is_cut=True)
 
