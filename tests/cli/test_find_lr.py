@@ -33,6 +33,7 @@ def test_a_head_that_is_solved_has_no_rate(command, blobs: Path):
     assert "this fit solves its head, which takes no learning rate" in err
 
 
+@pytest.mark.slow
 def test_the_head_alone_and_a_schedule_have_one(command, blobs: Path):
     for words in (
         ("freeze_backbone", "--model.head_solver", "optimizer"),
