@@ -31,7 +31,7 @@ DISCREPANCY = 0.03
 """By this share of itself an error may lie beside the curve, however many images judge it: no curve is a power law."""
 LEAST_LUCK = 0.05
 """Two sets of training images of one size are taken to differ by this share of the error at least."""
-FLOORS, EXPONENTS, ERRORS = 33, 33, 41
+FLOORS, EXPONENTS, ERRORS = 21, 25, 41
 """Points of the grid."""
 LEAST_EXPONENT, LARGEST_EXPONENT = 0.05, 2.0
 RESAMPLES, DRAWS = 200, 8000
