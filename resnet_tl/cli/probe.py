@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from resnet_tl import timing
 from resnet_tl.cli.arguments import CommandParser, positive
 from resnet_tl.cli.loading import loading
 from resnet_tl.cli.reading_options import add_reading_options, in_own_words
@@ -268,5 +269,6 @@ def _save(arguments: argparse.Namespace, network: str, weights: str) -> None:
     words += [f"--folds={arguments.folds}"] if arguments.folds else []
     if arguments.device:
         words += [f"--trainer.accelerator={arguments.device.partition(':')[0]}"]
+    timing.begin("start-up")
     with shown(Screen()):  # a fit's output is its log
         fit.main(words)
