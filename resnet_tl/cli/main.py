@@ -25,12 +25,13 @@ COMMANDS = {
     "submit": "write a Kaggle submission that fits its sample file",
     "compare": "which of some runs is better, and whether the images can tell",
     "report": "a page that shows a finished run: how good, how sure, its mistakes",
+    "probe": "what networks are worth on some images, and what more images would bring",
     "data": "list and fetch known data sets, look at a folder of images",
     "networks": "list the networks, show and draw one",
     "recipes": "list, show and copy the shipped recipes",
     "cache": "list and clear what earlier runs have kept",
 }
-COMPUTING = ("fit", "validate", "test", "predict", "embed", "submit")
+COMPUTING = ("fit", "validate", "test", "predict", "embed", "submit", "probe")
 EXAMPLES = """\
 examples:
   resnet-tl fit --recipe freeze_backbone.yaml
