@@ -100,7 +100,8 @@ def _print(table: pd.DataFrame, top: int, limit: float | None) -> None:
     if (table["predicted"] == "").any():
         columns["answer"] = ["yes" if predicted else "none" for predicted in table["predicted"]]
     if "set" in table:
-        columns["set"] = [listed(json.loads(text), 5) for text in table["set"]]
+        quoted = {name: f'"{name}"' if "," in name else name for name in classes}
+        columns["set"] = [listed([quoted[name] for name in json.loads(text)], 5) for text in table["set"]]
     order = (-matrix).argsort(axis=1, kind="stable")
     for number, places in enumerate(order.T[:top], 1):
         best = zip(places, matrix, strict=True)

@@ -158,6 +158,20 @@ def test_sets_and_abstentions_are_written_printed_and_said(command, tiny_run, ph
         assert set(json.loads(text)) <= {"blue", "green", "red"}
 
 
+def test_a_name_with_a_comma_is_told_from_two_in_a_set(command, tiny_run, photos, tmp_path):
+    shutil.copytree(tiny_run / "model", tmp_path / "model")
+    file = tmp_path / "model" / "model.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "classes": ["blue, dark", "green, <b>", "red"]}))
+
+    out = command("predict", "model", "photos", "--coverage", 0.92).out
+    assert command("predict", "model", "photos", "--coverage", 0.92, "-o", "p.csv").code == 0
+
+    sets = [json.loads(text) for text in read_predictions(tmp_path / "p.csv")["set"]]
+    assert ["green, <b>"] in sets
+    for line, names in zip(out.splitlines()[1:4], sets, strict=True):
+        assert f" {', '.join(json.dumps(name) if ',' in name else name for name in names)} " in line
+
+
 def test_what_cannot_be_had_of_the_validation_images_is_refused(command, tiny_run, photos):
     code, out, err = command("predict", tiny_run, "photos", "--coverage", 0.95)
     assert (code, out) == (2, "")
