@@ -24,6 +24,19 @@ Part = Literal[
     "rest",
 ]
 
+NAMES: dict[Part, str] = {
+    "start-up": "start-up",
+    "pixels": "decoding of images",
+    "activations": "frozen stages",
+    "input": "waiting for batches",
+    "training": "forward, backward, step",
+    "validation": "validation",
+    "evidence": "baselines, neighbours, map",
+    "files": "checkpoints, tables, figures",
+    "rest": "rest",
+}
+"""What a part is called where it is shown."""
+
 
 class Stopwatch:
     """Seconds by part; what no span measures counts for the phase."""

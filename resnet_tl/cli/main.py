@@ -24,12 +24,14 @@ COMMANDS = {
     "embed": "write the features of images to a file",
     "submit": "write a Kaggle submission that fits its sample file",
     "compare": "which of some runs is better, and whether the images can tell",
+    "report": "a page that shows a finished run: how good, how sure, its mistakes",
+    "probe": "what networks are worth on some images, and what more images would bring",
     "data": "list and fetch known data sets, look at a folder of images",
     "networks": "list the networks, show and draw one",
     "recipes": "list, show and copy the shipped recipes",
     "cache": "list and clear what earlier runs have kept",
 }
-COMPUTING = ("fit", "validate", "test", "predict", "embed", "submit")
+COMPUTING = ("fit", "validate", "test", "predict", "embed", "submit", "probe")
 EXAMPLES = """\
 examples:
   resnet-tl fit --recipe freeze_backbone.yaml
@@ -82,9 +84,8 @@ def main(argv: list[str] | None = None) -> int:
         for module in given.modules:
             allow(module)
         if command not in COMMANDS:
-            raise UserError(
-                f"'{command}' is not a command; they are {listed(COMMANDS, len(COMMANDS))}.{nearest(command, COMMANDS)}"
-            )
+            known = listed(COMMANDS, len(COMMANDS))
+            raise UserError(f"'{command}' is not a command; they are {known}.{nearest(command, COMMANDS)}")
         with shown(Screen(beside=command != "fit")):
             return import_module(f"resnet_tl.cli.{command}").main(argv[1:]) or 0
     except UserError as error:

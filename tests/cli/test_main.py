@@ -105,10 +105,7 @@ def test_an_unknown_command_is_named_with_the_nearest(command):
     code, out, err = command("predcit")
 
     assert (code, out) == (2, "")
-    assert err == (
-        "resnet-tl: 'predcit' is not a command; they are fit, validate, test, predict, embed, submit, compare, data, "
-        "networks, recipes, cache. Did you mean 'predict'?\n"
-    )
+    assert err == (f"resnet-tl: 'predcit' is not a command; they are {', '.join(COMMANDS)}. Did you mean 'predict'?\n")
 
 
 @pytest.mark.parametrize(
