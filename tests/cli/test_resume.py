@@ -30,6 +30,7 @@ EXACT = (
     "predictions/val.csv",
     "model/weights.safetensors",
     "model/reference.safetensors",
+    "model/validation.safetensors",
 )
 
 
@@ -136,6 +137,7 @@ def test_a_run_that_was_killed_while_it_wrote_its_results_writes_them_again(comm
     assert sorted(file.name for file in (run / "model").iterdir()) == [
         "model.json",
         "reference.safetensors",
+        "validation.safetensors",
         "weights.safetensors",
     ]
 
