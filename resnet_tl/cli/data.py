@@ -58,7 +58,7 @@ def main(argv: list[str]) -> int:
     arguments = parser.parse_args(argv)
     if arguments.verb == "check":
         reading = reading_of(arguments, on_bad_image="skip")  # what is not there is found and counted
-        return check_images(arguments.root, arguments.output, arguments.exclude, reading)
+        return check_images(arguments.root, arguments.output, arguments.exclude, arguments.relabel, reading)
     if arguments.verb == "list":
         _list()
     elif arguments.verb == "fetch":

@@ -12,7 +12,9 @@ from typing import Any, get_args
 from resnet_tl.data.reading.options import Layout, Reading
 from resnet_tl.errors import UserError
 
-_SHARED = re.compile(r"--data\.(?=(layout|path_column|label_column|group_column|image_folder|exclude|on_bad_image)\b)")
+_SHARED = re.compile(
+    r"--data\.(?=(layout|path_column|label_column|group_column|image_folder|exclude|relabel|on_bad_image)\b)"
+)
 
 
 def add_reading_options(parser: argparse.ArgumentParser) -> None:
@@ -31,6 +33,12 @@ def add_table_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--path_column", metavar="NAME", help=column)
     folder = "where a table's images are; default: in its own folder and all below it"
     parser.add_argument("--image_folder", metavar="FOLDER", help=folder)
+
+
+def add_list_options(parser: argparse.ArgumentParser) -> None:
+    """Adds the lists of images that are left out or get another label."""
+    parser.add_argument("--exclude", metavar="FILE", help="leave these images out first, as fit would")
+    parser.add_argument("--relabel", metavar="FILE", help="give these images another label first, as fit would")
 
 
 def reading_of(arguments: argparse.Namespace, **more: Any) -> Reading:
