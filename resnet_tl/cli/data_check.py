@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from resnet_tl.cli.reading_options import add_list_options, add_reading_options, in_own_words
 from resnet_tl.cli.tables import print_table
 from resnet_tl.errors import UserError
-from resnet_tl.files import check_target
+from resnet_tl.files import check_report
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -55,10 +55,7 @@ def add_check(verbs: argparse._SubParsersAction) -> None:
 def check_images(root: Path, output: Path, exclude: str | None, relabel: str | None, reading: Reading) -> int:
     """Checks, writes and prints; 1 when something was found that stops a fit."""
     page, table = output / "findings.html", output / "findings.csv"
-    if table.exists() and not (page.exists() and table.stat().st_mtime_ns <= page.stat().st_mtime_ns):
-        raise UserError(f"{table} has been edited since it was written; name another folder by --output.")
-    for target in (page, table):
-        check_target(target)
+    check_report(table, page)
 
     from resnet_tl.data.content_hashes import hashes_and_headers
     from resnet_tl.data.quality.audit import audit_images

@@ -23,12 +23,12 @@ COMMANDS = {
     "predict": "classify images with a run or a model bundle",
     "submit": "write a Kaggle submission that fits its sample file",
     "compare": "which of some runs is better, and whether the images can tell",
-    "data": "list and fetch known data sets, look at a folder of images",
+    "data": "list and fetch known data sets, look at images and their labels",
     "networks": "list the networks, show and draw one",
     "recipes": "list, show and copy the shipped recipes",
     "cache": "list and clear what earlier runs have kept",
 }
-COMPUTING = ("fit", "validate", "test", "predict", "submit")
+COMPUTING = ("fit", "validate", "test", "predict", "submit", "data")
 EXAMPLES = """\
 examples:
   resnet-tl fit --recipe freeze_backbone.yaml
