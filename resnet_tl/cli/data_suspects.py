@@ -53,7 +53,6 @@ def add_suspects(verbs: argparse._SubParsersAction) -> None:
     verb.add_argument("--weights", metavar="FILE", help="of the network, as fit's --model.weights")
     verb.add_argument("--image_size", type=positive, metavar="PIXELS", help="default: as fit chooses it")
     verb.add_argument("--folds", type=positive, default=5, metavar="NUMBER", help="default: %(default)s")
-    verb.add_argument("--device", help="such as cpu or cuda; default: the fastest at hand")
     output = "default: %(default)s; the page is beside it"
     verb.add_argument("-o", "--output", type=Path, default=Path("suspects.csv"), metavar="FILE", help=output)
 
@@ -68,7 +67,7 @@ def find_suspects(arguments: argparse.Namespace) -> int:
     from resnet_tl.run import Run
 
     run = Run.open(arguments.root) if (arguments.root / "recipe.yaml").is_file() else None
-    with in_own_words(root=""):
+    with in_own_words(root="", others=("model.network", "model.weights", "data.image_size")):
         judged = _judge_run(run, arguments) if run else _judge_folder(arguments)
 
     from resnet_tl.data.quality.suspects_page import write_suspects_page
@@ -100,7 +99,7 @@ def _judge_folder(arguments: argparse.Namespace) -> JudgedLabels:
         on_leak="warn",
         **reading,
     )
-    return judge_images(data, _model({"network": "auto"}, arguments), arguments.folds, arguments.device)
+    return judge_images(data, _model({"network": "auto"}, arguments), arguments.folds)
 
 
 def _judge_run(run: Run, arguments: argparse.Namespace) -> JudgedLabels:
@@ -120,7 +119,7 @@ def _judge_run(run: Run, arguments: argparse.Namespace) -> JudgedLabels:
         own["image_size"] = arguments.image_size
     data = ImageDataModule(**run.recipe["data"] | own)
     settings = {name: run.recipe["model"][name] for name in ("network", "network_args", "weights")}
-    return judge_images(data, _model(settings, arguments), arguments.folds, arguments.device)
+    return judge_images(data, _model(settings, arguments), arguments.folds)
 
 
 def _model(settings: dict[str, Any], arguments: argparse.Namespace) -> Any:

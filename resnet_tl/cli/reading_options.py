@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import fields
 from typing import Any, get_args
@@ -48,9 +48,15 @@ def reading_of(arguments: argparse.Namespace, **more: Any) -> Reading:
 
 
 @contextmanager
-def in_own_words(root: str) -> Iterator[None]:
-    """Words the options in a mistake as this command has them; `root` stands in place of `--data.root `."""
+def in_own_words(root: str, others: Sequence[str] = ()) -> Iterator[None]:
+    """Words the options in a mistake as this command has them; `root` stands in place of `--data.root `.
+
+    `others` are settings, such as model.weights, that it has as an option of the last part's name.
+    """
     try:
         yield
     except UserError as error:
-        raise UserError(_SHARED.sub("--", str(error).replace("--data.root ", root))) from error
+        text = _SHARED.sub("--", str(error).replace("--data.root ", root))
+        for name in others:
+            text = text.replace(f"--{name}", f"--{name.rpartition('.')[2]}")
+        raise UserError(text) from error

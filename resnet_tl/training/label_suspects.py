@@ -39,13 +39,13 @@ class JudgedLabels:
     value_range: ValueRange | None = None
 
 
-def judge_images(data: ImageDataModule, model: ImageClassifier, folds: int, device: str | None = None) -> JudgedLabels:
+def judge_images(data: ImageDataModule, model: ImageClassifier, folds: int) -> JudgedLabels:
     """Judges the labels of all labelled images by heads on the features of a pretrained network, of mode `head`.
 
     Groups and copies of one picture are in one fold. UserError as of a fit that begins, for weights that are none, and
     where no two classes can be judged.
     """
-    features = frozen_features(data, model, device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    features = frozen_features(data, model, "cuda" if torch.cuda.is_available() else "cpu")
     index, clusters, origin = data.index, data.dataset.clusters, features.model.origin
     assert clusters is not None
     assert origin is not None
