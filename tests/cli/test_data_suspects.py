@@ -46,7 +46,9 @@ def test_the_page_shows_them_and_needs_nothing_else(found: Path) -> None:
     page = found.with_suffix(".html").read_text(encoding="utf-8")
     assert page.count("<img ") == 2
     assert "2 labels are suspect" in page
-    assert "Labelled blue, looks like red (1)" in page
+    assert "Suspicious labels (2)" in page
+    assert "labelled blue, train" in page
+    assert "looks like red, by " in page
     assert not re.search("<script|https?:", page)
 
 
@@ -98,7 +100,7 @@ def test_of_a_run_its_own_images_and_labels_are_judged(run: Run, tmp_path: Path,
     said = capsys.readouterr().out
     assert f"resnet-tl fit --recipe {run.recipe_file}" in said
     assert "takes the place of the one in use" in said
-    assert "The least probable labels" in (tmp_path / "suspects.html").read_text(encoding="utf-8")
+    assert "The least probable labels, none of them suspect" in (tmp_path / "suspects.html").read_text(encoding="utf-8")
 
 
 def test_a_run_of_folds_has_judged_its_images_already(mixed_up: Path, tmp_path: Path, capsys) -> None:
