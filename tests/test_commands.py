@@ -191,6 +191,9 @@ def run_in_a_shell(command: str, example: Path, folder: Path) -> None:
     words = shlex.split(command)
     if "findings.csv" in words:  # of the command before it, which is run with another folder
         assert main(["data", "check", str(folder / "here" / "photos"), "--output", str(folder / "here")]) == 0
+    if "suspects.csv" in words:  # likewise
+        photos, table = folder / "here" / "photos", folder / "here" / "suspects.csv"
+        assert main(["data", "suspects", str(photos), "--output", str(table)]) == 0
     if words[1] in ("fit", "compare") and "--run" in words:  # which another command made
         shutil.rmtree(folder / "here" / words[words.index("--run") + 1], ignore_errors=True)
     environment = {

@@ -265,7 +265,7 @@ class FitCLI(LightningCLI):
         if data["root"] is not None:
             data["root"] = str(Path(data["root"]).resolve())
             data["source"] = None
-        for name in ("exclude", "predict_root"):
+        for name in ("exclude", "relabel", "predict_root"):
             if isinstance(data[name], str):
                 data[name] = str(Path(data[name]).expanduser().resolve())
         weights = model_settings["weights"]

@@ -26,12 +26,12 @@ COMMANDS = {
     "compare": "which of some runs is better, and whether the images can tell",
     "report": "a page that shows a finished run: how good, how sure, its mistakes",
     "probe": "what networks are worth on some images, and what more images would bring",
-    "data": "list and fetch known data sets, look at a folder of images",
+    "data": "list and fetch known data sets, look at images and their labels",
     "networks": "list the networks, show and draw one",
     "recipes": "list, show and copy the shipped recipes",
     "cache": "list and clear what earlier runs have kept",
 }
-COMPUTING = ("fit", "validate", "test", "predict", "embed", "submit", "probe")
+COMPUTING = ("fit", "validate", "test", "predict", "embed", "submit", "probe", "data")
 EXAMPLES = """\
 examples:
   resnet-tl fit --recipe freeze_backbone.yaml
