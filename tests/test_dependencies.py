@@ -10,7 +10,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 NAMES = {"pillow": "PIL", "pyyaml": "yaml"}
-OPTIONAL = {"wandb", "mlflow", "pillow_heif", "IPython"}  # where a logger, a notebook or a user has brought them in
+OPTIONAL = {"wandb", "mlflow", "optuna", "pillow_heif", "IPython"}  # of extras, or brought in by a notebook
 
 
 def imported() -> set[str]:

@@ -23,12 +23,13 @@ COMMANDS = {
     "predict": "classify images with a run or a model bundle",
     "submit": "write a Kaggle submission that fits its sample file",
     "compare": "which of some runs is better, and whether the images can tell",
+    "sweep": "try settings of a recipe, and what the best of them is worth",
     "data": "list and fetch known data sets, look at a folder of images",
     "networks": "list the networks, show and draw one",
     "recipes": "list, show and copy the shipped recipes",
     "cache": "list and clear what earlier runs have kept",
 }
-COMPUTING = ("fit", "validate", "test", "predict", "submit")
+COMPUTING = ("fit", "validate", "test", "predict", "submit", "sweep")
 EXAMPLES = """\
 examples:
   resnet-tl fit --recipe freeze_backbone.yaml
@@ -82,7 +83,7 @@ def main(argv: list[str] | None = None) -> int:
             allow(module)
         if command not in COMMANDS:
             raise UserError(f"'{command}' is not a command; they are {listed(COMMANDS)}.{nearest(command, COMMANDS)}")
-        with shown(Screen(beside=command != "fit")):
+        with shown(Screen(beside=command not in ("fit", "sweep"))):
             return import_module(f"resnet_tl.cli.{command}").main(argv[1:]) or 0
     except UserError as error:
         if given.debug:
