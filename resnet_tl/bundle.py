@@ -19,6 +19,7 @@ from resnet_tl.errors import CONTROLS, UserError
 from resnet_tl.files import file_digest, replacing, write_text
 
 if TYPE_CHECKING:
+    import numpy as np
     from torch import Tensor
 
     from resnet_tl.networks import Network
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 FORMAT = 1
 MAX_BYTES = 64_000_000
 """Of `model.json`; 100,000 classes come to a few megabytes."""
+MAX_REFERENCE_BYTES = 256_000_000
+"""Of `reference.safetensors`; 2000 images of 4096 features come to 16 megabytes."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -44,6 +47,8 @@ class Bundle:
         calibration: the temperature that logits are divided by, and what it was fitted to; empty: none was.
         data: fingerprint, layout and counts of the training data; nothing of where they lie.
         digest: SHA-256 of `weights.safetensors`.
+        reference: SHA-256 of `reference.safetensors`, `digest`, by which a model knows what looks like nothing that it
+            was trained on, and which of the `neighbours` counts; empty: it has none.
         made_by: name and version of the program.
     """
 
@@ -57,6 +62,7 @@ class Bundle:
     calibration: dict[str, Any] = field(default_factory=dict)
     data: dict[str, Any] = field(default_factory=dict)
     digest: str = ""
+    reference: dict[str, Any] = field(default_factory=dict)
     made_by: str = ""
 
     @classmethod
@@ -86,7 +92,7 @@ class Bundle:
                 raise UserError(f"{file} was written by another version of resnet-tl; this one reads format {FORMAT}.")
             values["preprocessing"] = Preprocessing.from_dict(values["preprocessing"])
             values["classes"] = _class_names(values["classes"])
-            for name in ("network", "weights", "metrics", "calibration", "data"):
+            for name in ("network", "weights", "metrics", "calibration", "data", "reference"):
                 if not isinstance(values.get(name, {}), dict):
                     raise ValueError(f"{name} is no mapping")
             if values.get("calibration") and not 0 < values["calibration"]["temperature"] < math.inf:
@@ -126,6 +132,33 @@ class Bundle:
     @property
     def weights_file(self) -> Path:
         return self.path / "weights.safetensors"
+
+    @property
+    def reference_file(self) -> Path:
+        return self.path / "reference.safetensors"
+
+    def load_reference(self) -> dict[str, np.ndarray]:
+        """The arrays of `reference.safetensors` by name; none where the model has none.
+
+        Raises:
+            UserError: it is missing, or not that of `model.json`.
+        """
+        from safetensors import SafetensorError
+        from safetensors.numpy import load
+
+        file = self.reference_file
+        if not self.reference:
+            return {}
+        if not file.is_file():
+            raise UserError(f"{self.path} has no {file.name}, which belongs to its model.json; copy the whole folder.")
+        # Once, so that what is loaded is what was checked.
+        content = file.read_bytes() if file.stat().st_size <= MAX_REFERENCE_BYTES else b""
+        if hashlib.sha256(content).hexdigest() != self.reference.get("digest"):
+            raise UserError(f"{file} is damaged: it is not the file that model.json was written with.")
+        try:
+            return load(content)
+        except (SafetensorError, KeyError, ValueError) as error:
+            raise UserError(f"{file} is not a safetensors file of numbers: {error}.") from error
 
     def load_network(self, network: Network | None = None) -> StagedNetwork:
         """The trained network in eval mode, on the CPU.
@@ -210,12 +243,13 @@ def _check_size(
         raise ValueError(f"the network has {needed} numbers, the weights {held}")
 
 
-def write_bundle(bundle: Bundle, network: StagedNetwork) -> Bundle:
-    """Writes the weights, then `model.json`, so that a folder with `model.json` is whole.
+def write_bundle(bundle: Bundle, network: StagedNetwork, reference: Mapping[str, np.ndarray] | None = None) -> Bundle:
+    """Writes the weights and the `reference`, then `model.json`, so that a folder with `model.json` is whole.
 
     A bundle is given to others: of paths in what it says of data and weights only the last part is kept.
     """
     from safetensors import SafetensorError
+    from safetensors.numpy import save
     from safetensors.torch import save_file
 
     bundle.path.mkdir(parents=True, exist_ok=True)
@@ -225,12 +259,18 @@ def write_bundle(bundle: Bundle, network: StagedNetwork) -> Bundle:
             save_file(state, temporary, metadata={"format": "pt"})
         except SafetensorError as error:  # a full disk, in words for programmers
             raise UserError(f"{bundle.weights_file} cannot be written: {error}.") from error
+    if reference:
+        with replacing(bundle.reference_file) as temporary:
+            temporary.write_bytes(save(dict(reference)))
+    else:  # of a model that was here before
+        bundle.reference_file.unlink(missing_ok=True)
     values = {
         **asdict(bundle),
         "weights": _without_folders(bundle.weights),
         "data": _without_folders(bundle.data),
         "format": FORMAT,
         "digest": file_digest(bundle.weights_file),
+        "reference": {**bundle.reference, "digest": file_digest(bundle.reference_file)} if reference else {},
         "made_by": f"resnet-tl {__version__}",
     }
     del values["path"]

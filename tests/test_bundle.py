@@ -7,13 +7,15 @@ import sys
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
-from resnet_tl import user_code
+from resnet_tl import Predictor, user_code
 from resnet_tl.bundle import Bundle, write_bundle
 from resnet_tl.data.pixels.preprocessing import Preprocessing
 from resnet_tl.errors import UserError
+from resnet_tl.evaluation.familiarity import Reference
 from resnet_tl.files import file_digest
 from resnet_tl.networks import create_network
 from resnet_tl.networks.weights import load_weights
@@ -260,3 +262,91 @@ def test_a_bundle_that_could_not_be_written_whole_is_none(
         write_bundle(dataclasses.replace(bundle, path=tmp_path / "other"), network)
     with pytest.raises(UserError, match="is neither a run nor a model bundle"):
         Bundle.open(tmp_path / "other")
+
+
+@pytest.fixture
+def known() -> dict[str, np.ndarray]:
+    features = np.random.default_rng(0).normal(size=(7, 64)).astype(np.float32)
+    return Reference.make(features, np.zeros(7), np.arange(7), features).arrays
+
+
+@pytest.fixture
+def knowing(bundle: Bundle, network, known) -> Bundle:
+    return write_bundle(dataclasses.replace(bundle, reference={"neighbours": 5}), network, known)
+
+
+def test_a_reference_is_read_back_as_it_was(knowing: Bundle, known) -> None:
+    opened = Bundle.open(knowing.path)
+
+    assert opened.reference == {"neighbours": 5, "digest": file_digest(opened.reference_file)}
+    read = opened.load_reference()
+    assert read.keys() == known.keys()
+    assert all((read[name] == array).all() and read[name].dtype == array.dtype for name, array in known.items())
+
+
+def test_a_bundle_without_a_reference_has_none_even_where_one_was(knowing: Bundle, network) -> None:
+    again = write_bundle(knowing, network)
+
+    assert (again.reference, again.load_reference()) == ({}, {})
+    assert not again.reference_file.exists()
+    edit(again, reference=...)  # an older one
+    assert Bundle.open(again.path).load_reference() == {}
+
+
+@pytest.mark.parametrize("damage", ["changed", "cut", "missing", "no digest", "huge"])
+def test_a_damaged_reference_is_one_sentence(knowing: Bundle, damage: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = knowing.reference_file
+    content = file.read_bytes()
+    if damage == "changed":
+        file.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    elif damage == "cut":
+        file.write_bytes(content[: len(content) // 2])
+    elif damage == "missing":
+        file.unlink()
+    elif damage == "huge":
+        monkeypatch.setattr("resnet_tl.bundle.MAX_REFERENCE_BYTES", len(content) - 1)
+    else:
+        edit(knowing, reference={"neighbours": 5})
+
+    with pytest.raises(UserError, match=r"copy the whole folder|is damaged: it is not the file") as raised:
+        Bundle.open(knowing.path).load_reference()
+    assert "\n" not in str(raised.value)
+    with pytest.raises(UserError, match=r"reference\.safetensors"):
+        Predictor(knowing.path, device="cpu")
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"distances": np.array([np.nan], np.float32)}, "its arrays are not the numbers"),
+        ({"distances": np.array([2, 1], np.float32)}, "do not fit together"),
+        ({"features": np.ones((7, 9), np.float16)}, "it has 9 features, the network 64"),
+        ({"labels": np.zeros(7, np.int32)}, "its arrays are not the numbers"),
+        ({"rows": np.zeros(6, np.int64)}, "do not fit together"),
+        ({"more": np.zeros(1)}, "it must hold features"),
+    ],
+)
+def test_a_reference_of_another_shape_is_refused(bundle: Bundle, network, known, changes, why: str) -> None:
+    odd = write_bundle(dataclasses.replace(bundle, reference={"neighbours": 5}), network, known | changes)
+
+    with pytest.raises(UserError, match=f"does not fit the model: .*{why}"):
+        Predictor(odd.path, device="cpu")
+
+
+@pytest.mark.parametrize("neighbours", [0, 8, -1, 1.5, "5", None, True])
+def test_a_number_of_neighbours_that_is_none_is_refused(bundle: Bundle, network, known, neighbours) -> None:
+    odd = write_bundle(dataclasses.replace(bundle, reference={"neighbours": neighbours}), network, known)
+
+    with pytest.raises(UserError, match="is no number of neighbours"):
+        Predictor(odd.path, device="cpu")
+
+
+def test_a_reference_that_is_no_safetensors_file_is_refused(knowing: Bundle) -> None:
+    knowing.reference_file.write_bytes(b"no tensors")
+    edit(knowing, reference={"neighbours": 5, "digest": file_digest(knowing.reference_file)})
+
+    with pytest.raises(UserError, match="is not a safetensors file of numbers"):
+        Bundle.open(knowing.path).load_reference()
+    edit(knowing, reference=[])
+    with pytest.raises(UserError, match="reference is no mapping"):
+        Bundle.open(knowing.path)

@@ -17,6 +17,7 @@ from resnet_tl.files import check_target
 if TYPE_CHECKING:
     import pandas as pd
 
+MARK = "(?)"
 EXAMPLES = """\
 examples:
   resnet-tl predict runs/freeze_backbone-1 photo.jpg
@@ -55,6 +56,7 @@ def main(argv: list[str]) -> None:
             raise UserError(f"{arguments.output} is the list of the images; choose another --output.")
 
     with loading():
+        from resnet_tl.evaluation.familiarity import strange_up_to
         from resnet_tl.evaluation.predictions import write_predictions
         from resnet_tl.inference.predictor import Predictor
 
@@ -65,20 +67,28 @@ def main(argv: list[str]) -> None:
     options = {name: getattr(arguments, name) for name in ("batch_size", "on_bad_image", "path_column", "image_folder")}
     with in_own_words(root=""):
         table = predictor.predict(images, **options)
+    limit = strange_up_to([len(one.distances) for one in predictor.ensemble.references])
     if arguments.output:
         write_predictions(table, arguments.output)
         print(f"{arguments.output}: {len(table)} images")
     else:
-        _print(table, arguments.top)
+        _print(table, arguments.top, limit)
+    if limit and (strange := table.loc[table["familiarity"] <= limit, "id"].tolist()):
+        first = f"{len(strange)} of {len(table)} images look" if len(strange) > 1 else "One image looks"
+        said = f"like nothing the model was trained on (familiarity up to {limit:.2g}): {listed(strange, 3)}."
+        print(printable(f"{MARK} {first} {said}"))
 
 
-def _print(table: pd.DataFrame, top: int) -> None:
+def _print(table: pd.DataFrame, top: int, limit: float | None) -> None:
+    """With a mark at images that are no more familiar than the limit."""
     from resnet_tl.evaluation.predictions import classes_of, probabilities
     from resnet_tl.evaluation.words import percent
 
     classes, matrix = classes_of(table), probabilities(table)
     rows = []
-    for name, row in zip(table["id"], matrix, strict=True):
+    is_strange = table["familiarity"] <= limit if limit else [False] * len(table)
+    for name, row, marked in zip(table["id"], matrix, is_strange, strict=True):
         best = (-row).argsort(kind="stable")[:top]
-        rows.append([str(name), *(f"{classes[place]} {percent(row[place])}" for place in best)])
+        shown = f"{name} {MARK}" if marked else str(name)
+        rows.append([shown, *(f"{classes[place]} {percent(row[place])}" for place in best)])
     print_table(["image", *(f"top {n}" for n in range(1, min(top, len(classes)) + 1))], rows, rule=False)

@@ -103,12 +103,17 @@ def at_temperature(probabilities: np.ndarray, temperature: float) -> np.ndarray:
 
 def cross_fitted_losses(labels: np.ndarray, probabilities: np.ndarray, seed: int = 0) -> np.ndarray:
     """The loss of each image (N,) by the temperature of the parts of the images that it is not in."""
+    return image_losses(labels, cross_fitted(labels, probabilities, seed))
+
+
+def cross_fitted(labels: np.ndarray, probabilities: np.ndarray, seed: int = 0) -> np.ndarray:
+    """The probabilities (N, C) of each image at the temperature of the parts of the images that it is not in."""
     part = np.random.default_rng(seed).permutation(len(labels)) % PARTS
-    found = np.empty(len(labels))
+    found = np.empty(probabilities.shape)
     for number in range(PARTS):
         judged = part == number
         temperature = fit_temperature(labels[~judged], probabilities[~judged])
-        found[judged] = image_losses(labels[judged], at_temperature(probabilities[judged], temperature))
+        found[judged] = at_temperature(probabilities[judged], temperature)
     return found
 
 

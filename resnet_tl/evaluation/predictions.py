@@ -1,7 +1,8 @@
 """The prediction table: one row per image, and everything that any number or submission is made from.
 
 Columns: `id`, `path`, `label` (class name, empty when unlabelled), `predicted` (class name) and one `prob_<class>`
-per class, in the order of the classes. That of a run of folds says in `fold` which of them judged the image.
+per class, in the order of the classes. That of a run of folds says in `fold` which of them judged the image, and what
+`predict` writes says in `familiarity` how familiar it looks (see there).
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from resnet_tl.errors import UserError, listed, nearest
 from resnet_tl.files import as_cell, from_cell, replacing
 
 TEXT_COLUMNS = ("id", "path", "label", "predicted")
+FURTHER_COLUMNS = ("fold", "familiarity")
 _PREFIX = "prob_"
 
 
@@ -121,7 +123,7 @@ def read_predictions(path: str | Path) -> pd.DataFrame:
         header = pd.read_csv(path, nrows=0, encoding="utf-8")
         numbers = [_PREFIX + name for name in classes_of(header)]
         texts = [name for name in TEXT_COLUMNS if name in header]
-        if len(numbers) < 2 or "id" not in texts or set(header.columns) - {"fold"} != {*texts, *numbers}:
+        if len(numbers) < 2 or "id" not in texts or set(header.columns) - set(FURTHER_COLUMNS) != {*texts, *numbers}:
             raise ValueError(
                 f"its columns must be id and {_PREFIX}<class> for two or more classes, and may be path, label and "
                 f"predicted, but are {listed(header.columns)}"

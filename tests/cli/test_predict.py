@@ -4,10 +4,15 @@ import re
 import shlex
 import shutil
 
+import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
+from resnet_tl.bundle import Bundle, write_bundle
 from resnet_tl.evaluation.predictions import read_predictions
+
+PROBABILITIES = ["prob_blue", "prob_green", "prob_red"]
 
 
 @pytest.fixture
@@ -39,7 +44,7 @@ def test_files_folders_globs_and_a_csv(command, tiny_run, photos, tmp_path, imag
     assert out == f"predictions.csv: {len(names)} images\n"
     table = read_predictions(tmp_path / "predictions.csv")
     assert [path.rsplit("/", 1)[-1] for path in table["path"]] == [name.rsplit("/", 1)[-1] for name in names]
-    assert list(table.columns) == ["id", "path", "label", "predicted", "prob_blue", "prob_green", "prob_red"]
+    assert list(table.columns) == ["id", "path", "label", "predicted", "familiarity", *PROBABILITIES]
     assert table[["prob_blue", "prob_green", "prob_red"]].sum(axis=1).to_numpy() == pytest.approx(1)
 
 
@@ -171,3 +176,33 @@ def test_a_mistake_is_one_sentence(command, tiny_run, photos, tmp_path, words, s
     assert (code, out) == (2, "")
     assert sentence.format(folder=tmp_path) in err
     assert err.count("\n") == 1
+
+
+def test_an_image_like_nothing_in_training_is_marked(command, tiny_run, photos, tmp_path):
+    Image.fromarray(np.zeros((32, 32, 3), np.uint8)).save(photos / "night.png")
+    run = tmp_path / "run"
+    shutil.copytree(tiny_run, run)
+    # 13 validation images are too few to call any image strange: the same ones again make 26.
+    bundle = Bundle.open(run)
+    arrays = bundle.load_reference()
+    arrays["distances"] = np.sort(np.tile(arrays["distances"], 2))
+    write_bundle(bundle, bundle.load_network(), arrays)
+
+    code, out, err = command("predict", run, "photos")
+
+    assert (code, err) == (0, "")
+    assert re.findall(r"^(\S+) \(\?\) ", out, flags=re.MULTILINE) == ["night.png"]
+    said = "One image looks like nothing the model was trained on (familiarity up to 0.037): night.png."
+    assert out.endswith(f"(?) {said}\n")
+    assert "(?)" not in command("predict", tiny_run, "photos").out
+
+
+def test_familiarity_goes_with_the_table(command, tiny_run, photos, tmp_path):
+    assert command("predict", tiny_run, "photos", "--output", "p.csv").code == 0
+    (tmp_path / "sample.csv").write_text("id,label\na.png,red\nb.png,red\nc.png,red\n")
+
+    code, _, err = command("submit", "--predictions", "p.csv", "--sample", "sample.csv", "-o", "out.csv")
+
+    assert (code, err) == (0, "")
+    assert list(pd.read_csv(tmp_path / "out.csv")) == ["id", "label"]
+    assert read_predictions(tmp_path / "p.csv")["familiarity"].between(0, 1).all()
