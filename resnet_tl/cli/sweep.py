@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import shutil
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import asdict
 from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING
@@ -18,7 +16,6 @@ from resnet_tl.cli.loading import loading
 from resnet_tl.cli.sweep_options import TRIALS, Begun, begun_by, check_unchanged, checked_space, parse
 from resnet_tl.cli.tables import print_table
 from resnet_tl.errors import UserError
-from resnet_tl.files import write_text
 from resnet_tl.run import Run, check_root
 from resnet_tl.terminal import current
 
@@ -47,7 +44,7 @@ def main(argv: list[str]) -> None:
             folder = _begin(arguments.run, begun)
         check_unchanged(folder, begun)
         try:
-            _Sweep(folder, begun, space).run(arguments.trials or TRIALS)
+            _Sweep(folder, begun, space).run(arguments.trials)
         except stopping.Stopped as stop:
             advice = f"; go on with: resnet-tl sweep --resume {quote(str(folder))}"
             raise stopping.Stopped(stop.signal, advice, stop.together) from None
@@ -71,8 +68,7 @@ def _begin(folder: Path | None, begun: Begun) -> Path:
         raise UserError("There are no validation images, by which trials are compared: give --data.val_fraction 0.2.")
     name = f"{Path(begun.recipe).stem}-sweep"
     path = (Run.create_at(folder) if folder else Run.create("runs", name)).path
-    monitor = {"monitor": cli.model.hparams["monitor"], "monitor_mode": cli.model.monitor_mode}
-    write_text(path / "sweep.json", json.dumps({"begun": asdict(begun), **monitor}, indent=2) + "\n")
+    begun.write(path, monitor=cli.model.hparams["monitor"], monitor_mode=cli.model.monitor_mode, trials=TRIALS)
     return path
 
 
@@ -80,18 +76,22 @@ class _Sweep:
     """A sweep that has begun."""
 
     def __init__(self, folder: Path, begun: Begun, space: Sequence[Dimension]) -> None:
-        facts = Begun.read(folder)[1]
         self.folder, self.begun, self.space = folder, begun, space
-        self.monitor, self.mode = facts["monitor"], facts["monitor_mode"]
+        self.facts = Begun.read(folder)[1]
+        self.monitor, self.mode = self.facts["monitor"], self.facts["monitor_mode"]
 
-    def run(self, wanted: int) -> None:
-        """Trains until there are as many trials as wanted, and writes and says what they have found."""
+    def run(self, wanted: int | None) -> None:
+        """Trains until there are as many trials as wanted, now or before, and writes and says what they have found."""
         from resnet_tl.training.sweep.results import write_trials
         from resnet_tl.training.sweep.trials import Trials
 
         lock = Run(self.folder).lock()
         try:
             trials = Trials(self.folder / "trials.db", self.space, self.mode, self.begun.seed)
+            if wanted is not None and wanted != self.facts["trials"]:
+                self.facts["trials"] = wanted
+                self.begun.write(self.folder, **self.facts)
+            wanted = self.facts["trials"]
             total = int(min(wanted, trials.most))
             if total < wanted:
                 current().print(f"The space holds {total} different settings, so there are {total} trials.")

@@ -6,13 +6,13 @@ import argparse
 import json
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from resnet_tl.cli.arguments import CommandParser, positive
 from resnet_tl.errors import UserError
-from resnet_tl.files import file_digest
+from resnet_tl.files import file_digest, write_text
 from resnet_tl.recipe import find_recipe, load_recipe
 
 if TYPE_CHECKING:
@@ -71,9 +71,15 @@ class Begun:
             raise UserError(f"{folder} is not a sweep: {reason}.")
         try:
             facts = json.loads(file.read_text(encoding="utf-8"))
-            return cls(**facts["begun"]), facts
-        except (ValueError, KeyError, TypeError) as error:
+            begun = cls(**facts.pop("begun"))
+            facts["monitor"], facts["monitor_mode"], facts["trials"]
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise UserError(f"{file} is damaged ({error}); start a new sweep with another --run.") from None
+        return begun, facts
+
+    def write(self, folder: Path, **facts: Any) -> None:
+        """Keeps it, with what else is known: `monitor`, `monitor_mode`, and how many `trials` are wanted."""
+        write_text(folder / "sweep.json", json.dumps({"begun": asdict(self), **facts}, indent=2) + "\n")
 
 
 def parse(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:

@@ -20,7 +20,7 @@ from resnet_tl.training.sweep.trials import Trials
 from tests.cli.test_resume import remains, signal_in
 
 SPACE = ("--space", "optimizer.lr=1e-4..1e-1:log", "model.label_smoothing=0..0.2")
-FLAGS = ("freeze_backbone", *SPACE, "--trials", 3, "--trainer.max_epochs", 2, "--data.batch_size", 8)
+FLAGS = ("freeze_backbone", *SPACE, "--trials", 2, "--trainer.max_epochs", 2, "--data.batch_size", 8)
 
 
 def remains_of_all(sweep: Path) -> dict[str, object]:
@@ -32,7 +32,7 @@ def remains_of_all(sweep: Path) -> dict[str, object]:
 
 @pytest.fixture(scope="module")
 def sweep(blobs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Three trials of two epochs on the blobs."""
+    """Two trials of two epochs on the blobs."""
     folder = tmp_path_factory.mktemp("sweep") / "sweep"
     assert main([str(word) for word in ("sweep", *FLAGS, "--data.root", blobs, "--run", folder)]) == 0
     return folder
@@ -40,8 +40,8 @@ def sweep(blobs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_each_trial_is_an_ordinary_run_with_its_own_settings(sweep: Path, blobs: Path, command):
     table = pd.read_csv(sweep / "trials.csv")
-    assert table["trial"].tolist() == [1, 2, 3]
-    assert table["state"].tolist() == ["complete"] * 3
+    assert table["trial"].tolist() == [1, 2]
+    assert table["state"].tolist() == ["complete"] * 2
     assert table["optimizer.lr"].is_unique
     for row in table.to_dict("records"):
         run = Run.open(sweep / "trials" / str(row["trial"]))
@@ -63,7 +63,7 @@ def test_the_best_is_the_one_with_the_best_monitored_number_and_is_expected_to_b
 
     best = table.loc[table["val_loss"].idxmin()]
     assert (summary["best_trial"], summary["value"]) == (best["trial"], best["val_loss"])
-    assert summary["trials"] == {"complete": 3, "pruned": 0, "failed": 0}
+    assert summary["trials"] == {"complete": 2, "pruned": 0, "failed": 0}
     loss = summary["expected"]["loss"]
     assert loss["measured"] == pytest.approx(best["val_loss"])
     assert loss["value"] >= loss["measured"]
@@ -88,7 +88,7 @@ def test_the_end_shows_the_best_first_and_says_what_it_is_worth(sweep: Path, com
     assert lines[header + 1].split()[0] == str(best)
     assert f"Best: trial {best}, validation loss " in outcome.out
     assert (
-        "Chosen among 3 trials on these same images, it looks better than it is. Expected on new ones: loss"
+        "Chosen among 2 trials on these same images, it looks better than it is. Expected on new ones: loss"
         in outcome.out
     )
     assert "On the 7 test images, which have chosen nothing: accuracy" in outcome.out
@@ -111,11 +111,12 @@ def test_an_interrupted_sweep_ends_as_one_that_was_not(
 
     outcome = command("sweep", *FLAGS, "--data.root", blobs)  # the same command goes on
     assert outcome.code == 0
-    assert "Trial 1 of 3" not in outcome.out
-    assert "Trial 2 of 3" in outcome.out
+    assert "Trial 1 of 2" not in outcome.out
+    assert "Trial 2 of 2" in outcome.out
     assert remains_of_all(Path("runs/freeze_backbone-sweep-1")) == remains_of_all(sweep)
 
 
+@pytest.mark.slow
 def test_whatever_a_kill_leaves_is_done_again_or_not_at_all(sweep: Path, blobs: Path, command, monkeypatch):
     class Killed(BaseException):
         pass
@@ -131,26 +132,27 @@ def test_whatever_a_kill_leaves_is_done_again_or_not_at_all(sweep: Path, blobs: 
     begun.mkdir()
     (begun / "environment.json").write_text("{}")  # of the second nothing else was written
 
-    outcome = command("sweep", "--resume", "killed", "--trials", 3)
+    outcome = command("sweep", "--resume", "killed")
     assert outcome.code == 0
     assert remains_of_all(Path("killed")) == remains_of_all(sweep)
 
 
+@pytest.mark.slow
 def test_a_sweep_is_made_longer_by_its_number_of_trials(sweep: Path, command):
     shutil.copytree(sweep, "copy")
-    outcome = command("sweep", "--resume", "copy", "--trials", 4)
+    outcome = command("sweep", "--resume", "copy", "--trials", 3)
 
     assert outcome.code == 0
-    assert "Trial 4 of 4" in outcome.out
-    assert pd.read_csv("copy/trials.csv")["trial"].tolist() == [1, 2, 3, 4]
-    assert pd.read_csv("copy/trials.csv").head(3).to_csv() == pd.read_csv(sweep / "trials.csv").to_csv()
+    assert "Trial 3 of 3" in outcome.out
+    assert pd.read_csv("copy/trials.csv")["trial"].tolist() == [1, 2, 3]
+    assert pd.read_csv("copy/trials.csv").head(2).to_csv() == pd.read_csv(sweep / "trials.csv").to_csv()
 
 
 def test_a_trial_that_is_worse_than_half_of_the_others_is_pruned_and_is_a_whole_run(blobs: Path, command, monkeypatch):
     pruner = optuna.pruners.MedianPruner(n_startup_trials=1)  # of a test that need not wait for five trials
     monkeypatch.setattr(optuna.pruners, "MedianPruner", lambda: pruner)
     words = ("freeze_backbone", "--space", "optimizer.lr=0.05,1e-7", "--trainer.max_epochs", 3, "--data.root", blobs)
-    outcome = command("sweep", *words, "--seed", 1, "--run", "sweep")
+    outcome = command("sweep", *words, "--seed", 2, "--run", "sweep")
 
     assert outcome.code == 0
     assert "The space holds 2 different settings, so there are 2 trials." in outcome.out
@@ -167,23 +169,23 @@ def test_a_trial_that_is_worse_than_half_of_the_others_is_pruned_and_is_a_whole_
 
 
 def test_a_trial_that_fails_is_told_of_and_the_others_go_on(blobs: Path, command):
-    words = ("freeze_backbone", "--space", "optimizer.lr=0.01,1e38", "--trainer.max_epochs", 2, "--data.root", blobs)
-    outcome = command("sweep", *words, "--run", "sweep")
+    words = ("freeze_backbone", "--space", "optimizer.lr=0.01,1e20", "--trainer.max_epochs", 2, "--data.root", blobs)
+    outcome = command("sweep", *words, "--data.batch_size", 8, "--run", "sweep")
 
     assert outcome.code == 0
-    assert outcome.out.count("failed: The training has diverged in epoch 1") == 2  # where it fails, and at the end
+    assert outcome.out.count("failed: The training has diverged in epoch") == 2  # where it fails, and at the end
     table = pd.read_csv("sweep/trials.csv").set_index("optimizer.lr")
-    assert table["state"].to_dict() == {0.01: "complete", 1e38: "failed"}
-    assert "has diverged" in table.loc[1e38, "error"]
+    assert table["state"].to_dict() == {0.01: "complete", 1e20: "failed"}
+    assert "has diverged" in table.loc[1e20, "error"]
     assert "It is the only one that came to its end" in outcome.out
 
 
 def test_where_all_trials_fail_the_first_ones_sentence_is_the_error(blobs: Path, command):
-    words = ("freeze_backbone", "--space", "optimizer.lr=1e37,1e38", "--trainer.max_epochs", 2, "--data.root", blobs)
-    outcome = command("sweep", *words, "--run", "sweep")
+    words = ("freeze_backbone", "--space", "optimizer.lr=1e21,1e20", "--trainer.max_epochs", 2, "--data.root", blobs)
+    outcome = command("sweep", *words, "--data.batch_size", 8, "--run", "sweep")
 
     assert (outcome.code, outcome.err.count("\n")) == (2, 1)
-    assert "None of the 2 trials came to its end. The first: The training has diverged in epoch 1" in outcome.err
+    assert "None of the 2 trials came to its end. The first: The training has diverged in epoch" in outcome.err
     assert not Path("sweep/summary.json").exists()
     assert pd.read_csv("sweep/trials.csv")["state"].tolist() == ["failed"] * 2
 
@@ -248,7 +250,7 @@ def test_a_folder_of_another_sweep_is_left_alone(sweep: Path, blobs: Path, comma
 
 def test_a_recipe_that_has_changed_is_refused(blobs: Path, command):
     assert command("recipes", "copy", "freeze_backbone", "mine.yaml").code == 0
-    words = ("mine.yaml", "--space", "model.class_weights=none,balanced", "--data.root", blobs, "--trials", 1)
+    words = ("mine.yaml", "--space", "model.class_weights=equal,balanced", "--data.root", blobs, "--trials", 1)
     assert command("sweep", *words).code == 0
     Path("mine.yaml").write_text(Path("mine.yaml").read_text() + "seed: 0\n")
 
