@@ -33,7 +33,7 @@ def main(argv: list[str]) -> None:
     """Predicts, and prints or writes the prediction table."""
     parser = CommandParser(
         prog="resnet-tl predict",
-        description="Classify images with a run or a model bundle: id, path, predicted class, probabilities.",
+        description="Classify images with a run or a model bundle: id, predicted class, familiarity, probabilities.",
         epilog=EXAMPLES,
     )
     run = "a run such as runs/freeze_backbone-1, or a model bundle"
