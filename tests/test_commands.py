@@ -35,6 +35,7 @@ NOT_RUN = {
     "resnet-tl COMMAND": "COMMAND stands for any of them",
     "resnet-tl data fetch hymenoptera": "downloads",
     "resnet-tl fit --final": "cli/test_final_run.py repeats runs",
+    "resnet-tl sweep --resume": "cli/test_sweep.py goes on with sweeps",
     "hf download": "downloads",
     "kaggle": "asks for a login",
     "unzip": "unpacks what kaggle has fetched",
@@ -111,10 +112,11 @@ def with_substitutions(command: str) -> str:
         extra = ["--weights", *(["none"] * len(names))] if names and "--weights" not in words else []
         root = str(fetch(SAMPLE)) if "--learning_curve" in words else words[2]  # a curve takes more images
         return shlex.join([*words[:2], root, *words[3:], *extra, "--image_size", "32"])
-    trains = words[1] == "fit" or (words[1] == "compare" and "--recipe" in words)
+    trains = words[1] in ("fit", "sweep") or (words[1] == "compare" and "--recipe" in words)
     if words[0] != "resnet-tl" or not trains or "--resume" in words:
         return command
     names = [words[place + 1] for place, word in enumerate(words) if word == "--recipe"]
+    names += [words[2]] if words[1] == "sweep" else []
     models = [load_recipe(find_recipe(name)).get("model", {}) for name in names]
     epochs = 1 + sum(phase.get("epochs", 0) for model in models for phase in model.get("schedule", []))
     size = "28" if "patch14" in command else "32"
@@ -126,6 +128,12 @@ def with_substitutions(command: str) -> str:
     is_fetched = "--model.network" in words or any(model.get("network", "auto") != "auto" for model in models)
     if is_fetched and "--model.weights" not in words:
         extra += ["--model.weights", "none"]
+    if words[1] == "sweep":
+        varied = [word.partition("=")[0] for word in words]
+        extra = [
+            word for pair in zip(extra[::2], extra[1::2], strict=True) for word in pair if pair[0][2:] not in varied
+        ]
+        extra += ["--trials", "2"]
     return f"{command} {shlex.join(extra)}"
 
 
@@ -170,6 +178,8 @@ def example(blobs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         shutil.copytree(first, first.parent / name)
     other = str(first.parent / "plants-resnet50")
     assert main(["fit", "--recipe", "freeze_backbone", *flags, "--seed", "1", "--run", other]) == 0
+    shutil.copytree(first, first.parent / "last_stages-sweep-1" / "trials" / "1")
+    shutil.copytree(other, first.parent / "last_stages-sweep-1" / "trials" / "7")
     pets = pd.DataFrame({"path": [str(path) for path in sorted(blobs.glob("train/*/*.png"))]})
     pets["label"] = ["dogs" if "red" in path else "cats" for path in pets["path"]]
     pets.to_csv(folder / "pets.csv", index=False)
@@ -191,6 +201,9 @@ def run_in_a_shell(command: str, example: Path, folder: Path) -> None:
     words = shlex.split(command)
     if "findings.csv" in words:  # of the command before it, which is run with another folder
         assert main(["data", "check", str(folder / "here" / "photos"), "--output", str(folder / "here")]) == 0
+    if "suspects.csv" in words:  # likewise
+        photos, table = folder / "here" / "photos", folder / "here" / "suspects.csv"
+        assert main(["data", "suspects", str(photos), "--output", str(table)]) == 0
     if words[1] in ("fit", "compare") and "--run" in words:  # which another command made
         shutil.rmtree(folder / "here" / words[words.index("--run") + 1], ignore_errors=True)
     environment = {

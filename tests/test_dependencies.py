@@ -11,7 +11,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 NAMES = {"pillow": "PIL", "pyyaml": "yaml", "scikit-learn": "sklearn"}
 # Where a logger, a notebook, an extra or a user has brought them in.
-OPTIONAL = {"wandb", "mlflow", "pillow_heif", "pyarrow", "IPython"}
+OPTIONAL = {"wandb", "mlflow", "optuna", "pillow_heif", "pyarrow", "IPython"}
 
 
 def imported() -> set[str]:

@@ -16,7 +16,7 @@ from typing import Any, Literal
 import yaml
 from jsonargparse import ActionConfigFile, ArgumentError
 from lightning.pytorch import Trainer
-from lightning.pytorch.callbacks import DeviceStatsMonitor, LearningRateMonitor, ModelCheckpoint
+from lightning.pytorch.callbacks import Callback, DeviceStatsMonitor, LearningRateMonitor, ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.plugins.io import CheckpointIO
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
@@ -90,8 +90,10 @@ class FitCLI(LightningCLI):
         resumed: Run | None = None,
         whole: FoldsRecorder | None = None,
         plan: Plan | None = None,
+        callbacks: Sequence[Callback] = (),
     ) -> None:
         self.resumed = resumed
+        self.callbacks = callbacks  # of a sweep, which are no part of the recipe
         self.whole = whole  # of a run of folds, of which this fits the next one
         self.plan = plan
         self.recipes = {str(path): load_recipe(path) for path in recipes}
@@ -234,6 +236,7 @@ class FitCLI(LightningCLI):
             kwargs["logger"] = False
         best = best_checkpoint(self.model.hparams["monitor"], self.model.monitor_mode, not self.datamodule.final)
         callbacks = [self.recorder, ResumePoints(seconds_of("checkpoint_every", self.config.checkpoint_every)), best]
+        callbacks += self.callbacks
         if self.plan or self.resumed:
             started = self.plan.facts["started"] if self.plan else time.time() - sum(timing.seconds().values())
             callbacks.insert(0, Budget(self.recorder, self.plan, started))
@@ -265,7 +268,7 @@ class FitCLI(LightningCLI):
         if data["root"] is not None:
             data["root"] = str(Path(data["root"]).resolve())
             data["source"] = None
-        for name in ("exclude", "predict_root"):
+        for name in ("exclude", "relabel", "predict_root"):
             if isinstance(data[name], str):
                 data[name] = str(Path(data[name]).expanduser().resolve())
         weights = model_settings["weights"]

@@ -24,14 +24,15 @@ COMMANDS = {
     "embed": "write the features of images to a file",
     "submit": "write a Kaggle submission that fits its sample file",
     "compare": "which of some runs is better, and whether the images can tell",
+    "sweep": "try settings of a recipe, and what the best of them is worth",
     "report": "a page that shows a finished run: how good, how sure, its mistakes",
     "probe": "what networks are worth on some images, and what more images would bring",
-    "data": "list and fetch known data sets, look at a folder of images",
+    "data": "list and fetch known data sets, look at images and their labels",
     "networks": "list the networks, show and draw one",
     "recipes": "list, show and copy the shipped recipes",
     "cache": "list and clear what earlier runs have kept",
 }
-COMPUTING = ("fit", "validate", "test", "predict", "embed", "submit", "probe")
+COMPUTING = ("fit", "validate", "test", "predict", "embed", "submit", "sweep", "probe", "data")
 EXAMPLES = """\
 examples:
   resnet-tl fit --recipe freeze_backbone.yaml
@@ -86,7 +87,7 @@ def main(argv: list[str] | None = None) -> int:
         if command not in COMMANDS:
             known = listed(COMMANDS, len(COMMANDS))
             raise UserError(f"'{command}' is not a command; they are {known}.{nearest(command, COMMANDS)}")
-        with shown(Screen(beside=command != "fit")):
+        with shown(Screen(beside=command not in ("fit", "sweep"))):
             return import_module(f"resnet_tl.cli.{command}").main(argv[1:]) or 0
     except UserError as error:
         if given.debug:

@@ -52,6 +52,7 @@ def remains(run: Path) -> dict[str, object]:
         "predictions/val.csv",
         "model/weights.safetensors",
         "model/reference.safetensors",
+        "model/validation.safetensors",
     )
     return {name: (run / name).read_bytes() for name in names} | {
         "metrics": pd.read_csv(run / "metrics.csv").drop(columns="seconds").to_csv()

@@ -26,6 +26,7 @@ LIGHT = [
     ["test", "--help"],
     ["submit", "--help"],
     ["compare", "--help"],
+    ["sweep", "--help"],
     ["networks", "--help"],
     ["networks", "list"],
     ["networks", "list", "--import", "json"],

@@ -30,6 +30,7 @@ EXACT = (
     "predictions/val.csv",
     "model/weights.safetensors",
     "model/reference.safetensors",
+    "model/validation.safetensors",
 )
 
 
@@ -133,7 +134,12 @@ def test_a_run_that_was_killed_while_it_wrote_its_results_writes_them_again(comm
 
     assert (code, "epoch" in out.split("Best")[0]) == (0, False)  # nothing is trained again
     assert remains(run) == whole
-    assert not list((run / "model").glob(".*"))
+    assert sorted(file.name for file in (run / "model").iterdir()) == [
+        "model.json",
+        "reference.safetensors",
+        "validation.safetensors",
+        "weights.safetensors",
+    ]
 
 
 def test_a_second_ctrl_c_means_now(command, blobs, interrupt, monkeypatch):
