@@ -198,3 +198,13 @@ def test_the_evidence_costs_a_share_of_the_training(blobs: Path) -> None:
     assert reference_images(data, passes=0) == LEAST
     assert reference_images(data, passes=10_000) == 500 - 37
     assert reference_images(data, passes=10**6) == MOST
+
+
+def test_without_room_for_the_features_there_is_no_evidence(
+    blobs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("resnet_tl.training.evidence.cost.MOST_NUMBERS", 13 * 64 - 1)
+    run = fitted(blobs, tmp_path / "large")
+
+    assert not run.evidence.exists()
+    assert run.bundle.reference == {}
