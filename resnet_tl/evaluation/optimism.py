@@ -37,8 +37,8 @@ def worth_of_best(
 
     All tables are of the same labelled images, in any order. `monitor` is a metric such as `loss`; none of `KNOWN`:
     nothing is known. Where trials differ clearly, the estimate is rather too low than too high: a resample chooses less
-    surely than all images do. So the interval reaches from that of the trial as it was measured to the same one moved to
-    what is expected. It does not cover another seed, nor what the choice of each trial's best epoch has gained.
+    surely than all images do. So the interval reaches from that of the trial as it was measured to the same one, moved
+    to what is expected. It does not cover another seed, nor what the choice of each trial's best epoch has gained.
     """
     if monitor not in KNOWN:
         return {}
