@@ -6,8 +6,8 @@
 The first command simulates sweeps of two classes, in which half of what makes an image hard is common to all trials: by
 how many points of accuracy the best is measured and expected too high, in the mean over the sweeps, and how often the
 interval of the expectation, and Wilson's of what was measured, hold the true accuracy. The second takes the predictions
-of a sweep that was trained: the best is chosen on a random half of its validation images, and the other half says what it
-is worth, with a chance of its own, so that nothing is said of intervals.
+of a sweep that was trained: the best is chosen on a random half of its validation images, and the other half says what
+it is worth, with a chance of its own, so that nothing is said of intervals.
 """
 
 from __future__ import annotations
@@ -74,17 +74,17 @@ def main() -> None:
     parser.add_argument("--sweeps", type=int, default=100, help="how many are simulated, or halves drawn")
     parser.add_argument("--images", type=int, default=300)
     arguments = parser.parse_args()
-    generator = np.random.default_rng(0)
     if arguments.sweep is None:
         for title, skills in SCENARIOS.items():
             for monitor in ("accuracy", "loss"):
+                generator = np.random.default_rng(0)
                 sets = (simulated(skills, arguments.images, generator) for _ in range(arguments.sweeps))
                 report(f"{title}, chosen by {monitor}", [row(tables, monitor, skills) for tables in sets], True)
         return
     runs = [Run(path) for path in sorted((arguments.sweep / "trials").iterdir()) if Run(path).is_complete]
     tables = [run.predictions("val").sort_values("id", ignore_index=True) for run in runs]
     for monitor in ("accuracy", "loss"):
-        rows = []
+        rows, generator = [], np.random.default_rng(0)
         for _ in range(arguments.sweeps):
             order = generator.permutation(len(tables[0]))
             half, rest = np.split(order, [len(order) // 2])

@@ -36,9 +36,9 @@ def worth_of_best(
     """`Worth` of the monitored metric and of the accuracy, for the trial at place `best` of some prediction tables.
 
     All tables are of the same labelled images, in any order. `monitor` is a metric such as `loss`; none of `KNOWN`:
-    nothing is known. The interval is the trial's own over the images, moved to what is expected: it does not cover
-    another seed, nor what the choice of each trial's best epoch has gained. Where trials differ clearly, the estimate
-    is rather too low than too high, since a resample chooses less surely than all images.
+    nothing is known. Where trials differ clearly, the estimate is rather too low than too high: a resample chooses less
+    surely than all images do. So the interval reaches from that of the trial as it was measured to the same one, moved
+    to what is expected. It does not cover another seed, nor what the choice of each trial's best epoch has gained.
     """
     if monitor not in KNOWN:
         return {}
@@ -60,9 +60,9 @@ def worth_of_best(
             low, high = wilson(int(judged.is_correct[:, best].sum()), judged.images)
         else:
             low, high = bootstrap_interval(measured, np.concatenate(own)) if len(found) else (measured, measured)
+        ends = [end + move for end in (low, high) for move in (0.0, mean - measured)]
         most = np.inf if metric == "loss" else 1.0
-        moved = np.clip((low + mean - measured, high + mean - measured), 0.0, most)
-        worths[metric] = Worth(measured, Estimate(mean, *map(float, moved)))
+        worths[metric] = Worth(measured, Estimate(mean, max(min(ends), 0.0), min(max(ends), most)))
     return worths
 
 
