@@ -39,12 +39,19 @@ class Run:
     `data/index.csv`          path, label, split and group of every image; `data/skipped.csv` those left out,
                               `data/findings.csv` what `resnet-tl data check` would say of them
     `metrics.csv`             one line for each epoch
+    `report.html`             all of it on one page; `resnet-tl report RUN` writes it again
     `summary.json`            best epoch and its metrics
     `freezing.json`           for each phase, which stages were frozen, and their digest at its start and end
     `checkpoints/`            `best.ckpt`, and `last.ckpt` at which `resnet-tl fit --resume RUN` goes on
-    `model/`                  the bundle: weights, classes, preprocessing
-    `predictions/`            `val.csv` and, with a labelled test split, `test.csv`
-    `figures/`                augmented images, learning curves, confusion matrix, the most confident mistakes
+    `model/`                  the bundle: weights, classes, preprocessing, what new images are compared with,
+                              how the validation images were judged
+    `evidence/val/`           of the validation images: predictions of baselines (`knn.csv`, `probe.csv`), the nearest
+                              training images (`neighbours.csv`), a map (`map.csv`), where the evidence lies
+                              (`gradcam.npz`), and what is missing and why (`facts.json`)
+    `predictions/`            `val.csv` and, with a labelled test split, `test.csv`; `mistakes_val.csv` and
+                              `least_certain_val.csv`
+    `figures/`                augmented images, learning curves, confusion matrix, the most confident mistakes; as SVG
+                              the charts of the report
     `tta/`                    for each kind of test-time augmentation that `resnet-tl validate RUN --tta KIND` measured:
                               `KIND/predictions/val.csv` and `KIND/summary.json`
     `folds/1`, `folds/2` …    of a run of folds, each a run with a model of its own; `predictions/val.csv` are then
@@ -57,6 +64,7 @@ class Run:
         self.recipe_file = self.path / "recipe.yaml"
         self.environment_file = self.path / "environment.json"
         self.metrics_file = self.path / "metrics.csv"
+        self.report_file = self.path / "report.html"
         self.checkpoints = self.path / "checkpoints"
         # What `fit --resume` goes on from; there is none before the first epoch, or some minutes of it, are over.
         self.last_checkpoint = self.checkpoints / "last.ckpt"
@@ -150,6 +158,11 @@ class Run:
 
     def predictions_file(self, split: str) -> Path:
         return self.path / "predictions" / f"{split}.csv"
+
+    @property
+    def evidence(self) -> Path:
+        """The folder of what a fit leaves about its validation images besides their predictions."""
+        return self.path / "evidence" / "val"
 
     def figure(self, name: str) -> Path:
         return self.path / "figures" / f"{name}.png"

@@ -19,9 +19,23 @@ Part = Literal[
     "input",  # waiting for batches
     "training",  # forward, backward and optimizer step
     "validation",
+    "evidence",  # baselines, neighbours and a map of the validation images
     "files",  # checkpoints, tables and figures
     "rest",
 ]
+
+NAMES: dict[Part, str] = {
+    "start-up": "start-up",
+    "pixels": "decoding of images",
+    "activations": "frozen stages",
+    "input": "waiting for batches",
+    "training": "forward, backward, step",
+    "validation": "validation",
+    "evidence": "baselines, neighbours, map",
+    "files": "checkpoints, tables, figures",
+    "rest": "rest",
+}
+"""What a part is called where it is shown."""
 
 
 class Stopwatch:

@@ -27,7 +27,8 @@ MAY_IMPORT = {
     "networks": GROUND | {"bundle"},
     "finetuning": GROUND | {"data", "networks"},
     "inference": GROUND | {"data", "evaluation", "bundle", "run", "networks"},
-    "training": GROUND | {"data", "evaluation", "bundle", "notebook", "run", "networks", "finetuning"},
+    "report": GROUND | {"data", "evaluation", "bundle", "run"},
+    "training": GROUND | {"data", "evaluation", "bundle", "notebook", "report", "run", "networks", "finetuning"},
     "cli": {path.stem for path in PACKAGE.iterdir()},
     "__main__": {"cli"},
     "__init__": {"data", "inference", "run", "training"},  # the public names, on demand
@@ -82,7 +83,7 @@ def test_imports_run_downwards(file: Path):
 
 @pytest.mark.parametrize(
     ("room", "foreign"),
-    [("evaluation", TORCH), ("networks", {"lightning"}), ("inference", {"lightning"})],
+    [("evaluation", TORCH), ("report", TORCH), ("networks", {"lightning"}), ("inference", {"lightning"})],
 )
 def test_a_room_does_without(room: str, foreign: set[str]):
     files = [file for file in FILES if name_of(file).startswith(f"{room}/")]
@@ -100,6 +101,7 @@ def test_only_the_parser_of_fit_needs_torch_to_be_imported():
         "bundle",
         "evaluation.metrics",
         "evaluation.figures",
+        "report.run_page",
         "data.reading.layouts",
         "data.pixels.decode",
     ]

@@ -6,6 +6,7 @@ Those of the README's `sh` blocks build on one another: test_readme.py runs them
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import re
 import shlex
@@ -18,6 +19,7 @@ import pandas as pd
 import pytest
 
 from resnet_tl.cli.main import COMMANDS, main
+from resnet_tl.data.reading.catalog import SAMPLE, fetch
 from resnet_tl.recipe import find_recipe, list_recipes, load_recipe
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -33,6 +35,7 @@ NOT_RUN = {
     "resnet-tl COMMAND": "COMMAND stands for any of them",
     "resnet-tl data fetch hymenoptera": "downloads",
     "resnet-tl fit --final": "cli/test_final_run.py repeats runs",
+    "resnet-tl sweep --resume": "cli/test_sweep.py goes on with sweeps",
     "hf download": "downloads",
     "kaggle": "asks for a login",
     "unzip": "unpacks what kaggle has fetched",
@@ -103,10 +106,17 @@ def why_not(command: str) -> str | None:
 def with_substitutions(command: str) -> str:
     """The command as typed, and flags behind it: small images in place of a data set, no weights from a network."""
     words = shlex.split(command)
-    trains = words[1] == "fit" or (words[1] == "compare" and "--recipe" in words)
+    if words[:2] == ["resnet-tl", "probe"]:
+        names = words[words.index("--networks") + 1 :] if "--networks" in words else []
+        names = list(itertools.takewhile(lambda word: not word.startswith("--"), names))
+        extra = ["--weights", *(["none"] * len(names))] if names and "--weights" not in words else []
+        root = str(fetch(SAMPLE)) if "--learning_curve" in words else words[2]  # a curve takes more images
+        return shlex.join([*words[:2], root, *words[3:], *extra, "--image_size", "32"])
+    trains = words[1] in ("fit", "sweep") or (words[1] == "compare" and "--recipe" in words)
     if words[0] != "resnet-tl" or not trains or "--resume" in words:
         return command
     names = [words[place + 1] for place, word in enumerate(words) if word == "--recipe"]
+    names += [words[2]] if words[1] == "sweep" else []
     models = [load_recipe(find_recipe(name)).get("model", {}) for name in names]
     epochs = 1 + sum(phase.get("epochs", 0) for model in models for phase in model.get("schedule", []))
     size = "28" if "patch14" in command else "32"
@@ -118,6 +128,12 @@ def with_substitutions(command: str) -> str:
     is_fetched = "--model.network" in words or any(model.get("network", "auto") != "auto" for model in models)
     if is_fetched and "--model.weights" not in words:
         extra += ["--model.weights", "none"]
+    if words[1] == "sweep":
+        varied = [word.partition("=")[0] for word in words]
+        extra = [
+            word for pair in zip(extra[::2], extra[1::2], strict=True) for word in pair if pair[0][2:] not in varied
+        ]
+        extra += ["--trials", "2"]
     return f"{command} {shlex.join(extra)}"
 
 
@@ -162,6 +178,8 @@ def example(blobs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         shutil.copytree(first, first.parent / name)
     other = str(first.parent / "plants-resnet50")
     assert main(["fit", "--recipe", "freeze_backbone", *flags, "--seed", "1", "--run", other]) == 0
+    shutil.copytree(first, first.parent / "last_stages-sweep-1" / "trials" / "1")
+    shutil.copytree(other, first.parent / "last_stages-sweep-1" / "trials" / "7")
     pets = pd.DataFrame({"path": [str(path) for path in sorted(blobs.glob("train/*/*.png"))]})
     pets["label"] = ["dogs" if "red" in path else "cats" for path in pets["path"]]
     pets.to_csv(folder / "pets.csv", index=False)

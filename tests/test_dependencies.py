@@ -9,8 +9,9 @@ import tomllib
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-NAMES = {"pillow": "PIL", "pyyaml": "yaml"}
-OPTIONAL = {"wandb", "mlflow", "pillow_heif", "IPython"}  # where a logger, a notebook or a user has brought them in
+NAMES = {"pillow": "PIL", "pyyaml": "yaml", "scikit-learn": "sklearn"}
+# Where a logger, a notebook, an extra or a user has brought them in.
+OPTIONAL = {"wandb", "mlflow", "optuna", "pillow_heif", "pyarrow", "IPython"}
 
 
 def imported() -> set[str]:

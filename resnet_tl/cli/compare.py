@@ -30,10 +30,12 @@ EXAMPLES = """\
 Runs that differ in their seed alone, such as cats-seed0 and cats-seed1, count as one group. With --recipe, whatever is
 not trained yet is trained first, as RUNS/RECIPE-seedK; every option of `resnet-tl fit` is passed on to each fit.
 Two groups are told apart when Holm's adjusted p of McNemar's test is below 0.05 and the interval of the difference
-excludes 0. Written are comparison.md, comparison.csv, comparison_pairs.csv and comparison.png.
+excludes 0. Written are comparison.html with the images on which they disagree, comparison.md, comparison.png and
+tables as CSV; with -o FILE.html the page and its table alone.
 
 examples:
   resnet-tl compare runs/freeze_backbone-1 runs/last_stages-1
+  resnet-tl compare runs/freeze_backbone-1 runs/last_stages-1 -o page.html
   resnet-tl compare runs/freeze_backbone-1 runs/last_stages-1 --split test --output comparison
   resnet-tl compare --recipe freeze_backbone --recipe last_stages --seeds 3
   resnet-tl compare --recipe freeze_backbone --recipe last_stages --data.root photos --trainer.max_epochs 5
@@ -43,7 +45,9 @@ examples:
 def main(argv: list[str]) -> int:
     """Trains what is missing, compares, prints and writes."""
     arguments, flags = _parse(argv)
-    check_target((arguments.output or arguments.runs / "comparison-1") / "comparison.md")
+    output = arguments.output
+    is_page = output is not None and output.suffix.lower() == ".html" and not output.is_dir()
+    check_target(output if is_page else (output or arguments.runs / "comparison-1") / "comparison.md")
     if arguments.recipe:
         groups, code = _train(arguments, flags)
         if code:
@@ -54,11 +58,14 @@ def main(argv: list[str]) -> int:
     from resnet_tl.evaluation.comparison import compare
     from resnet_tl.evaluation.comparison_figure import comparison_figure
     from resnet_tl.evaluation.comparison_text import write_comparison
+    from resnet_tl.report.comparison_page import write_comparison_page
 
     comparison = compare(groups, arguments.split)
-    folder = arguments.output or Run.create(arguments.runs, "comparison").path
-    write_comparison(comparison, folder)
-    comparison_figure(comparison, folder / "comparison.png")
+    folder = output or Run.create(arguments.runs, "comparison").path
+    if not is_page:
+        write_comparison(comparison, folder)
+        comparison_figure(comparison, folder / "comparison.png")
+    write_comparison_page(comparison, output if is_page else folder / "comparison.html")
     _print(comparison, folder)
     return 0
 
@@ -80,7 +87,7 @@ def _parse(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
     add("--runs", type=Path, default=Path("runs"), metavar="RUNS", help="where runs are; default runs")
     add("--split", choices=("val", "test"), default="val", help="the images to compare on; default val")
     where = "where to write; default RUNS/comparison-1, or the next free"
-    add("-o", "--output", type=Path, metavar="FOLDER", help=where)
+    add("-o", "--output", type=Path, metavar="FOLDER|FILE.html", help=where)
     if not has_recipes:
         arguments = parser.parse_args(argv)
         if arguments.seeds:

@@ -84,7 +84,7 @@ def run_folds(cli: FitCLI, flags: list[str]) -> Run | None:
             if whole.next:
                 assert whole.run is not None
                 timing.phase("start-up")
-                cli = FitCLI([whole.run.recipe_file], _free_on_resume(flags), whole.run, whole)
+                cli = FitCLI([whole.run.recipe_file], free_on_resume(flags), whole.run, whole)
         return whole.finish()
     except stopping.Stopped as stop:
         raise stopping.Stopped(stop.signal, cli.how_to_go_on(), stop.together) from None
@@ -132,11 +132,11 @@ def split_recipes(argv: list[str]) -> tuple[list[Path], list[str], Run | None]:
         load_recipe(path)
     begun = interrupted_run(known.run, paths)
     if begun and begun.recipe_file.is_file():
-        return [begun.recipe_file], _free_on_resume(flags), begun
+        return [begun.recipe_file], free_on_resume(flags), begun
     return paths, [*flags, *(["--run", known.run] if known.run else [])], begun
 
 
-def _free_on_resume(flags: list[str]) -> list[str]:
+def free_on_resume(flags: list[str]) -> list[str]:
     """The flags, each with its values, that say where and how fast a run goes on."""
     free, is_free = [], False
     for word in flags:

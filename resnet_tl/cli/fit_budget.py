@@ -35,6 +35,7 @@ _ONE_FIT = "which plans one fit: let it train that, then give the recipe.yaml of
 ELSEWHERE = {
     "data.folds": _ONE_FIT,
     "data.fold": _ONE_FIT,
+    "find_lr": "whose plan takes the rates of its recipes: leave it out, or choose another recipe",
     "forecast": "which says itself how long the fit should take before it begins: leave it out",
 }
 """What no plan decides, and does not go with one."""

@@ -21,14 +21,18 @@ COMMANDS = {
     "validate": "the numbers of a run on its validation images",
     "test": "the numbers of a run on its test images, or on another labelled folder",
     "predict": "classify images with a run or a model bundle",
+    "embed": "write the features of images to a file",
     "submit": "write a Kaggle submission that fits its sample file",
     "compare": "which of some runs is better, and whether the images can tell",
+    "sweep": "try settings of a recipe, and what the best of them is worth",
+    "report": "a page that shows a finished run: how good, how sure, its mistakes",
+    "probe": "what networks are worth on some images, and what more images would bring",
     "data": "list and fetch known data sets, look at images and their labels",
     "networks": "list the networks, show and draw one",
     "recipes": "list, show and copy the shipped recipes",
     "cache": "list and clear what earlier runs have kept",
 }
-COMPUTING = ("fit", "validate", "test", "predict", "submit", "data")
+COMPUTING = ("fit", "validate", "test", "predict", "embed", "submit", "sweep", "probe", "data")
 EXAMPLES = """\
 examples:
   resnet-tl fit --recipe freeze_backbone.yaml
@@ -81,8 +85,9 @@ def main(argv: list[str] | None = None) -> int:
         for module in given.modules:
             allow(module)
         if command not in COMMANDS:
-            raise UserError(f"'{command}' is not a command; they are {listed(COMMANDS)}.{nearest(command, COMMANDS)}")
-        with shown(Screen(beside=command != "fit")):
+            known = listed(COMMANDS, len(COMMANDS))
+            raise UserError(f"'{command}' is not a command; they are {known}.{nearest(command, COMMANDS)}")
+        with shown(Screen(beside=command not in ("fit", "sweep"))):
             return import_module(f"resnet_tl.cli.{command}").main(argv[1:]) or 0
     except UserError as error:
         if given.debug:

@@ -28,7 +28,7 @@ from resnet_tl.data.samples import ImageSamples
 from resnet_tl.data.threads import usable_cores
 from resnet_tl.errors import UserError, printable
 
-AUTO = ("augmentation", "views", "symmetry")
+AUTO = ("augmentation", "symmetry", "views")
 """Options whose `auto` whoever knows the network decides."""
 CENTRES_AT_ONCE = 64
 
@@ -108,18 +108,28 @@ class ImageDataModule(DataOptions, L.LightningDataModule):
 
         The first call decodes what is not in the cache yet, checks every image, and makes the splits for good.
         `train_sizes` gives the side of training images from an epoch on, in pixels; default: the preprocessing's. The
-        others are what `auto` becomes, but for a symmetry beside the augmentation none, which is none too; returned are
-        the options that were auto, with their values.
+        others are what `auto` becomes, but for a symmetry beside the augmentation none, which is none too, and views of
+        what nothing changes; returned are the options that were auto, with their values.
+
+        Raises:
+            UserError: a number of views was given, and nothing would tell one from another.
         """
         self.setup()
         self._train_sizes = train_sizes
-        for name, given in zip(AUTO, (augmentation, views, symmetry), strict=True):
+        for name, given in zip(AUTO, (augmentation, symmetry, views), strict=True):
             chosen = "none" if name == "symmetry" and self.augmentation == "none" else given
+            if name == "views" and not self.augments:
+                chosen = None
             if name in self.auto and getattr(self, name) in ("auto", self.auto[name]):
                 self.auto[name] = chosen
                 setattr(self, name, chosen)
             else:  # given, or set by hand meanwhile
                 self.auto.pop(name, None)
+        if self.views and not self.augments:
+            raise UserError(
+                f"data.views is {self.views}, but with data.augmentation none every view of an image is the same: "
+                "leave out data.views, or give another data.augmentation."
+            )
         if preprocessing != self._preprocessing and self._dataset is not None:
             dataset = self._dataset if self._preprocessing else checked(self._dataset, preprocessing, self)
             self._pixels, self._dataset = open_pixels(dataset, preprocessing, self.pixel_cache), dataset

@@ -34,11 +34,9 @@ def calibrate(table: pd.DataFrame) -> dict[str, Any]:
     were. The weights may well have been chosen by the same images, which makes both losses a little too small.
     """
     labels, probabilities = label_numbers(table), probabilities_of(table)
-    is_known = (labels >= 0) & np.isfinite(probabilities).all(axis=1)
-    rows = np.flatnonzero(is_known)
+    rows = _fitted_rows(labels, probabilities)
     if len(rows) < LEAST:
         return {}
-    rows = np.random.default_rng(0).permutation(rows)[: max(LEAST, MOST // probabilities.shape[1])]
     labels, probabilities = labels[rows], probabilities[rows]
     before, after = image_losses(labels, probabilities), cross_fitted_losses(labels, probabilities)
     change = after - before
@@ -103,12 +101,30 @@ def at_temperature(probabilities: np.ndarray, temperature: float) -> np.ndarray:
 
 def cross_fitted_losses(labels: np.ndarray, probabilities: np.ndarray, seed: int = 0) -> np.ndarray:
     """The loss of each image (N,) by the temperature of the parts of the images that it is not in."""
+    return image_losses(labels, cross_fitted(labels, probabilities, seed))
+
+
+def cross_fitted(labels: np.ndarray, probabilities: np.ndarray, seed: int = 0) -> np.ndarray:
+    """The probabilities (N, C) of each image at the temperature of the parts of the images that it is not in."""
     part = np.random.default_rng(seed).permutation(len(labels)) % PARTS
-    found = np.empty(len(labels))
+    found = np.empty(probabilities.shape)
     for number in range(PARTS):
         judged = part == number
         temperature = fit_temperature(labels[~judged], probabilities[~judged])
-        found[judged] = image_losses(labels[judged], at_temperature(probabilities[judged], temperature))
+        found[judged] = at_temperature(probabilities[judged], temperature)
+    return found
+
+
+def held_out(labels: np.ndarray, probabilities: np.ndarray, temperature: float) -> np.ndarray:
+    """The probabilities (N, C) of images, calibrated without a part of their own in it.
+
+    `temperature` is what `calibrate` gave of the same images. Those that it was fitted to are cross-fitted, as there;
+    where it is 1, none was fitted.
+    """
+    found = at_temperature(probabilities, temperature)
+    if temperature != 1:
+        rows = _fitted_rows(labels, probabilities)
+        found[rows] = cross_fitted(labels[rows], probabilities[rows])
     return found
 
 
@@ -150,6 +166,12 @@ def calibration_error(labels: np.ndarray, probabilities: np.ndarray) -> Estimate
     value = max(0.0, float(squared(np.ones((1, len(labels))))[0]))
     half = 1.96 * float(np.concatenate([squared(weights) for weights in image_resamples(len(labels))]).std())
     return Estimate(*(float(np.sqrt(max(0.0, square))) for square in (value, value - half, value + half)))
+
+
+def _fitted_rows(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
+    """The images that a temperature is fitted to: all that are known, or as many by chance as are enough."""
+    rows = np.flatnonzero((labels >= 0) & np.isfinite(probabilities).all(axis=1))
+    return np.random.default_rng(0).permutation(rows)[: max(LEAST, MOST // probabilities.shape[1])]
 
 
 def _bins(probabilities: np.ndarray) -> np.ndarray:

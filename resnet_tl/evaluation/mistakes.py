@@ -1,4 +1,4 @@
-"""The images that a model judged wrongly while it was most sure, as a table and as a picture with their file names."""
+"""The images to look at: those judged wrongly while the model was most sure, and those that it was least sure of."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from resnet_tl.files import replacing
 if TYPE_CHECKING:
     from PIL import Image, ImageFont
 
-MOST = 24
-"""Mistakes in a picture."""
+MOST_SHOWN = 24
+"""Mistakes in a picture, and on a page; as many of the least certain images."""
 COLUMNS, CELL, GAP, MARGIN, LINE = 6, 220, 24, 32, 23
 WRONG = "#b3362c"
 
@@ -43,6 +43,22 @@ def mistakes(table: pd.DataFrame) -> pd.DataFrame:
     return found.sort_values("probability", ascending=False, kind="stable")
 
 
+def least_certain(table: pd.DataFrame) -> pd.DataFrame:
+    """The images of a prediction table, labelled or not, the one with the smallest largest probability first.
+
+    Columns and index as in `mistakes`; the `label_probability` of an unlabelled image is nan.
+    """
+    labels, shares, names = label_numbers(table), probabilities_of(table), np.array(classes_of(table), dtype=object)
+    guesses, rows = shares.argmax(axis=1), np.arange(len(table))
+    found = table[["id", "path", "label"]].assign(
+        predicted=names[guesses],
+        probability=shares[rows, guesses],
+        label_probability=np.where(labels >= 0, shares[rows, labels], np.nan),
+    )
+    found.index = pd.Index(rows)
+    return found.sort_values("probability", kind="stable")
+
+
 def mistakes_figure(
     table: pd.DataFrame, pixels: Callable[[int], np.ndarray], path: str | Path | None = None
 ) -> Image.Image | None:
@@ -55,7 +71,7 @@ def mistakes_figure(
     wrong = mistakes(table)
     if wrong.empty:
         return None
-    shown = wrong.head(MOST)
+    shown = wrong.head(MOST_SHOWN)
     heading, plain, bold, small = face(26, bold=True), face(17), face(17, bold=True), face(14)
     small_bold = face(14, bold=True)
     of = f"{len(wrong):,} mistakes" if len(wrong) > 1 else "One mistake"

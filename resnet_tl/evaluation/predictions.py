@@ -1,7 +1,9 @@
 """The prediction table: one row per image, and everything that any number or submission is made from.
 
-Columns: `id`, `path`, `label` (class name, empty when unlabelled), `predicted` (class name) and one `prob_<class>`
-per class, in the order of the classes. That of a run of folds says in `fold` which of them judged the image.
+Columns: `id`, `path`, `label` (class name, empty when unlabelled), `predicted` (class name, empty for an abstention)
+and one `prob_<class>` per class, in the order of the classes. That of a run of folds says in `fold` which of them
+judged the image. What `predict` writes says in `familiarity` how familiar it looks (see there); with prediction sets
+there are `set`, a JSON list of class names, and `set_size`.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from resnet_tl.errors import UserError, listed, nearest
 from resnet_tl.files import as_cell, from_cell, replacing
 
 TEXT_COLUMNS = ("id", "path", "label", "predicted")
+FURTHER_COLUMNS = ("fold", "familiarity", "set", "set_size")
 _PREFIX = "prob_"
 
 
@@ -81,7 +84,7 @@ def contradiction(table: pd.DataFrame) -> str:
     classes, values, predicted = classes_of(table), probabilities(table), table["predicted"].to_numpy(object)
     numbers = pd.Index(classes).get_indexer(pd.Index(predicted))
     chosen = values[np.arange(len(table)), numbers]
-    wrong = np.flatnonzero((numbers < 0) | (chosen < values.max(axis=1)))
+    wrong = np.flatnonzero((predicted != "") & ((numbers < 0) | (chosen < values.max(axis=1))))
     if not len(wrong):
         return ""
     first = wrong[0]
@@ -121,7 +124,7 @@ def read_predictions(path: str | Path) -> pd.DataFrame:
         header = pd.read_csv(path, nrows=0, encoding="utf-8")
         numbers = [_PREFIX + name for name in classes_of(header)]
         texts = [name for name in TEXT_COLUMNS if name in header]
-        if len(numbers) < 2 or "id" not in texts or set(header.columns) - {"fold"} != {*texts, *numbers}:
+        if len(numbers) < 2 or "id" not in texts or set(header.columns) - set(FURTHER_COLUMNS) != {*texts, *numbers}:
             raise ValueError(
                 f"its columns must be id and {_PREFIX}<class> for two or more classes, and may be path, label and "
                 f"predicted, but are {listed(header.columns)}"

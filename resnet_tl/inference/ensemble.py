@@ -15,6 +15,7 @@ from torch import nn
 from resnet_tl.bundle import Bundle
 from resnet_tl.data.pixels.preprocessing import Preprocessing
 from resnet_tl.errors import UserError, nearest
+from resnet_tl.evaluation.familiarity import Reference
 from resnet_tl.evaluation.predictions import softmax
 from resnet_tl.inference.tta import Tta, views
 from resnet_tl.networks.checkpoint import read_content
@@ -38,17 +39,29 @@ class Member:
         loaded.to(device)
         self.stages = FrozenStages(loaded, dtype=compute_type(self.bundle.precision, device.type))
         self.head = loaded.head
+        self.width = loaded.num_features
+        self.reference = _reference_of(self.bundle, self.width)
 
-    def logits(self, images: torch.Tensor) -> torch.Tensor:
-        """Images (N, C, H, W) uint8, cropped to the network's size, to logits (N, classes) float32."""
+    def features(self, images: torch.Tensor) -> torch.Tensor:
+        """Images (N, C, H, W) uint8, cropped to the network's size, to what the head is given, (N, F)."""
         features = self.stages(self.bundle.preprocessing.normalise(images.to(self.device)))
         assert isinstance(features, torch.Tensor)
+        return features
+
+    def logits(self, features: torch.Tensor) -> torch.Tensor:
+        """What the head is given to logits (N, classes) float32."""
         return head_logits(self.head, features)
 
-    def probabilities(self, images: torch.Tensor, tta: Tta | None) -> np.ndarray:
-        """Those of the mean of the logits over the views of a batch, calibrated, (N, classes) float64."""
-        logits = torch.stack([self.logits(view) for view in views(images, tta)]).cpu().numpy()
-        return softmax(logits.mean(axis=0, dtype=np.float64) / self.temperature)
+    def judge(self, images: torch.Tensor, tta: Tta | None) -> tuple[np.ndarray, np.ndarray | None]:
+        """Calibrated probabilities (N, classes) float64 of a batch, and how familiar its images look (N,), if known.
+
+        The probabilities are those of the mean of the logits over the views; what is familiar is the image as it is.
+        """
+        features = [self.features(view) for view in views(images, tta)]
+        logits = torch.stack([self.logits(of_view) for of_view in features]).cpu().numpy()
+        shares = softmax(logits.mean(axis=0, dtype=np.float64) / self.temperature)
+        known = self.reference.familiarity(features[0].float().cpu().numpy()) if self.reference else None
+        return shares, known
 
 
 class Ensemble:
@@ -101,22 +114,46 @@ class Ensemble:
                 )
             self.groups.setdefault(_pixels(member.bundle.preprocessing), []).append(member)
 
-    def probabilities(self, batches: Sequence[torch.Tensor], tta: Tta | None) -> np.ndarray:
-        """The mean over the models, (N, classes) float64, of a batch as each of the `groups` sees it."""
-        shares = [
-            member.probabilities(images, tta)[:, [member.bundle.classes.index(name) for name in self.classes]]
-            for images, members in zip(batches, self.groups.values(), strict=True)
-            for member in members
-        ]
+    @property
+    def references(self) -> list[Reference]:
+        """Of the models that have one."""
+        return [member.reference for member in self.members if member.reference]
+
+    def judge(self, batches: Sequence[torch.Tensor], tta: Tta | None) -> tuple[np.ndarray, np.ndarray]:
+        """Of a batch as each of the `groups` sees it: mean probabilities (N, classes) float64, and familiarity (N,).
+
+        That is the largest over the models: an image is strange where it is to all of them, so that as few are called
+        so by chance as by one of them. It is nan where no model has a reference.
+        """
+        shares, familiar = [], []
+        for images, members in zip(batches, self.groups.values(), strict=True):
+            for member in members:
+                own, known = member.judge(images, tta)
+                shares.append(own[:, [member.bundle.classes.index(name) for name in self.classes]])
+                familiar += [] if known is None else [known]
+        largest = np.max(familiar, axis=0) if familiar else np.full(len(shares[0]), np.nan)
         if self.is_geometric:
-            return softmax(np.mean(np.log(np.maximum(shares, np.finfo(np.float64).tiny)), axis=0))
-        return np.mean(shares, axis=0)
+            return softmax(np.mean(np.log(np.maximum(shares, np.finfo(np.float64).tiny)), axis=0)), largest
+        return np.mean(shares, axis=0), largest
 
 
 def _pixels(preprocessing: Preprocessing) -> Preprocessing:
     """What decides which pixels a network is shown; normalising comes later, and the decoder is the one at hand."""
     channels = preprocessing.channels
     return replace(preprocessing, mean=(0.0,) * channels, std=(1.0,) * channels, decoder="")
+
+
+def _reference_of(bundle: Bundle, width: int) -> Reference | None:
+    """What a model compares images with; UserError where that is damaged, or of a network of another width."""
+    if not (arrays := bundle.load_reference()):
+        return None
+    try:
+        reference = Reference.of_arrays(arrays, bundle.reference.get("neighbours", 0))
+        if reference.features.shape[1] != width:
+            raise ValueError(f"it has {reference.features.shape[1]} features, the network {width}")
+    except ValueError as error:
+        raise UserError(f"{bundle.reference_file} does not fit the model: {error}.") from error
+    return reference
 
 
 def _opened(path: Path, network: nn.Module | None) -> tuple[Bundle, StagedNetwork]:

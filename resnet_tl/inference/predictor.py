@@ -30,7 +30,9 @@ from resnet_tl.data.reading.tables.table_files import is_table
 from resnet_tl.data.samples import ImageSamples
 from resnet_tl.data.threads import usable_cores
 from resnet_tl.errors import UserError, check_number, listed, printable, reason_of
+from resnet_tl.evaluation.abstention import Answers
 from resnet_tl.evaluation.predictions import table_of
+from resnet_tl.inference.answers import answers_of
 from resnet_tl.inference.ensemble import Average, Ensemble
 from resnet_tl.inference.tta import CropSamples, Tta, check_tta
 from resnet_tl.terminal import counted
@@ -68,9 +70,10 @@ class Predictor:
         calibrated: bool = True,
     ) -> None:
         paths = [path] if isinstance(path, str | Path) else path
-        self.ensemble = Ensemble([Path(one) for one in paths], _device(device), network, average, calibrated)
+        self.ensemble = Ensemble([Path(one) for one in paths], usable_device(device), network, average, calibrated)
         check_tta(tta, self.ensemble.groups)
         self.tta = tta
+        self.calibrated = calibrated
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -84,12 +87,18 @@ class Predictor:
         on_bad_image: Literal["stop", "skip"] = "stop",
         path_column: str | None = None,
         image_folder: str | None = None,
+        coverage: float | None = None,
+        per_class: bool = False,
+        min_confidence: float | None = None,
     ) -> pd.DataFrame:
         """The prediction table of images on disk or in memory; each is decoded once for all models that see it alike.
 
         On disk: files, folders, patterns such as `photos/*.jpg`, or a table that names images; one or several.
         `path_column` is the column that names them and `image_folder` where they are, if looking does not tell.
         The rows are in the natural order of their paths.
+
+        Of a model of a fit with validation images the table says in `familiarity`, from 0 to 1, how familiar an image
+        looks: which share of them is at least as far from the training images (`evaluation.familiarity`).
 
         In memory: PIL images, the bytes of image files or what they can be read from, and arrays (H, W) or (H, W, C) of
         uint8 with 1, 3 or 4 channels; where the model was trained on more than 8 bits, arrays of such values too. One
@@ -98,14 +107,20 @@ class Predictor:
         large JPEG file is decoded at a fraction of its size, so that the last digits may differ for what was decoded
         before.
 
+        With a `coverage`, such as 0.95, the table has prediction sets: `set`, a JSON list of class names that holds the
+        image's own that often, and `set_size`; `per_class`, so often in each class. With a `min_confidence`, such as
+        0.8, `predicted` is "" where the largest probability is below it. `answers` says what they are worth.
+
         Raises:
-            UserError: there are no images, or, unless `on_bad_image` is skip, some cannot be decoded; all are listed.
+            UserError: a coverage cannot be had of the model; there are no images, or, unless `on_bad_image` is skip,
+                some cannot be decoded; all are listed.
         """
         check_number("batch_size", batch_size, is_whole=True)
         if batch_size < 1:
             raise UserError(f"batch_size is {batch_size}; it must be 1 or more.")
         if on_bad_image not in ("stop", "skip"):
             raise UserError(f"on_bad_image is '{on_bad_image}'; it must be stop or skip.")
+        answers = self.answers(coverage, per_class, min_confidence)
         given = _as_list(images)
         is_path = [isinstance(image, str | Path) for image in given]
         are_tables = all(is_path) and any(is_table(Path(path)) for path in given)
@@ -127,17 +142,10 @@ class Predictor:
             ]
             index = without_labels(Path.cwd(), names, "images in memory")
         bad, stops = placeholders(index), on_bad_image == "stop"
-        samples = [_Given(index, in_memory, seen, bad) for seen in self.ensemble.groups]
-        shares = self._probabilities(samples, np.arange(len(index)), batch_size, wanted=lambda: not (stops and bad))
-        if bad:
-            reasons = "\n".join(f"  {index.id(row)}: {reason}" for row, reason in sorted(bad.items()))
-            of_all = f"{len(bad)} of {len(index)} {'files' if in_memory is None else 'images'}"
-            if stops:
-                raise UserError(
-                    f"{of_all} cannot be used as images; remove them, or leave them out with "
-                    f"--on_bad_image skip:\n{reasons}"
-                )
-            log.warning("Left out %s, which cannot be used as images:\n%s", of_all, reasons)
+        samples = [GivenImages(index, in_memory, seen, bad) for seen in self.ensemble.groups]
+        rows = np.arange(len(index))
+        shares, familiar = self._judged(samples, rows, batch_size, wanted=lambda: not (stops and bad))
+        refuse_bad(index, bad, skips=not stops, called="files" if in_memory is None else "images")
         if unknown_range := max(len(seen.unknown_range) for seen in samples):
             log.warning(
                 "%d of %d images have more than 8 bits, but the model was trained on images of 8: values of 16 bits "
@@ -146,37 +154,50 @@ class Predictor:
             )
         rows = np.array([row for row in range(len(index)) if row not in bad], np.int64)
         table = self._table(index, rows, shares[rows])
+        if self.ensemble.references:
+            table.insert(list(table).index("predicted") + 1, "familiarity", familiar[rows])
         if in_memory is not None:
             table.loc[[not isinstance(in_memory[row], Path) for row in rows], "path"] = ""
-        return table
+        return answers.of(table)
+
+    def answers(
+        self, coverage: float | None = None, per_class: bool = False, min_confidence: float | None = None
+    ) -> Answers:
+        """What `predict` does by a coverage and a confidence; `.said` is what they are worth, by the validation images.
+
+        UserError where a coverage cannot be had of the model.
+        """
+        bundles = [member.bundle for member in self.ensemble.members]
+        return answers_of(bundles, self.tta, self.calibrated, coverage, per_class, min_confidence)
 
     def predict_rows(self, index: ImageIndex, rows: np.ndarray, batch_size: int = 32) -> pd.DataFrame:
         """The prediction table of some rows of an index, labelled where that is; BadImage for a file that is bad."""
         samples = [ImageSamples(index, seen) for seen in self.ensemble.groups]
-        return self._table(index, rows, self._probabilities(samples, rows, batch_size))
+        return self._table(index, rows, self._judged(samples, rows, batch_size)[0])
 
     @torch.inference_mode()
-    def _probabilities(
+    def _judged(
         self,
         samples: Sequence[ImageSamples],
         rows: np.ndarray,
         batch_size: int,
         wanted: Callable[[], bool] = lambda: True,
-    ) -> np.ndarray:
-        """Probabilities of some rows, (n, classes); once they are not `wanted` any more the rest is only decoded.
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Of some rows the probabilities (n, classes) and familiarity (n,); once not `wanted` the rest is only decoded.
 
         `samples` are the images as each group of the ensemble sees them; the groups go through them side by side.
         """
         seen = [CropSamples(one) for one in samples] if self.tta == "crops" else samples
         batches, threads = evaluation_batches(rows, batch_size), min(8, usable_cores())
         loaders = [ImageLoader(one, lambda epoch: batches, threads=threads) for one in seen]
-        found = [np.empty((0, len(self.classes)))]
+        found = [(np.empty((0, len(self.classes))), np.empty(0))]
         with counted("predicting", len(rows)) as advance:
             for parts in zip(*loaders, strict=True):
                 if wanted():
-                    found.append(self.ensemble.probabilities([part["image"] for part in parts], self.tta))
+                    found.append(self.ensemble.judge([part["image"] for part in parts], self.tta))
                 advance(len(parts[0]["row"]))
-        return np.concatenate(found)
+        shares, familiar = (np.concatenate(parts) for parts in zip(*found, strict=True))
+        return shares, familiar
 
     def _table(self, index: ImageIndex, rows: np.ndarray, shares: np.ndarray) -> pd.DataFrame:
         return table_of(
@@ -188,7 +209,20 @@ class Predictor:
         )
 
 
-class _Given(ImageSamples):
+def refuse_bad(index: ImageIndex, bad: Mapping[int, str], skips: bool, called: str) -> None:
+    """Says which images of an index cannot be used, by the reasons of their rows; UserError unless it `skips` them."""
+    if not bad:
+        return
+    reasons = "\n".join(f"  {index.id(row)}: {reason}" for row, reason in sorted(bad.items()))
+    of_all = f"{len(bad)} of {len(index)} {called}"
+    if not skips:
+        raise UserError(
+            f"{of_all} cannot be used as images; remove them, or leave them out with --on_bad_image skip:\n{reasons}"
+        )
+    log.warning("Left out %s, which cannot be used as images:\n%s", of_all, reasons)
+
+
+class GivenImages(ImageSamples):
     """The images that `predict` was given; one that cannot be used is noted in `bad` and black in its batch."""
 
     one_at_a_time = Lock()  # the same PIL image may have been given twice, and is shown to several models
@@ -299,7 +333,8 @@ def _checked(number: int, image: Any, is_deep: bool) -> Path | bytes | Image.Ima
     )
 
 
-def _device(name: str | None) -> torch.device:
+def usable_device(name: str | None) -> torch.device:
+    """The device of that name, or the fastest at hand; UserError for one that is not here."""
     here = [device for device, module in (("cuda", torch.cuda), ("mps", torch.backends.mps)) if module.is_available()]
     here.append("cpu")
     if name is not None and name.partition(":")[0] not in here:

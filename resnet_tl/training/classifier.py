@@ -20,6 +20,7 @@ from resnet_tl.data.datamodule import ImageDataModule
 from resnet_tl.data.draws import step_seed
 from resnet_tl.data.samples import Batch
 from resnet_tl.errors import UserError, listed
+from resnet_tl.evaluation.familiarity import Reference
 from resnet_tl.finetuning.defaults import ModeDefaults, defaults_for
 from resnet_tl.finetuning.ema import EMA, AveragedWeights, choose_decay
 from resnet_tl.finetuning.freezing import Freezing, digest
@@ -334,8 +335,18 @@ class ImageClassifier(ExactEvaluation):
             self._take(rebuild(saved, self.hparams["seed"], own))
         self._check_classes(tuple(saved["classes"]), "the checkpoint")
 
-    def save(self, folder: str | Path, **facts: Any) -> Bundle:
-        """Writes the model bundle; `facts` are further fields of it, by default what a fit on these images gave."""
+    def save(
+        self,
+        folder: str | Path,
+        judged: Mapping[str, np.ndarray] | None = None,
+        known: Reference | None = None,
+        **facts: Any,
+    ) -> Bundle:
+        """Writes the model bundle; `facts` are further fields of it, by default what a fit on these images gave.
+
+        `judged` is what is kept of its validation images, as `bundle.write_bundle` takes it. With `known` the model can
+        say of an image how familiar it looks.
+        """
         self.check_built()
         assert self.built is not None
         if not facts and self.fitted is not None and self.fitted is self.trainer.datamodule:  # type: ignore[attr-defined]
@@ -347,9 +358,10 @@ class ImageClassifier(ExactEvaluation):
             classes=self.classes,
             preprocessing=self.built.preprocessing,
             weights=asdict(self.built.origin),
+            reference={"neighbours": known.neighbours} if known else {},
             **facts,
         )
-        return write_bundle(bundle, self.network)
+        return write_bundle(bundle, self.network, judged, known.arrays if known else None)
 
     def teardown(self, stage: str) -> None:
         """The data module gives images again, and the memory of tables and copies is free."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import math
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +19,18 @@ from resnet_tl.data.datamodule import ImageDataModule
 from resnet_tl.errors import UserError, reason_of
 from resnet_tl.evaluation.accuracy import Accuracy
 from resnet_tl.evaluation.calibration import calibrate
+from resnet_tl.evaluation.familiarity import Reference
 from resnet_tl.evaluation.figures import confusion_matrix
+from resnet_tl.evaluation.judged import Judged
 from resnet_tl.evaluation.mistakes import mistakes_figure
 from resnet_tl.evaluation.predictions import write_predictions
 from resnet_tl.files import write_text
+from resnet_tl.report.run_page import write_report
 from resnet_tl.run import Run
 from resnet_tl.training.classifier import ImageClassifier
+from resnet_tl.training.console.summary import shortest
 from resnet_tl.training.console.time_spent import advice
+from resnet_tl.training.evidence.writing import write_evidence
 from resnet_tl.training.recorder import RunRecorder, best_epoch
 from resnet_tl.training.resuming.resume_points import read_checkpoint
 from resnet_tl.training.solve_head import solve_head, takes_steps
@@ -84,13 +90,17 @@ def _evaluate(model: ImageClassifier, data: ImageDataModule, trainer: L.Trainer,
     metrics: dict[str, dict[str, float]] = {}
     for split, evaluate in (("val", trainer.validate), ("test", trainer.test)):
         if len(data.index.rows(split)):
+            model.keeps_features = split == "val"
             evaluate(model, datamodule=data, ckpt_path=checkpoint, verbose=False, weights_only=True)
+            model.keeps_features = False
             # JSON has no word for what is not defined, such as the AUROC of a single class.
             metrics[split] = {name: value for name, value in model.numbers[split].items() if math.isfinite(value)}
     if checkpoint and not metrics:  # nothing has loaded them, and this process may not have trained them
         model.load_state_dict(read_checkpoint(checkpoint)["state_dict"])
     if trainer.is_global_zero:
-        _write(recorder.run, model, data, trainer, metrics)
+        with timing.measure("evidence"):
+            known = write_evidence(recorder.run, model, data, trainer, len(recorder.history))
+        _write(recorder.run, model, data, trainer, metrics, known)
     trainer.strategy.barrier()
     return recorder.run
 
@@ -115,6 +125,7 @@ def _write(
     data: ImageDataModule,
     trainer: L.Trainer,
     metrics: dict[str, dict[str, float]],
+    known: Reference | None,
 ) -> None:
     """The summary comes last: a run that has one is complete."""
     assert model.built is not None
@@ -128,7 +139,8 @@ def _write(
         final_of = run.environment.get("final_of", {})
         calibration = calibrate(tables["val"]) if "val" in tables else final_of.get("calibration", {})
         facts = {"precision": str(trainer.precision), "metrics": metrics, "data": data.facts()}
-        bundle = model.save(run.path / "model", **facts, calibration=calibration)
+        judged, validation = _judged(tables.get("val"), calibration, final_of)
+        bundle = model.save(run.path / "model", judged, known, **facts, calibration=calibration, validation=validation)
     _write_time_spent(run, model, data, trainer)
     summary: dict[str, Any] = {
         "best_epoch": best_epoch(run.history, model.hparams["monitor"], model.monitor_mode),
@@ -148,6 +160,31 @@ def _write(
     if final_of:
         summary["final_of"] = final_of
     write_text(run.path / "summary.json", json.dumps(summary, indent=2) + "\n")
+    with timing.measure("files"):
+        report(run)
+    _write_time_spent(run, model, data, trainer)  # of the page as well
+    timing.begin("rest")  # another fit of this process has a table of its own
+
+
+def report(run: Run) -> None:
+    """Writes the page of a complete run; one that cannot be written is no reason to lose a fit."""
+    try:
+        write_report(Run(run.path), shown=shortest(run.path))  # a Run that has read nothing yet
+    except Exception as error:
+        log.warning(f"{run.report_file.name} could not be written: {reason_of(error)}.")
+
+
+def _judged(
+    table: pd.DataFrame | None, calibration: dict[str, Any], final_of: dict[str, Any]
+) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """What a bundle keeps of validation images and says of it; those of a run that this one repeats are told apart."""
+    about = {}
+    if table is None and final_of:
+        with suppress(UserError):  # it may be gone
+            table, about = Run(final_of["run"]).predictions("val"), {"repeats": True}
+    if table is None:
+        return {}, {}
+    return Judged.of_validation(table, calibration.get("temperature", 1.0)).arrays(), about
 
 
 def _draw_mistakes(run: Run, split: str, table: pd.DataFrame, data: ImageDataModule, rows: np.ndarray) -> None:
@@ -166,7 +203,6 @@ def _draw_mistakes(run: Run, split: str, table: pd.DataFrame, data: ImageDataMod
 def _write_time_spent(run: Run, model: ImageClassifier, data: ImageDataModule, trainer: L.Trainer) -> None:
     """How fast it was is a fact about the machine: the summary is the same wherever the recipe is run again."""
     seconds = timing.seconds()
-    timing.begin("rest")  # another fit of this process has a table of its own
     facts = run.environment | {
         # none without a validation or test
         "prediction_images_per_second": next((round(found, 1) for found in model.images_per_second.values()), None),

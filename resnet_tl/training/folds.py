@@ -27,7 +27,8 @@ from resnet_tl.evaluation.metrics import compute_metrics
 from resnet_tl.evaluation.predictions import write_predictions
 from resnet_tl.files import replacing, write_text
 from resnet_tl.run import Run, check_root
-from resnet_tl.training.console.time_spent import NAMES
+from resnet_tl.timing import NAMES
+from resnet_tl.training.fit import report
 from resnet_tl.training.recorder import make_run, write_data_facts, write_environment
 
 
@@ -157,6 +158,8 @@ def _write(run: Run) -> None:
     }
     _write_time_spent(run)
     write_text(run.path / "summary.json", json.dumps(summary, indent=2) + "\n")
+    report(run)
+    _write_time_spent(run)  # of the page as well
 
 
 def _write_history(run: Run, best_epoch: int | None) -> None:

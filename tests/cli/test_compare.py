@@ -13,7 +13,14 @@ import pytest
 import yaml
 
 RECIPES = {"head": {"network": "resnet20", "mode": "head"}, "all": {"network": "resnet20", "mode": "all"}}
-WRITTEN = ["comparison.csv", "comparison.md", "comparison.png", "comparison_pairs.csv"]
+WRITTEN = [
+    "comparison.csv",
+    "comparison.html",
+    "comparison.md",
+    "comparison.png",
+    "comparison_disagreements.csv",
+    "comparison_pairs.csv",
+]
 
 
 def by_recipes(blobs: Path, *more: str) -> list[str]:
@@ -179,6 +186,15 @@ def test_runs_are_compared_where_one_says(command, again):
     first = (again / "report" / "first" / "comparison.md").read_bytes()
     assert command("compare", "runs/all-seed0", "runs/head-seed0", "--output", "report/first").code == 0
     assert (again / "report" / "first" / "comparison.md").read_bytes() == first
+
+
+def test_a_page_alone_is_written_where_its_name_is_given(command, again: Path):
+    done = command("compare", "runs/all-seed0", "runs/head-seed0", "-o", "pages/both.html")
+
+    assert done.code == 0
+    assert "Written to pages/both.html" in done.out
+    assert sorted(path.name for path in (again / "pages").iterdir()) == ["both.html", "both_disagreements.csv"]
+    assert "cannot tell all-seed0 and head-seed0 apart" in (again / "pages" / "both.html").read_text(encoding="utf-8")
 
 
 def test_runs_that_differ_in_the_seed_are_one_group(command, again):

@@ -26,6 +26,7 @@ LIGHT = [
     ["test", "--help"],
     ["submit", "--help"],
     ["compare", "--help"],
+    ["sweep", "--help"],
     ["networks", "--help"],
     ["networks", "list"],
     ["networks", "list", "--import", "json"],
@@ -105,10 +106,7 @@ def test_an_unknown_command_is_named_with_the_nearest(command):
     code, out, err = command("predcit")
 
     assert (code, out) == (2, "")
-    assert err == (
-        "resnet-tl: 'predcit' is not a command; they are fit, validate, test, predict, submit, compare, data, "
-        "networks, recipes, cache. Did you mean 'predict'?\n"
-    )
+    assert err == (f"resnet-tl: 'predcit' is not a command; they are {', '.join(COMMANDS)}. Did you mean 'predict'?\n")
 
 
 @pytest.mark.parametrize(

@@ -218,6 +218,15 @@ def trainer(tmp_path: Path):
     return trainer
 
 
+def test_a_number_of_views_that_are_all_the_same_is_refused(blobs: Path):
+    with pytest.raises(UserError, match=r"data\.views is 4, but with data\.augmentation none every view .* leave out"):
+        ready(ImageDataModule(blobs, augmentation="none", views=4))
+
+
+def test_views_that_are_auto_are_none_where_nothing_is_augmented(blobs: Path):
+    assert ready(ImageDataModule(blobs, augmentation="none")).views is None
+
+
 def test_under_a_trainer_each_epoch_has_its_own_order_and_views(blobs: Path, trainer) -> None:
     data, model = ImageDataModule(blobs, batch_size=10), Watching()
     trainer(max_epochs=2, num_sanity_val_steps=0).fit(model, data)

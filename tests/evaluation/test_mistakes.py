@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from resnet_tl.evaluation.mistakes import MOST, mistakes, mistakes_figure
+from resnet_tl.evaluation.mistakes import MOST_SHOWN, least_certain, mistakes, mistakes_figure
 from resnet_tl.evaluation.predictions import prediction_table
 
 
@@ -35,7 +35,18 @@ def test_mistakes_are_listed_the_most_confident_first():
     assert found.index.tolist() == [2, 1, 0]
 
 
-@pytest.mark.parametrize("wrong", [1, 7, MOST, 39])
+def test_the_least_certain_images_come_first_whether_they_are_right_or_not():
+    found = least_certain(table(3))
+
+    assert found["id"].head(4).tolist() == ["val/000.jpg", "val/001.jpg", "val/002.jpg", "val/003.jpg"]
+    assert found["probability"].is_monotonic_increasing
+    assert len(found) == 40
+    unlabelled = found.loc[39]
+    assert unlabelled["label"] == ""
+    assert np.isnan(unlabelled["label_probability"])
+
+
+@pytest.mark.parametrize("wrong", [1, 7, MOST_SHOWN, 39])
 def test_they_are_drawn_up_to_so_many(tmp_path: Path, wrong):
     asked: list[int] = []
 
@@ -45,7 +56,7 @@ def test_they_are_drawn_up_to_so_many(tmp_path: Path, wrong):
 
     mistakes_figure(table(wrong), pixels, tmp_path / "figures" / "mistakes.png")
 
-    assert asked == list(range(wrong))[::-1][:MOST]
+    assert asked == list(range(wrong))[::-1][:MOST_SHOWN]
     with Image.open(tmp_path / "figures" / "mistakes.png") as picture:
         assert picture.width <= 6 * (220 + 24) + 64
         assert picture.height > 400

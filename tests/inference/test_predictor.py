@@ -352,7 +352,8 @@ def test_a_bundle_of_half_precision_is_evaluated_in_it(tmp_path: Path, predictor
     half = Predictor(bundle_at(tmp_path, precision="bf16-mixed").path, device="cpu")
     images = torch.randint(0, 256, (4, 3, 32, 32), dtype=torch.uint8)
     with torch.inference_mode():
-        full, rounded = (one.ensemble.members[0].logits(images) for one in (predictor, half))
+        members = [one.ensemble.members[0] for one in (predictor, half)]
+        full, rounded = (member.logits(member.features(images)) for member in members)
     assert full.dtype == rounded.dtype == torch.float32
     assert not torch.equal(full, rounded)
     torch.testing.assert_close(full, rounded, rtol=0.1, atol=0.1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from safetensors.torch import load_file
 from resnet_tl import ImageClassifier, ImageDataModule, Predictor, Run
 from resnet_tl.errors import UserError
 from resnet_tl.evaluation.metrics import compute_metrics, metrics_of
-from resnet_tl.training.fit import best_checkpoint, fit
+from resnet_tl.training.fit import best_checkpoint, fit, report
 from resnet_tl.training.recorder import RunRecorder
 from resnet_tl.training.resuming.resume_points import ResumePoints
 
@@ -61,9 +62,40 @@ def test_the_run_directory_is_complete(run: Run):
         "figures/confusion_test.png",
         "model/model.json",
         "model/weights.safetensors",
+        "model/reference.safetensors",
+        "model/validation.safetensors",
+        "evidence/val/facts.json",
+        "evidence/val/gradcam.npz",
+        "evidence/val/map.csv",
+        "evidence/val/neighbours.csv",
         "predictions/val.csv",
         "predictions/test.csv",
+        "predictions/mistakes_val.csv",
+        "predictions/least_certain_val.csv",
+        "report.html",
+        "figures/loss_curve.svg",
+        "figures/accuracy_curve.svg",
+        "figures/accuracy_val.svg",
+        "figures/confusion_val.svg",
     }
+
+
+def test_a_report_that_cannot_be_written_is_no_reason_to_lose_the_fit(run: Run, tmp_path: Path, caplog):
+    copy = Run(shutil.copytree(run.path, tmp_path / "copy"))
+    (copy.path / "report.html").unlink()
+    (copy.path / "report.html").mkdir()
+
+    report(copy)
+
+    assert "report.html could not be written" in caplog.text
+    assert copy.is_complete
+
+
+def test_the_time_that_the_report_took_is_counted(run: Run):
+    page = (run.path / "report.html").read_text(encoding="utf-8")
+
+    assert "Time, and where it went" in page
+    assert run.environment["seconds"]["files"] > 0
 
 
 def test_checkpoints_are_those_of_the_best_epoch_and_of_the_end(run: Run):

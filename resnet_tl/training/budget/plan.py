@@ -8,6 +8,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from resnet_tl.training.evidence.cost import LEAST, MOST, SECONDS, SECONDS_OF_IMAGE
+from resnet_tl.training.evidence.cost import SHARE as EVIDENCE
+
 SHARE = 0.92
 """Of the budget, which the plan fills: a fit that turns out slower is shortened, but none is made longer."""
 PART = 0.1
@@ -77,11 +80,13 @@ class Facts:
 
     def left(self, size: int) -> float:
         """Seconds for training at a size, besides the evaluation of the best weights."""
-        return SHARE * self.budget - self.spent - self.after(size)
+        return (SHARE * self.budget - self.spent - self.after(size)) / (1 + EVIDENCE)
 
     def after(self, size: int) -> float:
-        """Seconds from the last epoch on."""
-        return self.end + (self.images["val"] + self.images["test"]) * self.forward(size)
+        """Seconds from the last epoch on, but for what of the evidence is a share of the training."""
+        images = self.images["val"] + self.images["test"] + min(LEAST, self.images["train"])
+        evidence = SECONDS + SECONDS_OF_IMAGE * min(MOST, self.images["val"])
+        return self.end + images * self.forward(size) + evidence
 
     def smaller(self, size: int) -> int | None:
         """Of the first epochs, where time is short."""
@@ -285,4 +290,5 @@ def _seconds_of_head(facts: Facts, size: int) -> float:
 
 def _plan(settings: dict[str, tuple[Any, str]], epochs: list[float], facts: Facts) -> Plan:
     size = settings["data.image_size"][0]
-    return Plan(settings, epochs, {"budget": facts.budget, "spent": facts.spent, "end": facts.after(size)})
+    end = facts.after(size) + EVIDENCE * sum(epochs)
+    return Plan(settings, epochs, {"budget": facts.budget, "spent": facts.spent, "end": end})

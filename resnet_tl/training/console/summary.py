@@ -56,6 +56,8 @@ def print_summary(run: Run, next_commands: Sequence[str], verbose: bool = False,
         where = f"{path}/figures/mistakes_{split}.png" if is_drawn else "none"
         if is_drawn or accuracy.correct == accuracy.images:
             places.add_row("mistakes" if len(accuracies) == 1 else f"mistakes, {SPLITS[split]}", where)
+    if run.report_file.is_file():
+        places.add_row("report", f"{path}/{run.report_file.name}")
     screen.print(places)
     seconds, advice = run.environment["seconds"], run.environment["advice"]
     if verbose:

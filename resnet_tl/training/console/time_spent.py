@@ -9,18 +9,7 @@ from rich.table import Table
 
 from resnet_tl import timing
 from resnet_tl.data.datamodule import ImageDataModule
-from resnet_tl.timing import Part
-
-NAMES: dict[Part, str] = {
-    "start-up": "start-up",
-    "pixels": "decoding of images",
-    "activations": "frozen stages",
-    "input": "waiting for batches",
-    "training": "forward, backward, step",
-    "validation": "validation",
-    "files": "checkpoints, tables, figures",
-    "rest": "rest",
-}
+from resnet_tl.timing import NAMES, Part
 
 
 def _begins(part: Part) -> Callable[..., None]:

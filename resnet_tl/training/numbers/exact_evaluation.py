@@ -42,6 +42,7 @@ class ExactEvaluation(BuiltLater):
     freezing: Freezing
     prefix: FrozenPrefix | None  # the frozen stages; a plain attribute, so that no checkpoint holds them
     _suffix: FrozenStages | None = None  # the stages behind it
+    keeps_features = False  # whether an evaluation also keeps what the head is given
 
     def begin(self) -> None:
         self.predictions: dict[str, Predictions] = {}  # split -> the newest ones, on the first process
@@ -142,24 +143,26 @@ class ExactEvaluation(BuiltLater):
                 torch.distributed.broadcast(buffer, 0)
         # The stages that train as the bundle will compute them.
         self._suffix = FrozenStages(self.network, len(self.network.frozen), dtype=self.compute_type)
-        self._outputs = RowLogits(len(self.classes))  # an interrupted evaluation may have left some
+        width = self.network.num_features if self.keeps_features else 0
+        self._outputs = RowLogits(len(self.classes), width)  # an interrupted evaluation may have left some
         self._evaluation_started = time.perf_counter()
 
     def validation_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> dict[str, Tensor] | None:
         """`logits` (N, classes), `target` (N,) and their cross-entropy, `loss`; None where no image is left."""
         if not len(batch["row"]):
             return None
-        logits = self._logits(batch)
-        self._outputs.add(batch["row"], logits)
+        features = self._features(batch)
+        logits = head_logits(self.network.head, features)
+        self._outputs.add(batch["row"], logits, features)
         return {"loss": cross_entropy(logits, batch["label"]), "logits": logits, "target": batch["label"]}
 
-    def _logits(self, batch: Batch) -> Tensor:
-        """As the bundle will compute them, (N, classes) float32."""
+    def _features(self, batch: Batch) -> Tensor:
+        """What the head is given, as the bundle will compute it, (N, F)."""
         if self._suffix is None:
             raise UserError('This step belongs to a Trainer; a loop of your own computes model(batch["image"]).')
         features = self._suffix(self.images(batch) if self.prefix is None else self.prefix(batch))
         assert isinstance(features, Tensor)
-        return head_logits(self.network.head, features)
+        return features
 
     def on_validation_epoch_end(self) -> None:
         self._finish_evaluation("val")
@@ -176,7 +179,8 @@ class ExactEvaluation(BuiltLater):
 
     def predict_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> dict[str, Any]:
         """`row` (N,) of the data module's `predict_index`, and `probabilities` (N, classes) float32."""
-        return {"row": batch["row"].cpu(), "probabilities": self._logits(batch).softmax(dim=1).cpu()}
+        logits = head_logits(self.network.head, self._features(batch))
+        return {"row": batch["row"].cpu(), "probabilities": logits.softmax(dim=1).cpu()}
 
     def _finish_evaluation(self, split: str) -> None:
         found = self._outputs.gathered(self.data.index.labels, self.trainer.world_size)

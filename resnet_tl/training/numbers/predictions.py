@@ -23,6 +23,7 @@ class Predictions:
     rows: np.ndarray  # in ascending order, (n,) int64
     labels: np.ndarray  # class numbers, (n,) int64; -1 where unknown
     logits: np.ndarray  # (n, classes) float32
+    features: np.ndarray | None = None  # what the head was given, (n, F) float32, where that was asked for
 
     @cached_property
     def probabilities(self) -> np.ndarray:
@@ -54,26 +55,34 @@ def from_plain(saved: Mapping[str, Mapping[str, Tensor]]) -> dict[str, Predictio
 
 
 class RowLogits:
-    """Collects (row, logits (classes,)), in which no row is lost, counted twice or mistaken for another."""
+    """Collects (row, logits (classes,)), in which no row is lost, counted twice or mistaken for another.
 
-    def __init__(self, classes: int) -> None:
+    With a `width` above 0 each row's features (width,) come with them.
+    """
+
+    def __init__(self, classes: int, width: int = 0) -> None:
         self.rows = [torch.empty(0, dtype=torch.int64)]
         self.logits = [torch.empty(0, classes)]
+        self.features = [torch.empty(0, width)]
 
-    def add(self, rows: Tensor, logits: Tensor) -> None:
+    def add(self, rows: Tensor, logits: Tensor, features: Tensor) -> None:
         """Those of a batch: (N,) int64 and (N, classes); they stay on a GPU, which is not waited for in each batch."""
         self.rows.append(rows)
         self.logits.append(logits.float())
+        if self.features[0].shape[1]:
+            self.features.append(features.float())
 
     def gathered(self, labels: np.ndarray, processes: int = 1) -> Predictions | None:
         """What all processes found, on the first, else None; `labels` of all rows of the index. A collective."""
-        own = tuple(torch.cat([part.cpu() for part in parts]).numpy() for parts in (self.rows, self.logits))
+        lists = (self.rows, self.logits, self.features)
+        own = tuple(torch.cat([part.cpu() for part in parts]).numpy() for parts in lists)
         parts: list[Any] = [own]
         if processes > 1:
             parts = [None] * processes
             torch.distributed.all_gather_object(parts, own)
             if torch.distributed.get_rank():
                 return None
-        rows = np.concatenate([rows for rows, _ in parts])
+        rows, logits, features = (np.concatenate(of_all) for of_all in zip(*parts, strict=True))
         order = np.argsort(rows)
-        return Predictions(rows[order], labels[rows[order]], np.concatenate([logits for _, logits in parts])[order])
+        kept = features[order] if features.shape[1] else None
+        return Predictions(rows[order], labels[rows[order]], logits[order], kept)

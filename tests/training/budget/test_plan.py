@@ -31,13 +31,13 @@ def values(facts: Facts) -> dict[str, object]:
 @pytest.mark.parametrize(
     ("facts", "mode", "size", "epochs"),
     [
-        (replace(FAST, budget=60.0), "all", 96, 2),
+        (replace(FAST, budget=60.0), "all", 96, 1),
         (replace(FAST, budget=120.0), "all", 128, 4),
         (replace(FAST, budget=600.0), "all", 224, 9),
-        (replace(FAST, budget=1200.0), "all", 224, 19),
+        (replace(FAST, budget=1200.0), "all", 224, 18),
         (replace(FAST, budget=9000.0), "all", 224, MOST_EPOCHS),
         (replace(SLOW, budget=120.0), "head", 96, None),
-        (replace(SLOW, budget=600.0), "all", 96, 4),
+        (replace(SLOW, budget=600.0), "all", 96, 3),
         (replace(SLOW, budget=1200.0), "all", 128, 5),
         (replace(FAST, budget=120.0, probe=0.98), "head", 224, None),
         (replace(FAST, budget=300.0, probe=0.98), "last_stages", 224, 10),
@@ -67,11 +67,19 @@ def test_one_more_epoch_fits_where_the_first_ones_are_smaller():
     plan = make_plan(replace(SLOW, budget=1200.0))
 
     assert plan.settings["model.schedule"][0] == [
-        {"mode": "all", "epochs": 1, "image_size": 96},
-        {"mode": "all", "epochs": 4},
+        {"mode": "all", "epochs": 2, "image_size": 96},
+        {"mode": "all", "epochs": 3},
     ]
-    assert plan.epochs == [SLOW.epoch(96, 128)] + [SLOW.epoch(128)] * 4
+    assert plan.epochs == [SLOW.epoch(96, 128)] * 2 + [SLOW.epoch(128)] * 3
     assert sum(plan.epochs) <= SLOW.left(128) + 600 * SHARE
+
+
+def test_a_plan_leaves_time_for_the_evidence():
+    plan = make_plan(FAST)
+
+    after_training = plan.seconds - FAST.spent - sum(plan.epochs)
+    evaluation = 806 / 200
+    assert after_training > FAST.end + evaluation + 200 / 200 + 0.05 * sum(plan.epochs)
 
 
 def test_few_epochs_see_fewer_of_the_flips_and_turns():
@@ -86,7 +94,7 @@ def test_few_epochs_see_fewer_of_the_flips_and_turns():
 def test_a_network_of_one_size_trains_as_long_as_there_is_time():
     facts = replace(FAST, sizes=[224], is_any_size=False, budget=500.0)
 
-    assert values(facts)["max_epochs"] == 7
+    assert values(facts)["max_epochs"] == 6
     assert "schedule" not in values(facts)
     assert values(replace(facts, budget=60.0))["mode"] == "head"
 
@@ -112,7 +120,7 @@ def test_a_plan_goes_to_other_processes_as_it_is():
     assert Plan.from_dict(json.loads(json.dumps(plan.to_dict()))) == plan
     assert "--data.image_size=224" in plan.flags
     assert (
-        '--model.schedule=[{"mode": "all", "epochs": 2, "image_size": 192}, {"mode": "all", "epochs": 7}]' in plan.flags
+        '--model.schedule=[{"mode": "all", "epochs": 4, "image_size": 192}, {"mode": "all", "epochs": 5}]' in plan.flags
     )
 
 

@@ -1,0 +1,115 @@
+"""What the best of several trials is worth: chosen on the same images that it is judged on, it looks too good.
+
+The choice is repeated on resamples of the images, and what each choice reaches on the images that are not in its
+resample is not flattered by it (the out-of-bag estimate; Tsamardinos, Greasidou and Borboudakis 2018, Bootstrapping the
+out-of-sample predictions for efficient and accurate cross-validation, Machine Learning 107; the bias itself: Tibshirani
+and Tibshirani 2009, A bias correction for the minimum error rate in cross-validation). It needs no training.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from resnet_tl.evaluation.intervals import RESAMPLES, Estimate, bootstrap_interval, image_resamples, macro_f1, wilson
+from resnet_tl.evaluation.metrics import image_losses
+from resnet_tl.evaluation.predictions import classes_of, label_numbers, probabilities
+
+KNOWN = ("loss", "accuracy", "balanced_accuracy", "macro_f1")
+"""The metrics for which a choice can be repeated."""
+
+
+@dataclass(frozen=True)
+class Worth:
+    """A metric of the best trial: as measured on the images that chose it, and what to expect on new ones."""
+
+    measured: float
+    expected: Estimate
+
+
+def worth_of_best(
+    tables: Sequence[pd.DataFrame], best: int, monitor: str, resamples: int = RESAMPLES
+) -> dict[str, Worth]:
+    """`Worth` of the monitored metric and of the accuracy, for the trial at place `best` of some prediction tables.
+
+    All tables are of the same labelled images, in any order. `monitor` is a metric such as `loss`; none of `KNOWN`:
+    nothing is known. The interval is the trial's own over the images, moved to what is expected: it does not cover
+    another seed, nor what the choice of each trial's best epoch has gained. Where trials differ clearly, the estimate
+    is rather too low than too high, since a resample chooses less surely than all images.
+    """
+    if monitor not in KNOWN:
+        return {}
+    judged = _Judged.of(tables)
+    worths = {}
+    for metric in dict.fromkeys((monitor, "accuracy")):
+        measured = float(judged.scores(metric, np.ones((1, judged.images)))[0, best])
+        own, left_out = [], []
+        for weights in image_resamples(judged.images, resamples):
+            weights = weights[(weights == 0).any(axis=1)]
+            chosen = _best(judged.scores(monitor, weights), monitor)
+            own.append(judged.scores(metric, weights)[:, best])
+            left_out.append(judged.scores(metric, (weights == 0).astype(np.float64))[np.arange(len(chosen)), chosen])
+        found = np.concatenate(left_out)
+        mean = float(found.mean()) if len(found) and len(tables) > 1 else measured
+        # Never better than measured: what little is left then is the chance of the resamples.
+        mean = max(mean, measured) if metric == "loss" else min(mean, measured)
+        if metric == "accuracy":
+            low, high = wilson(int(judged.is_correct[:, best].sum()), judged.images)
+        else:
+            low, high = bootstrap_interval(measured, np.concatenate(own)) if len(found) else (measured, measured)
+        most = np.inf if metric == "loss" else 1.0
+        moved = np.clip((low + mean - measured, high + mean - measured), 0.0, most)
+        worths[metric] = Worth(measured, Estimate(mean, *map(float, moved)))
+    return worths
+
+
+def _best(scores: np.ndarray, metric: str) -> np.ndarray:
+    """The place of the best trial in each row (B, trials), the first of equals."""
+    return scores.argmin(axis=1) if metric == "loss" else scores.argmax(axis=1)
+
+
+@dataclass(frozen=True)
+class _Judged:
+    """What all trials say of the images, in one order of these."""
+
+    labels: np.ndarray  # (N,) class numbers
+    losses: np.ndarray  # (N, trials) nats
+    predicted: np.ndarray  # (N, trials) class numbers
+    classes: int
+
+    @classmethod
+    def of(cls, tables: Sequence[pd.DataFrame]) -> _Judged:
+        classes = classes_of(tables[0])
+        labels, losses, predicted = np.zeros(0, np.int64), [], []
+        for table in tables:
+            table = table[table["label"] != ""].sort_values("id", ignore_index=True)
+            table = table[["label", *(f"prob_{name}" for name in classes)]]
+            labels, values = label_numbers(table), probabilities(table)
+            losses.append(image_losses(labels, values))
+            predicted.append(values.argmax(axis=1))
+        return cls(labels, np.stack(losses, axis=1), np.stack(predicted, axis=1), len(classes))
+
+    @property
+    def images(self) -> int:
+        return len(self.labels)
+
+    @property
+    def is_correct(self) -> np.ndarray:
+        return self.predicted == self.labels[:, None]
+
+    def scores(self, metric: str, weights: np.ndarray) -> np.ndarray:
+        """A metric of every trial, (B, trials), on images that count by weights (B, N)."""
+        if metric in ("loss", "accuracy"):
+            values = self.losses if metric == "loss" else self.is_correct.astype(np.float64)
+            return weights @ values / weights.sum(axis=1, keepdims=True)
+        if metric == "macro_f1":
+            each = [macro_f1(weights, self.labels, predicted, self.classes) for predicted in self.predicted.T]
+            return np.stack(each, axis=1)
+        is_of = np.eye(self.classes)[self.labels]
+        images = weights @ is_of
+        each = [weights @ (is_of * correct[:, None]) for correct in self.is_correct.T]
+        recalls = np.stack(each, axis=1) / np.maximum(images, 1)[:, None]
+        return recalls.sum(axis=2) / (images > 0).sum(axis=1, keepdims=True)

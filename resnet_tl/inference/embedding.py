@@ -1,0 +1,103 @@
+"""The features of images: what the head of a trained model, or of a pretrained network, is given."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from resnet_tl.data.index import NOT_THERE, ImageIndex
+from resnet_tl.data.loader import ImageLoader
+from resnet_tl.data.order import evaluation_batches
+from resnet_tl.data.pixels.decode import DECODER
+from resnet_tl.data.pixels.preprocessing import Preprocessing, plan_preprocessing
+from resnet_tl.data.quality.audit import placeholders
+from resnet_tl.data.reading.layouts import read_images, unlabelled
+from resnet_tl.data.reading.options import Reading
+from resnet_tl.data.threads import usable_cores
+from resnet_tl.errors import UserError, listed, printable
+from resnet_tl.inference.ensemble import Member
+from resnet_tl.inference.predictor import GivenImages, refuse_bad, usable_device
+from resnet_tl.networks import create_network
+from resnet_tl.networks.frozen import FrozenStages
+from resnet_tl.networks.weights import load_weights
+from resnet_tl.terminal import counted
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, eq=False)
+class Embedder:
+    """The stages of a network, and how its images are prepared."""
+
+    stages: FrozenStages
+    preprocessing: Preprocessing
+    width: int  # F
+
+    @classmethod
+    def of_model(cls, path: Path, device: str | None = None) -> Embedder:
+        """Those of a run, a bundle or a checkpoint; UserError for none."""
+        member = Member(path, usable_device(device))
+        return cls(member.stages, member.bundle.preprocessing, member.width)
+
+    @classmethod
+    def of_network(cls, name: str, weights: str = "default", device: str | None = None) -> Embedder:
+        """Those of a network by its name, as its weights come; UserError where there is none, or no such weights."""
+        network = create_network(name, num_classes=2)
+        origin = load_weights(network, weights)
+        preprocessing = plan_preprocessing(
+            origin.image_size,
+            crop_ratio=origin.crop_ratio,
+            mean=origin.mean,
+            std=origin.std,
+            interpolation=origin.interpolation,
+            decoder=DECODER,
+        )
+        stages = FrozenStages(network.to(usable_device(device)).eval())
+        return cls(stages, preprocessing, network.num_features)
+
+    @torch.inference_mode()
+    def features(self, index: ImageIndex, batch_size: int = 32, skips: bool = False) -> Iterator[tuple]:
+        """Rows of an index, some at a time, (n,) int64, and their features (n, F) float32; no more is held at once.
+
+        Raises:
+            UserError: at the end, and unless it `skips` them, that images cannot be used; all are listed.
+        """
+        bad = placeholders(index)
+        samples = GivenImages(index, None, self.preprocessing, bad)
+        batches = evaluation_batches(np.arange(len(index)), batch_size)
+        with counted("features", len(index)) as advance:
+            for batch in ImageLoader(samples, lambda epoch: batches, threads=min(8, usable_cores())):
+                rows = batch["row"].numpy()
+                if skips or not bad:
+                    found = self.stages(self.preprocessing.normalise(batch["image"].to(self.stages.device)))
+                    assert isinstance(found, torch.Tensor)
+                    is_good = np.array([row not in bad for row in rows.tolist()])
+                    yield rows[is_good], found.flatten(1).float().cpu().numpy()[is_good]
+                advance(len(rows))
+        refuse_bad(index, bad, skips, "files")
+
+
+def images_and_labels(paths: Sequence[str], reading: Reading) -> tuple[ImageIndex, list[str]]:
+    """The images of files, folders, patterns and tables, and the label of each where one folder or zip says it, or "".
+
+    UserError as of `unlabelled`.
+    """
+    index = unlabelled(paths, reading)
+    if index.missing:
+        log.warning(printable(f"Left out {len(index.missing)} images: {NOT_THERE} ({listed(index.missing)})"))
+    known: dict[Path, str] = {}
+    if len(paths) == 1:
+        with suppress(UserError):  # it is not labelled
+            labelled = read_images(paths[0], learns=False, reading=reading)
+            known = {
+                labelled.path(row): labelled.classes[label]
+                for row, label in enumerate(labelled.labels.tolist())
+                if label >= 0
+            }
+    return index, [known.get(index.path(row), "") for row in range(len(index))]

@@ -1,0 +1,49 @@
+"""What could be had without fine-tuning: nearest neighbours and a linear probe on the pretrained, frozen features."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch.nn.functional import cross_entropy, linear
+
+from resnet_tl.errors import UserError
+from resnet_tl.evaluation.nearest import knn_shares, unit
+from resnet_tl.evaluation.predictions import softmax
+from resnet_tl.finetuning.defaults import PENALTIES
+from resnet_tl.finetuning.logistic import penalty_path, solve_path
+
+MOST_PRODUCTS = 2e11
+"""Multiplications of comparing images with images; some ten seconds of two slow cores."""
+MOST_NUMBERS = 1e9
+"""Images times features times classes, up to which a probe takes seconds."""
+
+
+def knn_baseline(train: np.ndarray, labels: np.ndarray, judged: np.ndarray, classes: int) -> np.ndarray:
+    """Probabilities (m, classes) of images with features (m, F) by labelled ones (n, F); UserError for too many."""
+    if len(train) * judged.size > MOST_PRODUCTS:
+        raise UserError(f"comparing {len(judged):,} images with {len(train):,} would take too long")
+    return knn_shares(unit(judged), unit(train), labels, classes)
+
+
+def probe_baseline(
+    train: np.ndarray, labels: np.ndarray, judged: np.ndarray, truth: np.ndarray, classes: int
+) -> tuple[np.ndarray, float]:
+    """Probabilities (m, classes) of images with features (m, F) by logistic regression on others, and its penalty.
+
+    The penalty is the first one after which the loss of the images that are judged, whose classes are `truth`, rises:
+    it is chosen by the validation images, as the best epoch of a fit is, so that both are a little too good alike.
+    UserError for too many images.
+    """
+    if train.size * classes > MOST_NUMBERS:
+        raise UserError(f"a probe of {len(train):,} images and {classes:,} classes would take too long")
+    x, y = torch.from_numpy(judged), torch.from_numpy(truth)
+    best, chosen, strength = float("inf"), np.zeros((len(judged), classes), np.float32), 0.0
+    for penalty, weight, bias in solve_path(
+        torch.from_numpy(train), torch.from_numpy(labels), penalty_path(PENALTIES), classes=classes
+    ):
+        logits = linear(x, weight, bias)
+        loss = float(cross_entropy(logits, y))
+        if loss >= best:
+            break
+        best, chosen, strength = loss, logits.numpy(), penalty
+    return softmax(chosen), strength

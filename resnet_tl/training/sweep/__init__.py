@@ -1,0 +1,1 @@
+"""A sweep: many fits that differ in some settings, and what the best of them is worth."""
