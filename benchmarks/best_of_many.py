@@ -19,9 +19,9 @@ import numpy as np
 import pandas as pd
 from scipy.special import ndtri
 
+from resnet_tl.evaluation.comparing.optimism import worth_of_best
 from resnet_tl.evaluation.intervals import wilson
 from resnet_tl.evaluation.metrics import compute_metrics
-from resnet_tl.evaluation.optimism import worth_of_best
 from resnet_tl.evaluation.predictions import table_of
 from resnet_tl.run import Run
 

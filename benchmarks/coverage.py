@@ -19,14 +19,14 @@ import torch
 import torch.nn.functional as F
 
 from resnet_tl import ImageClassifier, ImageDataModule
-from resnet_tl.evaluation.calibration import at_temperature, calibrate
-from resnet_tl.evaluation.conformal import images_for_coverage, prediction_sets, rank, thresholds
-from resnet_tl.evaluation.judged import Judged
 from resnet_tl.evaluation.metrics import image_losses
 from resnet_tl.evaluation.predictions import prediction_table, softmax
+from resnet_tl.evaluation.uncertainty.calibration import at_temperature, calibrate
+from resnet_tl.evaluation.uncertainty.conformal import images_for_coverage, prediction_sets, rank, thresholds
+from resnet_tl.evaluation.uncertainty.judged import Judged
 from resnet_tl.finetuning.defaults import PENALTIES
 from resnet_tl.finetuning.logistic import penalty_path, solve_path
-from resnet_tl.training.features import frozen_features
+from resnet_tl.training.probing.features import frozen_features
 
 COVERAGES = (0.9, 0.95, 0.99)
 WAYS = ("before", "temperature", "per class")

@@ -26,12 +26,12 @@ from torch import Tensor
 from resnet_tl import ImageClassifier, ImageDataModule
 from resnet_tl.data.splits import deal
 from resnet_tl.evaluation.intervals import image_resamples
-from resnet_tl.evaluation.label_errors import prune_by_both, self_confidence
-from resnet_tl.evaluation.label_noise import rate_interval
-from resnet_tl.evaluation.suspects import LIKELY
+from resnet_tl.evaluation.labels.label_errors import prune_by_both, self_confidence
+from resnet_tl.evaluation.labels.label_noise import rate_interval
+from resnet_tl.evaluation.labels.suspects import LIKELY
 from resnet_tl.finetuning.logistic import penalty_path, solve_path
-from resnet_tl.training.features import frozen_features
-from resnet_tl.training.out_of_fold import PENALTIES, out_of_fold
+from resnet_tl.training.probing.features import frozen_features
+from resnet_tl.training.probing.out_of_fold import PENALTIES, out_of_fold
 
 FOLDS, RESAMPLES = 5, 400
 

@@ -22,8 +22,8 @@ from torch import Tensor
 from resnet_tl import ImageClassifier, ImageDataModule
 from resnet_tl.evaluation.learning_curve import fewest_images, fit_curve
 from resnet_tl.finetuning.probes import choose_penalty, linear_logits
-from resnet_tl.training.features import frozen_features
-from resnet_tl.training.learning_curve import measure_errors, nested_order
+from resnet_tl.training.probing.features import frozen_features
+from resnet_tl.training.probing.learning_curve import measure_errors, nested_order
 
 JUDGES, MOST_LEFT = 300, 5000
 

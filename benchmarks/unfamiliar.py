@@ -21,11 +21,11 @@ import numpy as np
 import torch
 from torch.nn.functional import cross_entropy
 
-from resnet_tl.evaluation.calibration import at_temperature, fit_temperature
-from resnet_tl.evaluation.familiarity import Reference, p_values, strange_up_to
 from resnet_tl.evaluation.intervals import bootstrap_interval, wilson
-from resnet_tl.evaluation.nearest import drawn, nearest, unit
 from resnet_tl.evaluation.predictions import softmax
+from resnet_tl.evaluation.uncertainty.calibration import at_temperature, fit_temperature
+from resnet_tl.evaluation.uncertainty.familiarity import Reference, p_values, strange_up_to
+from resnet_tl.evaluation.uncertainty.nearest import drawn, nearest, unit
 from resnet_tl.finetuning.defaults import PENALTIES
 from resnet_tl.finetuning.logistic import penalty_path, solve_path
 

@@ -145,7 +145,7 @@ class Bundle:
         return self.path / "reference.safetensors"
 
     def load_validation(self) -> dict[str, np.ndarray]:
-        """How the validation images were judged: the arrays of `evaluation.judged.Judged` by name.
+        """How the validation images were judged: the arrays of `evaluation.uncertainty.judged.Judged` by name.
 
         UserError where there are none, or they are not those that `model.json` was written with.
         """
@@ -172,7 +172,7 @@ class Bundle:
         return arrays
 
     def load_reference(self) -> dict[str, np.ndarray]:
-        """The arrays of `evaluation.familiarity.Reference` by name; none where the model has none.
+        """The arrays of `evaluation.uncertainty.familiarity.Reference` by name; none where the model has none.
 
         UserError where they are not those that `model.json` was written with.
         """

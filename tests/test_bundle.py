@@ -16,7 +16,7 @@ from resnet_tl import Predictor, user_code
 from resnet_tl.bundle import Bundle, write_bundle
 from resnet_tl.data.pixels.preprocessing import Preprocessing
 from resnet_tl.errors import UserError
-from resnet_tl.evaluation.familiarity import Reference
+from resnet_tl.evaluation.uncertainty.familiarity import Reference
 from resnet_tl.files import file_digest
 from resnet_tl.networks import create_network
 from resnet_tl.networks.weights import load_weights

@@ -20,7 +20,7 @@ from resnet_tl.terminal import Screen
 from resnet_tl.user_code import import_words
 
 if TYPE_CHECKING:
-    from resnet_tl.evaluation.comparison import Comparison
+    from resnet_tl.evaluation.comparing.comparison import Comparison
 
 USAGE = """resnet-tl compare RUN RUN [RUN ...] [options]
        resnet-tl compare --recipe RECIPE --recipe RECIPE [...] [--seeds N] [options] [options of fit]"""
@@ -55,9 +55,9 @@ def main(argv: list[str]) -> int:
     else:
         groups = _given(arguments.run)
 
-    from resnet_tl.evaluation.comparison import compare
-    from resnet_tl.evaluation.comparison_figure import comparison_figure
-    from resnet_tl.evaluation.comparison_text import write_comparison
+    from resnet_tl.evaluation.comparing.comparison import compare
+    from resnet_tl.evaluation.comparing.comparison_figure import comparison_figure
+    from resnet_tl.evaluation.comparing.comparison_text import write_comparison
     from resnet_tl.report.comparison_page import write_comparison_page
 
     comparison = compare(groups, arguments.split)
@@ -108,7 +108,7 @@ def _parse(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
 
 
 def _given(paths: list[Path]) -> dict[str, list[Run]]:
-    from resnet_tl.evaluation.comparison import group_runs
+    from resnet_tl.evaluation.comparing.comparison import group_runs
 
     folders = [path.resolve() for path in paths]
     for path, folder in zip(paths, folders, strict=True):
@@ -162,7 +162,7 @@ def _train(arguments: argparse.Namespace, flags: list[str]) -> tuple[dict[str, l
 
     All recipes with seed 0 come first: whether they can be compared at all shows after two fits.
     """
-    from resnet_tl.evaluation.comparison import check_same_images
+    from resnet_tl.evaluation.comparing.comparison import check_same_images
 
     recipes = [find_recipe(name) for name in arguments.recipe]
     for recipe in recipes:
@@ -225,7 +225,7 @@ def _run(words: list[str]) -> int:
 
 
 def _print(comparison: Comparison, folder: Path) -> None:
-    from resnet_tl.evaluation.comparison_text import cells, method, notes, sentences
+    from resnet_tl.evaluation.comparing.comparison_text import cells, method, notes, sentences
 
     header, rows = cells(comparison)
     costs = next((place for place, name in enumerate(header) if name in COSTS), len(header))

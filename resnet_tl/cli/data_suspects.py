@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from resnet_tl.run import Run
-    from resnet_tl.training.label_suspects import JudgedLabels
+    from resnet_tl.training.probing.label_suspects import JudgedLabels
 
 HELP = """Judges every label by networks that had not seen it, and lists those that are probably wrong.
 
@@ -71,7 +71,7 @@ def find_suspects(arguments: argparse.Namespace) -> int:
         judged = _judge_run(run, arguments) if run else _judge_folder(arguments)
 
     from resnet_tl.data.quality.suspects_page import write_suspects_page
-    from resnet_tl.evaluation.suspects import suspects_table, write_suspects
+    from resnet_tl.evaluation.labels.suspects import suspects_table, write_suspects
 
     paths = [judged.index.id(row) for row in judged.rows]
     table = suspects_table(paths, judged.labels, judged.classes, judged.noise, judged.clusters)
@@ -88,7 +88,7 @@ def find_suspects(arguments: argparse.Namespace) -> int:
 def _judge_folder(arguments: argparse.Namespace) -> JudgedLabels:
     with loading():
         from resnet_tl import ImageDataModule
-        from resnet_tl.training.label_suspects import judge_images
+        from resnet_tl.training.probing.label_suspects import judge_images
 
     reading = vars(reading_of(arguments, on_bad_image="skip"))
     data = ImageDataModule(
@@ -110,7 +110,7 @@ def _judge_run(run: Run, arguments: argparse.Namespace) -> JudgedLabels:
     with loading():
         from resnet_tl import ImageDataModule
         from resnet_tl.inference.scoring import own_images
-        from resnet_tl.training.label_suspects import judge_folds, judge_images
+        from resnet_tl.training.probing.label_suspects import judge_folds, judge_images
 
     if run.folds and not (arguments.network or arguments.weights):
         return judge_folds(run, own_images(run))
@@ -139,8 +139,8 @@ def _model(settings: dict[str, Any], arguments: argparse.Namespace) -> Any:
 
 
 def _said(judged: JudgedLabels, table: pd.DataFrame) -> list[str]:
-    from resnet_tl.evaluation.label_noise import rate_interval
-    from resnet_tl.evaluation.suspects import suspects_of
+    from resnet_tl.evaluation.labels.label_noise import rate_interval
+    from resnet_tl.evaluation.labels.suspects import suspects_of
     from resnet_tl.evaluation.words import interval
 
     low, high = rate_interval(judged.labels, judged.noise.probabilities)
@@ -156,7 +156,7 @@ def _said(judged: JudgedLabels, table: pd.DataFrame) -> list[str]:
 
 
 def _print(table: pd.DataFrame) -> None:
-    from resnet_tl.evaluation.suspects import confused_pairs
+    from resnet_tl.evaluation.labels.suspects import confused_pairs
     from resnet_tl.evaluation.words import points
 
     rows = [

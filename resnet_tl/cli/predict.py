@@ -59,8 +59,8 @@ def main(argv: list[str]) -> None:
             raise UserError(f"{arguments.output} is the list of the images; choose another --output.")
 
     with loading():
-        from resnet_tl.evaluation.familiarity import strange_up_to
         from resnet_tl.evaluation.predictions import write_predictions
+        from resnet_tl.evaluation.uncertainty.familiarity import strange_up_to
         from resnet_tl.inference.predictor import Predictor
 
     predictor = Predictor(runs, arguments.device, tta=arguments.tta, average=arguments.average)

@@ -21,7 +21,7 @@ from resnet_tl.terminal import Screen, shown
 
 if TYPE_CHECKING:
     from resnet_tl.data.datamodule import ImageDataModule
-    from resnet_tl.evaluation.probing import Probe
+    from resnet_tl.evaluation.comparing.probing import Probe
     from resnet_tl.training.classifier import ImageClassifier
 
 HELP = """For each network, without training it: the accuracy of a linear probe (logistic regression on its frozen
@@ -56,7 +56,7 @@ def main(argv: list[str]) -> None:
         import torch
 
         from resnet_tl.data.datamodule import ImageDataModule
-        from resnet_tl.evaluation.probing import choose, probe_rows, write_probes
+        from resnet_tl.evaluation.comparing.probing import choose, probe_rows, write_probes
     device = arguments.device or ("cuda" if torch.cuda.is_available() else "cpu")
     with _in_own_words():
         _check_names(networks)
@@ -203,7 +203,7 @@ def _probes(
 ) -> tuple[list[Probe], dict[Probe, tuple[str, str]]]:
     """The probes, and which network and weights each is of; UserError where no network has weights."""
     from resnet_tl.networks.weights import NotFetched
-    from resnet_tl.training.probe import probe_network
+    from resnet_tl.training.probing.probe import probe_network
 
     probes: list[Probe] = []
     of: dict[Probe, tuple[str, str]] = {}
@@ -231,9 +231,9 @@ def _learning_curve(
     data: ImageDataModule, names: Sequence[str], weights: Sequence[str], arguments: argparse.Namespace, device: str
 ) -> None:
     from resnet_tl.evaluation.learning_curve import curve_rows, draw_curve, write_curve
-    from resnet_tl.training.features import frozen_features
-    from resnet_tl.training.learning_curve import learning_curve
-    from resnet_tl.training.probe import groups_of, parts_of
+    from resnet_tl.training.probing.features import frozen_features
+    from resnet_tl.training.probing.learning_curve import learning_curve
+    from resnet_tl.training.probing.probe import groups_of, parts_of
 
     [(name, _, model), *_] = _models(names[:1], weights, arguments.seed)
     features = frozen_features(data, model, device)

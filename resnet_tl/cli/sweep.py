@@ -112,7 +112,7 @@ class _Sweep:
     def _train(self, trials: Trials, total: int) -> None:
         """Trains the next trial, or what is left of it; a mistake of its settings is its own."""
         from resnet_tl.cli.fit_parser import FitCLI
-        from resnet_tl.evaluation.comparison import check_same_images
+        from resnet_tl.evaluation.comparing.comparison import check_same_images
         from resnet_tl.evaluation.words import metric_name, metric_value
         from resnet_tl.training.sweep.pruning import Pruning
         from resnet_tl.training.sweep.results import trial_run, written

@@ -18,7 +18,7 @@ from resnet_tl.files import check_target
 if TYPE_CHECKING:
     import pandas as pd
 
-    from resnet_tl.evaluation.abstention import Answers
+    from resnet_tl.evaluation.uncertainty.abstention import Answers
     from resnet_tl.run import Run
 
 MEASURED = ("precision", "recall", "f1", "auroc")
@@ -99,7 +99,7 @@ def _answers(arguments: argparse.Namespace) -> Answers | None:
 
 def _compare_and_keep(run: Run, tta: str, split: str, table: pd.DataFrame) -> None:
     """Says what test-time augmentation gains over the predictions that the run holds, and keeps what it gave."""
-    from resnet_tl.evaluation.comparison import paired_change
+    from resnet_tl.evaluation.comparing.comparison import paired_change
     from resnet_tl.evaluation.words import interval
 
     if run.predictions_file(split).is_file():
@@ -119,7 +119,7 @@ def _compare_and_keep(run: Run, tta: str, split: str, table: pd.DataFrame) -> No
 def _print_calibration(runs: Sequence[Path], table: pd.DataFrame, is_fitted_to_it: bool) -> None:
     """How far the probabilities are to be trusted: those that are measured, and as `predict` and `submit` give them."""
     from resnet_tl.bundle import Bundle
-    from resnet_tl.evaluation.calibration import calibration_words
+    from resnet_tl.evaluation.uncertainty.calibration import calibration_words
     from resnet_tl.run import bundles_of
 
     print(f"probabilities: {calibration_words(table)}")

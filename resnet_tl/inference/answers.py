@@ -9,11 +9,11 @@ import pandas as pd
 
 from resnet_tl.bundle import Bundle
 from resnet_tl.errors import UserError
-from resnet_tl.evaluation.abstention import Answers, check_share, reaching_words, selective_words
-from resnet_tl.evaluation.calibration import at_temperature, held_out
-from resnet_tl.evaluation.conformal import coverage_lines, guarantee, prediction_sets, thresholds
-from resnet_tl.evaluation.judged import Judged
 from resnet_tl.evaluation.predictions import label_numbers, probabilities
+from resnet_tl.evaluation.uncertainty.abstention import Answers, check_share, reaching_words, selective_words
+from resnet_tl.evaluation.uncertainty.calibration import at_temperature, held_out
+from resnet_tl.evaluation.uncertainty.conformal import coverage_lines, guarantee, prediction_sets, thresholds
+from resnet_tl.evaluation.uncertainty.judged import Judged
 from resnet_tl.inference.tta import Tta
 
 

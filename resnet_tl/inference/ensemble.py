@@ -15,8 +15,8 @@ from torch import nn
 from resnet_tl.bundle import Bundle
 from resnet_tl.data.pixels.preprocessing import Preprocessing
 from resnet_tl.errors import UserError, nearest
-from resnet_tl.evaluation.familiarity import Reference
 from resnet_tl.evaluation.predictions import softmax
+from resnet_tl.evaluation.uncertainty.familiarity import Reference
 from resnet_tl.inference.tta import Tta, views
 from resnet_tl.networks.checkpoint import read_content
 from resnet_tl.networks.frozen import FrozenStages, compute_type, head_logits

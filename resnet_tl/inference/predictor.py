@@ -30,8 +30,8 @@ from resnet_tl.data.reading.tables.table_files import is_table
 from resnet_tl.data.samples import ImageSamples
 from resnet_tl.data.threads import usable_cores
 from resnet_tl.errors import UserError, check_number, listed, printable, reason_of
-from resnet_tl.evaluation.abstention import Answers
 from resnet_tl.evaluation.predictions import table_of
+from resnet_tl.evaluation.uncertainty.abstention import Answers
 from resnet_tl.inference.answers import answers_of
 from resnet_tl.inference.ensemble import Average, Ensemble
 from resnet_tl.inference.tta import CropSamples, Tta, check_tta
@@ -98,7 +98,7 @@ class Predictor:
         The rows are in the natural order of their paths.
 
         Of a model of a fit with validation images the table says in `familiarity`, from 0 to 1, how familiar an image
-        looks: which share of them is at least as far from the training images (`evaluation.familiarity`).
+        looks: which share of them is at least as far from the training images (`evaluation.uncertainty.familiarity`).
 
         In memory: PIL images, the bytes of image files or what they can be read from, and arrays (H, W) or (H, W, C) of
         uint8 with 1, 3 or 4 channels; where the model was trained on more than 8 bits, arrays of such values too. One

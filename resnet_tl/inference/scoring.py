@@ -16,7 +16,7 @@ from resnet_tl.data.index import UNLABELLED, ImageIndex
 from resnet_tl.data.reading.layouts import read_images
 from resnet_tl.data.reading.options import BY_LOOKING, Reading
 from resnet_tl.errors import UserError, listed, nearest
-from resnet_tl.evaluation.comparison import check_same_images
+from resnet_tl.evaluation.comparing.comparison import check_same_images
 from resnet_tl.evaluation.folds import out_of_fold
 from resnet_tl.evaluation.metrics import compute_metrics
 from resnet_tl.evaluation.words import SPLITS

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from resnet_tl.evaluation.accuracy import Accuracy
-from resnet_tl.evaluation.comparison import paired_change
+from resnet_tl.evaluation.comparing.comparison import paired_change
 from resnet_tl.evaluation.folds import intervals
 from resnet_tl.evaluation.intervals import Estimate
 from resnet_tl.evaluation.metrics import compute_metrics

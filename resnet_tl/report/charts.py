@@ -153,7 +153,7 @@ def bar_chart(title: str, rows: Sequence[tuple[str, float, str]]) -> Markup:
 
 
 def reliability_diagram(bins: Sequence[tuple[str, np.ndarray]]) -> Markup:
-    """How often the model is right over how sure it is, for each of some `evaluation.calibration.reliability` (B, 3).
+    """How often the model is right over how sure it is, for each of some `calibration.reliability` (B, 3).
 
     The first is the one that matters; on the diagonal it is as often right as it says.
     """

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from resnet_tl.evaluation.comparison import Comparison, Group
-from resnet_tl.evaluation.comparison_text import cells, method, notes, p_text, sentences
+from resnet_tl.evaluation.comparing.comparison import Comparison, Group
+from resnet_tl.evaluation.comparing.comparison_text import cells, method, notes, p_text, sentences
 from resnet_tl.evaluation.folds import averaged
 from resnet_tl.evaluation.predictions import classes_of, probabilities
 from resnet_tl.evaluation.words import SPLITS, interval

@@ -8,7 +8,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from resnet_tl.evaluation.calibration import (
+from resnet_tl.evaluation.intervals import Estimate
+from resnet_tl.evaluation.metrics import image_losses
+from resnet_tl.evaluation.predictions import label_numbers
+from resnet_tl.evaluation.predictions import probabilities as probabilities_of
+from resnet_tl.evaluation.uncertainty.calibration import (
     LEAST,
     MOST,
     brier,
@@ -16,10 +20,6 @@ from resnet_tl.evaluation.calibration import (
     cross_fitted,
     reliability,
 )
-from resnet_tl.evaluation.intervals import Estimate
-from resnet_tl.evaluation.metrics import image_losses
-from resnet_tl.evaluation.predictions import label_numbers
-from resnet_tl.evaluation.predictions import probabilities as probabilities_of
 from resnet_tl.evaluation.words import interval, metric_value, percent
 
 NOTICEABLE = 0.02
@@ -34,7 +34,7 @@ class Trust:
     loss: float
     brier: float
     error: Estimate  # root mean square distance from how often the model is right
-    bins: np.ndarray  # of `evaluation.calibration.reliability`
+    bins: np.ndarray  # of `evaluation.uncertainty.calibration.reliability`
     sure: float  # mean largest probability
     right: float  # share of the images judged correctly
 

@@ -20,7 +20,7 @@ from resnet_tl.data.datamodule import ImageDataModule
 from resnet_tl.data.draws import step_seed
 from resnet_tl.data.samples import Batch
 from resnet_tl.errors import UserError, listed
-from resnet_tl.evaluation.familiarity import Reference
+from resnet_tl.evaluation.uncertainty.familiarity import Reference
 from resnet_tl.finetuning.defaults import ModeDefaults, defaults_for
 from resnet_tl.finetuning.ema import EMA, AveragedWeights, choose_decay
 from resnet_tl.finetuning.freezing import Freezing, digest

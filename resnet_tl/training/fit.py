@@ -18,12 +18,12 @@ from resnet_tl import timing
 from resnet_tl.data.datamodule import ImageDataModule
 from resnet_tl.errors import UserError, reason_of
 from resnet_tl.evaluation.accuracy import Accuracy
-from resnet_tl.evaluation.calibration import calibrate
-from resnet_tl.evaluation.familiarity import Reference
 from resnet_tl.evaluation.figures import confusion_matrix
-from resnet_tl.evaluation.judged import Judged
 from resnet_tl.evaluation.mistakes import mistakes_figure
 from resnet_tl.evaluation.predictions import write_predictions
+from resnet_tl.evaluation.uncertainty.calibration import calibrate
+from resnet_tl.evaluation.uncertainty.familiarity import Reference
+from resnet_tl.evaluation.uncertainty.judged import Judged
 from resnet_tl.files import write_text
 from resnet_tl.report.run_page import write_report
 from resnet_tl.run import Run

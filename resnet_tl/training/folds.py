@@ -20,11 +20,11 @@ from resnet_tl import failures, timing
 from resnet_tl.data.datamodule import ImageDataModule
 from resnet_tl.errors import UserError
 from resnet_tl.evaluation.accuracy import Accuracy
-from resnet_tl.evaluation.calibration import calibrate
 from resnet_tl.evaluation.figures import confusion_matrix, learning_curves
 from resnet_tl.evaluation.folds import averaged, intervals, out_of_fold, spread
 from resnet_tl.evaluation.metrics import compute_metrics
 from resnet_tl.evaluation.predictions import write_predictions
+from resnet_tl.evaluation.uncertainty.calibration import calibrate
 from resnet_tl.files import replacing, write_text
 from resnet_tl.run import Run, check_root
 from resnet_tl.timing import NAMES

@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from resnet_tl.evaluation.calibration import at_temperature, calibration_line
-from resnet_tl.evaluation.judged import Judged
 from resnet_tl.evaluation.predictions import probabilities, read_predictions
+from resnet_tl.evaluation.uncertainty.calibration import at_temperature, calibration_line
+from resnet_tl.evaluation.uncertainty.judged import Judged
 from resnet_tl.evaluation.words import metric_value
 from resnet_tl.inference.predictor import Predictor
 from resnet_tl.run import Run

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from resnet_tl.evaluation.image_map import map_of
-from resnet_tl.evaluation.nearest import unit
+from resnet_tl.evaluation.uncertainty.nearest import unit
 
 
 def test_images_of_one_kind_lie_together() -> None:

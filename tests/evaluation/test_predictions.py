@@ -7,7 +7,6 @@ import pandas as pd
 import pytest
 
 from resnet_tl.errors import UserError
-from resnet_tl.evaluation.conformal import with_sets
 from resnet_tl.evaluation.predictions import (
     classes_of,
     prediction_table,
@@ -15,6 +14,7 @@ from resnet_tl.evaluation.predictions import (
     read_predictions,
     write_predictions,
 )
+from resnet_tl.evaluation.uncertainty.conformal import with_sets
 
 ODD_CLASSES = ("a,b", 'say "hi"', "=1+1", "été 猫", "NA", " padded ", "null", "prob_x")
 

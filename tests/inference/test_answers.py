@@ -11,10 +11,10 @@ import torch
 from resnet_tl.bundle import Bundle, write_bundle
 from resnet_tl.data.pixels.preprocessing import Preprocessing
 from resnet_tl.errors import UserError
-from resnet_tl.evaluation.calibration import at_temperature
-from resnet_tl.evaluation.conformal import prediction_sets, thresholds
-from resnet_tl.evaluation.judged import Judged
 from resnet_tl.evaluation.predictions import probabilities, softmax
+from resnet_tl.evaluation.uncertainty.calibration import at_temperature
+from resnet_tl.evaluation.uncertainty.conformal import prediction_sets, thresholds
+from resnet_tl.evaluation.uncertainty.judged import Judged
 from resnet_tl.inference.answers import answers_of, measured_lines
 from resnet_tl.inference.predictor import Predictor
 from resnet_tl.networks import create_network

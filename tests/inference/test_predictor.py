@@ -17,8 +17,8 @@ from resnet_tl.data.pixels.decode import decode
 from resnet_tl.data.pixels.preprocessing import Preprocessing, plan_preprocessing
 from resnet_tl.data.reading.layouts import read_images
 from resnet_tl.errors import UserError
-from resnet_tl.evaluation.calibration import at_temperature
 from resnet_tl.evaluation.predictions import classes_of, probabilities
+from resnet_tl.evaluation.uncertainty.calibration import at_temperature
 from resnet_tl.inference.predictor import Predictor
 from resnet_tl.networks import create_network
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from resnet_tl.evaluation.comparison import compare
+from resnet_tl.evaluation.comparing.comparison import compare
 from resnet_tl.report.comparison_page import write_comparison_page
 from resnet_tl.run import Run
 from tests.report.conftest import MakeRun

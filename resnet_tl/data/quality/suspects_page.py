@@ -29,7 +29,7 @@ def write_suspects_page(
     lines: Sequence[str],
     value_range: ValueRange | None = None,
 ) -> None:
-    """Writes the page of a table as of `evaluation.suspects`, frequent pairs of classes first."""
+    """Writes the page of a table as of `evaluation.labels.suspects`, frequent pairs of classes first."""
     splits = dict(zip(index.ids(), index.table["split"], strict=True))
 
     def card(row: Mapping[Any, Any]) -> Card:

@@ -9,7 +9,7 @@ from typing import Any
 from rich.table import Table
 
 from resnet_tl.evaluation.accuracy import Accuracy, number_rows, warning_lines
-from resnet_tl.evaluation.calibration import calibration_line
+from resnet_tl.evaluation.uncertainty.calibration import calibration_line
 from resnet_tl.evaluation.words import SPLITS, duration, metric_name, spread_text
 from resnet_tl.run import Run
 from resnet_tl.terminal import Screen, current

@@ -7,8 +7,8 @@ import torch
 from torch.nn.functional import cross_entropy, linear
 
 from resnet_tl.errors import UserError
-from resnet_tl.evaluation.nearest import knn_shares, unit
 from resnet_tl.evaluation.predictions import softmax
+from resnet_tl.evaluation.uncertainty.nearest import knn_shares, unit
 from resnet_tl.finetuning.defaults import PENALTIES
 from resnet_tl.finetuning.logistic import penalty_path, solve_path
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from resnet_tl import cache, stopping
 from resnet_tl.data.datamodule import ImageDataModule
 from resnet_tl.errors import UserError
-from resnet_tl.evaluation.nearest import drawn
+from resnet_tl.evaluation.uncertainty.nearest import drawn
 from resnet_tl.finetuning.activation_cache import find_or_compute, stages_key
 from resnet_tl.finetuning.freezing import digest
 from resnet_tl.networks.frozen import FrozenStages

@@ -15,12 +15,12 @@ import torch
 
 from resnet_tl.data.datamodule import ImageDataModule
 from resnet_tl.errors import UserError, reason_of
-from resnet_tl.evaluation.familiarity import Reference
 from resnet_tl.evaluation.image_map import MOST as MOST_IN_MAP
 from resnet_tl.evaluation.image_map import map_of
 from resnet_tl.evaluation.mistakes import MOST_SHOWN, least_certain, mistakes
-from resnet_tl.evaluation.nearest import NEIGHBOURS, drawn, nearest, unit
 from resnet_tl.evaluation.predictions import table_of, write_predictions
+from resnet_tl.evaluation.uncertainty.familiarity import Reference
+from resnet_tl.evaluation.uncertainty.nearest import NEIGHBOURS, drawn, nearest, unit
 from resnet_tl.files import as_cell, replacing, write_text
 from resnet_tl.networks.grad_cam import grad_cam
 from resnet_tl.run import Run

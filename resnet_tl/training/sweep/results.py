@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from resnet_tl.evaluation.accuracy import Accuracy
+from resnet_tl.evaluation.comparing.optimism import Worth, worth_of_best
 from resnet_tl.evaluation.intervals import Estimate
-from resnet_tl.evaluation.optimism import Worth, worth_of_best
 from resnet_tl.evaluation.words import interval, metric_name, metric_value, points
 from resnet_tl.files import as_cell, replacing, write_text
 from resnet_tl.run import Run

@@ -14,9 +14,9 @@ from resnet_tl import ImageClassifier, ImageDataModule, Predictor, Run
 from resnet_tl.bundle import Bundle
 from resnet_tl.cli.main import main
 from resnet_tl.data.reading.layouts import unlabelled
-from resnet_tl.evaluation.familiarity import Reference
-from resnet_tl.evaluation.nearest import knn_shares, nearest, unit
 from resnet_tl.evaluation.predictions import probabilities, read_predictions
+from resnet_tl.evaluation.uncertainty.familiarity import Reference
+from resnet_tl.evaluation.uncertainty.nearest import knn_shares, nearest, unit
 from resnet_tl.inference.embedding import Embedder
 from resnet_tl.training.evidence import writing
 from resnet_tl.training.evidence.cost import LEAST, MOST, affords_baselines, reference_images, training_passes
