@@ -124,7 +124,7 @@ def probe_rows(probes: Sequence[Probe]) -> tuple[list[str], list[list[str]]]:
             metric_value("loss", probe.loss.value),
             interval(*probe.neighbours),
             f"{probe.images_per_second:.3g}",
-            f"{probe.seconds:.3g}",
+            f"{probe.seconds:,.0f}" if probe.seconds >= 10 else f"{probe.seconds:.1f}",
         ]
         for probe in ranked(probes)
     ]
