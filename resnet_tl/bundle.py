@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 FORMAT = 1
 MAX_BYTES = 64_000_000
 """Of `model.json`; 100,000 classes come to a few megabytes."""
-MAX_REFERENCE_BYTES = 256_000_000
-"""Of `reference.safetensors`; 2000 images of 4096 features come to 16 megabytes."""
+MAX_ARRAY_BYTES = 256_000_000
+"""Of each further file; 2000 images of 4096 features come to 16 megabytes, judged ones to 32 bytes each."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -45,6 +45,8 @@ class Bundle:
         precision: Lightning's word for the arithmetic of the evaluation, such as `32-true` or `bf16-mixed`.
         metrics: on each evaluated split.
         calibration: the temperature that logits are divided by, and what it was fitted to; empty: none was.
+        validation: what is kept of the validation images in `validation.safetensors`: the number of `images`, its
+            `digest`, and whether it `repeats` another run's, which judged them; empty: there is none.
         data: fingerprint, layout and counts of the training data; nothing of where they lie.
         digest: SHA-256 of `weights.safetensors`.
         reference: SHA-256 of `reference.safetensors`, `digest`, by which a model knows what looks like nothing that it
@@ -60,6 +62,7 @@ class Bundle:
     precision: str = "32-true"
     metrics: dict[str, dict[str, float]] = field(default_factory=dict)
     calibration: dict[str, Any] = field(default_factory=dict)
+    validation: dict[str, Any] = field(default_factory=dict)
     data: dict[str, Any] = field(default_factory=dict)
     digest: str = ""
     reference: dict[str, Any] = field(default_factory=dict)
@@ -92,7 +95,7 @@ class Bundle:
                 raise UserError(f"{file} was written by another version of resnet-tl; this one reads format {FORMAT}.")
             values["preprocessing"] = Preprocessing.from_dict(values["preprocessing"])
             values["classes"] = _class_names(values["classes"])
-            for name in ("network", "weights", "metrics", "calibration", "data", "reference"):
+            for name in ("network", "weights", "metrics", "calibration", "validation", "data", "reference"):
                 if not isinstance(values.get(name, {}), dict):
                     raise ValueError(f"{name} is no mapping")
             if values.get("calibration") and not 0 < values["calibration"]["temperature"] < math.inf:
@@ -134,31 +137,46 @@ class Bundle:
         return self.path / "weights.safetensors"
 
     @property
+    def validation_file(self) -> Path:
+        return self.path / "validation.safetensors"
+
+    @property
     def reference_file(self) -> Path:
         return self.path / "reference.safetensors"
 
-    def load_reference(self) -> dict[str, np.ndarray]:
-        """The arrays of `reference.safetensors` by name; none where the model has none.
+    def load_validation(self) -> dict[str, np.ndarray]:
+        """How the validation images were judged: the arrays of `evaluation.judged.Judged` by name.
 
-        Raises:
-            UserError: it is missing, or not that of `model.json`.
+        UserError where there are none, or they are not those that `model.json` was written with.
         """
-        from safetensors import SafetensorError
-        from safetensors.numpy import load
+        import numpy as np
 
-        file = self.reference_file
-        if not self.reference:
-            return {}
-        if not file.is_file():
-            raise UserError(f"{self.path} has no {file.name}, which belongs to its model.json; copy the whole folder.")
-        # Once, so that what is loaded is what was checked.
-        content = file.read_bytes() if file.stat().st_size <= MAX_REFERENCE_BYTES else b""
-        if hashlib.sha256(content).hexdigest() != self.reference.get("digest"):
-            raise UserError(f"{file} is damaged: it is not the file that model.json was written with.")
-        try:
-            return load(content)
-        except (SafetensorError, KeyError, ValueError) as error:
-            raise UserError(f"{file} is not a safetensors file of numbers: {error}.") from error
+        kinds = {"labels": "i8", "predicted": "i8", "probability": "f8", "label_probability": "f8"}
+        if not self.validation:
+            raise UserError(
+                f"{self.path} keeps nothing of validation images: give a run, or its model, that `resnet-tl fit` "
+                "of this version has made with some."
+            )
+        arrays = _read_arrays(self.validation_file, self.validation.get("digest"))
+        images, classes = self.validation.get("images"), len(self.classes)
+        is_whole = {name: found.dtype.str[1:] for name, found in arrays.items()} == kinds and all(
+            found.shape == (images,) and images for found in arrays.values()
+        )
+        if not is_whole or not all(
+            ((found >= 0) & (found < classes if found.dtype == np.int64 else found <= 1)).all()
+            for found in arrays.values()
+        ):
+            raise UserError(
+                f"{self.validation_file} was changed: it is not what validation images of {classes} classes give."
+            )
+        return arrays
+
+    def load_reference(self) -> dict[str, np.ndarray]:
+        """The arrays of `evaluation.familiarity.Reference` by name; none where the model has none.
+
+        UserError where they are not those that `model.json` was written with.
+        """
+        return _read_arrays(self.reference_file, self.reference.get("digest")) if self.reference else {}
 
     def load_network(self, network: Network | None = None) -> StagedNetwork:
         """The trained network in eval mode, on the CPU.
@@ -243,13 +261,18 @@ def _check_size(
         raise ValueError(f"the network has {needed} numbers, the weights {held}")
 
 
-def write_bundle(bundle: Bundle, network: StagedNetwork, reference: Mapping[str, np.ndarray] | None = None) -> Bundle:
-    """Writes the weights and the `reference`, then `model.json`, so that a folder with `model.json` is whole.
+def write_bundle(
+    bundle: Bundle,
+    network: StagedNetwork,
+    judged: Mapping[str, np.ndarray] | None = None,
+    reference: Mapping[str, np.ndarray] | None = None,
+) -> Bundle:
+    """Writes weights and arrays, then `model.json`, so that a folder with `model.json` is whole.
 
-    A bundle is given to others: of paths in what it says of data and weights only the last part is kept.
+    `judged` is what `load_validation` gives back, `reference` what `load_reference` does. A bundle is given to others:
+    of paths in what it says of data and weights only the last part is kept.
     """
     from safetensors import SafetensorError
-    from safetensors.numpy import save
     from safetensors.torch import save_file
 
     bundle.path.mkdir(parents=True, exist_ok=True)
@@ -259,23 +282,51 @@ def write_bundle(bundle: Bundle, network: StagedNetwork, reference: Mapping[str,
             save_file(state, temporary, metadata={"format": "pt"})
         except SafetensorError as error:  # a full disk, in words for programmers
             raise UserError(f"{bundle.weights_file} cannot be written: {error}.") from error
-    if reference:
-        with replacing(bundle.reference_file) as temporary:
-            temporary.write_bytes(save(dict(reference)))
-    else:  # of a model that was here before
-        bundle.reference_file.unlink(missing_ok=True)
+    validation = _write_arrays(bundle.validation_file, judged, bundle.validation)
+    if judged:
+        validation["images"] = len(judged["labels"])
     values = {
         **asdict(bundle),
+        "validation": validation,
         "weights": _without_folders(bundle.weights),
         "data": _without_folders(bundle.data),
         "format": FORMAT,
         "digest": file_digest(bundle.weights_file),
-        "reference": {**bundle.reference, "digest": file_digest(bundle.reference_file)} if reference else {},
+        "reference": _write_arrays(bundle.reference_file, reference, bundle.reference),
         "made_by": f"resnet-tl {__version__}",
     }
     del values["path"]
     write_text(bundle.path / "model.json", json.dumps(values, indent=2, ensure_ascii=False) + "\n")
     return Bundle.open(bundle.path)
+
+
+def _write_arrays(file: Path, arrays: Mapping[str, np.ndarray] | None, facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Writes arrays that a bundle may have, and gives what `model.json` says of them; nothing where there are none."""
+    from safetensors.numpy import save
+
+    if not arrays:
+        file.unlink(missing_ok=True)  # of a bundle that is written over
+        return {}
+    with replacing(file) as temporary:
+        temporary.write_bytes(save(dict(arrays)))
+    return {**facts, "digest": file_digest(file)}
+
+
+def _read_arrays(file: Path, digest: Any) -> dict[str, np.ndarray]:
+    """What `_write_arrays` wrote; UserError where it is missing, or another file than that of a digest."""
+    from safetensors import SafetensorError
+    from safetensors.numpy import load
+
+    if not file.is_file():
+        raise UserError(f"{file.parent} has no {file.name}, which belongs to its model.json; copy the whole folder.")
+    # Once, so that what is loaded is what was checked.
+    content = file.read_bytes() if file.stat().st_size <= MAX_ARRAY_BYTES else b""
+    if hashlib.sha256(content).hexdigest() != digest:
+        raise UserError(f"{file} is damaged: it is not the file that model.json was written with.")
+    try:
+        return load(content)
+    except (SafetensorError, KeyError, ValueError) as error:
+        raise UserError(f"{file} is not a safetensors file of numbers: {error}.") from error
 
 
 def _without_folders(facts: Mapping[str, Any]) -> dict[str, Any]:

@@ -96,6 +96,17 @@ def check_target(path: str | Path, suffix: str = "") -> None:
         raise UserError(f"{path} cannot be written: no permission in {parent}.")
 
 
+def check_report(table: Path, page: Path) -> None:
+    """Raises UserError where a table and its page, which is written after it, cannot be written.
+
+    Nor may it be where the table is younger: then a person has edited it.
+    """
+    if table.exists() and not (page.exists() and table.stat().st_mtime_ns <= page.stat().st_mtime_ns):
+        raise UserError(f"{table} has been edited since it was written; name another place by --output.")
+    check_target(page, ".html")
+    check_target(table, ".csv")
+
+
 @contextmanager
 def replacing_folder(folder: Path) -> Iterator[Path]:
     """Gives an empty temporary folder beside `folder`; at the end it takes that name, on an error it is removed.

@@ -43,7 +43,8 @@ class Run:
     `summary.json`            best epoch and its metrics
     `freezing.json`           for each phase, which stages were frozen, and their digest at its start and end
     `checkpoints/`            `best.ckpt`, and `last.ckpt` at which `resnet-tl fit --resume RUN` goes on
-    `model/`                  the bundle: weights, classes, preprocessing, what new images are compared with
+    `model/`                  the bundle: weights, classes, preprocessing, what new images are compared with,
+                              how the validation images were judged
     `evidence/val/`           of the validation images: predictions of baselines (`knn.csv`, `probe.csv`), the nearest
                               training images (`neighbours.csv`), a map (`map.csv`), where the evidence lies
                               (`gradcam.npz`), and what is missing and why (`facts.json`)

@@ -20,7 +20,8 @@ _VALUE = r"\[[^\]]*\]|'[^']*'|[^\s,;()`-][^\s,;()`]*"
 _FLAG = re.compile(rf"--(?:({_SECTIONS})\.)?(\w+)(?:[ =]({_VALUE}))?( (?=--))?")
 # No part of a path, and no call such as `data.use(...)`.
 _OPTION = re.compile(r"(?<![\w./\\-])(data|model|trainer\.callbacks|trainer|optimizer)\.(\w+)(?![\w/\\(]|\.\w)")
-_SHORT = ("on_bad_image", "positive", "clip", "seed", "tta", "average")  # flags that are arguments too
+_ANSWERS = ("coverage", "per_class", "min_confidence")
+_SHORT = ("on_bad_image", "positive", "clip", "seed", "tta", "average", *_ANSWERS)  # flags that are arguments too
 _PROSE = re.compile(
     "and|are|as|at|be|but|by|can|for|from|has|if|in|instead|is|it|keeps|needs|of|on|or|so|takes|than|that|then|to|too|"
     "where|which|with"

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.numpy import save
 
 from resnet_tl import Predictor, user_code
 from resnet_tl.bundle import Bundle, write_bundle
@@ -197,6 +198,7 @@ def test_a_damaged_model_file_is_said_in_one_sentence(bundle: Bundle, content: b
         {"calibration": {"temperature": 0}},
         {"calibration": {"temperature": "hot"}},
         {"calibration": {"images": 30}},
+        {"validation": "all"},
     ],
 )
 def test_missing_or_unknown_fields_are_said_in_one_sentence(bundle: Bundle, changes: dict) -> None:
@@ -272,7 +274,7 @@ def known() -> dict[str, np.ndarray]:
 
 @pytest.fixture
 def knowing(bundle: Bundle, network, known) -> Bundle:
-    return write_bundle(dataclasses.replace(bundle, reference={"neighbours": 5}), network, known)
+    return write_bundle(dataclasses.replace(bundle, reference={"neighbours": 5}), network, reference=known)
 
 
 def test_a_reference_is_read_back_as_it_was(knowing: Bundle, known) -> None:
@@ -304,7 +306,7 @@ def test_a_damaged_reference_is_one_sentence(knowing: Bundle, damage: str, monke
     elif damage == "missing":
         file.unlink()
     elif damage == "huge":
-        monkeypatch.setattr("resnet_tl.bundle.MAX_REFERENCE_BYTES", len(content) - 1)
+        monkeypatch.setattr("resnet_tl.bundle.MAX_ARRAY_BYTES", len(content) - 1)
     else:
         edit(knowing, reference={"neighbours": 5})
 
@@ -327,7 +329,7 @@ def test_a_damaged_reference_is_one_sentence(knowing: Bundle, damage: str, monke
     ],
 )
 def test_a_reference_of_another_shape_is_refused(bundle: Bundle, network, known, changes, why: str) -> None:
-    odd = write_bundle(dataclasses.replace(bundle, reference={"neighbours": 5}), network, known | changes)
+    odd = write_bundle(dataclasses.replace(bundle, reference={"neighbours": 5}), network, reference=known | changes)
 
     with pytest.raises(UserError, match=f"does not fit the model: .*{why}"):
         Predictor(odd.path, device="cpu")
@@ -335,7 +337,7 @@ def test_a_reference_of_another_shape_is_refused(bundle: Bundle, network, known,
 
 @pytest.mark.parametrize("neighbours", [0, 8, -1, 1.5, "5", None, True])
 def test_a_number_of_neighbours_that_is_none_is_refused(bundle: Bundle, network, known, neighbours) -> None:
-    odd = write_bundle(dataclasses.replace(bundle, reference={"neighbours": neighbours}), network, known)
+    odd = write_bundle(dataclasses.replace(bundle, reference={"neighbours": neighbours}), network, reference=known)
 
     with pytest.raises(UserError, match="is no number of neighbours"):
         Predictor(odd.path, device="cpu")
@@ -350,3 +352,100 @@ def test_a_reference_that_is_no_safetensors_file_is_refused(knowing: Bundle) -> 
     edit(knowing, reference=[])
     with pytest.raises(UserError, match="reference is no mapping"):
         Bundle.open(knowing.path)
+
+
+def judged(images: int = 4) -> dict[str, np.ndarray]:
+    """What is kept of so many validation images."""
+    numbers = np.arange(images, dtype=np.int64) % 3
+    shares = np.linspace(0.4, 1, images)
+    return {"labels": numbers, "predicted": numbers, "probability": shares, "label_probability": shares}
+
+
+def test_what_is_kept_of_validation_images_is_read_back_as_it_was_written(bundle: Bundle, network) -> None:
+    written = write_bundle(dataclasses.replace(bundle, validation={"repeats": True}), network, judged())
+    opened = Bundle.open(bundle.path)
+
+    assert opened == written
+    digest = file_digest(opened.path / "validation.safetensors")
+    assert opened.validation == {"repeats": True, "images": 4, "digest": digest}
+    found = opened.load_validation()
+    assert {name: array.tobytes() for name, array in found.items()} == {
+        name: array.tobytes() for name, array in judged().items()
+    }
+    assert opened.load_network()
+
+
+def test_a_bundle_that_keeps_nothing_of_them_says_so(bundle: Bundle, network) -> None:
+    write_bundle(bundle, network, judged())
+    again = write_bundle(bundle, network)
+
+    assert sorted(path.name for path in again.path.iterdir()) == ["model.json", "weights.safetensors"]
+    with pytest.raises(
+        UserError, match="keeps nothing of validation images: give a run, or its model, that `resnet-tl fit`"
+    ):
+        again.load_validation()
+    values = json.loads((bundle.path / "model.json").read_text())
+    del values["validation"]  # as older versions wrote it
+    (bundle.path / "model.json").write_text(json.dumps(values))
+    assert Bundle.open(bundle.path).validation == {}
+
+
+def test_a_file_of_validation_images_that_is_not_the_bundles_is_refused(bundle: Bundle, network) -> None:
+    written = write_bundle(bundle, network, judged())
+    file = written.path / "validation.safetensors"
+    content = file.read_bytes()
+    for damaged in (content[:-8], b"", content[:-1] + bytes([content[-1] ^ 1]), save(judged(5))):
+        file.write_bytes(damaged)
+        with pytest.raises(UserError, match=r"is damaged: it is not the file that model\.json was written with"):
+            written.load_validation()
+    file.unlink()
+    with pytest.raises(UserError, match=r"has no validation\.safetensors, which belongs to its model\.json"):
+        written.load_validation()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"probability": np.array([0.5, np.nan, 0.5, 0.5])},
+        {"label_probability": np.array([0.5, np.inf, 0.5, 0.5])},
+        {"probability": np.array([0.5, 1.5, 0.5, 0.5])},
+        {"label_probability": np.array([0.5, -0.1, 0.5, 0.5])},
+        {"labels": np.array([0, 1, 2, 3])},
+        {"predicted": np.array([0, 1, 2, -1])},
+        {"labels": np.array([0, 1, 2])},
+        {"labels": np.array([[0, 1, 2, 0]])},
+        {"labels": np.zeros(4, np.int32)},
+        {"probability": np.zeros(4, np.float32)},
+        {"labels": None},
+        {"more": np.zeros(4)},
+        {name: array[:0] for name, array in judged().items()},
+        judged(5),
+    ],
+)
+def test_a_file_of_validation_images_that_makes_no_sense_is_refused(bundle: Bundle, network, changes: dict) -> None:
+    """Its digest is that of model.json: whoever changed it has changed both."""
+    written = write_bundle(bundle, network, judged())
+    file = written.path / "validation.safetensors"
+    file.write_bytes(save({name: found for name, found in {**judged(), **changes}.items() if found is not None}))
+    edit(written, validation={**written.validation, "digest": file_digest(file)})
+    with pytest.raises(UserError, match=r"validation\.safetensors was changed: it is not what validation images of 3"):
+        Bundle.open(written.path).load_validation()
+
+
+@pytest.mark.parametrize("content", [b"", b"{}", b"\xff" * 64, (2**60).to_bytes(8, "little") + b"{}"])
+def test_a_file_of_validation_images_that_is_no_safetensors_file_is_refused(bundle: Bundle, network, content) -> None:
+    written = write_bundle(bundle, network, judged())
+    file = written.path / "validation.safetensors"
+    file.write_bytes(content)
+    edit(written, validation={**written.validation, "digest": file_digest(file)})
+    with pytest.raises(UserError, match="is not a safetensors file") as caught:
+        Bundle.open(written.path).load_validation()
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("images", ["4", None, 3, True, [4]])
+def test_a_number_of_validation_images_that_is_not_theirs_is_refused(bundle: Bundle, network, images) -> None:
+    written = write_bundle(bundle, network, judged())
+    edit(written, validation={**written.validation, "images": images})
+    with pytest.raises(UserError, match="was changed"):
+        Bundle.open(written.path).load_validation()

@@ -6,6 +6,7 @@ Those of the README's `sh` blocks build on one another: test_readme.py runs them
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import re
 import shlex
@@ -18,6 +19,7 @@ import pandas as pd
 import pytest
 
 from resnet_tl.cli.main import COMMANDS, main
+from resnet_tl.data.reading.catalog import SAMPLE, fetch
 from resnet_tl.recipe import find_recipe, list_recipes, load_recipe
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -104,6 +106,12 @@ def why_not(command: str) -> str | None:
 def with_substitutions(command: str) -> str:
     """The command as typed, and flags behind it: small images in place of a data set, no weights from a network."""
     words = shlex.split(command)
+    if words[:2] == ["resnet-tl", "probe"]:
+        names = words[words.index("--networks") + 1 :] if "--networks" in words else []
+        names = list(itertools.takewhile(lambda word: not word.startswith("--"), names))
+        extra = ["--weights", *(["none"] * len(names))] if names and "--weights" not in words else []
+        root = str(fetch(SAMPLE)) if "--learning_curve" in words else words[2]  # a curve takes more images
+        return shlex.join([*words[:2], root, *words[3:], *extra, "--image_size", "32"])
     trains = words[1] in ("fit", "sweep") or (words[1] == "compare" and "--recipe" in words)
     if words[0] != "resnet-tl" or not trains or "--resume" in words:
         return command
@@ -193,6 +201,9 @@ def run_in_a_shell(command: str, example: Path, folder: Path) -> None:
     words = shlex.split(command)
     if "findings.csv" in words:  # of the command before it, which is run with another folder
         assert main(["data", "check", str(folder / "here" / "photos"), "--output", str(folder / "here")]) == 0
+    if "suspects.csv" in words:  # likewise
+        photos, table = folder / "here" / "photos", folder / "here" / "suspects.csv"
+        assert main(["data", "suspects", str(photos), "--output", str(table)]) == 0
     if words[1] in ("fit", "compare") and "--run" in words:  # which another command made
         shutil.rmtree(folder / "here" / words[words.index("--run") + 1], ignore_errors=True)
     environment = {

@@ -15,6 +15,15 @@ def positive(text: str) -> int:
     return int(text)
 
 
+def add_answer_options(parser: argparse.ArgumentParser) -> None:
+    """Adds what asks for prediction sets and abstentions."""
+    coverage = "a set of classes for each image that holds its own with this chance, such as 0.95"
+    parser.add_argument("--coverage", type=float, metavar="SHARE", help=coverage)
+    parser.add_argument("--per_class", action="store_true", help="the coverage holds in each class, not on average")
+    least = "no answer where the largest probability is smaller, such as 0.8"
+    parser.add_argument("--min_confidence", type=float, metavar="SHARE", help=least)
+
+
 class CommandParser(argparse.ArgumentParser):
     """argparse without abbreviated options, with line breaks kept in the help, and with errors on one line."""
 

@@ -1,4 +1,4 @@
-"""`resnet-tl data`: known data sets, fetching one, and a look at any folder of images, or a check of it."""
+"""`resnet-tl data`: known data sets, fetching one, a look at any folder of images, or a check of it or its labels."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from resnet_tl.cli.arguments import CommandParser
 from resnet_tl.cli.data_check import add_check, check_images
+from resnet_tl.cli.data_suspects import add_suspects, find_suspects
 from resnet_tl.cli.reading_options import add_reading_options, in_own_words, reading_of
 from resnet_tl.cli.tables import print_table
 from resnet_tl.errors import UserError, printable
@@ -25,7 +26,8 @@ EPILOG = """examples:
   resnet-tl data fetch hymenoptera --to data
   resnet-tl data show data/hymenoptera --output sheet.png
   resnet-tl data show photos.zip
-  resnet-tl data check photos"""
+  resnet-tl data check photos
+  resnet-tl data suspects photos"""
 
 CLASSES = 100
 """On the contact sheet: more make a picture that no program opens."""
@@ -37,13 +39,13 @@ BAD_SHOWN = 20
 
 
 def main(argv: list[str]) -> int:
-    """Lists, fetches, shows or checks."""
+    """Lists, fetches, shows, checks or judges."""
     parser = CommandParser(
         prog="resnet-tl data",
         description="Known data sets, and a look at your own.",
         epilog=EPILOG,
     )
-    verbs = parser.add_subparsers(dest="verb", required=True, metavar="list | fetch | show | check")
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="list | fetch | show | check | suspects")
     verbs.add_parser("list", help="the data sets that fetch knows", allow_abbrev=False)
     get = verbs.add_parser("fetch", help="get one; prints its folder", allow_abbrev=False)
     get.add_argument("name", metavar="NAME", help="a name from `resnet-tl data list`")
@@ -55,10 +57,13 @@ def main(argv: list[str]) -> int:
         "--output", type=Path, default=Path("contact_sheet.png"), metavar="FILE", help="default: %(default)s"
     )
     add_check(verbs)
+    add_suspects(verbs)
     arguments = parser.parse_args(argv)
+    if arguments.verb == "suspects":
+        return find_suspects(arguments)
     if arguments.verb == "check":
         reading = reading_of(arguments, on_bad_image="skip")  # what is not there is found and counted
-        return check_images(arguments.root, arguments.output, arguments.exclude, reading)
+        return check_images(arguments.root, arguments.output, arguments.exclude, arguments.relabel, reading)
     if arguments.verb == "list":
         _list()
     elif arguments.verb == "fetch":

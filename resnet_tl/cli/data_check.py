@@ -6,10 +6,10 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from resnet_tl.cli.reading_options import add_reading_options, in_own_words
+from resnet_tl.cli.reading_options import add_list_options, add_reading_options, in_own_words
 from resnet_tl.cli.tables import print_table
 from resnet_tl.errors import UserError
-from resnet_tl.files import check_target
+from resnet_tl.files import check_report
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -49,16 +49,13 @@ def add_check(verbs: argparse._SubParsersAction) -> None:
     check.add_argument("root", type=Path, metavar="ROOT", help="a folder of images, a .zip of one, or a table of them")
     add_reading_options(check)
     check.add_argument("--output", type=Path, default=Path(), metavar="FOLDER", help="default: the current one")
-    check.add_argument("--exclude", type=Path, metavar="FILE", help="leave these images out first, as fit would")
+    add_list_options(check)
 
 
-def check_images(root: Path, output: Path, exclude: Path | None, reading: Reading) -> int:
+def check_images(root: Path, output: Path, exclude: str | None, relabel: str | None, reading: Reading) -> int:
     """Checks, writes and prints; 1 when something was found that stops a fit."""
     page, table = output / "findings.html", output / "findings.csv"
-    if table.exists() and not (page.exists() and table.stat().st_mtime_ns <= page.stat().st_mtime_ns):
-        raise UserError(f"{table} has been edited since it was written; name another folder by --output.")
-    for target in (page, table):
-        check_target(target)
+    check_report(table, page)
 
     from resnet_tl.data.content_hashes import hashes_and_headers
     from resnet_tl.data.quality.audit import audit_images
@@ -67,10 +64,13 @@ def check_images(root: Path, output: Path, exclude: Path | None, reading: Readin
     from resnet_tl.data.quality.page import write_audit_page
     from resnet_tl.data.reading.exclude import without_excluded
     from resnet_tl.data.reading.layouts import read_images
+    from resnet_tl.data.reading.relabel import relabelled
     from resnet_tl.data.value_range import find_value_range, in_words
 
     with in_own_words(root=""):
         index = read_images(root, reading=reading)
+        if relabel:
+            index = relabelled(index, relabel)
         if exclude:
             index = without_excluded(index, exclude)
     contents, _, kinds = hashes_and_headers(index)

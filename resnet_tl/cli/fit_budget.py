@@ -26,7 +26,7 @@ _PLAN = "RESNET_TL_PLAN"
 # What may be given beside a budget: which images, which network, where and how it runs. The plan decides the rest.
 OPEN = {
     "data": "root source batch_size resize_rule channels value_range val_fraction test_fraction on_bad_image on_leak "
-    "exclude layout path_column label_column group_column image_folder pixel_cache workers split_seed symmetry",
+    "exclude relabel layout path_column label_column group_column image_folder pixel_cache workers split_seed symmetry",
     "model": "network network_args weights class_weights metrics monitor",
     "trainer": "accelerator devices strategy precision logger callbacks enable_progress_bar profiler",
 }
@@ -35,6 +35,7 @@ _ONE_FIT = "which plans one fit: let it train that, then give the recipe.yaml of
 ELSEWHERE = {
     "data.folds": _ONE_FIT,
     "data.fold": _ONE_FIT,
+    "find_lr": "whose plan takes the rates of its recipes: leave it out, or choose another recipe",
     "forecast": "which says itself how long the fit should take before it begins: leave it out",
 }
 """What no plan decides, and does not go with one."""

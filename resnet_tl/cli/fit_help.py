@@ -28,6 +28,8 @@ tables, the metrics and the resolved recipe.
   --seed N              of the split, the order, the augmentation, the head, dropout and mixup (default: 0)
   --forecast            do the start-up and a few steps, then report how long the whole fit would take, by part,
                         and the memory it needs; makes no run folder
+  --find_lr             take 100 real steps with growing learning rates, suggest one, write lr_finder.png and .csv;
+                        makes no run folder
   --verbose             at the end, show where all of the time went
   --help_all            every option, with those of Lightning's Trainer, loggers, callbacks, optimizers, schedulers
   --import MODULE       import a module of yours first, which may register networks with timm; may be given again; a
@@ -40,6 +42,7 @@ examples:
   resnet-tl fit --recipe auto --budget 20m --data.root photos
   resnet-tl fit --recipe last_stages --data.root photos --model.network resnet50 --trainer.precision bf16-mixed
   resnet-tl fit --recipe train_everything --data.root photos --forecast
+  resnet-tl fit --recipe train_everything --data.root photos --find_lr
   resnet-tl fit --recipe train_everything --data.root photos --optimizer SGD --optimizer.lr 0.01
   resnet-tl fit --data.root photos --trainer.logger TensorBoardLogger --trainer.logger.save_dir logs
 """

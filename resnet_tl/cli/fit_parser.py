@@ -25,6 +25,7 @@ from torch.optim import AdamW
 
 from resnet_tl import failures, stopping, timing
 from resnet_tl.cli.final_run import facts_of_parent
+from resnet_tl.cli.find_lr import check_find, show_rates
 from resnet_tl.cli.head_solver import choose_head_solver
 from resnet_tl.cli.parse_errors import Given, check, class_at, given_settings, last_given, named, plain
 from resnet_tl.cli.trainer_settings import check_settings
@@ -44,6 +45,7 @@ from resnet_tl.training.console.time_spent import TimeKeeper
 from resnet_tl.training.fit import best_checkpoint, fit, train
 from resnet_tl.training.folds import FoldsRecorder
 from resnet_tl.training.numbers.monitor import check_monitor
+from resnet_tl.training.rate_finder import RateFinder
 from resnet_tl.training.recorder import RunRecorder
 from resnet_tl.training.resuming.deferred_checkpoints import DeferredCheckpointIO
 from resnet_tl.training.resuming.resume_points import ResumePoints, requeue
@@ -100,6 +102,7 @@ class FitCLI(LightningCLI):
         check(given, SECTIONS)
         self.given = given
         self.forecast: Forecast | None = None
+        self.rates: RateFinder | None = None
         # Setting -> what `auto` became, and why
         self.resolved: dict[str, tuple[Any, str]] = dict(plan.settings) if plan else {}
         if (last_given(given, "model.head_solver") or "auto") == "auto":
@@ -128,6 +131,7 @@ class FitCLI(LightningCLI):
     def add_default_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.add_argument("--seed", type=int, default=0, help="of everything that is random")
         parser.add_argument("--forecast", action="store_true", help="estimate how long the fit would take, and end")
+        parser.add_argument("--find_lr", action="store_true", help="try growing learning rates, suggest one, and end")
         parser.add_argument("--verbose", action="store_true", help="at the end, show where all of the time went")
         parser.add_argument(
             "--checkpoint_every", type=str, default="10m", help="of a long epoch: 30s, 10m or 1.5h; what a crash costs"
@@ -159,6 +163,8 @@ class FitCLI(LightningCLI):
         except ArgumentError as error:
             raise UserError(plain(str(error))) from error
         self.config.model.head_solver = solver
+        if self.config.find_lr:
+            check_find(self.config, solver)
         if solver == "lbfgs" and self.config.forecast:  # of the features, which take longer than the solution
             self.config.model.head_solver, self.config.model.activation_cache = "optimizer", "on"
             self.config.trainer.max_epochs = 1
@@ -215,6 +221,11 @@ class FitCLI(LightningCLI):
             self.forecast = Forecast(len(self.model.schedule.phases), self.config.trainer.as_dict())
             kwargs |= self.forecast.trainer_settings
             return super().instantiate_trainer(callbacks=[TimeKeeper(), self.forecast], **kwargs)
+        if self.config.find_lr:
+            self.rates = RateFinder(self.config.trainer.as_dict())
+            return super().instantiate_trainer(
+                callbacks=[TimeKeeper(), self.rates], **kwargs | self.rates.trainer_settings
+            )
         paths = [Path(path) for path in self.recipes]
         logs = self.config.trainer.logger is True
         parent = facts_of_parent(Run.open(self.config.final)) if self.config.final else None
@@ -251,13 +262,13 @@ class FitCLI(LightningCLI):
 
     def _resolved_recipe(self, model: ImageClassifier) -> str:
         settings = yaml.safe_load(self.parser.dump(self.config, skip_unset=False))
-        for key in ("recipe", "run", "final", "forecast", "verbose", "checkpoint_every"):
+        for key in ("recipe", "run", "final", "forecast", "find_lr", "verbose", "checkpoint_every"):
             settings.pop(key, None)
         data, model_settings = settings["data"], settings["model"]
         if data["root"] is not None:
             data["root"] = str(Path(data["root"]).resolve())
             data["source"] = None
-        for name in ("exclude", "predict_root"):
+        for name in ("exclude", "relabel", "predict_root"):
             if isinstance(data[name], str):
                 data[name] = str(Path(data[name]).expanduser().resolve())
         weights = model_settings["weights"]
@@ -297,6 +308,11 @@ class FitCLI(LightningCLI):
                 if self.trainer.is_global_zero:
                     print_forecast(self.forecast, self.config.optimizer is None)
                 return None
+            if self.rates:
+                self.rates.run(self.model, self.datamodule, self.trainer)
+                if self.trainer.is_global_zero:
+                    show_rates(self.rates)
+                return None
             last = self.resumed.last_checkpoint if self.resumed else None
             resume = last if last and last.is_file() else None
             return fit(self.model, self.datamodule, self.trainer, self.recorder, resume)
@@ -324,7 +340,7 @@ class FitCLI(LightningCLI):
 
     def how_to_go_on(self) -> str:
         """What follows the sentence that says what has stopped the fit."""
-        run = None if self.forecast else self.whole.run if self.whole else self.recorder.run
+        run = None if self.forecast or self.rates else self.whole.run if self.whole else self.recorder.run
         if run is None or not run.recipe_file.is_file():
             return " before the training began"
         return f"; go on with: resnet-tl fit --resume {quote(str(shortest(run.path)))}"

@@ -26,12 +26,13 @@ COMMANDS = {
     "compare": "which of some runs is better, and whether the images can tell",
     "sweep": "try settings of a recipe, and what the best of them is worth",
     "report": "a page that shows a finished run: how good, how sure, its mistakes",
-    "data": "list and fetch known data sets, look at a folder of images",
+    "probe": "what networks are worth on some images, and what more images would bring",
+    "data": "list and fetch known data sets, look at images and their labels",
     "networks": "list the networks, show and draw one",
     "recipes": "list, show and copy the shipped recipes",
     "cache": "list and clear what earlier runs have kept",
 }
-COMPUTING = ("fit", "validate", "test", "predict", "embed", "submit", "sweep")
+COMPUTING = ("fit", "validate", "test", "predict", "embed", "submit", "sweep", "probe", "data")
 EXAMPLES = """\
 examples:
   resnet-tl fit --recipe freeze_backbone.yaml

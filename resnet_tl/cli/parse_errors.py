@@ -28,7 +28,7 @@ CLASSES = {
 QUOTE = "'"
 OWN = {"seed": int, "recipe": str, "run": str, "final": str, "checkpoint_every": str}
 GIVEN_LATER = ("params", "optimizer")  # arguments of an optimizer or scheduler that no recipe holds
-SWITCHES = ("forecast", "verbose")
+SWITCHES = ("forecast", "find_lr", "verbose")
 WITHOUT_VALUE = (*SWITCHES, "help", "print_config")
 # What our classes, other programs, and older versions of Lightning, call it.
 ELSEWHERE = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import fields
 from typing import Any, get_args
@@ -12,7 +12,9 @@ from typing import Any, get_args
 from resnet_tl.data.reading.options import Layout, Reading
 from resnet_tl.errors import UserError
 
-_SHARED = re.compile(r"--data\.(?=(layout|path_column|label_column|group_column|image_folder|exclude|on_bad_image)\b)")
+_SHARED = re.compile(
+    r"--data\.(?=(layout|path_column|label_column|group_column|image_folder|exclude|relabel|on_bad_image)\b)"
+)
 
 
 def add_reading_options(parser: argparse.ArgumentParser) -> None:
@@ -33,6 +35,12 @@ def add_table_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--image_folder", metavar="FOLDER", help=folder)
 
 
+def add_list_options(parser: argparse.ArgumentParser) -> None:
+    """Adds the lists of images that are left out or get another label."""
+    parser.add_argument("--exclude", metavar="FILE", help="leave these images out first, as fit would")
+    parser.add_argument("--relabel", metavar="FILE", help="give these images another label first, as fit would")
+
+
 def reading_of(arguments: argparse.Namespace, **more: Any) -> Reading:
     """What was said, and `more` that holds for the command."""
     given = {**vars(arguments), **more}
@@ -40,9 +48,15 @@ def reading_of(arguments: argparse.Namespace, **more: Any) -> Reading:
 
 
 @contextmanager
-def in_own_words(root: str) -> Iterator[None]:
-    """Words the options in a mistake as this command has them; `root` stands in place of `--data.root `."""
+def in_own_words(root: str, others: Sequence[str] = ()) -> Iterator[None]:
+    """Words the options in a mistake as this command has them; `root` stands in place of `--data.root `.
+
+    `others` are settings, such as model.weights, that it has as an option of the last part's name.
+    """
     try:
         yield
     except UserError as error:
-        raise UserError(_SHARED.sub("--", str(error).replace("--data.root ", root))) from error
+        text = _SHARED.sub("--", str(error).replace("--data.root ", root))
+        for name in others:
+            text = text.replace(f"--{name}", f"--{name.rpartition('.')[2]}")
+        raise UserError(text) from error

@@ -25,7 +25,7 @@ FUNCTION = "a recipe cannot hold a function"
 # Classes that do not go with a run or a recipe, and why or what to use in their place.
 REFUSED = {
     "BatchSizeFinder": "the recipe would not hold the size that it finds; give data.batch_size, and see --forecast",
-    "LearningRateFinder": "the recipe would not hold the rate that it finds; give optimizer.lr",
+    "LearningRateFinder": "the recipe would not hold the rate that it finds; see --find_lr, and give optimizer.lr",
     "LambdaCallback": f"{FUNCTION}; name a callback of your own, module.Name",
     "ProgressBar": "a fit has a progress bar of its own; leave it out",
     "SpikeDetection": "Lightning 2.6 cannot load its state, as when the best weights are evaluated; leave it out",

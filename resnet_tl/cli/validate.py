@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from resnet_tl.cli.arguments import CommandParser
+from resnet_tl.cli.arguments import CommandParser, add_answer_options
 from resnet_tl.cli.averaging import add_averaging_options
 from resnet_tl.cli.loading import loading
 from resnet_tl.cli.reading_options import add_reading_options, in_own_words, reading_of
@@ -17,6 +18,7 @@ from resnet_tl.files import check_target
 if TYPE_CHECKING:
     import pandas as pd
 
+    from resnet_tl.evaluation.abstention import Answers
     from resnet_tl.run import Run
 
 MEASURED = ("precision", "recall", "f1", "auroc")
@@ -30,26 +32,32 @@ def main(argv: list[str], split: str = "val") -> None:
         description=f"The numbers of a run on its {split} images, or on other labelled images, from its best weights.",
         epilog=f"examples:\n  resnet-tl {command} runs/freeze_backbone-1\n"
         f"  resnet-tl {command} runs/freeze_backbone-1 --root more_photos\n"
-        f"  resnet-tl {command} runs/freeze_backbone-1 --tta mirror",
+        f"  resnet-tl {command} runs/freeze_backbone-1 --tta mirror\n"
+        f"  resnet-tl {command} runs/freeze_backbone-1 --coverage 0.9 --min_confidence 0.8",
     )
     run = "a run; with --root a model bundle too; of several their average is judged"
     parser.add_argument("run", metavar="RUN", nargs="+", type=Path, help=run)
     parser.add_argument("--root", type=Path, help=f"other labelled images: their {split} split, or all of them")
     add_reading_options(parser)
     add_averaging_options(parser)
+    add_answer_options(parser)
     parser.add_argument("-o", "--output", type=Path, help="write the prediction table to this CSV file")
     arguments = parser.parse_args(argv)
     if arguments.output:
         check_target(arguments.output)
 
     with loading():
+        from resnet_tl.bundle import Bundle
         from resnet_tl.evaluation.accuracy import Accuracy, number_rows, warning_lines
         from resnet_tl.evaluation.metrics import per_class
         from resnet_tl.evaluation.predictions import write_predictions
+        from resnet_tl.inference.answers import measured_lines
         from resnet_tl.inference.scoring import score
-        from resnet_tl.run import Run
+        from resnet_tl.run import Run, bundles_of
 
     runs, tta = arguments.run, arguments.tta
+    is_own = split == "val" and arguments.root is None
+    answers = _answers(arguments)  # fails before the images are judged
     with in_own_words(root="--root "):
         table, metrics = score(runs, split, arguments.root, reading_of(arguments), tta, arguments.average)
     accuracies = {split: Accuracy.of(table)}
@@ -59,7 +67,12 @@ def main(argv: list[str], split: str = "val") -> None:
     print_table(header, numbers, rule=False)
     for line in warning_lines(accuracies):
         print(line)
-    _print_calibration(runs, table, is_fitted_to_it=split == "val" and arguments.root is None)
+    _print_calibration(runs, table, is_fitted_to_it=is_own)
+    if answers:
+        print()
+        model = Bundle.open(bundles_of(runs[0])[0])
+        for line in measured_lines(table, model, answers, arguments.coverage, is_fitted_to_it=is_own and not tta):
+            print(printable(line))
     if tta and len(runs) == 1 and arguments.root is None:
         _compare_and_keep(Run.open(runs[0]), tta, split, table)
     print()
@@ -67,6 +80,21 @@ def main(argv: list[str], split: str = "val") -> None:
     if arguments.output:
         write_predictions(table, arguments.output)
         print(f"{arguments.output}: {len(table)} images")
+
+
+def _answers(arguments: argparse.Namespace) -> Answers | None:
+    """What is asked for beside the numbers; UserError where it cannot be had."""
+    from resnet_tl.bundle import Bundle
+    from resnet_tl.inference.answers import answers_of, check_one_model
+    from resnet_tl.run import bundles_of
+
+    asked = {name: getattr(arguments, name) for name in ("coverage", "per_class", "min_confidence")}
+    if not any(asked.values()):
+        return None
+    bundles = [Bundle.open(bundle) for run in arguments.run for bundle in bundles_of(run)]
+    if arguments.min_confidence is not None:
+        check_one_model(bundles, "--min_confidence")
+    return answers_of(bundles, arguments.tta, **asked)
 
 
 def _compare_and_keep(run: Run, tta: str, split: str, table: pd.DataFrame) -> None:

@@ -90,7 +90,9 @@ class ImageDataModule(DataOptions, L.LightningDataModule):
         only_predicts = not is_named and self.predict_root is not None and stage in ("predict", None)
         if self._dataset is None and not only_predicts:
             with stopping.before_training():
-                self._dataset = read_dataset(self.root, self.source, self.frame, self.exclude, self.reading)
+                self._dataset = read_dataset(
+                    self.root, self.source, self.frame, self.exclude, self.reading, self.relabel
+                )
         if stage == "predict" and self._predict is None and self.predict_root is not None:
             self._predict = dataset_of(unlabelled(self.predict_root, self.reading))
 

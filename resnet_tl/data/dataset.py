@@ -28,6 +28,7 @@ from resnet_tl.data.reading.catalog import fetch
 from resnet_tl.data.reading.exclude import without_excluded
 from resnet_tl.data.reading.layouts import from_dataframe, read_images
 from resnet_tl.data.reading.options import BY_LOOKING, Reading
+from resnet_tl.data.reading.relabel import relabelled
 from resnet_tl.data.splits import assign_fold, assign_splits, pooled
 from resnet_tl.data.value_range import find_value_range, in_words
 from resnet_tl.errors import UserError
@@ -54,6 +55,7 @@ class Dataset:
     kinds: np.ndarray  # of the files' values, (N,) uint8, as of `pixels.deep`
     findings: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=COLUMNS))
     skipped: dict[str, str] = field(default_factory=dict)  # why an image was left out, by its path
+    clusters: np.ndarray | None = None  # (N,) equal where two images show the same picture; None before the check
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -83,6 +85,7 @@ def read_dataset(
     frame: pd.DataFrame | None = None,
     exclude: str | os.PathLike[str] | None = None,
     reading: Reading = BY_LOOKING,
+    relabel: str | os.PathLike[str] | None = None,
 ) -> Dataset:
     """Reads which images there are; none is decoded, and splits are those that were given.
 
@@ -105,6 +108,7 @@ def read_dataset(
             "or data.source a name from `resnet-tl data list`."
         )
     refuse_lost_classes(index)
+    index = index if relabel is None else relabelled(index, relabel)
     return dataset_of(index if exclude is None else without_excluded(index, exclude))
 
 
@@ -149,7 +153,7 @@ def checked(dataset: Dataset, preprocessing: Preprocessing, options: DataOptions
         refuse_leaks(index, findings)
     if len(findings):
         log.info(f"found in the images: {in_one_line(findings)}{_shown_by(options, index)}")
-    return replace(dataset, index=index, findings=findings)
+    return replace(dataset, index=index, findings=findings, clusters=clusters)
 
 
 def _split(index: ImageIndex, options: DataOptions, clusters: np.ndarray) -> ImageIndex:
@@ -176,8 +180,9 @@ def _shown_by(options: DataOptions, index: ImageIndex) -> str:
     if options.frame is not None:
         return ""
     root = index.root if options.root is None else options.root
-    left_out = ["--exclude", str(options.exclude)] if options.exclude is not None else []
-    return f"; to see them: {shlex.join(['resnet-tl', 'data', 'check', str(root), *left_out])}"
+    lists = {"--relabel": options.relabel, "--exclude": options.exclude}
+    given = [word for name, file in lists.items() if file is not None for word in (name, str(file))]
+    return f"; to see them: {shlex.join(['resnet-tl', 'data', 'check', str(root), *given])}"
 
 
 def usable(dataset: Dataset, preprocessing: Preprocessing, options: DataOptions) -> tuple[Dataset, Audit]:

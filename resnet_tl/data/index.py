@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -92,14 +92,24 @@ class ImageIndex:
         Raises:
             UserError: a class would lose its last image to train on.
         """
+        return self._with_classes_kept(self.table.drop(index=list(rows)).reset_index(drop=True))
 
+    def with_labels(self, labels: Mapping[int, int]) -> ImageIndex:
+        """A new index in which some rows have other class numbers; the classes keep their order.
+
+        Raises:
+            UserError: a class would lose its last image to train on.
+        """
+        column = [labels.get(row, label) for row, label in enumerate(self.labels.tolist())]
+        return self._with_classes_kept(self.table.assign(label=column))
+
+    def _with_classes_kept(self, table: pd.DataFrame) -> ImageIndex:
         def trained(table: pd.DataFrame) -> set[int]:
             return set(table.loc[table["split"].isin(("train", "")) & (table["label"] != UNLABELLED), "label"])
 
-        kept = self.table.drop(index=list(rows)).reset_index(drop=True)
-        for label in sorted(trained(self.table) - trained(kept)):
+        for label in sorted(trained(self.table) - trained(table)):
             raise UserError(
                 f"{self.root}: no usable training image of class '{self.classes[label]}' is left; "
                 "fix its files or remove the class."
             )
-        return replace(self, table=kept)
+        return replace(self, table=table)

@@ -80,7 +80,9 @@ class DataOptions(NamesArguments):
         on_leak: stop, or warn when an image of one split, or a group, is in another one as well; our own split never
             leaks.
         exclude: CSV file with the column path: images to leave out; of `resnet-tl data check` those with the
-            suggestion exclude.
+            suggestion exclude, of `resnet-tl data suspects` those with the action exclude.
+        relabel: CSV file with the columns path and label: images that get another label, whichever split they are in;
+            of `resnet-tl data suspects` those with the action relabel, which get the one that is suggested.
         layout: what the folders in `root` mean: class_folders, split_folders (train, val, test), flat_names (the class
             in each file's name, as cat.0.jpg), or auto, which looks and stops where it is in doubt.
         path_column: the column of a table that names its images; default: found by looking, as the next two.
@@ -126,6 +128,7 @@ class DataOptions(NamesArguments):
         on_bad_image: OnBadImage = "stop",
         on_leak: OnLeak = "stop",
         exclude: str | os.PathLike[str] | None = None,
+        relabel: str | os.PathLike[str] | None = None,
         layout: Layout = "auto",
         path_column: str | None = None,
         label_column: str | None = None,
@@ -169,6 +172,7 @@ class DataOptions(NamesArguments):
         self.on_bad_image = on_bad_image
         self.on_leak = on_leak
         self.exclude = exclude
+        self.relabel = relabel
         self.layout = layout
         self.path_column = path_column
         self.label_column = label_column

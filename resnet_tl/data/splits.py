@@ -121,6 +121,18 @@ def assign_fold(
     return _with_splits(index, pool, places, f"{index.layout}; dealt into {folds} folds here, seed {seed}")
 
 
+def deal(
+    index: ImageIndex, rows: np.ndarray, folds: int, seed: int = 0, clusters: np.ndarray | None = None
+) -> np.ndarray:
+    """The part, from 0, of each of some rows (n,), dealt as by `assign_fold`; rare classes are in fewer parts."""
+    drawn = _drawn(index, rows, seed)
+    cluster = np.arange(len(drawn)) if clusters is None else clusters[drawn]
+    groups = _joined(index.table["group"].to_numpy(object)[drawn], cluster)
+    parts = np.empty(len(index), int)
+    parts[drawn] = _dealt(index.labels[drawn], groups, folds)
+    return parts[rows]
+
+
 def _dealt(labels: np.ndarray, groups: np.ndarray, folds: int) -> np.ndarray:
     """Part of each image, from 0: groups of the rarest classes first, large ones first, go where they are most needed.
 

@@ -34,11 +34,9 @@ def calibrate(table: pd.DataFrame) -> dict[str, Any]:
     were. The weights may well have been chosen by the same images, which makes both losses a little too small.
     """
     labels, probabilities = label_numbers(table), probabilities_of(table)
-    is_known = (labels >= 0) & np.isfinite(probabilities).all(axis=1)
-    rows = np.flatnonzero(is_known)
+    rows = _fitted_rows(labels, probabilities)
     if len(rows) < LEAST:
         return {}
-    rows = np.random.default_rng(0).permutation(rows)[: max(LEAST, MOST // probabilities.shape[1])]
     labels, probabilities = labels[rows], probabilities[rows]
     before, after = image_losses(labels, probabilities), cross_fitted_losses(labels, probabilities)
     change = after - before
@@ -117,6 +115,19 @@ def cross_fitted(labels: np.ndarray, probabilities: np.ndarray, seed: int = 0) -
     return found
 
 
+def held_out(labels: np.ndarray, probabilities: np.ndarray, temperature: float) -> np.ndarray:
+    """The probabilities (N, C) of images, calibrated without a part of their own in it.
+
+    `temperature` is what `calibrate` gave of the same images. Those that it was fitted to are cross-fitted, as there;
+    where it is 1, none was fitted.
+    """
+    found = at_temperature(probabilities, temperature)
+    if temperature != 1:
+        rows = _fitted_rows(labels, probabilities)
+        found[rows] = cross_fitted(labels[rows], probabilities[rows])
+    return found
+
+
 def brier(labels: np.ndarray, probabilities: np.ndarray) -> float:
     """The mean squared distance of the probabilities from the truth, 0 to 2 (Brier 1950)."""
     squares = np.einsum("ij,ij->i", probabilities, probabilities)
@@ -155,6 +166,12 @@ def calibration_error(labels: np.ndarray, probabilities: np.ndarray) -> Estimate
     value = max(0.0, float(squared(np.ones((1, len(labels))))[0]))
     half = 1.96 * float(np.concatenate([squared(weights) for weights in image_resamples(len(labels))]).std())
     return Estimate(*(float(np.sqrt(max(0.0, square))) for square in (value, value - half, value + half)))
+
+
+def _fitted_rows(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
+    """The images that a temperature is fitted to: all that are known, or as many by chance as are enough."""
+    rows = np.flatnonzero((labels >= 0) & np.isfinite(probabilities).all(axis=1))
+    return np.random.default_rng(0).permutation(rows)[: max(LEAST, MOST // probabilities.shape[1])]
 
 
 def _bins(probabilities: np.ndarray) -> np.ndarray:

@@ -1,8 +1,9 @@
 """The prediction table: one row per image, and everything that any number or submission is made from.
 
-Columns: `id`, `path`, `label` (class name, empty when unlabelled), `predicted` (class name) and one `prob_<class>`
-per class, in the order of the classes. That of a run of folds says in `fold` which of them judged the image, and what
-`predict` writes says in `familiarity` how familiar it looks (see there).
+Columns: `id`, `path`, `label` (class name, empty when unlabelled), `predicted` (class name, empty for an abstention)
+and one `prob_<class>` per class, in the order of the classes. That of a run of folds says in `fold` which of them
+judged the image. What `predict` writes says in `familiarity` how familiar it looks (see there); with prediction sets
+there are `set`, a JSON list of class names, and `set_size`.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from resnet_tl.errors import UserError, listed, nearest
 from resnet_tl.files import as_cell, from_cell, replacing
 
 TEXT_COLUMNS = ("id", "path", "label", "predicted")
-FURTHER_COLUMNS = ("fold", "familiarity")
+FURTHER_COLUMNS = ("fold", "familiarity", "set", "set_size")
 _PREFIX = "prob_"
 
 
@@ -83,7 +84,7 @@ def contradiction(table: pd.DataFrame) -> str:
     classes, values, predicted = classes_of(table), probabilities(table), table["predicted"].to_numpy(object)
     numbers = pd.Index(classes).get_indexer(pd.Index(predicted))
     chosen = values[np.arange(len(table)), numbers]
-    wrong = np.flatnonzero((numbers < 0) | (chosen < values.max(axis=1)))
+    wrong = np.flatnonzero((predicted != "") & ((numbers < 0) | (chosen < values.max(axis=1))))
     if not len(wrong):
         return ""
     first = wrong[0]

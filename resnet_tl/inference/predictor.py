@@ -30,7 +30,9 @@ from resnet_tl.data.reading.tables.table_files import is_table
 from resnet_tl.data.samples import ImageSamples
 from resnet_tl.data.threads import usable_cores
 from resnet_tl.errors import UserError, check_number, listed, printable, reason_of
+from resnet_tl.evaluation.abstention import Answers
 from resnet_tl.evaluation.predictions import table_of
+from resnet_tl.inference.answers import answers_of
 from resnet_tl.inference.ensemble import Average, Ensemble
 from resnet_tl.inference.tta import CropSamples, Tta, check_tta
 from resnet_tl.terminal import counted
@@ -71,6 +73,7 @@ class Predictor:
         self.ensemble = Ensemble([Path(one) for one in paths], usable_device(device), network, average, calibrated)
         check_tta(tta, self.ensemble.groups)
         self.tta = tta
+        self.calibrated = calibrated
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -84,6 +87,9 @@ class Predictor:
         on_bad_image: Literal["stop", "skip"] = "stop",
         path_column: str | None = None,
         image_folder: str | None = None,
+        coverage: float | None = None,
+        per_class: bool = False,
+        min_confidence: float | None = None,
     ) -> pd.DataFrame:
         """The prediction table of images on disk or in memory; each is decoded once for all models that see it alike.
 
@@ -101,14 +107,20 @@ class Predictor:
         large JPEG file is decoded at a fraction of its size, so that the last digits may differ for what was decoded
         before.
 
+        With a `coverage`, such as 0.95, the table has prediction sets: `set`, a JSON list of class names that holds the
+        image's own that often, and `set_size`; `per_class`, so often in each class. With a `min_confidence`, such as
+        0.8, `predicted` is "" where the largest probability is below it. `answers` says what they are worth.
+
         Raises:
-            UserError: there are no images, or, unless `on_bad_image` is skip, some cannot be decoded; all are listed.
+            UserError: a coverage cannot be had of the model; there are no images, or, unless `on_bad_image` is skip,
+                some cannot be decoded; all are listed.
         """
         check_number("batch_size", batch_size, is_whole=True)
         if batch_size < 1:
             raise UserError(f"batch_size is {batch_size}; it must be 1 or more.")
         if on_bad_image not in ("stop", "skip"):
             raise UserError(f"on_bad_image is '{on_bad_image}'; it must be stop or skip.")
+        answers = self.answers(coverage, per_class, min_confidence)
         given = _as_list(images)
         is_path = [isinstance(image, str | Path) for image in given]
         are_tables = all(is_path) and any(is_table(Path(path)) for path in given)
@@ -146,7 +158,17 @@ class Predictor:
             table.insert(list(table).index("predicted") + 1, "familiarity", familiar[rows])
         if in_memory is not None:
             table.loc[[not isinstance(in_memory[row], Path) for row in rows], "path"] = ""
-        return table
+        return answers.of(table)
+
+    def answers(
+        self, coverage: float | None = None, per_class: bool = False, min_confidence: float | None = None
+    ) -> Answers:
+        """What `predict` does by a coverage and a confidence; `.said` is what they are worth, by the validation images.
+
+        UserError where a coverage cannot be had of the model.
+        """
+        bundles = [member.bundle for member in self.ensemble.members]
+        return answers_of(bundles, self.tta, self.calibrated, coverage, per_class, min_confidence)
 
     def predict_rows(self, index: ImageIndex, rows: np.ndarray, batch_size: int = 32) -> pd.DataFrame:
         """The prediction table of some rows of an index, labelled where that is; BadImage for a file that is bad."""

@@ -88,7 +88,7 @@ def _shared_images(paths: Sequence[Path], split: str) -> ImageIndex:
                 f"{run.path} is a run of folds: most of its models were trained on each of its images, so that with "
                 "another run they can only be judged on other labelled images; name them with --root."
             )
-    index = _own_images(first)
+    index = own_images(first)
     for other in others:
         if seen := _trained_on(other, index, index.rows(split)):
             raise UserError(
@@ -102,7 +102,7 @@ def _shared_images(paths: Sequence[Path], split: str) -> ImageIndex:
 
 def _trained_on(run: Run, index: ImageIndex, rows: np.ndarray) -> int:
     """How many images a run was trained on, as far as they lie where they lay then."""
-    own = _own_images(run)
+    own = own_images(run)
     learnt = np.concatenate([own.rows("train"), own.rows("val")]) if run.folds else own.rows("train")
     return len({index.path(row) for row in rows} & {own.path(row) for row in learnt})
 
@@ -119,7 +119,7 @@ def _refuse_trained_on(path: Path, split: str, root: str | Path | None) -> None:
         )
 
 
-def _own_images(run: Run) -> ImageIndex:
+def own_images(run: Run) -> ImageIndex:
     """The index as the run wrote it: nothing is guessed again."""
     file = run.path / "data" / "index.csv"
     try:

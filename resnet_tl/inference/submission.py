@@ -253,6 +253,7 @@ def _check_values(asked: pd.DataFrame, reasons: list[str]) -> None:
         (absent, "predictions are not numbers (NaN)"),
         (outside, "predictions have a probability under 0 or over 1"),
         (uneven, "predictions have probabilities that do not sum to one"),
+        ((asked["predicted"] == "").to_numpy(), "predictions abstain; predict again without --min_confidence"),
     ):
         if wrong.any():
             reasons.append(f"{wrong.sum()} {what} ({listed(asked['id'].to_numpy()[wrong], 3)})")

@@ -5,9 +5,10 @@ from __future__ import annotations
 import copy
 import hashlib
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
+from itertools import accumulate
 from pathlib import Path
 from typing import TypeAlias
 
@@ -16,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
+from resnet_tl.errors import UserError
 from resnet_tl.networks.stages import StagedNetwork
 
 Activation: TypeAlias = Tensor | tuple[Tensor, ...]
@@ -85,9 +87,24 @@ class FrozenStages:
                     _make_same_in_any_batch(module)
             part.to(memory_format=self.memory_format)
         self.modules = list(parts.values())
+        counts = [len(network.paths(name)) for name in self.names]
+        self.ends = dict(zip(self.names, accumulate(counts), strict=True))  # modules up to the end of each stage
 
     def __call__(self, x: Activation) -> Activation:
         """Normalised images (N, C, H, W), or what stage `start` takes, to what the last stage gives, in `dtype`."""
+        return self._run(x, [len(self.modules)])[0]
+
+    def at_depths(self, x: Activation, names: Sequence[str]) -> tuple[Tensor, ...]:
+        """What some stages give, averaged over the image, (N, C) float32 each, and behind them what a call gives.
+
+        All of it in one pass. UserError for a stage that gives no maps of channels.
+        """
+        *cuts, last = self._run(x, [*(self.ends[name] for name in names), len(self.modules)])
+        assert isinstance(last, Tensor)
+        return (*(_averaged(name, part) for name, part in zip(names, cuts, strict=True)), last)
+
+    def _run(self, x: Activation, ends: Sequence[int]) -> list[Activation]:
+        """What there is after so many modules, in one pass."""
         parts = (x,) if isinstance(x, Tensor) else x
         is_alone = len(parts[0]) == 1
         if is_alone:  # float32 kernels for a single small image round otherwise than those for several
@@ -95,12 +112,26 @@ class FrozenStages:
         if self.memory_format == torch.contiguous_format:
             parts = tuple(part.contiguous() for part in parts)
         y = parts[0] if isinstance(x, Tensor) else parts
+        found: dict[int, Activation] = {0: y}
         with torch.inference_mode(), autocast(self.device.type, self.dtype):
-            for module in self.modules:
+            for number, module in enumerate(self.modules, 1):
                 y = module(y)
+                if number in ends:  # a later module may change it in its place
+                    found[number] = y if number == len(self.modules) else _copied(y)
         # A tensor that was made in inference mode can take no part in a backward pass; a copy of it can.
-        copies = tuple(part[: 1 if is_alone else None].clone() for part in ((y,) if isinstance(y, Tensor) else y))
-        return copies[0] if isinstance(y, Tensor) else copies
+        return [_copied(found[end], 1 if is_alone else None) for end in ends]
+
+
+def _copied(y: Activation, count: int | None = None) -> Activation:
+    """A copy of the first images."""
+    return y[:count].clone() if isinstance(y, Tensor) else tuple(part[:count].clone() for part in y)
+
+
+def _averaged(name: str, y: Activation) -> Tensor:
+    """Over all places of an image."""
+    if not isinstance(y, Tensor) or y.ndim not in (2, 4):
+        raise UserError(f"{name} gives no maps of channels that could be averaged; choose another depth.")
+    return (y.mean(dim=(2, 3), dtype=torch.float32) if y.ndim == 4 else y.float()).contiguous()
 
 
 def code_digest(body: nn.Module) -> str | None:

@@ -32,6 +32,10 @@ MAX_SIDE = 10_000
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
+class NotFetched(UserError):
+    """Weights exist, but their place could not be reached."""
+
+
 @dataclass(frozen=True)
 class WeightsOrigin:
     """Where weights came from and what images they expect."""
@@ -198,7 +202,7 @@ def _fetch(repository: str, *filenames: str) -> Path:
         except Exception as error:  # the hub's own errors, those of its HTTP client, of the proxy and of the disk
             if isinstance(error, EntryNotFoundError) and not isinstance(error, LocalEntryNotFoundError):
                 continue
-            raise UserError(
+            raise NotFetched(
                 f"The weights {repository} could not be fetched from the Hugging Face hub ({type(error).__name__}): "
                 "fetch them on another machine and use --model.weights PATH, start from random weights with "
                 "--model.weights none, or take the network whose weights are built in (for small images), "

@@ -58,18 +58,17 @@ def beside_the_best(found: Sequence[Judge], is_head: bool) -> str:
     """A clause on the model and the best of its baselines: better, worse, or not told apart."""
     best = max(found[1:], key=lambda judge: judge.accuracy.share)
     assert best.lead is not None
-    than = f"{best.said} ({percent(best.accuracy.share)})"
+    than, points = f"{best.said} ({percent(best.accuracy.share)})", " points"
+    can_help = not is_head and best.said in BASELINES.values()  # beside what the network knew before
     if best.lead.low > 0:
-        return f"better than {than} by {interval(*best.lead, unit=' points')}"
+        return f"better than {than} by {interval(*best.lead, unit=points)}"
     if best.lead.high < 0:
-        behind = Estimate(-best.lead.value, -best.lead.high, -best.lead.low)
-        return (
-            f"worse than {than} by {interval(*behind, unit=' points')}{'' if is_head else ': fine-tuning did not help'}"
-        )
+        behind = interval(-best.lead.value, -best.lead.high, -best.lead.low, unit=points)
+        return f"worse than {than} by {behind}" + (": fine-tuning did not help" if can_help else "")
     if best.lead == (0, 0, 0):
         return f"the same as {than}"
-    shown = "" if is_head else ", so that fine-tuning is not shown to help"
-    return f"not told apart from {than}: {interval(*best.lead, unit=' points')}{shown}"
+    told = f"not told apart from {than}: {interval(*best.lead, unit=points)}"
+    return told + (", so that fine-tuning is not shown to help" if can_help else "")
 
 
 def _majority(table: pd.DataFrame, name: str) -> pd.DataFrame:

@@ -162,7 +162,9 @@ def reliability_diagram(bins: Sequence[tuple[str, np.ndarray]]) -> Markup:
     left, right, top = 44, WIDTH - 12, 28 + 16 * len(bins)
     bottom = top + right - left
     height = bottom + 46
-    low, _, ticks = _ticks(min(float(found[:, 1:].min()) for _, found in bins), 1)
+    ranges = [wilson(round(share * images), int(images)) for images, _, share in bins[0][1]]
+    lowest = min(*(float(found[:, 1:].min()) for _, found in bins), *(start for start, _ in ranges))
+    low, _, ticks = _ticks(max(0.0, lowest), 1)
 
     def at(sure: float, share: float) -> tuple[float, float]:
         scale = 1 / (1 - low)
@@ -176,10 +178,11 @@ def reliability_diagram(bins: Sequence[tuple[str, np.ndarray]]) -> Markup:
     parts.append(_rule(*at(low, low), *at(1, 1), "even"))
     for place, (name, found) in reversed(list(enumerate(bins))):
         kind, shape = ("main", SHAPES[0]) if place == 0 else ("other", SHAPES[1])
-        for images, sure, share in found:
+        for number, (_, sure, share) in enumerate(found):
             x, y = at(sure, share)
-            for end in wilson(round(share * images), int(images)) if place == 0 else ():
-                parts.append(_rule(x, y, x, at(sure, max(low, end))[1], f"range {kind}"))
+            if place == 0:
+                bottom_end, top_end = (at(sure, end)[1] for end in ranges[number])
+                parts.append(_rule(x, bottom_end, x, top_end, f"range {kind}"))
             parts.append(_mark(x, y, shape, kind))
         parts.append(_mark(left, 8 + 16 * place, shape, kind))
         parts.append(_text(left + 10, 12 + 16 * place, name, f"small {kind}"))

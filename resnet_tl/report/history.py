@@ -49,7 +49,8 @@ def curves_of(run: Run) -> Curves | None:
             charts[f"{title.split(',')[0].lower()}_curve"] = chart
     if not charts:
         return None
-    note = "The head was solved for one penalty after another; the best of them was kept." if solved else ""
+    note = f"The head was solved for one penalty after another; the {'best' if best else 'last'} of them was kept."
+    note = note if solved else ""
     if run.folds:
         note = f"Means over the folds. {note}".strip()
     shown = [name for name in history.columns if name not in ("step",)]

@@ -100,7 +100,8 @@ def _measured(run: Run, split: str, findings: list[facts.Found]) -> tuple[dict[s
     compared = judges(table, evidence)
     trusted = trust(table, {} if run.folds else run.summary.get("calibration", {}))
     tested = run.accuracies.get("test") if split == "val" else None
-    charts = {"accuracy": interval_chart("Accuracy", [(judge.title, judge.estimate) for judge in compared])}
+    close = [compared[0], *compared[2:]] if len(compared) > 2 else compared  # the most common class is far off
+    charts = {"accuracy": interval_chart("Accuracy", [(judge.title, judge.estimate) for judge in close])}
     charts["confusion"] = heat_map(
         judged.counts, judged.classes, lambda i, j: f"cell-{i}-{j}" if (i, j) in judged.listed else ""
     )

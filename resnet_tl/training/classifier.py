@@ -335,10 +335,17 @@ class ImageClassifier(ExactEvaluation):
             self._take(rebuild(saved, self.hparams["seed"], own))
         self._check_classes(tuple(saved["classes"]), "the checkpoint")
 
-    def save(self, folder: str | Path, known: Reference | None = None, **facts: Any) -> Bundle:
+    def save(
+        self,
+        folder: str | Path,
+        judged: Mapping[str, np.ndarray] | None = None,
+        known: Reference | None = None,
+        **facts: Any,
+    ) -> Bundle:
         """Writes the model bundle; `facts` are further fields of it, by default what a fit on these images gave.
 
-        With `known` the model can say of an image how familiar it looks.
+        `judged` is what is kept of its validation images, as `bundle.write_bundle` takes it. With `known` the model can
+        say of an image how familiar it looks.
         """
         self.check_built()
         assert self.built is not None
@@ -354,7 +361,7 @@ class ImageClassifier(ExactEvaluation):
             reference={"neighbours": known.neighbours} if known else {},
             **facts,
         )
-        return write_bundle(bundle, self.network, known.arrays if known else None)
+        return write_bundle(bundle, self.network, judged, known.arrays if known else None)
 
     def teardown(self, stage: str) -> None:
         """The data module gives images again, and the memory of tables and copies is free."""

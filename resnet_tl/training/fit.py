@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import math
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from resnet_tl.evaluation.accuracy import Accuracy
 from resnet_tl.evaluation.calibration import calibrate
 from resnet_tl.evaluation.familiarity import Reference
 from resnet_tl.evaluation.figures import confusion_matrix
+from resnet_tl.evaluation.judged import Judged
 from resnet_tl.evaluation.mistakes import mistakes_figure
 from resnet_tl.evaluation.predictions import write_predictions
 from resnet_tl.files import write_text
@@ -28,6 +30,7 @@ from resnet_tl.run import Run
 from resnet_tl.training.classifier import ImageClassifier
 from resnet_tl.training.console.summary import shortest
 from resnet_tl.training.console.time_spent import advice
+from resnet_tl.training.evidence.cost import has_room_for_features
 from resnet_tl.training.evidence.writing import write_evidence
 from resnet_tl.training.recorder import RunRecorder, best_epoch
 from resnet_tl.training.resuming.resume_points import read_checkpoint
@@ -88,7 +91,7 @@ def _evaluate(model: ImageClassifier, data: ImageDataModule, trainer: L.Trainer,
     metrics: dict[str, dict[str, float]] = {}
     for split, evaluate in (("val", trainer.validate), ("test", trainer.test)):
         if len(data.index.rows(split)):
-            model.keeps_features = split == "val"
+            model.keeps_features = split == "val" and has_room_for_features(model, data)
             evaluate(model, datamodule=data, ckpt_path=checkpoint, verbose=False, weights_only=True)
             model.keeps_features = False
             # JSON has no word for what is not defined, such as the AUROC of a single class.
@@ -137,7 +140,8 @@ def _write(
         final_of = run.environment.get("final_of", {})
         calibration = calibrate(tables["val"]) if "val" in tables else final_of.get("calibration", {})
         facts = {"precision": str(trainer.precision), "metrics": metrics, "data": data.facts()}
-        bundle = model.save(run.path / "model", known, **facts, calibration=calibration)
+        judged, validation = _judged(tables.get("val"), calibration, final_of)
+        bundle = model.save(run.path / "model", judged, known, **facts, calibration=calibration, validation=validation)
     _write_time_spent(run, model, data, trainer)
     summary: dict[str, Any] = {
         "best_epoch": best_epoch(run.history, model.hparams["monitor"], model.monitor_mode),
@@ -169,6 +173,19 @@ def report(run: Run) -> None:
         write_report(Run(run.path), shown=shortest(run.path))  # a Run that has read nothing yet
     except Exception as error:
         log.warning(f"{run.report_file.name} could not be written: {reason_of(error)}.")
+
+
+def _judged(
+    table: pd.DataFrame | None, calibration: dict[str, Any], final_of: dict[str, Any]
+) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """What a bundle keeps of validation images and says of it; those of a run that this one repeats are told apart."""
+    about = {}
+    if table is None and final_of:
+        with suppress(UserError):  # it may be gone
+            table, about = Run(final_of["run"]).predictions("val"), {"repeats": True}
+    if table is None:
+        return {}, {}
+    return Judged.of_validation(table, calibration.get("temperature", 1.0)).arrays(), about
 
 
 def _draw_mistakes(run: Run, split: str, table: pd.DataFrame, data: ImageDataModule, rows: np.ndarray) -> None:

@@ -88,7 +88,7 @@ def test_a_table_is_written_again_unless_it_was_edited(photos: Path, command) ->
     os.utime(table, ns=(0, Path("findings.html").stat().st_mtime_ns + 1))
     again = command("data", "check", photos)
     assert again.code == 2
-    assert "findings.csv has been edited since it was written; name another folder by --output." in again.err
+    assert "findings.csv has been edited since it was written; name another place by --output." in again.err
     assert table.read_text() == "path,suggestion\n"
 
 

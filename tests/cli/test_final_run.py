@@ -45,6 +45,7 @@ def test_it_trains_on_all_images_to_the_best_epoch_and_has_the_numbers_of_its_pa
     assert run.final_of["run"] == str(parent)
     assert run.final_of["metrics"] == Run.open(parent).summary["metrics"]
     assert run.bundle.temperature == 2
+    assert (run.bundle.validation["repeats"], run.bundle.validation["images"]) == (True, 13)
     assert "divide the logits by 2.00" in outcome.out
     recipe = yaml.safe_load((run.path / "recipe.yaml").read_text())
     assert (recipe["data"]["final"], recipe["model"]["stop_after"], recipe["trainer"]["max_epochs"]) == (True, 1, 2)

@@ -46,7 +46,14 @@ def processes_of(run: Path) -> list[int]:
 
 
 def remains(run: Path) -> dict[str, object]:
-    names = ("summary.json", "freezing.json", "predictions/val.csv", "model/weights.safetensors")
+    names = (
+        "summary.json",
+        "freezing.json",
+        "predictions/val.csv",
+        "model/weights.safetensors",
+        "model/reference.safetensors",
+        "model/validation.safetensors",
+    )
     return {name: (run / name).read_bytes() for name in names} | {
         "metrics": pd.read_csv(run / "metrics.csv").drop(columns="seconds").to_csv()
     }

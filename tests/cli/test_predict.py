@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import shutil
@@ -138,6 +139,53 @@ def test_a_long_name_is_not_cut_without_a_terminal(command, tiny_run, photos, mo
     assert long in command("predict", tiny_run, "photos").out
 
 
+def test_sets_and_abstentions_are_written_printed_and_said(command, tiny_run, photos, tmp_path):
+    asked = ("--coverage", 0.9, "--min_confidence", 0.99)
+    code, out, err = command("predict", tiny_run, "photos", *asked)
+    assert (code, err) == (0, "")
+    assert out.splitlines()[0].split() == ["image", "answer", "set", "top", "1", "top", "2", "top", "3"]
+    assert "no answer for 3 of 3 images: no class has 0.99 or more" in out
+    assert "of new images like the 13 of validation at least 90.0 % have their class in the set" in out
+    assert "On validation it answers" in out
+
+    code, out, _ = command("predict", tiny_run, "photos", *asked, "-o", "predictions.csv")
+    assert (code, out.splitlines()[0]) == (0, "predictions.csv: 3 images")
+    table = read_predictions(tmp_path / "predictions.csv")
+    assert list(table)[3:6] == ["predicted", "set", "set_size"]
+    assert set(table["predicted"]) == {""}
+    for text, size in zip(table["set"], table["set_size"], strict=True):
+        assert len(json.loads(text)) == size
+        assert set(json.loads(text)) <= {"blue", "green", "red"}
+
+
+def test_a_name_with_a_comma_is_told_from_two_in_a_set(command, tiny_run, photos, tmp_path):
+    shutil.copytree(tiny_run / "model", tmp_path / "model")
+    file = tmp_path / "model" / "model.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "classes": ["blue, dark", "green, <b>", "red"]}))
+
+    out = command("predict", "model", "photos", "--coverage", 0.92).out
+    assert command("predict", "model", "photos", "--coverage", 0.92, "-o", "p.csv").code == 0
+
+    sets = [json.loads(text) for text in read_predictions(tmp_path / "p.csv")["set"]]
+    assert ["green, <b>"] in sets
+    for line, names in zip(out.splitlines()[1:4], sets, strict=True):
+        assert f" {', '.join(json.dumps(name) if ',' in name else name for name in names)} " in line
+
+
+def test_what_cannot_be_had_of_the_validation_images_is_refused(command, tiny_run, photos):
+    code, out, err = command("predict", tiny_run, "photos", "--coverage", 0.95)
+    assert (code, out) == (2, "")
+    assert err == (
+        "resnet-tl: --coverage 0.95 takes 19 validation images, and the model has 13; give --coverage 0.928 or less, "
+        "or validate on more images.\n"
+    )
+    code, _, err = command("predict", tiny_run, "photos", "--coverage", 0.9, "--per_class")
+    assert code == 2
+    assert "these have fewer: blue (5), green (4), red (4); give --coverage 0.8 or less, or do without" in err
+    assert command("predict", tiny_run, "photos", "--coverage", 0.8, "--per_class").code == 0
+    assert "give both." in command("predict", tiny_run, "photos", "--per_class").err
+
+
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
@@ -164,6 +212,12 @@ def test_a_long_name_is_not_cut_without_a_terminal(command, tiny_run, photos, mo
         (["{run}", "photos", "-o", "photos/a.png/x.csv"], "photos/a.png is a file."),
         (["{run}", "photos", "-o", "photos/a.png"], "photos/a.png is to be a .csv file; give it a name that ends so."),
         (["{run}", "list.csv", "-o", "./list.csv"], "list.csv is the list of the images; choose another --output."),
+        (
+            ["{run}", "photos", "--coverage", "95"],
+            "--coverage is 95; it must be over 0 and under 1. Did you mean 0.95",
+        ),
+        (["{run}", "photos", "--coverage", "most"], "--coverage: invalid float value: 'most'"),
+        (["{run}", "photos", "--min_confidence", "0"], "--min_confidence is 0; it must be over 0 and under 1."),
         (["{run}", "photos", "--device", "quantum"], "resnet-tl: The device is 'quantum'; on this machine it must be "),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
@@ -186,7 +240,7 @@ def test_an_image_like_nothing_in_training_is_marked(command, tiny_run, photos, 
     bundle = Bundle.open(run)
     arrays = bundle.load_reference()
     arrays["distances"] = np.sort(np.tile(arrays["distances"], 2))
-    write_bundle(bundle, bundle.load_network(), arrays)
+    write_bundle(bundle, bundle.load_network(), reference=arrays)
 
     code, out, err = command("predict", run, "photos")
 

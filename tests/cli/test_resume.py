@@ -23,7 +23,15 @@ from resnet_tl.finetuning.prefix import FrozenPrefix
 from resnet_tl.training.classifier import ImageClassifier
 
 FLAGS = ("--recipe", "train_everything", "--trainer.max_epochs", 3, "--data.batch_size", 6, "--model.mixup", 0.4)
-EXACT = ("summary.json", "freezing.json", "recipe.yaml", "predictions/val.csv", "model/weights.safetensors")
+EXACT = (
+    "summary.json",
+    "freezing.json",
+    "recipe.yaml",
+    "predictions/val.csv",
+    "model/weights.safetensors",
+    "model/reference.safetensors",
+    "model/validation.safetensors",
+)
 
 
 def remains(run: Path) -> dict[str, object]:
@@ -126,7 +134,12 @@ def test_a_run_that_was_killed_while_it_wrote_its_results_writes_them_again(comm
 
     assert (code, "epoch" in out.split("Best")[0]) == (0, False)  # nothing is trained again
     assert remains(run) == whole
-    assert sorted(file.name for file in (run / "model").iterdir()) == ["model.json", "weights.safetensors"]
+    assert sorted(file.name for file in (run / "model").iterdir()) == [
+        "model.json",
+        "reference.safetensors",
+        "validation.safetensors",
+        "weights.safetensors",
+    ]
 
 
 def test_a_second_ctrl_c_means_now(command, blobs, interrupt, monkeypatch):

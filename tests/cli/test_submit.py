@@ -50,6 +50,20 @@ def test_averaged_probabilities_are_submitted_and_not_the_labels_of_one_model(tm
     assert output.read_text() == "id,label\n1,cats\n2,dogs\n3,cats\n"
 
 
+def test_a_table_of_sets_is_submitted_and_one_of_abstentions_is_not(tmp_path, files):
+    header = "id,predicted,set,set_size,prob_cats,prob_dogs\n"
+    lines = '1,cats,"[""cats""]",1,0.9,0.1\n2,dogs,"[""dogs""]",1,0,1\n3,{},"[""cats"", ""dogs""]",2,0.6,0.4\n'
+    output = tmp_path / "submission.csv"
+    (tmp_path / "predictions.csv").write_text(header + lines.format(""))
+    with pytest.raises(UserError, match=r"1 predictions abstain; predict again without --min_confidence \(3\)"):
+        main([*files, "-o", str(output), "--positive", "dog"])
+    assert not output.exists()
+
+    (tmp_path / "predictions.csv").write_text(header + lines.format("cats"))
+    assert main([*files, "-o", str(output), "--positive", "dog"]) == 0
+    assert output.read_text() == "id,label\n3,0.4\n1,0.1\n2,1.0\n"
+
+
 def test_nothing_is_written_when_the_class_is_not_named(tmp_path, files):
     with pytest.raises(UserError, match="add --positive cats or --positive dogs"):
         main([*files, "-o", str(tmp_path / "submission.csv")])

@@ -5,10 +5,12 @@ import re
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
 from resnet_tl.evaluation.calibration import at_temperature, calibration_line
+from resnet_tl.evaluation.judged import Judged
 from resnet_tl.evaluation.predictions import probabilities, read_predictions
 from resnet_tl.evaluation.words import metric_value
 from resnet_tl.inference.predictor import Predictor
@@ -93,6 +95,49 @@ def test_images_that_are_gone_are_said_to_be(command, blobs, tmp_path, tiny_run)
     assert "does not exist" in err
 
 
+def test_a_coverage_is_measured_on_test_images_and_not_on_those_that_it_came_from(command, tiny_run, blobs):
+    asked = ("--coverage", 0.9, "--min_confidence", 0.5)
+    out = command("test", tiny_run, *asked).out
+    said = re.search(r"Sets at coverage 0.9: ([\d.]+) % \[.* of 7 images have their class in it; ([\d.]+) classes", out)
+    assert said
+    table = Predictor(tiny_run).predict(blobs / "test", coverage=0.9)
+    is_in = [Path(path).parent.name in json.loads(text) for path, text in zip(table["path"], table["set"], strict=True)]
+    assert float(said[1]) == pytest.approx(100 * sum(is_in) / 7, abs=0.06)
+    assert float(said[2]) == pytest.approx(table["set_size"].mean(), abs=0.006)
+    assert "The class covered least: " in out
+    assert re.search(r"From 0.5 on it answers .* of 7 images", out)
+
+    own = command("validate", tiny_run, *asked).out
+    assert "of these images have their class in it follows from how the sets were made" in own
+    assert (
+        command("validate", tiny_run, "--root", blobs / "test", *asked).out.count("of 7 images have their class") == 1
+    )
+
+
+def test_what_answers_are_not_of_one_model_is_refused(command, tiny_run):
+    code, out, err = command("validate", tiny_run, "--tta", "mirror", "--coverage", 0.9)
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert "do without --tta" in err
+    assert command("test", tiny_run, "--coverage", 1.5).err.startswith(
+        "resnet-tl: --coverage is 1.5; it must be over 0"
+    )
+    assert "give both." in command("test", tiny_run, "--per_class").err
+    shutil.copytree(tiny_run, "other")
+    err = command("test", tiny_run, "other", "--min_confidence", 0.8).err
+    assert err == (
+        "resnet-tl: --min_confidence is measured of one model, but the average of 2 models was measured on no image; "
+        "give one of them.\n"
+    )
+
+
+def test_abstentions_under_test_time_augmentation_are_measured(command, tiny_run):
+    out = command("test", tiny_run, "--tta", "mirror", "--min_confidence", 0.5).out
+    table = Predictor(tiny_run, tta="mirror").predict(Run.open(tiny_run).data_facts["root"] + "/test")
+    answered = (probabilities(table).max(axis=1) >= 0.5).mean()
+
+    assert f"From 0.5 on it answers {100 * answered:.1f} % of 7 images" in out
+
+
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
@@ -125,6 +170,9 @@ def test_a_fit_calibrates_its_network_and_all_that_predict_go_by_it(command, tmp
     assert found["loss"] < found["loss_before"] == pytest.approx(run.summary["metrics"]["val"]["loss"])
     assert calibration_line(found) in done.out.replace("\n", " ")
     assert run.bundle.calibration == found
+    judged = Judged(**run.bundle.load_validation())
+    loss = -np.log(judged.label_probability).mean()
+    assert loss == pytest.approx(found["loss"])  # no image has a part in its own temperature
 
     out = command("validate", "short").out
     assert f"probabilities: loss {metric_value('loss', found['loss_before'])}, Brier score" in out

@@ -8,7 +8,7 @@ import pytest
 
 from resnet_tl.data.index import ImageIndex
 from resnet_tl.data.reading.layouts import read_images
-from resnet_tl.data.splits import assign_fold, assign_splits, pooled
+from resnet_tl.data.splits import assign_fold, assign_splits, deal, pooled
 from resnet_tl.errors import UserError
 
 
@@ -267,3 +267,14 @@ def test_the_folds_are_the_same_whatever_the_order_of_the_files_and_another_seed
 def test_more_folds_than_a_class_can_be_dealt_into_are_refused(index: ImageIndex, sentence: str) -> None:
     with pytest.raises(UserError, match=sentence):
         assign_fold(index, 1, 5)
+
+
+def test_any_rows_are_dealt_with_copies_in_one_part() -> None:
+    index = make([0] * 10 + [1] * 10 + [2], splits=["train", "val", "test"] * 7)
+    rows, clusters = np.arange(1, 21), np.arange(21)
+    clusters[12] = 3
+    parts = deal(index, rows, folds=5, clusters=clusters)
+    assert parts[rows == 12] == parts[rows == 3]
+    assert sorted(np.bincount(parts[rows < 10], minlength=5).tolist()) == [1, 2, 2, 2, 2]
+    assert (parts == deal(index, rows, folds=5, clusters=clusters)).all()
+    assert len(parts) == 20

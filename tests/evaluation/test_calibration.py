@@ -12,6 +12,7 @@ from resnet_tl.evaluation.calibration import (
     calibration_words,
     cross_fitted_losses,
     fit_temperature,
+    held_out,
     reliability,
 )
 from resnet_tl.evaluation.metrics import image_losses
@@ -146,3 +147,29 @@ def test_the_words_are_of_the_labelled_images_at_a_temperature():
     loss = image_losses(labels[50:], at_temperature(probabilities[50:], 3.0)).mean()
     assert f"loss {loss:.3f}, Brier score" in calibrated
     assert plain != calibrated
+
+
+@pytest.mark.parametrize("sharpness", [0.5, 1.0, 3.0])
+def test_the_temperature_of_some_images_lowers_the_loss_of_others_or_costs_them_next_to_nothing(sharpness):
+    labels, probabilities = judged(5000, sharpness=sharpness, seed=99)
+    before, changes = image_losses(labels, probabilities).mean(), []
+    for seed in range(20):
+        temperature = calibrate(table(*judged(150, sharpness=sharpness, seed=seed)))["temperature"]
+        changes.append(image_losses(labels, at_temperature(probabilities, temperature)).mean() - before)
+
+    if sharpness == 1:  # of a network that is calibrated there is nothing to gain
+        assert np.mean(changes) < 0.004
+        assert np.median(changes) == 0
+    else:
+        assert max(changes) < 0
+
+
+def test_calibrated_probabilities_are_those_by_the_temperature_of_the_other_parts():
+    labels, probabilities = judged(200, sharpness=3.0)
+    found = held_out(labels, probabilities, fit_temperature(labels, probabilities))
+    order = np.random.default_rng(0).permutation(200)
+
+    assert image_losses(labels, found) == pytest.approx(
+        cross_fitted_losses(labels[order], probabilities[order])[np.argsort(order)]
+    )
+    assert held_out(labels, probabilities, 1.0) is probabilities

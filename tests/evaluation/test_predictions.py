@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from resnet_tl.errors import UserError
+from resnet_tl.evaluation.conformal import with_sets
 from resnet_tl.evaluation.predictions import (
     classes_of,
     prediction_table,
@@ -59,6 +62,18 @@ def test_a_diverged_model_shows_as_nan_also_after_reading(tmp_path):
     write_predictions(table, tmp_path / "val.csv")
 
     assert np.isnan(probabilities(read_predictions(tmp_path / "val.csv"))).all()
+
+
+def test_sets_and_abstentions_come_back_from_the_file(tmp_path):
+    table = with_sets(table_of(), np.full(len(ODD_CLASSES), 0.999))
+    table = table.assign(predicted=table["predicted"].where(table["set_size"] == 1, ""))
+    assert 0 < (table["predicted"] == "").sum() < len(table)
+
+    write_predictions(table, tmp_path / "predictions.csv")
+    again = read_predictions(tmp_path / "predictions.csv")
+
+    pd.testing.assert_frame_equal(again, table, check_exact=True)
+    assert json.loads(again["set"][0])[0] in ODD_CLASSES
 
 
 def test_a_table_of_ids_and_probabilities_is_completed(tmp_path):

@@ -164,7 +164,7 @@ EDITS: list[tuple[str, Any]] = [
     ("network.num_classes", 3),
     *(("network.network_args", value) for value in ({"width": 10**9}, {"shortcut": "x"}, {"depth": 9}, "a",
                                                     {"checkpoint_path": "/etc/passwd"})),
-    *((name, value) for name in ("weights", "metrics", "data") for value in (None, [], 3)),
+    *((name, value) for name in ("weights", "metrics", "validation", "data") for value in (None, [], 3)),
     ("format", 99), ("format", ...), ("format", "1"), ("digest", ...), ("digest", None), ("preprocessing", ...),
     ("classes", ...), ("network", ...), ("path", "/etc"), ("weights_file", "../../etc/passwd"),
 ]  # fmt: skip

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from resnet_tl.errors import UserError
 from resnet_tl.networks import create_network
 from resnet_tl.networks.frozen import FrozenStages, compute_type
 from resnet_tl.networks.stages import StagedNetwork
@@ -71,6 +72,23 @@ def test_a_part_of_the_stages_and_the_rest_give_what_all_give_to_the_bit(dtype):
     halves = FrozenStages(network, start=3, dtype=dtype)(FrozenStages(network, stop=3, dtype=dtype)(x))
     assert torch.equal(halves, FrozenStages(network, dtype=dtype)(x))
     assert halves.dtype == dtype
+
+
+@pytest.mark.parametrize("count", [1, 5])
+@pytest.mark.parametrize("name", ["resnet18", "resnet20v2"])  # in the second a stage changes what it is given
+def test_every_depth_comes_out_of_one_pass(name, count):
+    network = with_lively_norms(create_network(name, num_classes=3))
+    x = images(network, count=count)
+    *cuts, last = FrozenStages(network).at_depths(x, ["stage1", "stage2"])
+    for cut, stop in zip(cuts, (2, 3), strict=True):
+        torch.testing.assert_close(cut, FrozenStages(network, stop=stop)(x).mean(dim=(2, 3)), rtol=1e-4, atol=1e-4)
+    assert torch.equal(last, FrozenStages(network)(x))
+
+
+def test_what_gives_a_pair_of_maps_has_no_depth_to_average():
+    network = create_network("mnist_two_branch", num_classes=3, in_chans=1).eval()
+    with pytest.raises(UserError, match=f"{network.stage_names[1]} gives no maps of channels"):
+        FrozenStages(network).at_depths(images(network, size=28), [network.stage_names[1]])
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

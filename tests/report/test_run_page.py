@@ -182,9 +182,12 @@ def test_a_final_run_has_the_numbers_of_the_run_that_it_repeats(make_run: MakeRu
     final = {"run": str(parent.path), **{name: parent.summary[name] for name in ("metrics", "accuracy")}}
 
     page = page_of(make_run("final", splits=(), images=0, final_of=final))
+    tested = page_of(make_run("tested", splits=("test",), wrong=3, final_of=final))
 
     assert "has no numbers of its own" in page.text
     assert "85.0 % [73.9, 91.9]" in page.text
+    assert "95.0 % [86.3, 98.3] of the 60 test images" in tested.text
+    assert "85.0 % [73.9, 91.9]" in tested.text
 
 
 def test_a_run_of_folds_has_the_evidence_of_all_of_them(make_run: MakeRun):

@@ -50,6 +50,15 @@ def test_of_a_head_alone_nothing_is_said_of_fine_tuning(make_run: MakeRun):
     assert beside(make_run(images=300, drawn=0), 0, is_head=True).endswith("points [1.3, 5.0]")
 
 
+def test_beside_the_most_common_class_nothing_is_said_of_fine_tuning(make_run: MakeRun):
+    table = make_run(images=60, wrong=40, drawn=0).predictions()
+
+    said = beside_the_best(judges(table, Evidence()), is_head=False)
+
+    assert said.startswith("not told apart from always saying ants (33.3 %)")
+    assert "fine-tuning" not in said
+
+
 def test_a_baseline_of_other_images_or_labels_is_not_compared_with(make_run: MakeRun):
     table = make_run(drawn=0).predictions()
 

@@ -63,6 +63,7 @@ def test_the_run_directory_is_complete(run: Run):
         "model/model.json",
         "model/weights.safetensors",
         "model/reference.safetensors",
+        "model/validation.safetensors",
         "evidence/val/facts.json",
         "evidence/val/gradcam.npz",
         "evidence/val/map.csv",
@@ -76,6 +77,7 @@ def test_the_run_directory_is_complete(run: Run):
         "figures/accuracy_curve.svg",
         "figures/accuracy_val.svg",
         "figures/confusion_val.svg",
+        "figures/map_val.svg",
     }
 
 

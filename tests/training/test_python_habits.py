@@ -416,7 +416,7 @@ def test_the_bar_shows_loss_and_accuracy_of_validation(fit: Fit):
 @pytest.mark.parametrize(
     ("settings", "options", "augmentation", "views"),
     [
-        ({"mode": "head"}, {}, "none", 8),
+        ({"mode": "head"}, {}, "none", None),
         ({"mode": "last_stages"}, {}, "light", 4),
         ({"mode": "all"}, {}, "light", None),
         ({"schedule": [{"mode": "head"}]}, {}, "light", None),

@@ -1,10 +1,12 @@
-"""The findings as a page with thumbnails: one HTML file that needs nothing else and runs nothing."""
+"""A page with thumbnails, such as of the findings: one HTML file that needs nothing else and runs nothing."""
 
 from __future__ import annotations
 
 import base64
+from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
+from typing import NamedTuple
 
 import pandas as pd
 from jinja2 import Environment
@@ -23,10 +25,61 @@ SIDE = 150
 TEMPLATE = Path(__file__).with_name("page.html")
 
 
+class Picture(NamedTuple):
+    """An image of a card, by its path in the index, with what stands below it."""
+
+    path: str
+    facts: str
+    flag: str = ""
+
+
+class Card(NamedTuple):
+    """One picture, or two side by side, and a line on them."""
+
+    pictures: list[Picture]
+    detail: str
+
+
+class Section(NamedTuple):
+    """A heading with cards, or with plain lines; `total` may be more than are shown."""
+
+    title: str
+    advice: str
+    total: int
+    severity: str = ""
+    cards: Sequence[Card] = ()
+    lines: Sequence[str] = ()
+
+
+def write_page(
+    path: str | Path,
+    index: ImageIndex,
+    title: str,
+    lines: Sequence[str],
+    what: str,
+    sections: Sequence[Section],
+    value_range: ValueRange | None = None,
+) -> None:
+    """Writes a page; every name in it is escaped, and a policy in it forbids scripts and anything from outside.
+
+    `what` the sections are stands above the table of them.
+    """
+    row_of = {name: row for row, name in enumerate(index.ids())}
+    template = Environment(autoescape=True, trim_blocks=True).from_string(TEMPLATE.read_text(encoding="utf-8"))
+    page = template.render(
+        title=title,
+        lines=lines,
+        what=what,
+        sections=sections,
+        jpeg=lambda name: _jpeg(index.path(row_of[name]), value_range),
+    )
+    write_text(path, page + "\n")
+
+
 def write_audit_page(
     findings: pd.DataFrame, index: ImageIndex, path: str | Path, value_range: ValueRange | None = None
 ) -> None:
-    """Writes the page; every name in it is escaped, and a policy in it forbids scripts and anything from outside."""
+    """Writes the page of the findings."""
     row_of = {name: row for row, name in enumerate(index.ids())}
     splits = index.table["split"].tolist()
     rows = [Finding(*row) for row in findings.itertuples(index=False)]
@@ -35,17 +88,24 @@ def write_audit_page(
         label, split = int(index.labels[row_of[name]]), splits[row_of[name]]
         return ", ".join(part for part in (index.classes[label] if label >= 0 else "", split) if part)
 
-    template = Environment(autoescape=True, trim_blocks=True).from_string(TEMPLATE.read_text(encoding="utf-8"))
-    page = template.render(
-        index=index,
-        kinds=KINDS,
-        findings={kind: [found for found in rows if found.finding == kind] for kind in counts(findings)},
-        shown=SHOWN,
-        excluded=findings.loc[findings["suggestion"] == "exclude", "path"].nunique(),
-        facts=facts,
-        jpeg=lambda name: _jpeg(index.path(row_of[name]), value_range),
-    )
-    write_text(path, page + "\n")
+    def card(found: Finding) -> Card:
+        first = Picture(found.path, facts(found.path), "exclude" if found.suggestion == "exclude" else "")
+        partner = [Picture(found.partner, facts(found.partner))] if found.partner else []
+        return Card([first, *partner], found.detail)
+
+    def section(name: str) -> Section:
+        kind, of_kind = KINDS[name], [found for found in rows if found.finding == name]
+        shown = of_kind[:SHOWN]
+        content = {"cards": [*map(card, shown)]} if of_kind[0].path else {"lines": [found.detail for found in shown]}
+        return Section(kind.title, kind.advice, len(of_kind), kind.severity, **content)
+
+    excluded = findings.loc[findings["suggestion"] == "exclude", "path"].nunique()
+    are = "image is" if excluded == 1 else "images are"
+    found = f"{excluded} {are} suggested for exclusion." if rows else "Nothing was found."
+    images = f"{index.root}: {index.layout}; {len(index)} images in {len(index.classes)} classes."
+    title = f"What the check of {index.root.name} found"
+    sections = [section(name) for name in counts(findings)]
+    write_page(path, index, title, [images, found], "finding", sections, value_range)
 
 
 def _jpeg(path: Path, value_range: ValueRange | None) -> str:

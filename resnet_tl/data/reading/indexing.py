@@ -28,12 +28,15 @@ def number_classes(root: Path, table: pd.DataFrame, source: str, layout: str, le
 
 def without_labels(root: Path, paths: list[str], layout: str) -> ImageIndex:
     """The index of images to predict."""
-    table = pd.DataFrame({"path": paths, "label": UNLABELLED, "split": "predict", "group": ""})
+    table = pd.DataFrame({"path": paths, "label": UNLABELLED, "split": "predict", "group": ""}, dtype=object)
     return _index(root, table, (), layout)
 
 
 def _index(root: Path, table: pd.DataFrame, classes: tuple[str, ...], layout: str) -> ImageIndex:
-    """The one gate for names: refuses those that no text file could hold, or that could steer a terminal."""
+    """The one gate for names: refuses those that no text file could hold, or that could steer a terminal.
+
+    The table comes with columns of objects: pandas' own type for text, where pyarrow is installed, takes only UTF-8.
+    """
     _refuse_controls(root, "the path", [str(root)])
     _refuse_controls(root, "a file named", table["path"])
     _refuse_controls(root, "the class", classes)

@@ -15,6 +15,8 @@ SHARE = 0.05
 they fit into it, and what is left on the trained network's."""
 LEAST = 200
 """Training images of which the trained network's features are taken in any case."""
+MOST_NUMBERS = 250_000_000
+"""Features of all validation images that are held in memory, 1 GB; beyond that there is no evidence."""
 SECONDS, SECONDS_OF_IMAGE = 2.0, 0.003
 """Of everything else on a slow core: imports, tables, Grad-CAM; and for each of up to 2000 validation images, the map.
 
@@ -50,3 +52,8 @@ def reference_images(data: ImageDataModule, passes: float) -> int:
     images = len(data.index.rows("train")) + len(data.index.rows("val"))
     left = SHARE * passes - (images if affords_baselines(data, passes) else 0)
     return min(MOST, max(LEAST, int(left)))
+
+
+def has_room_for_features(model: ImageClassifier, data: ImageDataModule) -> bool:
+    """Whether what the head is given of all validation images may be held in memory."""
+    return len(data.index.rows("val")) * model.network.num_features <= MOST_NUMBERS

@@ -190,7 +190,7 @@ class _Reader:
             for name, files in sorted(found[split].items())
             for file in files
         ]
-        table = pd.DataFrame(rows, columns=["path", "label", "split", "group"])
+        table = pd.DataFrame(rows, columns=["path", "label", "split", "group"], dtype=object)
         lost = self.lost(places, found)
         layout = "; ".join([f"{kind}: {shapes}", *self.notes.said])
         try:

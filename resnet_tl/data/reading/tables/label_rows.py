@@ -76,7 +76,7 @@ def rows_of(table: LabelTable, reading: Reading) -> Rows:
         example = meant.moved[0]
         notes.append(f"found by the end of their paths, as {relative(meant.paths[example], table.images.root)}")
     paths = [meant.paths.get(value, "") for value in values]
-    rows = pd.DataFrame({"path": paths, "label": labels, "split": splits, "group": groups})
+    rows = pd.DataFrame({"path": paths, "label": labels, "split": splits, "group": groups}, dtype=object)
     return Rows(table, rows, meant.missing, problems, notes)
 
 
