@@ -34,6 +34,7 @@ from resnet_tl.training.probing.features import frozen_features
 from resnet_tl.training.probing.out_of_fold import PENALTIES, out_of_fold
 
 FOLDS, RESAMPLES = 5, 400
+OURS, THEIRS = "`data suspects`", "cleanlab"
 
 
 class Found(NamedTuple):
@@ -119,47 +120,62 @@ def measure(root: str, network: str, weights: str, size: int | None, seeds: int,
     for share in (0.05, 0.2):
         for of in (None, pair) if len(index.classes) > 2 else (None,):
             where = "uniformly" if of is None else f"{names[0]} / {names[1]}"
-            cell(x, labels, parts, share, of, f"{share:.0%} {where}", say)
+            of_seeds = [judge(x, labels, parts[seed], share, of, seed) for seed in range(seeds)]
+            for line in lines(f"{share:.0%} {where}", of_seeds):
+                say(line)
 
 
-def cell(x: Tensor, labels: np.ndarray, parts: list[np.ndarray], share: float, pair: tuple[int, int] | None, title: str,
-         say: Callable[[str], None]) -> None:  # fmt: skip
-    """The lines of one kind of noise."""
-    areas: dict[str, list[np.ndarray]] = {}
-    numbers: dict[str, list[tuple[float, float, float]]] = {}
-    rates = []
-    for seed, of_seed in enumerate(parts):
-        noisy, is_wrong = flipped(labels, share, pair, seed)
-        noise, simple = out_of_fold(x, noisy, of_seed), plain(x, noisy, of_seed)
-        rates.append((noise.rate, *rate_interval(noisy, noise.probabilities), is_wrong.mean()))
-        own, confidence = self_confidence(noisy, noise.probabilities), self_confidence(noisy, simple)
-        methods = {
-            "`data suspects`": found(own, noise.wrong > LIKELY),
-            "cleanlab": found(confidence, find_label_issues(noisy, simple, n_jobs=1)),
-            "cleanlab, our probabilities": found(own, find_label_issues(noisy, noise.probabilities, n_jobs=1)),
-            "`prune_by_both`, our probabilities": found(own, prune_by_both(noisy, noise.probabilities)),
-            "argmax is not the label": found(confidence, simple.argmax(axis=1) != noisy),
-        }
-        resamples = np.concatenate([np.ones((1, len(labels))), *image_resamples(len(labels), RESAMPLES, seed)])
-        for name, method in methods.items():
-            areas.setdefault(name, []).append(average_precision(method.order, is_wrong, resamples))
-            at_k = is_wrong[method.order[: is_wrong.sum()]].mean()
-            hits = (is_wrong & method.suspect).sum()
-            numbers.setdefault(name, []).append((at_k, hits / max(1, method.suspect.sum()), hits / is_wrong.sum()))
-    ours = np.mean(areas["`data suspects`"], axis=0)
-    for name, of_seeds in areas.items():
-        area = np.mean(of_seeds, axis=0)
+class Outcome(NamedTuple):
+    """What a method found of the labels that were flipped with one seed."""
+
+    areas: np.ndarray  # under precision over recall, (1 + RESAMPLES,), the first of the images as they are
+    at_k: float
+    precision: float  # of its own cut
+    recall: float
+
+
+def judge(
+    x: Tensor, labels: np.ndarray, parts: np.ndarray, share: float, pair: tuple[int, int] | None, seed: int
+) -> tuple[dict[str, Outcome], tuple[float, float, float, float]]:
+    """The outcome of each method, and of the share of wrong labels: ours, its interval, and the true one."""
+    noisy, is_wrong = flipped(labels, share, pair, seed)
+    noise, simple = out_of_fold(x, noisy, parts), plain(x, noisy, parts)
+    own, confidence = self_confidence(noisy, noise.probabilities), self_confidence(noisy, simple)
+    methods = {
+        OURS: found(own, noise.wrong > LIKELY),
+        THEIRS: found(confidence, find_label_issues(noisy, simple, n_jobs=1)),
+        "cleanlab, our probabilities": found(own, find_label_issues(noisy, noise.probabilities, n_jobs=1)),
+        "the same, pruned by both": found(own, prune_by_both(noisy, noise.probabilities)),
+        "argmax is not the label": found(confidence, simple.argmax(axis=1) != noisy),
+    }
+    resamples = np.concatenate([np.ones((1, len(labels))), *image_resamples(len(labels), RESAMPLES, seed)])
+    outcomes = {}
+    for name, method in methods.items():
+        hits, at_k = (is_wrong & method.suspect).sum(), is_wrong[method.order[: is_wrong.sum()]].mean()
+        areas = average_precision(method.order, is_wrong, resamples)
+        outcomes[name] = Outcome(areas, at_k, hits / max(1, method.suspect.sum()), hits / is_wrong.sum())
+    return outcomes, (noise.rate, *rate_interval(noisy, noise.probabilities), float(is_wrong.mean()))
+
+
+def lines(title: str, of_seeds: list[tuple[dict[str, Outcome], tuple[float, float, float, float]]]) -> list[str]:
+    """The lines of one kind of noise, means over the seeds."""
+    found = []
+    areas = {name: np.mean([outcomes[name].areas for outcomes, _ in of_seeds], axis=0) for name in of_seeds[0][0]}
+    rates = [rates for _, rates in of_seeds]
+    for name, area in areas.items():
         low, high = np.quantile(area[1:], [0.025, 0.975])
         text = f"{area[0]:.3f} [{low:.3f}, {high:.3f}]"
-        if name == "cleanlab":
-            low, high = np.quantile((ours - area)[1:], [0.025, 0.975])
-            text += f"; ours {ours[0] - area[0]:+.3f} [{low:+.3f}, {high:+.3f}]"
-        at_k, precision, recall = np.mean(numbers[name], axis=0)
+        if name == THEIRS:
+            low, high = np.quantile((areas[OURS] - area)[1:], [0.025, 0.975])
+            text += f"; ours {areas[OURS][0] - area[0]:+.3f} [{low:+.3f}, {high:+.3f}]"
+        at_k, precision, recall = np.mean([outcomes[name][1:] for outcomes, _ in of_seeds], axis=0)
         rate = ""
-        if name == "`data suspects`":
+        if name == OURS:
             held = sum(low <= true <= high for _, low, high, true in rates)
-            rate = f"{np.mean([rate for rate, *_ in rates]):.1%} of {rates[0][3]:.1%}, held {held} of {len(rates)}"
-        say(f"| {title} | {name} | {text} | {at_k:.2f} | {precision:.2f} | {recall:.2f} | {rate} |")
+            mean, *_, true = np.mean(rates, axis=0)
+            rate = f"{mean:.1%} of {true:.1%}, in {held} of {len(rates)} intervals"
+        found.append(f"| {title} | {name} | {text} | {at_k:.2f} | {precision:.2f} | {recall:.2f} | {rate} |")
+    return found
 
 
 def main() -> None:

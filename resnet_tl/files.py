@@ -99,7 +99,7 @@ def check_target(path: str | Path, suffix: str = "") -> None:
 def check_report(table: Path, page: Path) -> None:
     """Raises UserError where a table and its page, which is written after it, cannot be written.
 
-    Nor may it be where the table is younger: then a person has edited it.
+    Nor may a table be replaced that is younger than its page: a person has edited it.
     """
     if table.exists() and not (page.exists() and table.stat().st_mtime_ns <= page.stat().st_mtime_ns):
         raise UserError(f"{table} has been edited since it was written; name another place by --output.")
