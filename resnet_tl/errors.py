@@ -91,8 +91,11 @@ def nearest(word: str, choices: Iterable[str]) -> str:
 
 
 def listed(names: Iterable[object], most: int = 10) -> str:
-    """Names as a message gives them, `a, b, c`; where there are more than `most`, the first ones `and 90 more`."""
-    texts = [str(name) for name in names]
+    """Names as a message gives them, `a, b, c`; where there are more than `most`, the first ones `and 90 more`.
+
+    A name that holds a line break stays in the line.
+    """
+    texts = [CONTROLS.sub(lambda found: ascii(found[0])[1:-1], str(name)) for name in names]
     rest = f" and {len(texts) - most:,} more" if len(texts) > most else ""
     return ", ".join(texts[:most]) + rest
 

@@ -85,6 +85,8 @@ class Run:
         run = cls(path)
         if not (run.path / "recipe.yaml").is_file():
             reason = "it has no recipe.yaml" if run.path.exists() else "there is no such folder"
+            if (run.path / "sweep.json").is_file():
+                reason = f"it is a sweep; give one of its trials, such as {run.path / 'trials' / '1'}"
             runs = [file.parent.name for file in run.path.parent.glob("*/recipe.yaml")]
             raise UserError(f"{path} is not a run: {reason}.{nearest(run.path.name, runs)}")
         return run
@@ -197,7 +199,9 @@ class Run:
         try:
             history = pd.read_csv(file)
             history["epoch"]
-        except (ValueError, KeyError) as error:
+        except KeyError as error:
+            raise UserError(f"{file} is damaged: it has no column {error}.") from None
+        except ValueError as error:
             raise UserError(f"{file} is damaged: {error}.") from None
         return history
 
@@ -229,7 +233,10 @@ class Run:
         file = self.predictions_file(split)
         if not file.is_file():
             why = ""
-            if split == "val" and self.is_complete and (parent := self.final_of):
+            if self.is_complete and split in self.summary.get("metrics", {}):
+                command = {"val": "validate", "test": "test"}[split]
+                why = f" any more; resnet-tl {command} {quote(str(self.path))} -o {quote(str(file))} writes them again"
+            elif split == "val" and self.is_complete and (parent := self.final_of):
                 why = f", for it was trained on those images too; take the run that it repeats, {parent['run']}"
             raise UserError(f"{self.path} has no predictions for the split '{split}'{why}.")
         return read_predictions(file)

@@ -48,6 +48,7 @@ def test_a_long_list_of_names_is_cut_and_the_rest_counted() -> None:
     assert listed(range(10)) == "0, 1, 2, 3, 4, 5, 6, 7, 8, 9"
     assert listed(range(100)) == "0, 1, 2, 3, 4, 5, 6, 7, 8, 9 and 90 more"
     assert listed(iter("abc"), most=2) == "a, b and 1 more"
+    assert listed(["a\nb", "c"]) == "a\\nb, c"
 
 
 def test_a_notebook_shows_one_line() -> None:

@@ -47,6 +47,8 @@ def main(argv: list[str]) -> int:
     arguments, flags = _parse(argv)
     output = arguments.output
     is_page = output is not None and output.suffix.lower() == ".html" and not output.is_dir()
+    if output is not None and not is_page and output.suffix[1:].isalpha() and not output.is_dir():
+        raise UserError(f"--output is {output}; it must be a folder, or a page whose name ends in .html.")
     check_target(output if is_page else (output or arguments.runs / "comparison-1") / "comparison.md")
     if arguments.recipe:
         groups, code = _train(arguments, flags)

@@ -75,13 +75,15 @@ def find_suspects(arguments: argparse.Namespace) -> int:
 
     paths = [judged.index.id(row) for row in judged.rows]
     table = suspects_table(paths, judged.labels, judged.classes, judged.noise, judged.clusters)
-    lines = _said(judged, table)
+    options = run.recipe["data"] if run else vars(arguments)
+    in_use = [str(options[name]) for name in ("relabel", "exclude") if options.get(name)]
+    lines = _said(judged, table, in_use)
     write_suspects(table, table_file)
     write_suspects_page(table, judged.index, page, lines, judged.value_range)  # the later one, see `check_report`
     for line in lines:
         print(printable(line))
     _print(table)
-    _print_next(arguments, table_file, page, run)
+    _print_next(arguments, table_file, page, run, in_use)
     return 0
 
 
@@ -138,7 +140,7 @@ def _model(settings: dict[str, Any], arguments: argparse.Namespace) -> Any:
     return ImageClassifier(**settings, mode="head")
 
 
-def _said(judged: JudgedLabels, table: pd.DataFrame) -> list[str]:
+def _said(judged: JudgedLabels, table: pd.DataFrame, in_use: list[str]) -> list[str]:
     from resnet_tl.evaluation.labels.label_noise import rate_interval
     from resnet_tl.evaluation.labels.suspects import suspects_of
     from resnet_tl.evaluation.words import interval
@@ -148,8 +150,12 @@ def _said(judged: JudgedLabels, table: pd.DataFrame) -> list[str]:
     lines = [
         f"{judged.index.root}: {len(table):,} labels of {len(judged.classes)} classes, judged by {judged.judged_by}",
         f"{suspects:,} label{' is' if suspects == 1 else 's are'} suspect: more probably wrong than right",
-        f"share of wrong labels, as far as pictures show it: {interval(judged.noise.rate, low, high)}",
     ]
+    if in_use:  # what is left of it after such a choice is no longer the share that the model of it expects
+        lines.append(f"share of wrong labels: not known, since {listed(in_use)} has changed which labels are wrong")
+    else:
+        share = interval(judged.noise.rate, low, high)
+        lines.append(f"share of wrong labels, as far as pictures show it: {share}")
     if judged.not_judged:
         lines.append(f"not judged, for no other images of the class are there: {listed(judged.not_judged)}")
     return lines
@@ -170,11 +176,10 @@ def _print(table: pd.DataFrame) -> None:
         print_table(["label", "looks like", "suspects"], cells, numbers=["suspects"])
 
 
-def _print_next(arguments: argparse.Namespace, table: Path, page: Path, run: Run | None) -> None:
+def _print_next(arguments: argparse.Namespace, table: Path, page: Path, run: Run | None, in_use: list[str]) -> None:
     print(f"{page}\n{table}")
     recipe = f"{quote(str(run.recipe_file))}" if run else f"freeze_backbone --data.root {quote(str(arguments.root))}"
     print("Look at the page, write relabel or exclude into the column action of the table, and go on with:")
     print(f"  resnet-tl fit --recipe {recipe} --data.relabel {quote(str(table))} --data.exclude {quote(str(table))}")
-    options = run.recipe["data"] if run else vars(arguments)
-    if in_use := [name for name in ("relabel", "exclude") if options.get(name)]:
-        print(f"That list takes the place of the one in use ({listed(options[name] for name in in_use)}): join them.")
+    if in_use:
+        print(printable(f"That list takes the place of the one in use ({listed(in_use)}): join them."))

@@ -11,6 +11,7 @@ from resnet_tl.files import check_target
 EXAMPLES = """\
 A fit writes the page of its run at its end; this writes it again, from what the run holds and without torch, into
 RUN/report.html, and beside it predictions/mistakes_val.csv, predictions/least_certain_val.csv and figures/*.svg.
+With -o it writes the page alone.
 
 examples:
   resnet-tl report runs/freeze_backbone-1

@@ -121,7 +121,7 @@ def _ranges(
     unit: str,
     is_main: Callable[[int], bool],
 ) -> Markup:
-    height, left, right = 34 + 30 * len(rows), 124, WIDTH - 20
+    height, left, right = 34 + 30 * len(rows), 152, WIDTH - 20
 
     def x_of(share: float) -> float:
         return left + (share - low) / (high - low) * (right - left)

@@ -192,7 +192,9 @@ def _texts(file: Path, columns: Sequence[str]) -> pd.DataFrame:
     """Columns of a CSV file of texts; UserError where it is damaged."""
     try:
         return pd.read_csv(file, dtype=str, keep_default_na=False, encoding="utf-8")[list(columns)]
-    except (ValueError, KeyError) as error:
+    except KeyError as error:
+        raise UserError(f"{file} is damaged: it has no column {error}.") from None
+    except ValueError as error:
         raise UserError(f"{file} is damaged: {error}.") from None
 
 

@@ -37,17 +37,16 @@ MOST_POINTS = 2000
 
 
 def write_report(run: Run, path: str | Path | None = None, shown: str | None = None) -> Path:
-    """Writes the page of a finished run, its charts as SVG and the lists of its mistakes; gives where the page is.
+    """Writes the page of a finished run, in the run with its charts as SVG and lists of mistakes; gives where it is.
 
     Args:
         run: finished; what it lacks, such as validation images, the page lacks too, and says so.
-        path: of the page; default: `report.html` in the run.
+        path: of the page, which alone is written then; default: `report.html` in the run.
         shown: how commands on the page name the run; default: its folder.
 
     Raises:
         UserError: the run is not finished or damaged, or the page cannot be written.
     """
-    path = Path(path) if path else run.report_file
     split = next((split for split in ("val", "test") if split in run.summary["metrics"]), None)
     page = {"run": run, "shown": shown or str(run.path), "split": split, **_facts(run, shown or str(run.path))}
     charts: dict[str, Markup] = {}
@@ -58,11 +57,13 @@ def write_report(run: Run, path: str | Path | None = None, shown: str | None = N
         measured, pictures = _measured(run, split, page["findings"])
         page |= measured
         charts |= {f"{name}_{split}": chart for name, chart in measured["charts"].items()}
-        write_lists(run, split, measured["judged"])
-    for name, chart in charts.items():
+        if not path:
+            write_lists(run, split, measured["judged"])
+    for name, chart in charts.items() if not path else ():
         write_svg(chart, run.path / "figures" / f"{name}.svg")
-    write_text(path, render("run.html", pictures.css, pictures=pictures, **page) + "\n")
-    return path
+    target = Path(path or run.report_file)
+    write_text(target, render("run.html", pictures.css, pictures=pictures, **page) + "\n")
+    return target
 
 
 def _facts(run: Run, shown: str) -> dict[str, Any]:

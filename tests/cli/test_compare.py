@@ -238,7 +238,14 @@ def test_other_images_are_refused_before_anything_is_written(command, again):
         (["runs/head-seed0", "runs/all-seed0", "--split", "train"], "--split: invalid choice: 'train' (choose from "),
         (["runs/head-seed0", "runs/all-seed0", "--seeds", "2"], "--seeds is for recipes that are to be trained;"),
         (["runs/head-seed0", "runs/all-seed0", "--data.root", "x"], "unrecognized arguments: --data.root"),
-        (["runs/head-seed0", "runs/all-seed0", "-o", "head.yaml"], "cannot be written: "),
+        (
+            ["runs/head-seed0", "runs/all-seed0", "-o", "head.yaml"],
+            "it must be a folder, or a page whose name ends in .html",
+        ),
+        (
+            ["runs/head-seed0", "runs/all-seed0", "-o", "page.txt"],
+            "--output is page.txt; it must be a folder, or a page",
+        ),
         (
             ["--recipe", "head.yaml", "--recipe", "all.yaml", "--seeds", "0"],
             "--seeds: '0' is no whole number of 1 or more",

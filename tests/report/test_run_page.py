@@ -252,7 +252,7 @@ def test_a_run_whose_predictions_are_gone_says_so(make_run: MakeRun):
     run = make_run()
     run.predictions_file("val").unlink()
 
-    with pytest.raises(UserError, match="has no predictions for the split 'val'"):
+    with pytest.raises(UserError, match=r"no predictions for the split 'val' any more; resnet-tl validate .*val\.csv"):
         write_report(run)
 
 
@@ -313,6 +313,14 @@ def test_a_fit_that_diverged_has_a_page(make_run: MakeRun):
 
     assert "Learning curves" in page.text
     assert not re.search(r"\d nan|nan[ %\]]", page.text)
+
+
+def test_a_table_that_lacks_a_column_is_told_by_its_name(make_run: MakeRun):
+    run = make_run(drawn=0)
+    run.metrics_file.write_text("x\n1\n")
+
+    with pytest.raises(UserError, match=r"metrics\.csv is damaged: it has no column 'epoch'\."):
+        write_report(Run.open(run.path))
 
 
 @pytest.mark.parametrize(

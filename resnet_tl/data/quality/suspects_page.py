@@ -35,7 +35,7 @@ def write_suspects_page(
     def card(row: Mapping[Any, Any]) -> Card:
         facts = ", ".join(part for part in (f"labelled {row['label']}", splits[row["path"]]) if part)
         copies = f"; {row['copies']} more of this picture" if row["copies"] else ""
-        looks = f"looks like {row['suggested']}, by {_percent(row['probability_of_suggested'])}"
+        looks = f"looks like {row['suggested']}, {_percent(row['probability_of_suggested'])} sure"
         return Card([Picture(row["path"], facts)], f"{looks}{copies}")
 
     suspects = table[table["suspect"] == "yes"].to_dict("records")

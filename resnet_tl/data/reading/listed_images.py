@@ -38,11 +38,12 @@ class ListedImages:
 
     def where(self, column: str, word: str, others: Sequence[str]) -> ListedImages:
         """Those of which a column that we wrote says a word; UserError where it says none of ours."""
-        unknown = sorted(set(self.frame[column]) - {word, *others, ""})
+        said = self.frame[column].map(lambda cell: cell.strip().lower())
+        unknown = sorted(set(self.frame[column][~said.isin((word, *others, ""))]))
         if unknown:
             *first, last = (word, *others)
             raise UserError(f"{self.file} has the {column} '{unknown[0]}'; it must be {', '.join(first)} or {last}.")
-        return replace(self, frame=self.frame[self.frame[column] == word], was_written=True)
+        return replace(self, frame=self.frame[said == word], was_written=True)
 
     def rows(self, index: ImageIndex) -> list[int]:
         """The row of each image in the index; -1 where the file was removed since we wrote the table.

@@ -30,6 +30,9 @@ def relabelled(index: ImageIndex, file: str | os.PathLike[str]) -> ImageIndex:
         )
     if "action" in images.frame:
         images = images.where("action", "relabel", ["exclude", "keep"])
+        if images.frame.empty:
+            log.warning(f"{images.file}: no row has the action relabel, so that no image gets another label.")
+            return index
     elif len(columns) > 1:
         raise UserError(
             f"data.relabel: {images.file} has the columns label and suggested, but none that says action, so that "

@@ -16,6 +16,8 @@ from resnet_tl.files import as_cell, replacing
 
 MARGIN = 0.01
 """A cheaper network is as good if its accuracy is shown to be lower by less than this."""
+FASTER = 1.2
+"""By so much a network must be faster for that to count: measured speeds differ by as much as a tenth."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,7 +86,7 @@ def choose(probes: Sequence[Probe]) -> Choice:
         for other in others
     ]
     found = list(zip(others, differences, holm(p_values), strict=True))
-    equal = [one for one in found if one[1].high < MARGIN and one[0].images_per_second > best.images_per_second]
+    equal = [one for one in found if one[1].high < MARGIN and _is_faster(one[0], best)]
     if equal:
         cheap, difference, _ = max(equal, key=lambda one: one[0].images_per_second)
         return Choice(
@@ -100,7 +102,7 @@ def choose(probes: Sequence[Probe]) -> Choice:
             f"Take {name[best]}, {percent(best.accuracy.value)}: it is better than the next, {name[following]}, by "
             f"{_points(difference, sign='')}.",
         )
-    faster = [one for one in undecided if one[0].images_per_second > best.images_per_second]
+    faster = [one for one in undecided if _is_faster(one[0], best)]
     other, difference, _ = max(faster, key=lambda one: one[0].images_per_second) if faster else undecided[0]
     fast = f", which is {_times(other, best)} as fast" if faster else ""
     return Choice(
@@ -168,6 +170,10 @@ def _mean(values: np.ndarray) -> Estimate:
 def _points(difference: Estimate, sign: str = "+") -> str:
     text = interval(*difference, unit=" points")
     return f"{sign if difference.value >= 0 else ''}{text}"
+
+
+def _is_faster(one: Probe, other: Probe) -> bool:
+    return one.images_per_second > FASTER * other.images_per_second
 
 
 def _times(faster: Probe, slower: Probe) -> str:

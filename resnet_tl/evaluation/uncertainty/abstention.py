@@ -97,7 +97,7 @@ def check_share(option: str, value: float | None) -> None:
         return
     check_number(option, value)
     if not 0 < value < 1:
-        meant = f" Did you mean {value / 100:g}?" if 1 < value < 100 else ""
+        meant = f" Did you mean {value / 100:g}?" if 50 <= value < 100 else ""
         raise UserError(f"{option} is {value:g}; it must be over 0 and under 1.{meant}")
 
 

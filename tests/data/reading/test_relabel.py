@@ -62,8 +62,13 @@ def test_a_list_that_nobody_has_edited_changes_nothing_and_says_so(blobs: Path, 
     file.write_text("path,label,suggested,action\ntrain/red/0.png,red,blue,keep\n")
     caplog.set_level(logging.INFO)
     assert read_dataset(blobs, relabel=file, exclude=file).identity() == read_dataset(blobs).identity()
-    assert "0 of 44 images get another label" in caplog.text
+    assert "no row has the action relabel, so that no image gets another label" in caplog.text
     assert "0 of 44 images are left out" in caplog.text
+
+
+def test_an_action_may_be_written_in_any_case(blobs: Path, tmp_path: Path) -> None:
+    text = "path,label,suggested,action\ntrain/red/0.png,red,blue, Relabel\ntrain/red/1.png,red,blue,KEEP\n"
+    assert changes(blobs, tmp_path / "list.csv", text) == {"train/red/0.png": "blue"}
 
 
 @pytest.mark.parametrize(

@@ -55,6 +55,15 @@ def test_a_slower_one_is_not_praised_for_its_speed():
     assert "fast" not in sentence
 
 
+def test_what_is_hardly_faster_is_not_called_so():
+    small, large = probe("small", range(100), 110.0), probe("large", range(200, 290))
+
+    choice = choose([small, large])
+
+    assert choice.probe is large
+    assert "fast" not in choice.sentence
+
+
 def test_equals_are_ranked_by_speed():
     slow, fast = probe("slow", range(10)), probe("fast", range(10), 200.0)
 
