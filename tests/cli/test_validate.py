@@ -131,7 +131,8 @@ def test_what_answers_are_not_of_one_model_is_refused(command, tiny_run):
 
 
 def test_abstentions_under_test_time_augmentation_are_measured(command, tiny_run):
-    out = command("test", tiny_run, "--tta", "mirror", "--min_confidence", 0.5).out
+    run = shutil.copytree(tiny_run, "copy")  # in which the numbers are kept
+    out = command("test", run, "--tta", "mirror", "--min_confidence", 0.5).out
     table = Predictor(tiny_run, tta="mirror").predict(Run.open(tiny_run).data_facts["root"] + "/test")
     answered = (probabilities(table).max(axis=1) >= 0.5).mean()
 

@@ -35,7 +35,7 @@ def test_frequent_pairs_have_their_own_section_and_rare_ones_share_one(blobs: Pa
     page = page_of(read_images(blobs), pairs, tmp_path / "page.html")
     titles = re.findall(r"<h2[^>]*>(.*?) *</h2>", page)
     assert titles == ["Labelled red, looks like green (6)", "Labelled red, looks like blue (5)", "Others (2)"]
-    assert "looks like blue, by over 99.9 %; 2 more of this picture" in page
+    assert "looks like blue, over 99.9 % sure; 2 more of this picture" in page
     assert "what to do" not in page
 
 
