@@ -89,7 +89,7 @@ def _answers(arguments: argparse.Namespace) -> Answers | None:
     from resnet_tl.run import bundles_of
 
     asked = {name: getattr(arguments, name) for name in ("coverage", "per_class", "min_confidence")}
-    if not any(asked.values()):
+    if all(value is None or value is False for value in asked.values()):  # 0 is a mistake to be said
         return None
     bundles = [Bundle.open(bundle) for run in arguments.run for bundle in bundles_of(run)]
     if arguments.min_confidence is not None:

@@ -147,6 +147,7 @@ def test_abstentions_under_test_time_augmentation_are_measured(command, tiny_run
         (["runs/tiny-2"], "resnet-tl: runs/tiny-2 is not a run: there is no such folder. Did you mean 'tiny-1'?\n"),
         (["runs"], "resnet-tl: runs is not a run: it has no recipe.yaml.\n"),
         (["runs/tiny-1", "--rot", "x"], "unrecognized arguments: --rot"),
+        (["runs/tiny-1", "--min_confidence", "0"], "--min_confidence is 0; it must be over 0 and under 1.\n"),
         (["runs/tiny-1", "-o", "runs"], "runs is a folder; name the file to write in it.\n"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",

@@ -7,6 +7,7 @@ El-Yaniv 2017, arXiv 1705.08500).
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -55,10 +56,11 @@ def risk_coverage(table: pd.DataFrame, temperature: float = 1.0) -> pd.DataFrame
     return found[["min_confidence", "answered", "accuracy"]].assign(low=middle - half, high=middle + half)
 
 
-def confidence_reaching(judged: Judged, accuracy: float) -> tuple[float, float] | None:
-    """The smallest largest-probability from which answers are that accurate, and the share answered; None for none.
+def confidence_reaching(judged: Judged, accuracy: float) -> tuple[str, float] | None:
+    """The least confidence from which answers are that accurate, and the share answered; None for none.
 
-    All higher ones reach it as well, but for those that answer fewer than 30 images.
+    It is written with as few digits, three or more, as leave out the same images. All higher ones reach the accuracy as
+    well, but for those that answer fewer than 30 images.
     """
     curve = _curve(judged)
     curve = curve[curve["images"] >= 30]
@@ -66,7 +68,8 @@ def confidence_reaching(judged: Judged, accuracy: float) -> tuple[float, float] 
     place = below[-1] + 1 if len(below) else 0
     if place == len(curve):
         return None
-    return float(curve["min_confidence"].iloc[place]), float(curve["answered"].iloc[place])
+    lower, least = (0.0, *curve["min_confidence"])[place : place + 2]
+    return _between(lower, least), float(curve["answered"].iloc[place])
 
 
 def selective_words(judged: Judged, min_confidence: float) -> str:
@@ -87,7 +90,7 @@ def reaching_words(judged: Judged) -> str:
     overall = judged.is_correct.mean() if len(judged) else 1.0
     reached = {confidence_reaching(judged, target): target for target in reversed(TARGETS) if target > overall}
     found = {target: at for at, target in reached.items() if at}  # of equal ones the lowest
-    parts = [f"{percent(target)} from {at[0]:.3f} on ({percent(at[1])} answered)" for target, at in found.items()]
+    parts = [f"{percent(target)} from {at[0]} on ({percent(at[1])} answered)" for target, at in found.items()]
     return f"Reached on these images: {', '.join(parts[::-1])}." if parts else ""
 
 
@@ -99,6 +102,15 @@ def check_share(option: str, value: float | None) -> None:
     if not 0 < value < 1:
         meant = f" Did you mean {value / 100:g}?" if 50 <= value < 100 else ""
         raise UserError(f"{option} is {value:g}; it must be over 0 and under 1.{meant}")
+
+
+def _between(lower: float, upper: float) -> str:
+    """A number above `lower` and not above `upper`, nor 1, with as few digits as may be, but three at least."""
+    for digits in range(3, 18):
+        text = f"{min(math.floor(upper * 10**digits), 10**digits - 1) / 10**digits:.{digits}f}"
+        if lower < float(text) <= upper:
+            return text
+    return repr(upper)  # there is none between neighbouring numbers
 
 
 def _curve(judged: Judged) -> pd.DataFrame:

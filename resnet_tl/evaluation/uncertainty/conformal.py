@@ -30,7 +30,7 @@ ROUNDING = 1e-9
 
 def rank(images: int, coverage: float) -> int:
     """Which score is the threshold, from 1 for the smallest; above `images` where they are too few for one."""
-    return math.ceil((images + 1) * coverage - ROUNDING)
+    return max(1, math.ceil((images + 1) * coverage - ROUNDING))
 
 
 def images_for_coverage(coverage: float) -> int:

@@ -65,10 +65,24 @@ def test_the_confidence_that_reaches_an_accuracy_is_kept_above_it():
     sure = [*((0.9 + number / 1000, True) for number in range(40)), (0.8, False), *((0.7, True),) * 10, (0.6, False)]
     found = judged(*sure)
 
-    assert confidence_reaching(found, 0.99) == (0.9, 40 / 52)
-    assert confidence_reaching(found, 0.97) == (0.7, 51 / 52)  # 50 of 51
+    assert confidence_reaching(found, 0.99) == ("0.900", 40 / 52)
+    assert confidence_reaching(found, 0.97) == ("0.700", 51 / 52)  # 50 of 51
     assert confidence_reaching(judged(*((0.9, number % 2 == 0) for number in range(60))), 0.9) is None
     assert confidence_reaching(judged((0.9, True)), 0.9) is None  # of so few nothing is said
+
+
+@pytest.mark.parametrize(
+    ("wrong", "least", "written"),
+    [(0.8, 0.8764, "0.876"), (0.8762, 0.87634, "0.8763"), (0.99991, 1.0, "0.99999"), (0.5, 0.9, "0.900")],
+)
+def test_the_confidence_that_is_written_leaves_out_what_must_be_left_out(wrong: float, least: float, written: str):
+    found = judged(*((least, True),) * 40, (wrong, False))
+    confidence, answered = confidence_reaching(found, 0.99)
+
+    assert wrong < float(confidence) <= least
+    assert float(confidence) < 1  # as --min_confidence takes it
+    assert (found.probability >= float(confidence)).mean() == answered == 40 / 41
+    assert confidence == written
 
 
 def test_words_say_what_is_answered_and_how_well():

@@ -45,6 +45,8 @@ def test_the_threshold_is_the_score_of_that_rank():
     assert threshold(label_probability, 0.9) == pytest.approx(17 / 19)
     assert threshold(label_probability, 0.95) == pytest.approx(18 / 19)
     assert threshold(label_probability, 0.96) == 1.0
+    assert threshold(label_probability, 1e-12) == 0
+    assert expected_coverage(19, 1e-12) == expected_coverage(19, 0.05)
 
 
 @pytest.mark.parametrize(("coverage", "images"), [(0.5, 1), (0.8, 4), (0.9, 9), (0.95, 19), (0.99, 99), (0.999, 999)])
