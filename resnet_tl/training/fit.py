@@ -30,7 +30,7 @@ from resnet_tl.run import Run
 from resnet_tl.training.classifier import ImageClassifier
 from resnet_tl.training.console.summary import shortest
 from resnet_tl.training.console.time_spent import advice
-from resnet_tl.training.evidence.cost import has_room_for_features
+from resnet_tl.training.evidence.cost import images_in_memory
 from resnet_tl.training.evidence.writing import write_evidence
 from resnet_tl.training.recorder import RunRecorder, best_epoch
 from resnet_tl.training.resuming.resume_points import read_checkpoint
@@ -90,8 +90,8 @@ def _evaluate(model: ImageClassifier, data: ImageDataModule, trainer: L.Trainer,
     checkpoint = kept if kept.is_file() else None  # none after fast_dev_run
     metrics: dict[str, dict[str, float]] = {}
     for split, evaluate in (("val", trainer.validate), ("test", trainer.test)):
-        if len(data.index.rows(split)):
-            model.keeps_features = split == "val" and has_room_for_features(model, data)
+        if images := len(data.index.rows(split)):
+            model.keeps_features = split == "val" and images <= images_in_memory(model.network.num_features)
             evaluate(model, datamodule=data, ckpt_path=checkpoint, verbose=False, weights_only=True)
             model.keeps_features = False
             # JSON has no word for what is not defined, such as the AUROC of a single class.

@@ -11,17 +11,29 @@ from resnet_tl.evaluation.predictions import softmax
 from resnet_tl.evaluation.uncertainty.nearest import knn_shares, unit
 from resnet_tl.finetuning.defaults import PENALTIES
 from resnet_tl.finetuning.logistic import penalty_path, solve_path
+from resnet_tl.training.evidence import cost
 
 MOST_PRODUCTS = 2e11
 """Multiplications of comparing images with images; some ten seconds of two slow cores."""
-MOST_NUMBERS = 1e9
+MOST_IN_PROBE = 1e9
 """Images times features times classes, up to which a probe takes seconds."""
 
 
+def check_baseline(name: str, images: int, judged: int, features: int, classes: int) -> None:
+    """UserError where `knn` or `probe` of so many would cost too much; asked before their features are made."""
+    what = {
+        "knn": (f"comparing {judged:,} images with {images:,}", images * features * judged, MOST_PRODUCTS),
+        "probe": (f"a probe of {images:,} images and {classes:,} classes", images * features * classes, MOST_IN_PROBE),
+    }
+    said, numbers, most = what[name]
+    if numbers > most:
+        raise UserError(f"{said} would take too long")
+    if images * features > cost.MOST_NUMBERS:
+        raise UserError(f"{said} would take too much memory")
+
+
 def knn_baseline(train: np.ndarray, labels: np.ndarray, judged: np.ndarray, classes: int) -> np.ndarray:
-    """Probabilities (m, classes) of images with features (m, F) by labelled ones (n, F); UserError for too many."""
-    if len(train) * judged.size > MOST_PRODUCTS:
-        raise UserError(f"comparing {len(judged):,} images with {len(train):,} would take too long")
+    """Probabilities (m, classes) of images with features (m, F) by labelled ones (n, F)."""
     return knn_shares(unit(judged), unit(train), labels, classes)
 
 
@@ -32,10 +44,7 @@ def probe_baseline(
 
     The penalty is the first one after which the loss of the images that are judged, whose classes are `truth`, rises:
     it is chosen by the validation images, as the best epoch of a fit is, so that both are a little too good alike.
-    UserError for too many images.
     """
-    if train.size * classes > MOST_NUMBERS:
-        raise UserError(f"a probe of {len(train):,} images and {classes:,} classes would take too long")
     x, y = torch.from_numpy(judged), torch.from_numpy(truth)
     best, chosen, strength = float("inf"), np.zeros((len(judged), classes), np.float32), 0.0
     for penalty, weight, bias in solve_path(

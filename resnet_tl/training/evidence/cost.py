@@ -1,4 +1,4 @@
-"""What evidence may cost: shares of the training, counted in passes of an image through the network."""
+"""What evidence may cost: shares of the training, counted in passes of an image through the network, and memory."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ they fit into it, and what is left on the trained network's."""
 LEAST = 200
 """Training images of which the trained network's features are taken in any case."""
 MOST_NUMBERS = 250_000_000
-"""Features of all validation images that are held in memory, 1 GB; beyond that there is no evidence."""
+"""Features of the validation images, and of the training images, that are held in memory, 1 GB each; where validation
+has more there is no evidence."""
+MOST_BYTES = 64 << 20
+"""Of the features in a bundle: 2000 images of up to 16,384, and fewer of wider ones."""
 SECONDS, SECONDS_OF_IMAGE = 2.0, 0.003
 """Of everything else on a slow core: imports, tables, Grad-CAM; and for each of up to 2000 validation images, the map.
 
@@ -54,6 +57,11 @@ def reference_images(data: ImageDataModule, passes: float) -> int:
     return min(MOST, max(LEAST, int(left)))
 
 
-def has_room_for_features(model: ImageClassifier, data: ImageDataModule) -> bool:
-    """Whether what the head is given of all validation images may be held in memory."""
-    return len(data.index.rows("val")) * model.network.num_features <= MOST_NUMBERS
+def images_in_memory(features: int) -> int:
+    """Of how many images so many features each may be held in memory."""
+    return MOST_NUMBERS // features
+
+
+def images_in_bundle(features: int) -> int:
+    """Of how many images a bundle keeps so many features each, to compare new ones with."""
+    return max(1, min(MOST, MOST_BYTES // (2 * features)))

@@ -20,7 +20,7 @@ from resnet_tl.networks.frozen import FrozenStages
 from resnet_tl.networks.stages import StagedNetwork
 from resnet_tl.training.building import build
 from resnet_tl.training.classifier import ImageClassifier
-from resnet_tl.training.evidence.cost import SHARE, affords_baselines, reference_images
+from resnet_tl.training.evidence.cost import SHARE, affords_baselines, images_in_memory, reference_images
 
 log = logging.getLogger(__name__)
 
@@ -44,16 +44,16 @@ def is_always_frozen(model: ImageClassifier) -> bool:
 
 
 def gallery_of(model: ImageClassifier, data: ImageDataModule, passes: float) -> Gallery:
-    """All training images where the cache has their features, else some: each class its share."""
+    """All training images where the cache has their features and memory is enough, else each class its share."""
     rows = data.index.rows("train")
     labels = data.index.labels[rows]
     stages = _stages(model.network, model)
     of_rows = kept_features(model.network, stages, model, data) if is_always_frozen(model) else None
+    most = images_in_memory(model.network.num_features)
     if of_rows is None:
-        few = drawn(labels, reference_images(data, passes))
-        rows, labels = rows[few], labels[few]
-        of_rows = _computed(stages, data)
-    return Gallery(rows, labels, of_rows(rows))
+        of_rows, most = _computed(stages, data), min(most, reference_images(data, passes))
+    few = drawn(labels, most)
+    return Gallery(rows[few], labels[few], of_rows(rows[few]))
 
 
 def pretrained_features(

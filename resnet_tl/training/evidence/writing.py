@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +26,8 @@ from resnet_tl.files import as_cell, replacing, write_text
 from resnet_tl.networks.grad_cam import grad_cam
 from resnet_tl.run import Run
 from resnet_tl.training.classifier import ImageClassifier
-from resnet_tl.training.evidence.baselines import MOST_PRODUCTS, knn_baseline, probe_baseline
-from resnet_tl.training.evidence.cost import MOST, training_passes
+from resnet_tl.training.evidence.baselines import MOST_PRODUCTS, check_baseline, knn_baseline, probe_baseline
+from resnet_tl.training.evidence.cost import MOST, images_in_bundle, training_passes
 from resnet_tl.training.evidence.features import Gallery, gallery_of, pretrained_features
 from resnet_tl.training.numbers.predictions import Predictions
 
@@ -49,8 +50,8 @@ def write_evidence(
     model.to(trainer.strategy.root_device)  # Lightning has taken it off a GPU
     model.network.eval()
     try:
-        evidence = _Evidence(run.evidence, model, data, found, training_passes(model, data, epochs))
-        return evidence.write()
+        passes = training_passes(model, data, epochs) / trainer.world_size  # of one process: all others wait for it
+        return _Evidence(run.evidence, model, data, found, passes).write()
     finally:
         model.cpu()
 
@@ -93,7 +94,7 @@ class _Evidence:
 
     def _refer(self) -> dict[str, Any]:
         self.gallery = gallery_of(self.model, self.data, self.passes)
-        few = self.gallery.of(drawn(self.gallery.labels, MOST))
+        few = self.gallery.of(drawn(self.gallery.labels, images_in_bundle(self.judged.shape[1])))
         self.reference = Reference.make(few.features, few.labels, few.rows, self.judged)
         of = len(self.data.index.rows("train"))
         return {"images": len(few.rows), "of": of, "neighbours": self.reference.neighbours}
@@ -142,18 +143,26 @@ class _Evidence:
         return {"images": len(rows)}
 
     def _baselines(self) -> dict[str, Any]:
-        features = pretrained_features(self.model, self.data, self.passes)
+        of_rows = pretrained_features(self.model, self.data, self.passes)
         index, rows = self.data.index, self.found.rows
-        train, judged = features(index.rows("train")), features(rows)
         labels, classes = index.labels[index.rows("train")], len(self.model.classes)
+        size = (len(labels), *self.judged.shape, classes)
+
+        @cache  # where one of the two takes them
+        def features() -> tuple[np.ndarray, np.ndarray]:
+            return of_rows(index.rows("train")), of_rows(rows)
 
         def knn() -> dict[str, Any]:
+            check_baseline("knn", *size)
+            train, judged = features()
             self._write_predictions("knn", knn_baseline(train, labels, judged, classes))
             return {"neighbours": min(NEIGHBOURS, len(train)), "training_images": len(train)}
 
         def probe() -> dict[str, Any]:
             if self.model.hparams["head_solver"] == "lbfgs":
                 raise UserError("the head is solved on the pretrained features: the model is this probe")
+            check_baseline("probe", *size)
+            train, judged = features()
             shares, penalty = probe_baseline(train, labels, judged, self.found.labels, classes)
             self._write_predictions("probe", shares)
             return {"penalty": penalty, "training_images": len(train)}

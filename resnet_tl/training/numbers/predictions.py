@@ -66,11 +66,14 @@ class RowLogits:
         self.features = [torch.empty(0, width)]
 
     def add(self, rows: Tensor, logits: Tensor, features: Tensor) -> None:
-        """Those of a batch: (N,) int64 and (N, classes); they stay on a GPU, which is not waited for in each batch."""
+        """Those of a batch: (N,) int64 and (N, classes); they stay on a GPU, which is not waited for in each batch.
+
+        Features do not: a GPU that training has filled has no room for those of all images.
+        """
         self.rows.append(rows)
         self.logits.append(logits.float())
         if self.features[0].shape[1]:
-            self.features.append(features.float())
+            self.features.append(features.float().cpu())
 
     def gathered(self, labels: np.ndarray, processes: int = 1) -> Predictions | None:
         """What all processes found, on the first, else None; `labels` of all rows of the index. A collective."""

@@ -4,22 +4,33 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from resnet_tl import ImageClassifier, ImageDataModule, Predictor, Run
 from resnet_tl.bundle import Bundle
 from resnet_tl.cli.main import main
 from resnet_tl.data.reading.layouts import unlabelled
+from resnet_tl.errors import UserError
 from resnet_tl.evaluation.predictions import probabilities, read_predictions
 from resnet_tl.evaluation.uncertainty.familiarity import Reference
 from resnet_tl.evaluation.uncertainty.nearest import knn_shares, nearest, unit
 from resnet_tl.inference.embedding import Embedder
-from resnet_tl.training.evidence import writing
-from resnet_tl.training.evidence.cost import LEAST, MOST, affords_baselines, reference_images, training_passes
+from resnet_tl.training.evidence import baselines, writing
+from resnet_tl.training.evidence.baselines import check_baseline
+from resnet_tl.training.evidence.cost import (
+    LEAST,
+    MOST,
+    affords_baselines,
+    images_in_bundle,
+    reference_images,
+    training_passes,
+)
 
 
 def fitted(blobs: Path, folder: Path, *flags: str, recipe: str = "freeze_backbone") -> Run:
@@ -198,6 +209,65 @@ def test_the_evidence_costs_a_share_of_the_training(blobs: Path) -> None:
     assert reference_images(data, passes=0) == LEAST
     assert reference_images(data, passes=10_000) == 500 - 37
     assert reference_images(data, passes=10**6) == MOST
+
+
+def test_of_several_processes_evidence_takes_a_share_of_what_one_has_trained(monkeypatch: pytest.MonkeyPatch) -> None:
+    found: dict[str, Any] = {}
+
+    class Evidence:
+        def __init__(self, *given: Any) -> None:
+            found["passes"] = given[-1]
+
+        def write(self) -> None:
+            pass
+
+    monkeypatch.setattr(writing, "training_passes", lambda *given: 1000.0)
+    monkeypatch.setattr(writing, "_Evidence", Evidence)
+    model: Any = torch.nn.Module()
+    model.network, model.predictions = torch.nn.Module(), {"val": SimpleNamespace(features=np.zeros((1, 1)))}
+    trainer: Any = SimpleNamespace(world_size=4, strategy=SimpleNamespace(root_device="cpu"))
+    writing.write_evidence(SimpleNamespace(evidence=None), model, None, trainer, epochs=1)  # type: ignore[arg-type]
+
+    assert found == {"passes": 250.0}
+
+
+@pytest.mark.parametrize(
+    ("name", "images", "judged", "features", "classes", "sentence"),
+    [
+        ("knn", 100_000, 10_000, 512, 10, "comparing 10,000 images with 100,000 would take too long"),
+        ("knn", 1_000_000, 100, 512, 2, "comparing 100 images with 1,000,000 would take too much memory"),
+        ("probe", 50_000, 100, 512, 100, "a probe of 50,000 images and 100 classes would take too long"),
+        ("probe", 600_000, 100, 512, 2, "a probe of 600,000 images and 2 classes would take too much memory"),
+    ],
+)
+def test_a_baseline_that_costs_too_much_is_refused(
+    name: str, images: int, judged: int, features: int, classes: int, sentence: str
+) -> None:
+    with pytest.raises(UserError) as caught:
+        check_baseline(name, images, judged, features, classes)
+    assert str(caught.value) == sentence
+    check_baseline(name, images // 100, judged, features, classes)
+
+
+def test_no_features_are_made_for_baselines_that_are_refused(
+    blobs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def computed(rows: np.ndarray) -> np.ndarray:
+        raise AssertionError("features were made")
+
+    monkeypatch.setattr(baselines, "MOST_PRODUCTS", 0)
+    monkeypatch.setattr(baselines, "MOST_IN_PROBE", 0)
+    monkeypatch.setattr(writing, "pretrained_features", lambda *given: computed)
+    run = fitted(blobs, tmp_path / "many", "--trainer.max_epochs", "1", recipe="train_everything")
+
+    for name in ("knn", "probe"):
+        assert facts(run)[name]["missing"].endswith("would take too long")
+
+
+def test_a_bundle_keeps_fewer_images_of_very_wide_features() -> None:
+    assert images_in_bundle(512) == images_in_bundle(16_384) == MOST
+    assert images_in_bundle(25_088) == 1337
+    assert images_in_bundle(100_000_000) == 1
 
 
 def test_without_room_for_the_features_there_is_no_evidence(
