@@ -96,6 +96,7 @@ class _Sweep:
             if total < wanted:
                 current().print(f"The space holds {total} different settings, so there are {total} trials.")
             while trials.finished < total:
+                (self.folder / "summary.json").unlink(missing_ok=True)  # of fewer trials
                 self._train(trials, total)
                 write_trials(self._results(trials), self.monitor, self.folder)
             self._conclude(self._results(trials))

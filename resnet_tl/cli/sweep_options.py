@@ -42,9 +42,9 @@ NOT_IN_A_SWEEP = {
 # What may be given beside a space, but not be in it.
 NOT_IN_A_SPACE = {
     "it decides which images the trials are judged on, and those must be the same": "data.root data.source "
-    "data.split_seed data.val_fraction data.test_fraction data.exclude data.layout data.path_column data.label_column "
-    "data.group_column data.image_folder data.on_bad_image data.on_leak data.predict_root trainer.limit_val_batches "
-    "trainer.limit_test_batches",
+    "data.split_seed data.val_fraction data.test_fraction data.exclude data.relabel data.layout data.path_column "
+    "data.label_column data.group_column data.image_folder data.on_bad_image data.on_leak data.predict_root "
+    "trainer.limit_val_batches trainer.limit_test_batches",
     "the trials are compared by it": "model.monitor model.metrics",
     "a better seed is luck, and all trials have the same one, --seed": "seed",
     "it says where and how fast a fit goes, and is to change no result": "run checkpoint_every data.workers "

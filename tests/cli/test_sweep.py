@@ -138,10 +138,14 @@ def test_whatever_a_kill_leaves_is_done_again_or_not_at_all(sweep: Path, blobs: 
 
 
 @pytest.mark.slow
-def test_a_sweep_is_made_longer_by_its_number_of_trials(sweep: Path, command):
+def test_a_sweep_is_made_longer_by_its_number_of_trials(sweep: Path, command, monkeypatch):
     shutil.copytree(sweep, "copy")
-    outcome = command("sweep", "--resume", "copy", "--trials", 3)
+    with monkeypatch.context() as patch:
+        signal_in(patch, "training_step", 1, signal.SIGTERM, ImageClassifier)
+        assert command("sweep", "--resume", "copy", "--trials", 3).code == 143
+    assert not Path("copy/summary.json").exists()  # it was of two
 
+    outcome = command("sweep", "--resume", "copy")
     assert outcome.code == 0
     assert "Trial 3 of 3" in outcome.out
     assert pd.read_csv("copy/trials.csv")["trial"].tolist() == [1, 2, 3]
@@ -156,7 +160,7 @@ def test_a_trial_that_is_worse_than_half_of_the_others_is_pruned_and_is_a_whole_
 
     assert outcome.code == 0
     assert "The space holds 2 different settings, so there are 2 trials." in outcome.out
-    assert "pruned: after 1 of 3 epochs it was worse than half of the trials before it" in outcome.out
+    assert "pruned: after 1 of 3 epochs it was worse than half of the complete trials before it" in outcome.out
     table = pd.read_csv("sweep/trials.csv")
     assert table["optimizer.lr"].tolist() == [0.05, 1e-7]
     assert table["state"].tolist() == ["complete", "pruned"]
@@ -206,6 +210,7 @@ RECIPE = ("freeze_backbone",)
         ((*RECIPE, "--space", "trainer.max_epochs=1..x"), "is no range"),
         ((*RECIPE, "--space", "data.batch_size=1.5..2.5"), "--data.batch_size is '1.5'; it must be a whole number"),
         ((*RECIPE, "--space", "data.root=a,b"), "it decides which images the trials are judged on"),
+        ((*RECIPE, "--space", "data.relabel=a.csv,b.csv"), "it decides which images the trials are judged on"),
         ((*RECIPE, "--space", "seed=0..9"), "a better seed is luck"),
         ((*RECIPE, "--space", "model.monitor=val_loss,val_auroc"), "the trials are compared by it"),
         ((*RECIPE, "--space", "model.mode=head,all", "--model.mode", "all"), "and --space varies it as well"),

@@ -8,7 +8,7 @@ and Tibshirani 2009, A bias correction for the minimum error rate in cross-valid
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,7 +31,7 @@ class Worth:
 
 
 def worth_of_best(
-    tables: Sequence[pd.DataFrame], best: int, monitor: str, resamples: int = RESAMPLES
+    tables: Iterable[pd.DataFrame], best: int, monitor: str, resamples: int = RESAMPLES
 ) -> dict[str, Worth]:
     """`Worth` of the monitored metric and of the accuracy, for the trial at place `best` of some prediction tables.
 
@@ -53,7 +53,7 @@ def worth_of_best(
             own.append(judged.scores(metric, weights)[:, best])
             left_out.append(judged.scores(metric, (weights == 0).astype(np.float64))[np.arange(len(chosen)), chosen])
         found = np.concatenate(left_out)
-        mean = float(found.mean()) if len(found) and len(tables) > 1 else measured
+        mean = float(found.mean()) if len(found) and judged.predicted.shape[1] > 1 else measured
         # Never better than measured: what little is left then is the chance of the resamples.
         mean = max(mean, measured) if metric == "loss" else min(mean, measured)
         if metric == "accuracy":
@@ -81,10 +81,11 @@ class _Judged:
     classes: int
 
     @classmethod
-    def of(cls, tables: Sequence[pd.DataFrame]) -> _Judged:
-        classes = classes_of(tables[0])
+    def of(cls, tables: Iterable[pd.DataFrame]) -> _Judged:
+        classes: list[str] = []
         labels, losses, predicted = np.zeros(0, np.int64), [], []
         for table in tables:
+            classes = classes or list(classes_of(table))
             table = table[table["label"] != ""].sort_values("id", ignore_index=True)
             table = table[["label", *(f"prob_{name}" for name in classes)]]
             labels, values = label_numbers(table), probabilities(table)
@@ -102,14 +103,20 @@ class _Judged:
 
     def scores(self, metric: str, weights: np.ndarray) -> np.ndarray:
         """A metric of every trial, (B, trials), on images that count by weights (B, N)."""
+        from scipy.sparse import csr_array
+
         if metric in ("loss", "accuracy"):
             values = self.losses if metric == "loss" else self.is_correct.astype(np.float64)
             return weights @ values / weights.sum(axis=1, keepdims=True)
         if metric == "macro_f1":
             each = [macro_f1(weights, self.labels, predicted, self.classes) for predicted in self.predicted.T]
             return np.stack(each, axis=1)
-        is_of = np.eye(self.classes)[self.labels]
-        images = weights @ is_of
-        each = [weights @ (is_of * correct[:, None]) for correct in self.is_correct.T]
+        rows, ones = np.arange(self.images), np.ones(self.images)
+
+        def per_class(counts: np.ndarray) -> np.ndarray:
+            return weights @ csr_array((counts, (rows, self.labels)), shape=(self.images, self.classes))
+
+        images = per_class(ones)
+        each = [per_class(correct.astype(np.float64)) for correct in self.is_correct.T]
         recalls = np.stack(each, axis=1) / np.maximum(images, 1)[:, None]
         return recalls.sum(axis=2) / (images > 0).sum(axis=1, keepdims=True)

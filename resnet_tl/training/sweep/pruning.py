@@ -40,7 +40,9 @@ class Pruning(L.Callback):
             self.trial.report(value, epoch)
         if self.trial.should_prune():
             self.trial.set_user_attr(PRUNED_AFTER, epoch)
-            why = f"after {epoch} of {trainer.max_epochs} epochs it was worse than half of the trials before it"
+            why = (
+                f"after {epoch} of {trainer.max_epochs} epochs it was worse than half of the complete trials before it"
+            )
             pl_module.hparams["stop_after"] = epoch
             pl_module.resolved |= {"model.stop_after": (epoch, why)}
             recorder = next(one for one in trainer.callbacks if isinstance(one, RunRecorder))  # type: ignore[attr-defined]

@@ -107,7 +107,7 @@ def summarised(results: Sequence[Result], monitor: str, mode: str) -> dict[str, 
     """
     complete = [result for result in results if result.is_complete]
     best = ranked(complete, monitor, mode)[0]
-    tables = [result.run.predictions("val") for result in complete]
+    tables = (result.run.predictions("val") for result in complete)  # one at a time in memory
     worths = worth_of_best(tables, complete.index(best), monitor.removeprefix("val_"))
     states = [result.state for result in results]
     return {

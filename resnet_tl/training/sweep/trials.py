@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 NAME = "sweep"
 DIRECTIONS: dict[str, Literal["minimize", "maximize"]] = {"min": "minimize", "max": "maximize"}
 PATIENCE = 10
-"""Draws of the sampler that may be of settings tried before; then others are drawn at random."""
+"""Draws of the sampler that may be of settings tried before; then others are drawn at random, after as many again with
+all their digits, since a narrow range may have none left with few."""
 ERROR, PRUNED_AFTER = "error", "pruned_after"
 """Under which the sentence of a trial that failed, and the epoch after which one was pruned, are kept."""
 
@@ -127,7 +128,9 @@ def propose(known: Sequence[FrozenTrial], space: Sequence[Dimension], mode: str,
         study = optuna.create_study(direction=DIRECTIONS[mode], sampler=sampler)
         study.add_trials(known)
         drawn = study.ask(distributions).params
-        settings = {dimension.key: dimension.rounded(drawn[dimension.key]) for dimension in space}
+        settings: dict[str, Value] = drawn
+        if attempt < 2 * PATIENCE:
+            settings = {dimension.key: dimension.rounded(drawn[dimension.key]) for dimension in space}
         if settings not in tried:
             return settings
     raise AssertionError("a count does not end")

@@ -67,6 +67,17 @@ def test_no_settings_are_tried_twice_and_all_of_a_small_space_are(tmp_path: Path
     assert trials.all[2].user_attrs == {"error": "a sentence"}
 
 
+def test_a_range_with_few_numbers_of_four_digits_has_enough_of_more(tmp_path: Path):
+    trials = Trials(tmp_path / "trials.db", parse_space(["x=0.1..0.1001"]), "min", 0)
+    while trials.finished < 4:
+        trial, settings = trials.next()
+        trials.finish(trial, settings["x"])
+
+    found = [trial.params["x"] for trial in trials.all]
+    assert len(set(found)) == 4
+    assert all(0.1 <= x <= 0.1001 for x in found)
+
+
 def test_a_folder_may_have_any_name(tmp_path: Path):
     folder = tmp_path / "100%20 of #1? ü'"
     folder.mkdir()
