@@ -132,7 +132,7 @@ def test_the_calibration_error_of_true_probabilities_is_mostly_within_its_interv
 
 
 def test_the_interval_of_a_calibration_error_holds_the_true_one():
-    labels, probabilities = judged(200_000, sharpness=2.0)
+    labels, probabilities = judged(20_000, sharpness=2.0)
     true = calibration_error(labels, probabilities).value
     errors = [calibration_error(*judged(400, sharpness=2.0, seed=seed)) for seed in range(1, 61)]
 
