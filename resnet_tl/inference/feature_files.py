@@ -50,6 +50,7 @@ def feature_file(path: Path, width: int) -> Iterator[Writer]:
 
 @contextmanager
 def _parquet(path: Path, width: int) -> Iterator[Writer]:
+    """Batches are gathered into row groups: each has a head of its own, and a group of 32 rows is read slowly."""
     import pyarrow as pa
     from pyarrow.parquet import ParquetWriter
 
@@ -61,10 +62,19 @@ def _parquet(path: Path, width: int) -> Iterator[Writer]:
         def add(self, ids: Sequence[str], paths: Sequence[str], labels: Sequence[str], features: np.ndarray) -> None:
             columns = [pa.array(list(values), pa.string()) for values in (ids, paths, labels)]
             values = pa.FixedSizeListArray.from_arrays(pa.array(features.ravel(), pa.float32()), width)
-            file.write_table(pa.Table.from_arrays([*columns, values], schema=schema))
+            waiting.append(pa.Table.from_arrays([*columns, values], schema=schema))
+            if sum(table.nbytes for table in waiting) >= _AT_ONCE:
+                write()
 
-    with ParquetWriter(path, schema) as file:
+    def write() -> None:
+        if waiting:
+            file.write_table(pa.concat_tables(waiting))
+            waiting.clear()
+
+    waiting: list[Any] = []
+    with ParquetWriter(path, schema, use_dictionary=["label"]) as file:  # few features or names are the same
         yield Rows()
+        write()
 
 
 @contextmanager

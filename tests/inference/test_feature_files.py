@@ -33,6 +33,17 @@ def test_parquet_holds_what_was_given(tmp_path: Path) -> None:
     assert table["features"].iloc[0].dtype == np.float32
 
 
+def test_parquet_has_few_groups_of_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet")
+
+    assert parquet.ParquetFile(written(tmp_path / "f.parquet")).num_row_groups == 1
+    monkeypatch.setattr(feature_files, "_AT_ONCE", 1)
+    assert parquet.ParquetFile(written(tmp_path / "g.parquet")).num_row_groups == 2
+    table = pd.read_parquet(tmp_path / "g.parquet")
+    assert table["id"].tolist() == IDS
+    assert (np.stack(table["features"]) == FEATURES).all()
+
+
 def test_csv_holds_what_was_given_and_no_formula(tmp_path: Path) -> None:
     table = pd.read_csv(written(tmp_path / "f.csv"), keep_default_na=False, float_precision="round_trip")
 
