@@ -20,6 +20,7 @@ from resnet_tl.run import Run, check_root
 from resnet_tl.terminal import current
 
 if TYPE_CHECKING:
+    from resnet_tl.training.classifier import ImageClassifier
     from resnet_tl.training.sweep.results import Result
     from resnet_tl.training.sweep.space import Dimension
     from resnet_tl.training.sweep.trials import Trials
@@ -40,11 +41,11 @@ def main(argv: list[str]) -> None:
 
             check_optuna()
         space = checked_space(begun)
-        if folder is None:
+        if is_new := folder is None:
             folder = _begin(arguments.run, begun)
         check_unchanged(folder, begun)
         try:
-            _Sweep(folder, begun, space).run(arguments.trials)
+            _Sweep(folder, begun, space).run(arguments.trials, is_new)
         except stopping.Stopped as stop:
             advice = f"; go on with: resnet-tl sweep --resume {quote(str(folder))}"
             raise stopping.Stopped(stop.signal, advice, stop.together) from None
@@ -54,10 +55,19 @@ def main(argv: list[str]) -> None:
 
 
 def _begin(folder: Path | None, begun: Begun) -> Path:
-    """Makes the folder of a new sweep; UserError where the recipe is no fit as it stands, or none for a sweep."""
+    """Makes the folder of a new sweep; UserError as of `_checked`."""
+    check_root(folder.parent if folder else "runs")
+    model = _checked(begun)
+    name = f"{Path(begun.recipe).stem}-sweep"
+    path = (Run.create_at(folder) if folder else Run.create("runs", name)).path
+    begun.write(path, monitor=model.hparams["monitor"], monitor_mode=model.monitor_mode, trials=TRIALS)
+    return path
+
+
+def _checked(begun: Begun) -> ImageClassifier:
+    """The model without the space; UserError where the recipe is no fit as it stands and here, or none for a sweep."""
     from resnet_tl.cli.fit_parser import FitCLI
 
-    check_root(folder.parent if folder else "runs")
     cli = FitCLI([Path(begun.recipe)], [*begun.flags, f"--seed={begun.seed}"])
     if cli.whole or cli.datamodule.final:
         raise UserError(f"{begun.recipe} is of folds or of a final run, but each trial of a sweep is one fit.")
@@ -66,10 +76,7 @@ def _begin(folder: Path | None, begun: Begun) -> Path:
     cli.check()
     if not len(cli.datamodule.index.rows("val")):
         raise UserError("There are no validation images, by which trials are compared: give --data.val_fraction 0.2.")
-    name = f"{Path(begun.recipe).stem}-sweep"
-    path = (Run.create_at(folder) if folder else Run.create("runs", name)).path
-    begun.write(path, monitor=cli.model.hparams["monitor"], monitor_mode=cli.model.monitor_mode, trials=TRIALS)
-    return path
+    return cli.model
 
 
 class _Sweep:
@@ -80,7 +87,7 @@ class _Sweep:
         self.facts = Begun.read(folder)[1]
         self.monitor, self.mode = self.facts["monitor"], self.facts["monitor_mode"]
 
-    def run(self, wanted: int | None) -> None:
+    def run(self, wanted: int | None, is_new: bool) -> None:
         """Trains until there are as many trials as wanted, now or before, and writes and says what they have found."""
         from resnet_tl.training.sweep.results import write_trials
         from resnet_tl.training.sweep.trials import Trials
@@ -95,6 +102,8 @@ class _Sweep:
             total = int(min(wanted, trials.most))
             if total < wanted:
                 current().print(f"The space holds {total} different settings, so there are {total} trials.")
+            if trials.finished < total and not is_new:
+                _checked(self.begun)  # what is amiss by now, as another folder, would fail each trial for good
             while trials.finished < total:
                 (self.folder / "summary.json").unlink(missing_ok=True)  # of fewer trials
                 self._train(trials, total)

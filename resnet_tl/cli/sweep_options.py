@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import glob
 import json
 from collections.abc import Mapping
 from contextlib import suppress
@@ -129,7 +130,7 @@ def begun_by(arguments: argparse.Namespace, flags: list[str]) -> tuple[Path | No
     space = [str(dimension) for dimension in parse_space(arguments.space)]
     begun = Begun(str(recipe), file_digest(recipe), flags, space, arguments.seed)
     if arguments.run is None:
-        known = [file.parent for file in Path("runs").glob(f"{recipe.stem}-sweep-*/sweep.json")]
+        known = [file.parent for file in Path("runs").glob(f"{glob.escape(recipe.stem)}-sweep-*/sweep.json")]
         same = [one for one in known if not (one / "summary.json").is_file() and Begun.read(one)[0] == begun]
         return next(iter(sorted(same)), None), begun
     if not (arguments.run / "sweep.json").is_file():

@@ -264,6 +264,18 @@ def test_a_recipe_that_has_changed_is_refused(blobs: Path, command):
     assert "mine.yaml is not what it was when runs/mine-sweep-1 was begun with it" in outcome.err
 
 
+def test_images_that_are_not_there_any_more_fail_no_trial(sweep: Path, blobs: Path, command):
+    shutil.copytree(sweep, "copy")
+    notes = Path("copy/sweep.json")
+    notes.write_text(notes.read_text().replace(json.dumps(str(blobs)), '"photos"'))  # as from another folder
+
+    outcome = command("sweep", "--resume", "copy", "--trials", 3)
+    assert (outcome.code, outcome.err.count("\n")) == (2, 1)
+    assert "photos" in outcome.err
+    assert pd.read_csv("copy/trials.csv")["state"].tolist() == ["complete"] * 2
+    assert not Path("copy/trials/3").exists()
+
+
 def test_a_sweep_whose_notes_are_damaged_is_refused(sweep: Path, command):
     shutil.copytree(sweep, "copy")
     Path("copy/sweep.json").write_text("{}")
