@@ -82,13 +82,15 @@ def fit_temperature(labels: np.ndarray, probabilities: np.ndarray) -> float:
     """
     from scipy.optimize import minimize_scalar
 
-    logits, classes = _logits(probabilities), probabilities.shape[1]
+    logits = _logits(probabilities)
+    logits -= logits.max(axis=1, keepdims=True)
     wrong = 1 / (len(labels) + 2)
-    targets = np.full(logits.shape, wrong / classes)
-    targets[np.arange(len(labels)), labels] += 1 - wrong
+    # The cross-entropy is log-sum-exp less the logits weighted by the targets, which is in proportion to 1/temperature.
+    weighted = float(((1 - wrong) * logits[np.arange(len(labels)), labels] + wrong * logits.mean(axis=1)).mean())
 
     def loss(log_temperature: float) -> float:
-        return -float((targets * np.log(np.maximum(softmax(logits / np.exp(log_temperature)), SMALLEST))).sum(1).mean())
+        inverse = np.exp(-log_temperature)
+        return float(np.log(np.exp(logits * inverse).sum(axis=1)).mean() - weighted * inverse)
 
     found = minimize_scalar(loss, bounds=(np.log(COLDEST), np.log(HOTTEST)), method="bounded")
     return float(np.exp(found.x))

@@ -40,6 +40,17 @@ def test_the_temperature_undoes_how_much_too_sure_a_network_is(sharpness):
     assert fit_temperature(labels, probabilities) == pytest.approx(sharpness, rel=0.08)
 
 
+def test_the_temperature_has_the_smallest_loss_of_targets_with_one_more_image_judged_wrongly():
+    labels, probabilities = judged(80, classes=3, sharpness=2.0)
+    targets = np.eye(3)[labels] * 81 / 82 + 1 / 82 / 3
+    found = fit_temperature(labels, probabilities)
+    losses = [
+        -(targets * np.log(at_temperature(probabilities, found * by))).sum(axis=1).mean() for by in (0.99, 1, 1.01)
+    ]
+
+    assert losses[1] < min(losses[0], losses[2])
+
+
 def test_a_temperature_changes_how_sure_a_network_is_and_not_what_it_says():
     _, probabilities = judged(200)
     hot = at_temperature(probabilities, 3.0)
