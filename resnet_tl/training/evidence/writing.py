@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -54,6 +55,7 @@ def write_evidence(
         return _Evidence(run.evidence, model, data, found, passes).write()
     finally:
         model.cpu()
+        model.predictions["val"] = replace(found, features=None)  # up to 1 GB
 
 
 class _Evidence:

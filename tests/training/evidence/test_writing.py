@@ -31,6 +31,7 @@ from resnet_tl.training.evidence.cost import (
     reference_images,
     training_passes,
 )
+from resnet_tl.training.numbers.predictions import Predictions
 
 
 def fitted(blobs: Path, folder: Path, *flags: str, recipe: str = "freeze_backbone") -> Run:
@@ -224,11 +225,13 @@ def test_of_several_processes_evidence_takes_a_share_of_what_one_has_trained(mon
     monkeypatch.setattr(writing, "training_passes", lambda *given: 1000.0)
     monkeypatch.setattr(writing, "_Evidence", Evidence)
     model: Any = torch.nn.Module()
-    model.network, model.predictions = torch.nn.Module(), {"val": SimpleNamespace(features=np.zeros((1, 1)))}
+    none = np.zeros((1, 2), np.float32)
+    model.network, model.predictions = torch.nn.Module(), {"val": Predictions(np.zeros(1), np.zeros(1), none, none)}
     trainer: Any = SimpleNamespace(world_size=4, strategy=SimpleNamespace(root_device="cpu"))
     writing.write_evidence(SimpleNamespace(evidence=None), model, None, trainer, epochs=1)  # type: ignore[arg-type]
 
     assert found == {"passes": 250.0}
+    assert model.predictions["val"].features is None  # their memory is free again
 
 
 @pytest.mark.parametrize(
