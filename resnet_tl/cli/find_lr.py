@@ -56,6 +56,6 @@ def _others(words: list[str]) -> list[str]:
     """The words of the command without this trial and without another rate."""
     kept: list[str] = []
     for before, word in zip(["", *words], words, strict=False):
-        if before != "--optimizer.lr" and not word.startswith(("--find_lr", "--optimizer.lr")):
+        if before != "--optimizer.lr" and word.partition("=")[0] not in ("--find_lr", "--optimizer.lr"):
             kept.append(word)
     return kept

@@ -59,7 +59,9 @@ class RateFinder(L.Callback):
         self.rates.append(rate)
 
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
-        self.losses.append(float(outputs["loss"]))
+        # The mean over the processes, which must agree on when to stop; Lightning's is divided by the accumulation.
+        loss = trainer.strategy.reduce(outputs["loss"], reduce_op="mean") * trainer.accumulate_grad_batches
+        self.losses.append(float(loss))
         trainer.should_stop = has_ended(self.losses)
 
     def run(self, model: ImageClassifier, data: ImageDataModule, trainer: L.Trainer) -> None:
