@@ -112,6 +112,8 @@ def test_a_run_of_folds_has_judged_its_images_already(mixed_up: Path, tmp_path: 
     assert len(table) == 24
     assert table["path"][0] == "blue/is_red.png"
     assert "judged by the 2 networks" in capsys.readouterr().out
+    assert main(["data", "suspects", str(tmp_path / "run"), "--folds", "3", "-o", str(tmp_path / "three.csv")]) == 0
+    assert "judged by 3 heads" in capsys.readouterr().out
     shutil.move(mixed_up / "train", mixed_up / "moved")
     try:
         assert main(["data", "suspects", str(tmp_path / "run"), "--output", str(tmp_path / "again.csv")]) == 2
