@@ -55,7 +55,8 @@ class RateFinder(L.Callback):
         place = trainer.global_step / (STEPS - 1)
         rate = SMALLEST * (LARGEST / SMALLEST) ** place
         for group in trainer.optimizers[0].param_groups:
-            group["lr"] = rate * group["initial_lr"] / pl_module.lr
+            own = group.setdefault("initial_lr", group["lr"])  # which not every schedule has noted
+            group["lr"] = rate * own / pl_module.lr
         self.rates.append(rate)
 
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:

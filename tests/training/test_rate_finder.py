@@ -79,3 +79,11 @@ def test_all_processes_end_at_the_same_step():
     finder.on_train_batch_end(trainer, None, {"loss": torch.tensor(1.0)}, None, 0)
 
     assert trainer.should_stop
+
+
+def test_a_schedule_that_waits_for_a_validation_is_left_out(finder_of):
+    plateau = {"class_path": "torch.optim.lr_scheduler.ReduceLROnPlateau"}
+
+    _, seen = finder_of(mode="last_stages", backbone_lr_factor=0.1, lr_scheduler=plateau)
+
+    assert all(min(groups) == pytest.approx(max(groups) / 10) for groups in seen.rates)
