@@ -62,7 +62,7 @@ def _cautions(
     if leaks := leaks_of(findings):
         what = "1 finding says" if leaks == 1 else f"{leaks:,} findings say"
         found.append(f"{what} that images of one split are in another, so that the accuracy may be flattered")
-    found += [_clause(warning) for warning in own.warnings()]
+    found += [warning.rstrip(".") for warning in own.warnings()]
     majority = judged[1]
     if majority.lead is not None and majority.lead.low <= 0:
         found.append(f"nothing shows that the model is better than {majority.said}")
@@ -97,7 +97,3 @@ def _weakest(classes: Sequence[str], counts: np.ndarray, own: Accuracy) -> str:
         return ""
     share, (low, high) = right / of, wilson(right, of)
     return f"{classes[worst]} is judged correctly in {interval(share, low, high)} alone, not in {percent(own.share)}"
-
-
-def _clause(sentence: str) -> str:
-    return sentence.rstrip(".")
