@@ -231,6 +231,16 @@ def test_what_the_check_of_the_images_found_is_listed_and_leaks_are_the_caution(
     assert "data/skipped.csv" in page.text
 
 
+def test_a_map_of_some_images_says_so(make_run: MakeRun):
+    run = make_run(drawn=0)
+    add_evidence(run)
+    assert "It has" not in page_of(run).text
+    file = run.path / "evidence" / "val" / "map.csv"
+    pd.read_csv(file).head(20).to_csv(file, index=False)
+
+    assert "It has 20 of the\n60 images." in page_of(run).text
+
+
 def test_evidence_that_cannot_be_read_is_left_out_and_said(make_run: MakeRun):
     run = make_run()
     add_evidence(run)
