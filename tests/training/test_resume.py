@@ -122,7 +122,12 @@ ALWAYS = (
 """Those that are tried at a few places in every test run; the slow tests try all cases everywhere."""
 
 CASES: dict[str, dict[str, Any]] = {
-    "head, cached": {"mode": "head", "head_dropout": 0.5, "activation_cache": "on", "data": {"augmentation": "light", "views": 2}},
+    "head, cached": {
+        "mode": "head",
+        "head_dropout": 0.5,
+        "activation_cache": "on",
+        "data": {"augmentation": "light", "views": 2},
+    },
     "head, uncached": RANDOM | {"mode": "head", "head_hidden": [8]},
     "last_stages": RANDOM | {"mode": "last_stages"},
     "all": RANDOM,
