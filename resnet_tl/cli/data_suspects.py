@@ -34,6 +34,7 @@ EXAMPLES = """examples:
   resnet-tl data suspects photos --network resnet18 --weights weights/model.safetensors --output checked/suspects.csv
   resnet-tl data suspects runs/freeze_backbone-1"""
 SHOWN = 10
+FOLDS = 5
 ONLY_OF_A_FOLDER = ("layout", "path_column", "label_column", "group_column", "image_folder", "exclude", "relabel")
 
 
@@ -52,7 +53,7 @@ def add_suspects(verbs: argparse._SubParsersAction) -> None:
     verb.add_argument("--network", metavar="NAME", help="default: that of the run, else as fit chooses it")
     verb.add_argument("--weights", metavar="FILE", help="of the network, as fit's --model.weights")
     verb.add_argument("--image_size", type=positive, metavar="PIXELS", help="default: as fit chooses it")
-    verb.add_argument("--folds", type=positive, default=5, metavar="NUMBER", help="default: %(default)s")
+    verb.add_argument("--folds", type=positive, metavar="NUMBER", help=f"default: {FOLDS}, or those of a run of folds")
     output = "default: %(default)s; the page is beside it"
     verb.add_argument("-o", "--output", type=Path, default=Path("suspects.csv"), metavar="FILE", help=output)
 
@@ -62,7 +63,7 @@ def find_suspects(arguments: argparse.Namespace) -> int:
     table_file: Path = arguments.output
     page = table_file.with_suffix(".html")
     check_report(table_file, page)
-    if arguments.folds < 2:
+    if arguments.folds == 1:
         raise UserError("--folds is 1; it must be 2 or more, so that there are others to judge an image.")
     from resnet_tl.run import Run
 
@@ -101,7 +102,7 @@ def _judge_folder(arguments: argparse.Namespace) -> JudgedLabels:
         on_leak="warn",
         **reading,
     )
-    return judge_images(data, _model({"network": "auto"}, arguments), arguments.folds)
+    return judge_images(data, _model({"network": "auto"}, arguments), arguments.folds or FOLDS)
 
 
 def _judge_run(run: Run, arguments: argparse.Namespace) -> JudgedLabels:
@@ -114,14 +115,14 @@ def _judge_run(run: Run, arguments: argparse.Namespace) -> JudgedLabels:
         from resnet_tl.inference.scoring import own_images
         from resnet_tl.training.probing.label_suspects import judge_folds, judge_images
 
-    if run.folds and not (arguments.network or arguments.weights):
+    if run.folds and not (arguments.network or arguments.weights or arguments.image_size or arguments.folds):
         return judge_folds(run, own_images(run))
     own = {"fold": None, "folds": None, "final": False, "transform": None, "predict_root": None, "on_leak": "warn"}
     if arguments.image_size:
         own["image_size"] = arguments.image_size
     data = ImageDataModule(**run.recipe["data"] | own)
     settings = {name: run.recipe["model"][name] for name in ("network", "network_args", "weights")}
-    return judge_images(data, _model(settings, arguments), arguments.folds)
+    return judge_images(data, _model(settings, arguments), arguments.folds or FOLDS)
 
 
 def _model(settings: dict[str, Any], arguments: argparse.Namespace) -> Any:

@@ -37,7 +37,7 @@ def show_rates(finder: RateFinder) -> None:
     table, rate, console = rate_table(rates, losses), suggest(rates, losses), current()
     write_rates(table, TABLE)
     draw_rates(table, rate, FIGURE)
-    tried = f"{len(rates)} steps with rates from {rates[0]:g} to {rates[-1]:.2g}"
+    tried = f"{len(set(rates))} steps with rates from {rates[0]:g} to {rates[-1]:.2g}"
     if rate is None:
         console.print(f"No learning rate can be suggested: in {tried} the loss did not fall noticeably.")
     else:
@@ -56,6 +56,6 @@ def _others(words: list[str]) -> list[str]:
     """The words of the command without this trial and without another rate."""
     kept: list[str] = []
     for before, word in zip(["", *words], words, strict=False):
-        if before != "--optimizer.lr" and not word.startswith(("--find_lr", "--optimizer.lr")):
+        if before != "--optimizer.lr" and word.partition("=")[0] not in ("--find_lr", "--optimizer.lr"):
             kept.append(word)
     return kept

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from resnet_tl.cli.arguments import CommandParser
-from resnet_tl.errors import printable
+from resnet_tl.errors import UserError, printable
 from resnet_tl.files import check_target
 
 EXAMPLES = """\
@@ -36,5 +36,11 @@ def main(argv: list[str]) -> None:
     from resnet_tl.run import Run
 
     run = Run.open(arguments.run)
-    written = write_report(run, arguments.output)
+    try:
+        written = write_report(run, arguments.output)
+    except (AttributeError, KeyError, IndexError, TypeError, ValueError) as error:  # a file with other things in it
+        raise UserError(
+            f"The page of {run.path} cannot be made of its files, one of which may be damaged: "
+            f"{type(error).__name__}: {error}."
+        ) from error
     print(printable(f"{written}: {written.stat().st_size / 1e6:.1f} MB"))

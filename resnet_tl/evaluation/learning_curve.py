@@ -108,7 +108,9 @@ def fit_curve(sizes: Sequence[int], wrong: Sequence[np.ndarray]) -> LearningCurv
     generator = np.random.default_rng(0)
     resampled = _resampled(share, generator)
     reach = 4 * math.sqrt(variance[-1])
-    now = np.linspace(max(resampled[:, -1].min() - reach, errors[-1] / 50), resampled[:, -1].max() + reach, ERRORS)
+    now = np.linspace(
+        max(resampled[:, -1].min() - reach, errors[-1] / 50), min(resampled[:, -1].max() + reach, 1), ERRORS
+    )
     exponent = np.geomspace(LEAST_EXPONENT, LARGEST_EXPONENT, EXPONENTS)
     floor = (np.arange(FLOORS) + 0.5) / FLOORS
     e, f, c = (axis.ravel() for axis in np.meshgrid(now, floor, exponent, indexing="ij"))

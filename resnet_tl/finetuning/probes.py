@@ -1,4 +1,4 @@
-"""Probes of frozen features: a linear one whose penalty the training images choose, and the nearest neighbours."""
+"""A linear probe of frozen features, whose penalty the training images choose."""
 
 from __future__ import annotations
 
@@ -19,8 +19,6 @@ FEWEST = 8
 """Training images below which no penalty can be chosen."""
 UNCHOSEN = 0.1
 """The penalty then."""
-NEIGHBOURS, TEMPERATURE = 20, 0.07
-"""Those of Caron et al. 2021 (arXiv 2104.14294) and Wu et al. 2018 (arXiv 1805.01978)."""
 
 
 def choose_penalty(features: Tensor, labels: Tensor, classes: int, groups: np.ndarray, seed: int = 0) -> float:
@@ -59,18 +57,6 @@ def linear_logits(features: Tensor, labels: Tensor, penalty: float, classes: int
     """Logits (m, classes) of a linear probe, learned from features (n, F) and labels (n,), for others (m, F)."""
     (solution,) = solve_path(features, labels, [penalty], classes=classes)
     return F.linear(judged, solution.weight, solution.bias)
-
-
-def neighbour_votes(features: Tensor, labels: Tensor, classes: int, judged: Tensor) -> Tensor:
-    """The share of the votes of each class, (m, classes): those of the nearest training images by cosine.
-
-    Features are centred on the mean of the training images; a neighbour of similarity s has exp(s / 0.07) votes.
-    """
-    mean = features.mean(dim=0)
-    near, far = F.normalize(features - mean), F.normalize(judged - mean)
-    similarity, places = (far @ near.T).topk(min(NEIGHBOURS, len(near)))
-    weights = (similarity / TEMPERATURE).softmax(dim=1)
-    return torch.zeros(len(judged), classes).scatter_add_(1, labels[places], weights)
 
 
 def deal(labels: np.ndarray, groups: np.ndarray, parts: int, seed: int = 0) -> np.ndarray:

@@ -17,7 +17,7 @@ from markupsafe import Markup, escape
 
 from resnet_tl.errors import printable
 from resnet_tl.evaluation.figures import shorten
-from resnet_tl.evaluation.intervals import Estimate
+from resnet_tl.evaluation.intervals import Estimate, wilson
 from resnet_tl.files import write_text
 
 WIDTH = 360
@@ -157,8 +157,6 @@ def reliability_diagram(bins: Sequence[tuple[str, np.ndarray]]) -> Markup:
 
     The first is the one that matters; on the diagonal it is as often right as it says.
     """
-    from resnet_tl.evaluation.intervals import wilson
-
     left, right, top = 44, WIDTH - 12, 28 + 16 * len(bins)
     bottom = top + right - left
     height = bottom + 46

@@ -85,13 +85,14 @@ def leaks_of(found: Sequence[Found]) -> int:
     return sum(one.number for one in found if any(KINDS[name] is one.kind for name in LEAKS))
 
 
-def skipped_of(run: Run) -> Table | None:
-    """Images that were left out, with the reason."""
+def skipped_of(run: Run) -> tuple[int, Table] | None:
+    """How many images were left out, and the first ones with the reason."""
     file = run.path / "data" / "skipped.csv"
     if not file.is_file():
         return None
     table = _texts(file, ("path", "reason")).map(from_cell)
-    return Table(["image", "why"], table[["path", "reason"]].head(MOST_ROWS).to_numpy().tolist(), has_numbers=False)
+    rows = table[["path", "reason"]].head(MOST_ROWS).to_numpy().tolist()
+    return len(table), Table(["image", "why"], rows, has_numbers=False)
 
 
 def network_table(run: Run) -> Table:

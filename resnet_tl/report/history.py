@@ -24,6 +24,7 @@ class Curves:
     charts: dict[str, Markup]  # by the name of a file
     note: str
     table: Table
+    of_table: str  # what its rows are
 
 
 def curves_of(run: Run) -> Curves | None:
@@ -49,13 +50,17 @@ def curves_of(run: Run) -> Curves | None:
             charts[f"{title.split(',')[0].lower()}_curve"] = chart
     if not charts:
         return None
-    note = f"The head was solved for one penalty after another; the {'best' if best else 'last'} of them was kept."
-    note = note if solved else ""
+    note = ""
+    if solved:
+        note = f"The head was solved for one penalty after another; the {'best' if best else 'last'} of them was kept."
     if run.folds:
         note = f"Means over the folds. {note}".strip()
-    shown = [name for name in history.columns if name not in ("step",)]
-    rows = [[_cell(name, value) for name, value in zip(shown, row, strict=True)] for row in _rows(history[shown])]
-    return Curves(charts, note, Table([metric_name(name).replace("_", " ") for name in shown], rows))
+    shown = [name for name in history.columns if name != "step"]
+    last = history[shown].tail(MOST_ROWS).to_numpy(object).tolist()
+    rows = [[_cell(name, value) for name, value in zip(shown, row, strict=True)] for row in last]
+    what = "penalty" if solved else "epoch"
+    of_table = f"Every {what}" if len(rows) == len(history) else f"The last {len(rows)} of {len(history):,} {what}s"
+    return Curves(charts, note, Table([metric_name(name).replace("_", " ") for name in shown], rows), of_table)
 
 
 def _phases(history: pd.DataFrame) -> list[tuple[float, str]]:
@@ -64,10 +69,6 @@ def _phases(history: pd.DataFrame) -> list[tuple[float, str]]:
         return []
     starts = history[history["phase"] != history["phase"].shift()]
     return [(float(epoch), str(name)) for epoch, name in zip(starts["epoch"], starts["phase"], strict=True)]
-
-
-def _rows(history: pd.DataFrame) -> list[list[object]]:
-    return history.tail(MOST_ROWS).to_numpy(object).tolist()
 
 
 def _cell(name: str, value: object) -> str:

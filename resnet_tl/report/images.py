@@ -81,7 +81,6 @@ class Judged:
         self.classes = classes_of(table)
         self.wrong, self.unsure = mistakes(table), least_certain(table)
         self._shares = probabilities(table)
-        self._order = np.argsort(-self._shares, axis=1, kind="stable")[:, :2]
         self._ids, self._paths = table["id"].tolist(), table["path"].tolist()
         self._labels = table["label"].tolist()
         self.mistakes = [self._card(row, True) for row in self.wrong.index[:MOST_SHOWN].tolist()]
@@ -103,7 +102,7 @@ class Judged:
             yield from (Wanted(card.path) for card in pair.cards)
 
     def _card(self, row: int, with_neighbours: bool = False) -> Card:
-        first, second = self._order[row].tolist()
+        first, second = np.argsort(-self._shares[row], kind="stable")[:2].tolist()
         near = self.evidence.neighbours.get(self._ids[row], []) if with_neighbours else []
         return Card(
             self._ids[row],

@@ -69,17 +69,19 @@ class Pictures:
                 once[one.path] = Wanted(one.path, max(one.side, known.side), heat)
         left, spent = iter(once.values()), 0
         with ThreadPoolExecutor(usable_cores()) as pool:
-            while spent < BUDGET and (some := list(islice(left, AT_ONCE))):
+            while some := list(islice(left, AT_ONCE)):
                 for one, rules in zip(some, pool.map(self._rules_of, some), strict=True):
                     if not rules:
                         self.gone.append(one.path)
-                    elif spent + (size := sum(map(len, rules))) <= BUDGET:
-                        spent += size
-                        name = f"p{len(self._class)}"
-                        self._class[one.path] = name
-                        if len(rules) > 1:
-                            self.with_heat.add(one.path)
-                        self._rules += [rule.replace("NAME", name) for rule in rules]
+                        continue
+                    spent += sum(map(len, rules))
+                    if spent > BUDGET:  # the others, of which there may be thousands, are not even decoded
+                        return
+                    name = f"p{len(self._class)}"
+                    self._class[one.path] = name
+                    if len(rules) > 1:
+                        self.with_heat.add(one.path)
+                    self._rules += [rule.replace("NAME", name) for rule in rules]
 
     def _rules_of(self, wanted: Wanted) -> list[str]:
         """The rule of the picture, and that of its heat map; none for an image that cannot be read."""

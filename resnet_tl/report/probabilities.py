@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,10 +13,10 @@ from resnet_tl.evaluation.predictions import label_numbers
 from resnet_tl.evaluation.predictions import probabilities as probabilities_of
 from resnet_tl.evaluation.uncertainty.calibration import (
     LEAST,
-    MOST,
+    at_temperature,
     brier,
     calibration_error,
-    cross_fitted,
+    held_out,
     reliability,
 )
 from resnet_tl.evaluation.words import interval, metric_value, percent
@@ -66,11 +65,11 @@ class Trust:
         )
 
 
-def trust(table: pd.DataFrame, calibration: dict[str, Any]) -> list[Trust]:
+def trust(table: pd.DataFrame, temperature: float = 1, is_fitted_to_them: bool = True) -> list[Trust]:
     """Of what predict gives first, then, where a temperature was fitted, of the network's own probabilities.
 
-    The calibrated ones are cross-fitted: each image has the temperature of images that it is not among. Empty for fewer
-    images than say anything.
+    Where the temperature was fitted to these very images, the calibrated ones are cross-fitted: each image has the
+    temperature of images that it is not among. Empty for fewer images than say anything.
     """
     labels, shares = label_numbers(table), probabilities_of(table)
     is_known = (labels >= 0) & np.isfinite(shares).all(axis=1)
@@ -78,6 +77,7 @@ def trust(table: pd.DataFrame, calibration: dict[str, Any]) -> list[Trust]:
     if len(labels) < LEAST:
         return []
     plain = Trust.of("as the network says", labels, shares)
-    if calibration.get("temperature", 1) == 1 or shares.size > MOST:
+    if temperature == 1:
         return [plain]
-    return [Trust.of("calibrated, as predict says", labels, cross_fitted(labels, shares)), plain]
+    calibrated = held_out(labels, shares, temperature) if is_fitted_to_them else at_temperature(shares, temperature)
+    return [Trust.of("calibrated, as predict says", labels, calibrated), plain]

@@ -30,7 +30,7 @@ def render(template: str, rules: str = "", **values: Any) -> str:
 
 @cache
 def _environment() -> Environment:
-    made = Environment(
+    return Environment(
         loader=FileSystemLoader(FOLDER),
         autoescape=True,
         trim_blocks=True,
@@ -38,8 +38,6 @@ def _environment() -> Environment:
         undefined=StrictUndefined,
         finalize=lambda value: printable(value) if isinstance(value, str) and not hasattr(value, "__html__") else value,
     )
-    made.globals["anchor"] = lambda row, column: f"cell-{row}-{column}"
-    return made
 
 
 def _text(name: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -99,7 +100,9 @@ def _measured(run: Run, split: str, findings: list[facts.Found]) -> tuple[dict[s
     evidence = Evidence.of(run, split)
     judged = Judged(table, evidence)
     compared = judges(table, evidence)
-    trusted = trust(table, {} if run.folds else run.summary.get("calibration", {}))
+    calibration = run.summary.get("calibration", {})
+    temperature = 1 if run.folds else calibration.get("temperature", 1)  # each fold has its own
+    trusted = trust(table, temperature, is_fitted_to_them=split == "val")
     tested = run.accuracies.get("test") if split == "val" else None
     close = [compared[0], *compared[2:]] if len(compared) > 2 else compared  # the most common class is far off
     charts = {"accuracy": interval_chart("Accuracy", [(judge.title, judge.estimate) for judge in close])}
@@ -108,8 +111,9 @@ def _measured(run: Run, split: str, findings: list[facts.Found]) -> tuple[dict[s
     )
     if trusted:
         charts["reliability"] = reliability_diagram([(one.name, one.bins) for one in trusted])
-    if (placed := _map(table, evidence)) is not None:
-        charts["map"] = placed
+    placed = _placed(table, evidence)
+    if placed is not None:
+        charts["map"] = _map(placed, judged.classes)
     pictures = Pictures(list(judged.wanted()), facts.bundle_of(run))
     page = {
         "verdict": verdict(run, compared, split, tested, trusted, findings, judged.counts),
@@ -119,16 +123,17 @@ def _measured(run: Run, split: str, findings: list[facts.Found]) -> tuple[dict[s
         "judged": judged,
         "evidence": evidence,
         "charts": charts,
-        "placed": placed,
+        "placed": charts.get("map"),
         "marks": [mark_of(number) for number in range(len(judged.classes))] if placed is not None else [],
         "matrix": _matrix(judged) if len(judged.classes) <= MANY else None,
         "per_class": class_rows(table),
         "trust": trusted,
         "trust_table": Table(["", "loss", "Brier score", "calibration error"], [[t.name, *t.cells()] for t in trusted]),
         "bins": [bins_table(one) for one in trusted],
-        "temperature": run.summary.get("calibration", {}).get("temperature", 1),
+        "temperature": temperature,
+        "has_calibration": bool(calibration),
         "lists": {name: file.relative_to(run.path).as_posix() for name, file in lists_of(run, split).items()},
-        "places": _places_table(table, evidence),
+        "places": None if placed is None else _places_table(placed),
     }
     return page, pictures
 
@@ -146,13 +151,9 @@ def _matrix(judged: Judged) -> list[tuple[str, list[tuple[int, int, str]]]]:
     return rows
 
 
-def _map(table: pd.DataFrame, evidence: Evidence) -> Markup | None:
-    placed = _placed(table, evidence)
-    if placed is None:
-        return None
-    classes = [name.removeprefix("prob_") for name in table.columns if name.startswith("prob_")]
-    labels = np.array([classes.index(name) if name else -1 for name in placed["label"]])
-    wrong = ((placed["label"] != placed["predicted"]) & (placed["label"] != "")).to_numpy()
+def _map(placed: pd.DataFrame, classes: Sequence[str]) -> Markup:
+    labels = np.array([classes.index(name) for name in placed["label"]])
+    wrong = (placed["label"] != placed["predicted"]).to_numpy()
     names = [
         f"{row.id}: {row.label}" + (f", taken for {row.predicted}" if bad else "")
         for row, bad in zip(placed.itertuples(index=False), wrong, strict=True)
@@ -161,7 +162,7 @@ def _map(table: pd.DataFrame, evidence: Evidence) -> Markup | None:
 
 
 def _placed(table: pd.DataFrame, evidence: Evidence) -> pd.DataFrame | None:
-    """The images of the table that have a place on the map."""
+    """The labelled images of the table that have a place on the map."""
     if evidence.map is None or not evidence.map["id"].is_unique:
         return None
     columns = table.loc[table["label"] != "", ["id", "label", "predicted"]]
@@ -169,10 +170,7 @@ def _placed(table: pd.DataFrame, evidence: Evidence) -> pd.DataFrame | None:
     return placed if len(placed) else None
 
 
-def _places_table(table: pd.DataFrame, evidence: Evidence) -> Table | None:
-    placed = _placed(table, evidence)
-    if placed is None:
-        return None
+def _places_table(placed: pd.DataFrame) -> Table:
     cells = placed.assign(x=placed["x"].map("{:.2f}".format), y=placed["y"].map("{:.2f}".format))
     rows = cells[["id", "label", "predicted", "x", "y"]].to_numpy(object).tolist()
     return Table(["image", "label", "predicted", "x", "y"], rows, has_numbers=False)

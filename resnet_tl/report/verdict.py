@@ -62,8 +62,8 @@ def _cautions(
     if leaks := leaks_of(findings):
         what = "1 finding says" if leaks == 1 else f"{leaks:,} findings say"
         found.append(f"{what} that images of one split are in another, so that the accuracy may be flattered")
-    found += [_clause(warning) for warning in own.warnings()]
-    majority = next(judge for judge in judged[1:])
+    found += [warning.rstrip(".") for warning in own.warnings()]
+    majority = judged[1]
     if majority.lead is not None and majority.lead.low <= 0:
         found.append(f"nothing shows that the model is better than {majority.said}")
     if trusted and (said := trusted[0].caution()):
@@ -83,17 +83,17 @@ def _cautions(
 
 def _weakest(classes: Sequence[str], counts: np.ndarray, own: Accuracy) -> str:
     """The class that is surely judged worse than the images as a whole, as a clause."""
+    from scipy.stats import binomtest
+
     images, correct = counts.sum(axis=1), counts.diagonal()
     worst = min(
         (place for place in range(len(counts)) if images[place]),
         key=lambda place: (correct[place] / images[place], place),
     )
-    low, high = wilson(int(correct[worst]), int(images[worst]))
-    share = correct[worst] / images[worst]
-    if high >= own.low or own.correct == own.images or len(classes) != len(counts):
+    right, of = int(correct[worst]), int(images[worst])
+    # Of many classes one is the worst by chance alone, hence Bonferroni's correction.
+    chance = binomtest(right, of, own.share, alternative="less").pvalue * np.count_nonzero(images)
+    if chance > 0.05 or len(classes) != len(counts):
         return ""
+    share, (low, high) = right / of, wilson(right, of)
     return f"{classes[worst]} is judged correctly in {interval(share, low, high)} alone, not in {percent(own.share)}"
-
-
-def _clause(sentence: str) -> str:
-    return sentence.rstrip(".")

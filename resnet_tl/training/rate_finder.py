@@ -55,11 +55,14 @@ class RateFinder(L.Callback):
         place = trainer.global_step / (STEPS - 1)
         rate = SMALLEST * (LARGEST / SMALLEST) ** place
         for group in trainer.optimizers[0].param_groups:
-            group["lr"] = rate * group["initial_lr"] / pl_module.lr
+            own = group.setdefault("initial_lr", group["lr"])  # which not every schedule has noted
+            group["lr"] = rate * own / pl_module.lr
         self.rates.append(rate)
 
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
-        self.losses.append(float(outputs["loss"]))
+        # The mean over the processes, which must agree on when to stop; Lightning's is divided by the accumulation.
+        loss = trainer.strategy.reduce(outputs["loss"], reduce_op="mean") * trainer.accumulate_grad_batches
+        self.losses.append(float(loss))
         trainer.should_stop = has_ended(self.losses)
 
     def run(self, model: ImageClassifier, data: ImageDataModule, trainer: L.Trainer) -> None:

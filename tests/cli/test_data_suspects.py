@@ -112,6 +112,15 @@ def test_a_run_of_folds_has_judged_its_images_already(mixed_up: Path, tmp_path: 
     assert len(table) == 24
     assert table["path"][0] == "blue/is_red.png"
     assert "judged by the 2 networks" in capsys.readouterr().out
+    assert main(["data", "suspects", str(tmp_path / "run"), "--folds", "3", "-o", str(tmp_path / "three.csv")]) == 0
+    assert "judged by 3 heads" in capsys.readouterr().out
+    file = tmp_path / "run" / "predictions" / "val.csv"
+    whole = file.read_text()
+    file.write_text(re.sub(r"0\.\d+", "nan", whole, count=2))
+    assert "holds probabilities that are no numbers" in refused(
+        [str(tmp_path / "run"), "-o", str(tmp_path / "b.csv")], capsys
+    )
+    file.write_text(whole)
     shutil.move(mixed_up / "train", mixed_up / "moved")
     try:
         assert main(["data", "suspects", str(tmp_path / "run"), "--output", str(tmp_path / "again.csv")]) == 2

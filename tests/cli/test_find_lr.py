@@ -5,6 +5,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from resnet_tl.cli.find_lr import _others
 from resnet_tl.training.rate_finder import SMALLEST
 
 FLAGS = ("--model.network", "resnet20", "--model.weights", "none", "--data.image_size", "16", "--data.symmetry", "none")
@@ -24,6 +25,13 @@ def test_it_writes_and_says_what_it_found_and_makes_no_run(command, blobs: Path,
     table = pd.read_csv("lr_finder.csv")
     assert table["learning_rate"][0] == pytest.approx(SMALLEST)
     assert table["learning_rate"].is_monotonic_increasing
+
+
+def test_the_command_that_it_shows_keeps_all_but_the_trial_and_the_rate():
+    rest = ["fit", "--optimizer", "Adagrad", "--optimizer.lr_decay", "0.1"]
+
+    assert _others([*rest, "--optimizer.lr", "0.5", "--find_lr"]) == rest
+    assert _others([*rest, "--optimizer.lr=0.5", "--find_lr"]) == rest
 
 
 def test_a_head_that_is_solved_has_no_rate(command, blobs: Path):

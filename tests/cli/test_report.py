@@ -24,6 +24,15 @@ def test_a_fit_has_written_the_page_and_the_command_writes_it_again(command, run
     assert after.count("data:image/jpeg") == before.count("data:image/jpeg") > 10
 
 
+def test_a_file_that_holds_other_things_is_no_stack_trace(command, run: Path):
+    (run / "environment.json").write_text('{"seconds": ["an hour"]}')
+
+    done = command("report", run)
+
+    assert done.code == 2
+    assert "cannot be made of its files, one of which may be damaged: AttributeError" in done.err
+
+
 def test_the_page_goes_where_it_is_asked_to(command, run: Path, tmp_path: Path):
     for file in ("report.html", "predictions/mistakes_val.csv", "figures/confusion_val.svg"):
         (run / file).unlink()

@@ -77,6 +77,12 @@ def test_no_mistake_at_all_is_no_certainty():
     assert curve.at(1600).low < 1
 
 
+def test_no_accuracy_is_below_zero():
+    """Of many classes of which hardly one is known."""
+    curve = measured(0.97, 0.0, 1.0, images=20)
+    assert 0 <= curve.at(SIZES[-1]).low < 0.05
+
+
 def test_it_is_the_same_every_time():
     assert measured(0.02, 2.0, 0.6).gain() == measured(0.02, 2.0, 0.6).gain()
 

@@ -1,19 +1,10 @@
-"""Probes: the penalty follows from the training images, copies stay together, and neighbours vote as they are near."""
+"""Probes: the penalty follows from the training images, and copies stay together."""
 
 import numpy as np
 import pytest
 import torch
-from sklearn.neighbors import KNeighborsClassifier
 
-from resnet_tl.finetuning.probes import (
-    NEIGHBOURS,
-    TEMPERATURE,
-    UNCHOSEN,
-    choose_penalty,
-    deal,
-    linear_logits,
-    neighbour_votes,
-)
+from resnet_tl.finetuning.probes import UNCHOSEN, choose_penalty, deal, linear_logits
 
 
 @pytest.fixture(scope="module")
@@ -62,21 +53,3 @@ def test_parts_are_even_and_keep_groups_whole():
         assert len(set(parts[groups == group])) == 1
     assert np.bincount(parts[labels == 0], minlength=4).tolist() == [20] * 4
     assert set(np.bincount(parts[labels == 1], minlength=4)) <= {4, 6}
-
-
-def test_neighbours_vote_as_scikit_learn_has_it(clouds):
-    features, labels = clouds
-    train, judged = features[:160], features[160:]
-    center = train.mean(dim=0)
-    oracle = KNeighborsClassifier(
-        NEIGHBOURS, metric="cosine", weights=lambda distance: np.exp((1 - distance) / TEMPERATURE)
-    ).fit(train - center, labels[:160])
-
-    found = neighbour_votes(train, labels[:160], 3, judged)
-
-    np.testing.assert_allclose(found, oracle.predict_proba(judged - center), atol=1e-4)
-
-
-def test_there_may_be_fewer_images_than_neighbours(clouds):
-    features, labels = clouds
-    assert neighbour_votes(features[:4], labels[:4], 3, features).sum(dim=1).numpy() == pytest.approx(np.ones(240))

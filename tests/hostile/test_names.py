@@ -259,7 +259,7 @@ def damages(whole: bytes) -> list[bytes]:
 
 def refused_or_done(run: Path, other: Path, name: str, content: bytes, command) -> None:
     (run / name).write_bytes(content)
-    for words in (("validate", run), ("compare", run, other, "--output", run.parent / "c")):
+    for words in (("validate", run), ("compare", run, other, "--output", run.parent / "c"), ("report", run)):
         done = command(*words)
         assert done.code in (0, 2), (name, content[:20], words)
         assert "Traceback" not in done.err

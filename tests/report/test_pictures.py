@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from resnet_tl.bundle import Bundle
+from resnet_tl.data.pixels.decode import decode
 from resnet_tl.data.pixels.preprocessing import Preprocessing
 from resnet_tl.report import pictures as room
 from resnet_tl.report.pictures import SMALL, Pictures, Wanted, heat_image, seen_part
@@ -62,6 +63,17 @@ def test_there_is_no_more_than_there_is_room_for_and_the_first_come_first(photos
     assert [bool(pictures.of(file)) for file in photos] == [True] * 3 + [False] * 3
     assert len(pictures.css) <= room.BUDGET + len(photos)
     assert not pictures.gone
+
+
+def test_what_there_is_no_room_for_is_not_even_decoded(photos, monkeypatch):
+    monkeypatch.setattr(room, "BUDGET", int(1.5 * len(Pictures([Wanted(photos[0])]).css)))
+    monkeypatch.setattr(room, "AT_ONCE", 2)
+    seen = []
+    monkeypatch.setattr(room, "decode", lambda path, *rest: seen.append(path) or decode(path, *rest))
+
+    Pictures([Wanted(file) for file in photos])
+
+    assert set(seen) == set(photos[:2])
 
 
 def test_what_is_gone_or_no_image_is_said_to_be(tmp_path, photos):

@@ -14,8 +14,11 @@ import yaml
 
 from resnet_tl.errors import UserError
 from resnet_tl.evaluation.folds import averaged, out_of_fold
-from resnet_tl.evaluation.predictions import write_predictions
+from resnet_tl.evaluation.metrics import compute_metrics, image_losses
+from resnet_tl.evaluation.predictions import label_numbers, probabilities, write_predictions
+from resnet_tl.evaluation.uncertainty.calibration import at_temperature
 from resnet_tl.files import from_cell
+from resnet_tl.report.probabilities import trust
 from resnet_tl.report.run_page import write_report
 from resnet_tl.run import Run
 from tests.report.conftest import MakeRun, add_evidence, write_json
@@ -216,13 +219,26 @@ def test_what_the_check_of_the_images_found_is_listed_and_leaks_are_the_caution(
     ]
     columns = ["path", "finding", "detail", "partner", "suggestion"]
     pd.DataFrame(rows, columns=columns).to_csv(run.path / "data" / "findings.csv", index=False)
-    pd.DataFrame({"path": ["train/x.jpg"], "reason": ["is empty"]}).to_csv(run.path / "data" / "skipped.csv")
+    skipped = [f"train/x{number}.jpg" for number in range(25)]
+    pd.DataFrame({"path": skipped, "reason": "is empty"}).to_csv(run.path / "data" / "skipped.csv")
 
     page = page_of(run)
 
     assert "Careful: 1 finding says that images of one split are in another" in page.text
     assert "few images to train on: 1" in page.text
-    assert "is empty" in page.text
+    assert "Images that were left out: 25" in page.text
+    assert page.text.count("is empty") == 20
+    assert "data/skipped.csv" in page.text
+
+
+def test_a_map_of_some_images_says_so(make_run: MakeRun):
+    run = make_run(drawn=0)
+    add_evidence(run)
+    assert "It has" not in page_of(run).text
+    file = run.path / "evidence" / "val" / "map.csv"
+    pd.read_csv(file).head(20).to_csv(file, index=False)
+
+    assert "It has 20 of the\n60 images." in page_of(run).text
 
 
 def test_evidence_that_cannot_be_read_is_left_out_and_said(make_run: MakeRun):
@@ -276,6 +292,28 @@ def test_calibrated_probabilities_stand_beside_those_of_the_network(make_run: Ma
     assert "divide the logits by 1.50" in page.text
     assert json.loads((make_run().path / "summary.json").read_text()).get("calibration") is None
     assert "calibrated, as predict says" not in page_of(make_run()).text
+
+
+def test_what_is_said_of_a_temperature_is_what_was_done(make_run: MakeRun):
+    facts = {"temperature": 1.5, "images": 60, "loss_before": 0.5, "loss": 0.4, "low": -0.2, "high": -0.1}
+
+    assert "No temperature was fitted" in page_of(make_run("one", splits=("test",))).text
+    assert "No temperature lowered the loss" in page_of(make_run("two", calibration=facts | {"temperature": 1})).text
+    of_others = make_run("three", splits=("test",), calibration=facts)  # a final run has that of the run it repeats
+    assert "These images had no part in that number" in page_of(of_others).text
+    table = of_others.predictions("test")
+    shares = at_temperature(probabilities(table), 1.5)
+    first, plain = trust(table, 1.5, is_fitted_to_them=False)
+    assert first.loss == pytest.approx(image_losses(label_numbers(table), shares).mean())
+    assert plain.loss == pytest.approx(compute_metrics(table)["loss"])
+
+
+def test_a_long_fit_has_its_last_epochs_in_the_table(make_run: MakeRun):
+    run = make_run(drawn=0)
+    history = pd.read_csv(run.metrics_file)
+    pd.concat([history] * 100).assign(epoch=range(1, 301)).to_csv(run.metrics_file, index=False)
+
+    assert "The last 200 of 300 epochs as a table" in page_of(Run.open(run.path)).text
 
 
 def test_a_run_of_an_average_is_as_good_as_its_table(make_run: MakeRun):

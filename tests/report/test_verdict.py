@@ -7,10 +7,11 @@ import pandas as pd
 import pytest
 import yaml
 
+from resnet_tl.evaluation.accuracy import Accuracy
 from resnet_tl.report.baselines import beside_the_best, judges
 from resnet_tl.report.evidence import Evidence
 from resnet_tl.report.probabilities import trust
-from resnet_tl.report.verdict import Verdict, verdict
+from resnet_tl.report.verdict import Verdict, _weakest, verdict
 from resnet_tl.run import Run
 from tests.report.conftest import MakeRun, predictions
 
@@ -19,7 +20,7 @@ def said_of(run: Run) -> Verdict:
     table = run.predictions()
     compared = judges(table, Evidence.of(run, "val"))
     counts = pd.crosstab(table["label"], table["predicted"]).to_numpy()
-    return verdict(run, compared, "val", None, trust(table, {}), [], counts)
+    return verdict(run, compared, "val", None, trust(table), [], counts)
 
 
 def beside(run: Run, wrong: int, is_head: bool = False) -> str:
@@ -106,6 +107,17 @@ def test_a_class_that_is_judged_worse_than_the_rest_is_named(make_run: MakeRun):
     found = said_of(run)
 
     assert any("asps is judged correctly in 60.0 %" in line for line in (found.caution, *found.further))
+
+
+def test_of_many_classes_the_worst_by_chance_is_not_named():
+    """Where 36 of 40 are usual, 28 is no chance for one of five classes, 29 is for one of a hundred."""
+    for right, classes, is_named in ((28, 5, True), (29, 100, False)):
+        correct = np.full(classes, 36)
+        correct[0] = right
+        own = Accuracy(40 * classes, int(correct.sum()), 0.8, 0.95, "c0", 40, classes, ())
+        names = [f"c{number}" for number in range(classes)]
+        counts = np.diag(correct) + np.roll(np.diag(40 - correct), 1, axis=1)
+        assert bool(_weakest(names, counts, own)) is is_named
 
 
 def test_the_penalty_of_a_solved_head_is_no_epoch(make_run: MakeRun):

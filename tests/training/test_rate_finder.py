@@ -1,10 +1,12 @@
 """The finder of a learning rate keeps the proportions of the groups and tries the last phase."""
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import lightning as L
 import pytest
+import torch
 
 from resnet_tl import ImageClassifier, ImageDataModule
 from resnet_tl.evaluation.rate_test import has_ended
@@ -25,12 +27,12 @@ class Seen(L.Callback):
 
 @pytest.fixture
 def finder_of(blobs: Path, tmp_path: Path):
-    def run(**settings: Any) -> tuple[RateFinder, Seen]:
-        whole = {"fast_dev_run": False, "accumulate_grad_batches": 1}
-        finder, seen = RateFinder(whole), Seen()
+    def run(accumulated: int = 1, **settings: Any) -> tuple[RateFinder, Seen]:
+        finder, seen = RateFinder({"fast_dev_run": False}), Seen()
         model = ImageClassifier("resnet20", **settings)
         data = ImageDataModule(root=blobs, batch_size=8, image_size=16, augmentation="none")
         quiet = {"accelerator": "cpu", "devices": 1, "enable_model_summary": False, "default_root_dir": tmp_path}
+        quiet["accumulate_grad_batches"] = accumulated
         trainer = L.Trainer(callbacks=[finder, seen], **finder.trainer_settings | quiet)
         finder.run(model, data, trainer)
         return finder, seen
@@ -59,3 +61,29 @@ def test_it_ends_where_rates_are_too_large(finder_of):
 
     assert finder.rates[-1] < LARGEST
     assert has_ended(finder.losses)
+
+
+def test_the_loss_is_that_of_a_batch_however_many_make_a_step(finder_of):
+    settings = {"mode": "head", "head_solver": "optimizer"}
+    alone, accumulated = (finder_of(number, **settings)[0] for number in (1, 2))
+
+    assert accumulated.losses[0] == pytest.approx(alone.losses[0])
+
+
+def test_all_processes_end_at_the_same_step():
+    """Of two of which the other one's loss is no number: their mean says so to both."""
+    finder = RateFinder({"fast_dev_run": False})
+    strategy = SimpleNamespace(reduce=lambda loss, reduce_op: (loss + float("nan")) / 2)
+    trainer = SimpleNamespace(strategy=strategy, accumulate_grad_batches=1, should_stop=False)
+
+    finder.on_train_batch_end(trainer, None, {"loss": torch.tensor(1.0)}, None, 0)
+
+    assert trainer.should_stop
+
+
+def test_a_schedule_that_waits_for_a_validation_is_left_out(finder_of):
+    plateau = {"class_path": "torch.optim.lr_scheduler.ReduceLROnPlateau"}
+
+    _, seen = finder_of(mode="last_stages", backbone_lr_factor=0.1, lr_scheduler=plateau)
+
+    assert all(min(groups) == pytest.approx(max(groups) / 10) for groups in seen.rates)

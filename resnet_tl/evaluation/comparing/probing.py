@@ -91,8 +91,8 @@ def choose(probes: Sequence[Probe]) -> Choice:
         cheap, difference, _ = max(equal, key=lambda one: one[0].images_per_second)
         return Choice(
             cheap,
-            f"Take {name[cheap]}, {percent(cheap.accuracy.value)}: it is as good as can be told as {name[best]} "
-            f"({_points(difference)}) and {_times(cheap, best)} as fast.",
+            f"Take {name[cheap]}, {percent(cheap.accuracy.value)}: {name[best]} is shown to be less than one "
+            f"point better ({_points(difference)}), and it is {_times(cheap, best)} as fast.",
         )
     undecided = [one for one in found if not (one[2] < 0.05 and one[1].low > 0)]
     if not undecided:

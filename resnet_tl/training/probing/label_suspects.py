@@ -69,15 +69,24 @@ def judge_images(data: ImageDataModule, model: ImageClassifier, folds: int) -> J
 
 
 def judge_folds(run: Run, index: ImageIndex) -> JudgedLabels:
-    """Judges the labels of a run of folds, whose images `index` has, by the networks that were not trained on them."""
+    """Judges the labels of a run of folds, whose images `index` has, by the networks that were not trained on them.
+
+    UserError where these gave no numbers.
+    """
     table = run.predictions("val")
+    shares = probabilities(table)
+    if not np.isfinite(shares).all():
+        raise UserError(
+            f"{run.predictions_file('val')} holds probabilities that are no numbers, by which no label can be judged; "
+            "let heads judge them: --folds 5."
+        )
     row_of = {name: row for row, name in enumerate(index.ids())}
     rows = np.array([row_of[name] for name in table["id"]])
     labels = label_numbers(table)
     contents, _, kinds = hashes_and_headers(index)
     audit = audit_images(index, contents, value_range=find_value_range(index, contents, kinds))
     clusters = find_duplicates(index, contents, audit).clusters(len(index))[rows]
-    noise = fit_label_noise(labels, probabilities(table))
+    noise = fit_label_noise(labels, shares)
     judged_by = f"the {len(run.folds)} networks of {run.path}, each for the fold that it had not seen"
     return JudgedLabels(
         index, rows, labels, classes_of(table), noise, clusters, judged_by, value_range=audit.value_range

@@ -13,12 +13,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from resnet_tl.data.datamodule import ImageDataModule
-from resnet_tl.data.quality.audit import audit_images
-from resnet_tl.data.quality.duplicates import find_duplicates
 from resnet_tl.data.splits import assign_fold
 from resnet_tl.errors import UserError
 from resnet_tl.evaluation.comparing.probing import Probe
-from resnet_tl.finetuning.probes import choose_penalty, linear_logits, neighbour_votes
+from resnet_tl.evaluation.uncertainty.nearest import knn_shares, unit
+from resnet_tl.finetuning.probes import choose_penalty, linear_logits
 from resnet_tl.networks.frozen import FrozenStages
 from resnet_tl.networks.stages import StagedNetwork
 from resnet_tl.training.classifier import ImageClassifier
@@ -37,7 +36,7 @@ class Learned:
 
     penalty: float
     logits: Tensor  # (m, classes)
-    votes: Tensor  # (m, classes)
+    votes: np.ndarray  # (m, classes)
 
 
 def probe_network(
@@ -61,7 +60,8 @@ def probe_network(
         UserError: as of a fit that begins; a depth that the network does not have; nothing to judge by.
     """
     features = frozen_features(data, model, device, cuts_of(data, model, depths))
-    return [_probe(data, features, depth, parts_of(data, folds), device) for depth in (*features.depths, None)]
+    parts = parts_of(data, folds)
+    return [_probe(data, features, depth, parts, device) for depth in (*features.depths, None)]
 
 
 def cuts_of(data: ImageDataModule, model: ImageClassifier, depths: Sequence[str] | None) -> tuple[str, ...]:
@@ -87,7 +87,7 @@ def parts_of(data: ImageDataModule, folds: int | None = None) -> list[Part]:
         parts = [(index.rows("train"), index.rows("val"))]
     else:
         seed = data.seed if data.split_seed is None else data.split_seed
-        dealt = (assign_fold(index, fold, folds, seed, clusters_of(data)) for fold in range(1, folds + 1))
+        dealt = (assign_fold(index, fold, folds, seed, data.dataset.clusters) for fold in range(1, folds + 1))
         parts = [(one.rows("train"), one.rows("val")) for one in dealt]
     for train, val in parts:
         if not len(val):
@@ -97,17 +97,10 @@ def parts_of(data: ImageDataModule, folds: int | None = None) -> list[Part]:
     return parts
 
 
-def clusters_of(data: ImageDataModule) -> np.ndarray:
-    """For each row of the index the first one that shows the same picture, (N,)."""
-    index, hashes, seen = data.index, data.dataset.hashes, data.preprocessing
-    audit = audit_images(index, hashes, seen.channels, seen.value_range)
-    return find_duplicates(index, hashes, audit).clusters(len(index))
-
-
 def groups_of(data: ImageDataModule) -> np.ndarray:
     """A number for each row of the index, (N,): equal for what belongs together, by a group column or as copies."""
     names = data.index.table["group"]
-    return pd.factorize(names.where(names != "", pd.Series(clusters_of(data)).map("\0{}".format)))[0]
+    return pd.factorize(names.where(names != "", pd.Series(data.dataset.clusters).map("\0{}".format)))[0]
 
 
 def learn(features: Features, depth: str | None, part: Part, labels: np.ndarray, groups: np.ndarray) -> Learned:
@@ -115,8 +108,9 @@ def learn(features: Features, depth: str | None, part: Part, labels: np.ndarray,
     train, judged = part
     x, y, z = features.of(train, depth), torch.from_numpy(labels[train]), features.of(judged, depth)
     classes = len(features.model.classes)
-    penalty = choose_penalty(x, y, classes, groups[train])
-    return Learned(penalty, linear_logits(x, y, penalty, classes, z), neighbour_votes(x, y, classes, z))
+    penalty, mean = choose_penalty(x, y, classes, groups[train]), x.mean(dim=0)  # about which directions differ
+    votes = knn_shares(unit((z - mean).numpy()), unit((x - mean).numpy()), labels[train], classes)
+    return Learned(penalty, linear_logits(x, y, penalty, classes, z), votes)
 
 
 def _probe(data: ImageDataModule, features: Features, depth: str | None, parts: list[Part], device: str) -> Probe:
@@ -128,7 +122,7 @@ def _probe(data: ImageDataModule, features: Features, depth: str | None, parts: 
     order = torch.from_numpy(np.argsort(judged))
     truth = torch.from_numpy(labels[np.sort(judged)])
     logits = torch.cat([one.logits for one in learned])[order]
-    votes = torch.cat([one.votes for one in learned])[order]
+    votes = np.concatenate([one.votes for one in learned])[np.argsort(judged)]
     rate = images_per_second(network, depth, features, device)
     assert features.model.origin is not None
     return Probe(
@@ -140,7 +134,7 @@ def _probe(data: ImageDataModule, features: Features, depth: str | None, parts: 
         penalty=float(np.median([one.penalty for one in learned])),
         is_correct=(logits.argmax(dim=1) == truth).numpy(),
         losses=F.cross_entropy(logits.double(), truth, reduction="none").numpy(),
-        neighbours_correct=(votes.argmax(dim=1) == truth).numpy(),
+        neighbours_correct=votes.argmax(axis=1) == truth.numpy(),
         images_per_second=rate,
         seconds=seconds + len(data.index) / rate,
     )

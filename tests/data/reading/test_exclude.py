@@ -38,6 +38,11 @@ def test_a_list_of_other_images_is_refused(blobs: Path, tmp_path: Path) -> None:
         gone(blobs, tmp_path / "list.csv", "path,suggestion\ncat/0.png,exclude\ncat/1.png,exclude\n")
 
 
+def test_a_name_that_no_file_can_have_is_one_that_is_not_there(blobs: Path, tmp_path: Path) -> None:
+    listed = f"path,suggestion\ntrain/red/0.png,exclude\n{'x' * 5000},exclude\n"
+    assert gone(blobs, tmp_path / "list.csv", listed) == {"train/red/0.png"}
+
+
 def test_the_path_as_it_is_written_comes_first(tmp_path: Path) -> None:
     names = ("cat/1.png", " cat/1.png", "cat/2.png", "dog/1.png", "back\\slash/1.png", "back/slash/1.png")
     for name in names:

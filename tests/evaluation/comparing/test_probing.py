@@ -33,8 +33,8 @@ def test_a_faster_one_is_taken_where_it_is_shown_to_be_as_good():
     choice = choose([large, small])
 
     assert choice.probe is small
-    assert "as good as can be told as large (+0.1 points [" in choice.sentence
-    assert choice.sentence.endswith("and 3 times as fast.")
+    assert "large is shown to be less than one point better (+0.1 points [" in choice.sentence
+    assert choice.sentence.endswith(", and it is 3 times as fast.")
 
 
 def test_where_nothing_is_shown_the_most_accurate_is_taken_and_that_is_said():

@@ -2,14 +2,18 @@
 
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
+from sklearn.neighbors import KNeighborsClassifier
 
 from resnet_tl import ImageClassifier, ImageDataModule
 from resnet_tl.errors import UserError
-from resnet_tl.training.probing.probe import cuts_of, groups_of, parts_of, probe_network
+from resnet_tl.evaluation.uncertainty.nearest import NEIGHBOURS, TEMPERATURE
+from resnet_tl.training.probing.probe import cuts_of, groups_of, learn, parts_of, probe_network
 
 
 def model(**settings) -> ImageClassifier:
@@ -74,6 +78,23 @@ def test_copies_and_groups_belong_together(blobs: Path, tmp_path: Path):
 
     assert groups["photos/red/0.png"] == groups["photos/red/copy.png"] != groups["photos/red/1.png"]
     assert groups["photos/blue/0.png"] == groups["photos/blue/1.png"] != groups["photos/blue/2.png"]
+
+
+def test_neighbours_vote_about_the_mean_of_the_training_images_as_scikit_learn_has_it():
+    generator, labels = np.random.default_rng(0), np.arange(240) % 3
+    points = generator.normal(size=(240, 40)).astype(np.float32) + 5
+    points[np.arange(240), labels] += 2
+    train, judged = np.arange(160), np.arange(160, 240)
+    stub = SimpleNamespace(of=lambda rows, depth: torch.from_numpy(points[rows]), model=SimpleNamespace(classes="abc"))
+    mean = points[train].mean(axis=0)
+    oracle = KNeighborsClassifier(
+        NEIGHBOURS, metric="cosine", weights=lambda distance: np.exp((1 - distance) / TEMPERATURE)
+    ).fit(points[train] - mean, labels[train])
+
+    found = learn(stub, None, (train, judged), labels, np.arange(240)).votes
+
+    assert 0.5 < (found.argmax(axis=1) == labels[judged]).mean() < 1
+    assert found.argmax(axis=1).tolist() == oracle.predict(points[judged] - mean).tolist()
 
 
 def test_a_training_part_of_one_class_can_teach_nothing(blobs: Path, tmp_path: Path):
