@@ -42,13 +42,15 @@ def nearest(queries: np.ndarray, gallery: np.ndarray, count: int) -> tuple[np.nd
 
 
 def knn_shares(queries: np.ndarray, gallery: np.ndarray, labels: np.ndarray, classes: int) -> np.ndarray:
-    """Probabilities (n, classes) float64 by the votes of the 20 nearest of a labelled gallery.
+    """Probabilities (n, classes) float64 of images (n, F) by the votes of the 20 nearest of others (g, F).
 
-    A vote counts exp(cosine / 0.07), as in Wu et al. 2018, Unsupervised Feature Learning via Non-Parametric Instance
-    Discrimination, arXiv 1805.01978, and in DINO (arXiv 2104.14294); nothing is tuned. Each class has one vote more, of
-    an image at right angles, so that no class is impossible. `labels` (g,) are class numbers.
+    Directions are those from the others' mean, about which they differ. A vote counts exp(cosine / 0.07), as in Wu et
+    al. 2018, Unsupervised Feature Learning via Non-Parametric Instance Discrimination, arXiv 1805.01978, and in DINO
+    (arXiv 2104.14294); nothing is tuned. Each class has one vote more, of an image at right angles, so that no class is
+    impossible. `labels` (g,) are class numbers.
     """
-    distances, places = nearest(queries, gallery, NEIGHBOURS)
+    mean = gallery.mean(axis=0)
+    distances, places = nearest(unit(queries - mean), unit(gallery - mean), NEIGHBOURS)
     votes = np.ones((len(queries), classes))
     rows = np.repeat(np.arange(len(queries)), places.shape[1])
     np.add.at(votes, (rows, labels[places].ravel()), np.exp((1 - distances.ravel().astype(np.float64)) / TEMPERATURE))

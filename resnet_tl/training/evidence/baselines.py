@@ -8,7 +8,6 @@ from torch.nn.functional import cross_entropy, linear
 
 from resnet_tl.errors import UserError
 from resnet_tl.evaluation.predictions import softmax
-from resnet_tl.evaluation.uncertainty.nearest import knn_shares, unit
 from resnet_tl.finetuning.defaults import PENALTIES
 from resnet_tl.finetuning.logistic import penalty_path, solve_path
 from resnet_tl.training.evidence import cost
@@ -30,11 +29,6 @@ def check_baseline(name: str, images: int, judged: int, features: int, classes: 
         raise UserError(f"{said} would take too long")
     if images * features > cost.MOST_NUMBERS:
         raise UserError(f"{said} would take too much memory")
-
-
-def knn_baseline(train: np.ndarray, labels: np.ndarray, judged: np.ndarray, classes: int) -> np.ndarray:
-    """Probabilities (m, classes) of images with features (m, F) by labelled ones (n, F)."""
-    return knn_shares(unit(judged), unit(train), labels, classes)
 
 
 def probe_baseline(

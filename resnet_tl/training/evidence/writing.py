@@ -22,12 +22,12 @@ from resnet_tl.evaluation.image_map import map_of
 from resnet_tl.evaluation.mistakes import MOST_SHOWN, least_certain, mistakes
 from resnet_tl.evaluation.predictions import table_of, write_predictions
 from resnet_tl.evaluation.uncertainty.familiarity import Reference
-from resnet_tl.evaluation.uncertainty.nearest import NEIGHBOURS, drawn, nearest, unit
+from resnet_tl.evaluation.uncertainty.nearest import NEIGHBOURS, drawn, knn_shares, nearest, unit
 from resnet_tl.files import as_cell, replacing, write_text
 from resnet_tl.networks.grad_cam import grad_cam
 from resnet_tl.run import Run
 from resnet_tl.training.classifier import ImageClassifier
-from resnet_tl.training.evidence.baselines import MOST_PRODUCTS, check_baseline, knn_baseline, probe_baseline
+from resnet_tl.training.evidence.baselines import MOST_PRODUCTS, check_baseline, probe_baseline
 from resnet_tl.training.evidence.cost import MOST, images_in_bundle, training_passes
 from resnet_tl.training.evidence.features import Gallery, gallery_of, pretrained_features
 from resnet_tl.training.numbers.predictions import Predictions
@@ -157,7 +157,7 @@ class _Evidence:
         def knn() -> dict[str, Any]:
             check_baseline("knn", *size)
             train, judged = features()
-            self._write_predictions("knn", knn_baseline(train, labels, judged, classes))
+            self._write_predictions("knn", knn_shares(judged, train, labels, classes))
             return {"neighbours": min(NEIGHBOURS, len(train)), "training_images": len(train)}
 
         def probe() -> dict[str, Any]:

@@ -16,7 +16,7 @@ from resnet_tl.data.datamodule import ImageDataModule
 from resnet_tl.data.splits import assign_fold
 from resnet_tl.errors import UserError
 from resnet_tl.evaluation.comparing.probing import Probe
-from resnet_tl.evaluation.uncertainty.nearest import knn_shares, unit
+from resnet_tl.evaluation.uncertainty.nearest import knn_shares
 from resnet_tl.finetuning.probes import choose_penalty, linear_logits
 from resnet_tl.networks.frozen import FrozenStages
 from resnet_tl.networks.stages import StagedNetwork
@@ -108,8 +108,8 @@ def learn(features: Features, depth: str | None, part: Part, labels: np.ndarray,
     train, judged = part
     x, y, z = features.of(train, depth), torch.from_numpy(labels[train]), features.of(judged, depth)
     classes = len(features.model.classes)
-    penalty, mean = choose_penalty(x, y, classes, groups[train]), x.mean(dim=0)  # about which directions differ
-    votes = knn_shares(unit((z - mean).numpy()), unit((x - mean).numpy()), labels[train], classes)
+    penalty = choose_penalty(x, y, classes, groups[train])
+    votes = knn_shares(z.numpy(), x.numpy(), labels[train], classes)
     return Learned(penalty, linear_logits(x, y, penalty, classes, z), votes)
 
 

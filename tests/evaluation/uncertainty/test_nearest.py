@@ -44,13 +44,13 @@ def test_features_of_zeros_alone_are_at_right_angles_to_all() -> None:
     assert nearest(zeros, unit(features(5, 4)), 1)[0].item() == 1
 
 
-def test_votes_count_by_closeness() -> None:
-    gallery = unit(np.array([[1, 0], [0, 1]], np.float32))
+def test_votes_count_by_closeness_about_the_mean() -> None:
+    gallery = np.array([[4, 3], [3, 4]], np.float32)
 
-    shares = knn_shares(unit(np.array([[1, 1], [1, 0]], np.float32)), gallery, np.array([0, 1]), classes=3)
+    shares = knn_shares(np.array([[4, 4], [5, 2]], np.float32), gallery, np.array([0, 1]), classes=3)
 
-    np.testing.assert_allclose(shares[0, 0], shares[0, 1], rtol=1e-5)
-    expected = np.array([np.exp(1 / TEMPERATURE) + 1, 2, 1])
+    np.testing.assert_allclose(shares[0], [0.4, 0.4, 0.2], rtol=1e-5)  # at right angles to both
+    expected = np.array([np.exp(1 / TEMPERATURE) + 1, np.exp(-1 / TEMPERATURE) + 1, 1])
     np.testing.assert_allclose(shares[1], expected / expected.sum(), rtol=1e-5)
     assert (shares > 0).all()
     np.testing.assert_allclose(shares.sum(axis=1), 1)

@@ -113,7 +113,7 @@ def test_the_baseline_is_of_the_network_before_it_was_trained(trained: Run, solv
     for run in (trained, solved):
         table = read_predictions(run.path / "evidence" / "val" / "knn.csv")
         judged = np.stack([val[path] for path in table["path"]])
-        expected = knn_shares(unit(judged), unit(np.stack(list(train.values()))), labels, 3)
+        expected = knn_shares(judged, np.stack(list(train.values())), labels, 3)
         np.testing.assert_allclose(probabilities(table), expected, atol=1e-3)
 
 
