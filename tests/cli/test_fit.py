@@ -216,6 +216,7 @@ def test_early_stopping_by_its_short_name_stops(fitted):
     assert len(pd.read_csv(run / "metrics.csv")) == 2
 
 
+@pytest.mark.slow
 def test_csv_and_tensorboard_loggers_write_where_they_are_told(fitted, tmp_path):
     pytest.importorskip("tensorboard")
     fitted("--trainer.logger", "CSVLogger", "--trainer.logger.save_dir", "logs")
@@ -291,6 +292,7 @@ def test_settings_at_which_nothing_is_learned_are_refused(command, blobs, words,
     assert not Path("runs").exists() or not list(Path("runs").iterdir())
 
 
+@pytest.mark.slow
 def test_runs_count_up_carry_the_last_recipes_name_and_follow_the_seed(fitted, command, blobs, tmp_path):
     (tmp_path / "mine.yaml").write_text("data: {batch_size: 8}\n")
 
@@ -345,6 +347,7 @@ def test_the_resolved_recipe_repeats_the_run_to_the_last_bit(fitted, command, tm
     assert recipes[0] == recipes[1]
 
 
+@pytest.mark.slow
 def test_a_phase_schedule_from_the_command_line_trains_each_phase(fitted):
     run = fitted("--model.schedule", "[{mode: head, epochs: 1}, {mode: all, epochs: 1}]", epochs=2)
 
@@ -429,6 +432,7 @@ def sample(tmp_path):
     return root
 
 
+@pytest.mark.slow
 def test_a_submission_from_the_sample_end_to_end(command, sample, tmp_path):
     assert command("fit", "--recipe", "freeze_backbone", "--data.root", "sample", "--trainer.max_epochs", 1).code == 0
 

@@ -152,6 +152,7 @@ def test_a_sweep_is_made_longer_by_its_number_of_trials(sweep: Path, command, mo
     assert pd.read_csv("copy/trials.csv").head(2).to_csv() == pd.read_csv(sweep / "trials.csv").to_csv()
 
 
+@pytest.mark.slow
 def test_a_trial_that_is_worse_than_half_of_the_others_is_pruned_and_is_a_whole_run(blobs: Path, command, monkeypatch):
     pruner = optuna.pruners.MedianPruner(n_startup_trials=1)  # of a test that need not wait for five trials
     monkeypatch.setattr(optuna.pruners, "MedianPruner", lambda: pruner)

@@ -154,6 +154,7 @@ def test_what_a_recipe_misspells_or_leaves_empty_is_named(command, blobs, tmp_pa
     assert sentence in err
 
 
+@pytest.mark.slow
 def test_the_recipe_of_a_solved_head_names_no_optimizer_and_repeats(command, blobs, tmp_path):
     fit = ["fit", "--recipe", "freeze_backbone", "--data.root", blobs, "--run", "first"]
     assert command(*fit).code == 0
@@ -163,6 +164,7 @@ def test_the_recipe_of_a_solved_head_names_no_optimizer_and_repeats(command, blo
     assert Path("first/predictions/val.csv").read_bytes() == Path("again/predictions/val.csv").read_bytes()
 
 
+@pytest.mark.slow
 def test_a_schedule_of_another_length_than_the_fit_is_said(command, blobs):
     words = ["fit", "--data.root", blobs, "--trainer.max_epochs", 1, "--lr_scheduler"]
 

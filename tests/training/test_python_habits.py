@@ -83,6 +83,7 @@ def test_lr_find_sets_the_rate_that_the_next_fit_takes(data: Any, trainer: Any, 
     assert its_trainer.current_epoch == 10
 
 
+@pytest.mark.slow
 def test_the_callbacks_find_a_rate_and_a_size_for_the_fit_that_they_are_in(data: Any, trainer: Any):
     model, images = small(mode="last_stages", backbone_lr_factor=0.5), data(batch_size=2)
     finders = [BatchSizeFinder(max_trials=2, steps_per_trial=1), LearningRateFinder(num_training_steps=24)]
