@@ -91,7 +91,8 @@ def test_a_slow_fit_is_shortened_and_its_recipe_repeats_it(mode: str, further: t
     assert remains(Run(tmp_path / "again")) == remains(run)
 
 
-@pytest.mark.parametrize("epoch", [pytest.param(1, marks=pytest.mark.slow), 2])
+@pytest.mark.slow
+@pytest.mark.parametrize("epoch", [1, 2])
 def test_a_stopped_fit_goes_on_as_its_recipe_says(epoch: int, blobs: Path, tmp_path: Path):
     """Before it is shortened, which it still is; and after."""
     made = plan("all", 8, 0.05, 2.5)

@@ -69,12 +69,10 @@ def processes_of(images: Path) -> bytes:
 
 
 @needs_two_cores
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("moment", "rank", "kind", "asleep", "code", "said"),
-    [
-        pytest.param(*case, marks=[] if number == 0 else pytest.mark.slow, id="-".join(map(str, case[:3])))
-        for number, case in enumerate(CASES)
-    ],
+    [pytest.param(*case, id="-".join(map(str, case[:3]))) for case in CASES],
 )
 def test_one_process_fails_and_all_end(
     blobs: Path, tmp_path: Path, moment: str, rank: int, kind: str, asleep: bool, code: int, said: str
