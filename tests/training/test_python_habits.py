@@ -177,15 +177,6 @@ def test_a_model_without_a_network_can_be_shown_copied_and_fitted(data: Any, tra
     trainer().fit(copy.deepcopy(model), datamodule=data())
 
 
-@pytest.mark.slow
-def test_a_model_can_be_compiled_and_fitted(data: Any, trainer: Any):
-    model = small()
-
-    trainer().fit(torch.compile(model, backend="eager"), datamodule=data())
-
-    assert model.numbers["val"]["loss"] > 0
-
-
 def test_with_classes_the_network_is_there_at_once(model: ImageClassifier, tmp_path: Path):
     assert sum(parameter.numel() for parameter in model.parameters()) == 269_267
     assert torch.equal(copy.deepcopy(model)(IMAGES), model(IMAGES))
