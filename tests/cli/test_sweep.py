@@ -32,9 +32,11 @@ def remains_of_all(sweep: Path) -> dict[str, object]:
 
 @pytest.fixture(scope="module")
 def sweep(blobs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two trials of two epochs on the blobs."""
+    """Two trials of two epochs on the blobs, of which no other test has kept features."""
     folder = tmp_path_factory.mktemp("sweep") / "sweep"
-    assert main([str(word) for word in ("sweep", *FLAGS, "--data.root", blobs, "--run", folder)]) == 0
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RESNET_TL_CACHE", str(tmp_path_factory.mktemp("cache")))
+        assert main([str(word) for word in ("sweep", *FLAGS, "--data.root", blobs, "--run", folder)]) == 0
     return folder
 
 
