@@ -134,15 +134,15 @@ class _Sweep:
         screen.print(f"\nTrial {trial.number + 1} of {total}: {said}")
         timing.phase("start-up")
         try:
-            if run.is_complete:  # and only that was not kept
-                pass
-            elif run.recipe_file.is_file():
-                FitCLI([run.recipe_file], free_on_resume(self.begun.flags), run, callbacks=[Pruning(trial)]).run()
-            else:
-                shutil.rmtree(run.path, ignore_errors=True)  # which was killed before its training began
-                words = [f"--{key}={value}" for key, value in settings.items()]
-                own = [f"--seed={self.begun.seed}", f"--run={run.path}"]
-                FitCLI([Path(self.begun.recipe)], [*self.begun.flags, *own, *words], callbacks=[Pruning(trial)]).run()
+            if not run.is_complete:  # else only that was not kept
+                begun = run if run.recipe_file.is_file() else None
+                recipe, flags = run.recipe_file, free_on_resume(self.begun.flags)
+                if begun is None:
+                    shutil.rmtree(run.path, ignore_errors=True)  # which was killed before its training began
+                    words = [f"--{key}={value}" for key, value in settings.items()]
+                    own = [f"--seed={self.begun.seed}", f"--run={run.path}"]
+                    recipe, flags = Path(self.begun.recipe), [*self.begun.flags, *own, *words]
+                FitCLI([recipe], flags, begun, callbacks=[Pruning(trial)]).run()
         except UserError as error:
             trials.fail(trial, str(error))
             screen.print(f"Trial {trial.number + 1} failed: {error}")

@@ -25,6 +25,7 @@ from resnet_tl.finetuning.defaults import ModeDefaults, defaults_for
 from resnet_tl.finetuning.ema import EMA, AveragedWeights, choose_decay
 from resnet_tl.finetuning.freezing import Freezing, digest
 from resnet_tl.finetuning.loss import classification_loss
+from resnet_tl.finetuning.modes import Schedule
 from resnet_tl.finetuning.optimization import configure
 from resnet_tl.networks import Network
 from resnet_tl.networks.frozen import autocast
@@ -203,6 +204,12 @@ class ImageClassifier(ExactEvaluation):
         if is_new and self.hparams["head_init"] == "solved":
             solve_initial_head(self)
         data.serve(self.activations)
+
+    def follow(self, schedule: Schedule) -> None:
+        """From now on the phases are those of another schedule, also for what freezes and what averages by them."""
+        self.schedule = self.freezing.schedule = schedule
+        if self.ema:
+            self.ema.schedule = schedule
 
     def weigh_classes(self) -> None:
         """Balances the loss, where that is asked for, by the training images of the data module."""

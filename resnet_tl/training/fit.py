@@ -91,9 +91,8 @@ def _evaluate(model: ImageClassifier, data: ImageDataModule, trainer: L.Trainer,
     metrics: dict[str, dict[str, float]] = {}
     for split, evaluate in (("val", trainer.validate), ("test", trainer.test)):
         if images := len(data.index.rows(split)):
-            model.keeps_features = split == "val" and images <= images_in_memory(model.network.num_features)
-            evaluate(model, datamodule=data, ckpt_path=checkpoint, verbose=False, weights_only=True)
-            model.keeps_features = False
+            with model.keeping_features(split == "val" and images <= images_in_memory(model.network.num_features)):
+                evaluate(model, datamodule=data, ckpt_path=checkpoint, verbose=False, weights_only=True)
             # JSON has no word for what is not defined, such as the AUROC of a single class.
             metrics[split] = {name: value for name, value in model.numbers[split].items() if math.isfinite(value)}
     if checkpoint and not metrics:  # nothing has loaded them, and this process may not have trained them

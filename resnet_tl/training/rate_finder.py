@@ -45,7 +45,7 @@ class RateFinder(L.Callback):
         """Makes the last phase the only one."""
         assert isinstance(pl_module, ImageClassifier)
         phase = replace(pl_module.schedule.phases[-1], epochs=None, lr=None, rate_epochs=None, rate_start=0)
-        pl_module.schedule = pl_module.freezing.schedule = Schedule((phase,))
+        pl_module.follow(Schedule((phase,)))
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """No schedule changes the rates, or waits for a validation."""

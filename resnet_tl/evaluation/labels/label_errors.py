@@ -17,13 +17,6 @@ def self_confidence(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray
     return probabilities[np.arange(len(labels)), labels]
 
 
-def normalized_margin(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
-    """By how much its own label is more probable than the best other class, (N,) from -1 to 1."""
-    others = probabilities.copy()
-    others[np.arange(len(labels)), labels] = -np.inf
-    return self_confidence(labels, probabilities) - others.max(axis=1)
-
-
 def confident_joint(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
     """How many images with the label of the row belong to the class of the column, (C, C) int64, as estimated.
 

@@ -131,9 +131,7 @@ def _go_on_by(model: ImageClassifier, schedule: Schedule, why: str = "") -> None
     if why:
         phases = [{key: value for key, value in asdict(phase).items() if value} for phase in schedule.phases]
         model.resolved |= {"model.schedule": (phases, why), "trainer.max_epochs": (epochs, why)}
-    model.schedule = model.freezing.schedule = schedule
-    if model.ema:
-        model.ema.schedule = schedule
+    model.follow(schedule)
     assert model.built is not None
     seen = model.built.preprocessing
     data.use(seen, train_sizes=schedule.train_sizes(model.built.image_size, seen.size), **data.auto)

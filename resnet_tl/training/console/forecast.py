@@ -103,8 +103,7 @@ class Forecast(L.Callback):
             PhasePace(start, phase.epochs or -1)
             for start, phase in zip(schedule.starts(), schedule.phases, strict=True)
         ]
-        pl_module.schedule = Schedule(tuple(replace(phase, epochs=EPOCHS) for phase in schedule.phases))
-        pl_module.freezing.schedule = pl_module.schedule
+        pl_module.follow(Schedule(tuple(replace(phase, epochs=EPOCHS) for phase in schedule.phases)))
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Counts the images and epochs of the whole fit."""

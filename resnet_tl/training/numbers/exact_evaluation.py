@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import lightning as L
@@ -42,7 +44,7 @@ class ExactEvaluation(BuiltLater):
     freezing: Freezing
     prefix: FrozenPrefix | None  # the frozen stages; a plain attribute, so that no checkpoint holds them
     _suffix: FrozenStages | None = None  # the stages behind it
-    keeps_features = False  # whether an evaluation also keeps what the head is given
+    _keeps_features = False
 
     def begin(self) -> None:
         self.predictions: dict[str, Predictions] = {}  # split -> the newest ones, on the first process
@@ -50,6 +52,15 @@ class ExactEvaluation(BuiltLater):
         self.images_per_second: dict[str, float] = {}  # split -> from file to logits, over all processes
         self.prefix = None
         self._outputs = RowLogits(0)
+
+    @contextmanager
+    def keeping_features(self, is_wanted: bool = True) -> Iterator[None]:
+        """Evaluations within it also keep what the head is given, in their `predictions`."""
+        self._keeps_features = is_wanted
+        try:
+            yield
+        finally:
+            self._keeps_features = False
 
     @property
     def data(self) -> ImageDataModule:
@@ -143,7 +154,7 @@ class ExactEvaluation(BuiltLater):
                 torch.distributed.broadcast(buffer, 0)
         # The stages that train as the bundle will compute them.
         self._suffix = FrozenStages(self.network, len(self.network.frozen), dtype=self.compute_type)
-        width = self.network.num_features if self.keeps_features else 0
+        width = self.network.num_features if self._keeps_features else 0
         self._outputs = RowLogits(len(self.classes), width)  # an interrupted evaluation may have left some
         self._evaluation_started = time.perf_counter()
 
