@@ -27,6 +27,9 @@ MAY_IMPORT = {
     "networks": GROUND | {"bundle"},
     "finetuning": GROUND | {"data", "networks"},
     "inference": GROUND | {"data", "evaluation", "bundle", "run", "networks"},
+    "export": GROUND | {"data", "evaluation", "bundle", "run", "networks", "inference"},
+    "serving": GROUND | {"data", "evaluation", "bundle", "run", "networks", "inference", "export"},
+    "sharing": GROUND | {"data", "evaluation", "bundle", "run", "report"},
     "report": GROUND | {"data", "evaluation", "bundle", "run"},
     "training": GROUND | {"data", "evaluation", "bundle", "notebook", "report", "run", "networks", "finetuning"},
     "cli": {path.stem for path in PACKAGE.iterdir()},
@@ -83,7 +86,10 @@ def test_imports_run_downwards(file: Path):
 
 @pytest.mark.parametrize(
     ("room", "foreign"),
-    [("evaluation", TORCH), ("report", TORCH), ("networks", {"lightning"}), ("inference", {"lightning"})],
+    [
+        *((room, TORCH) for room in ("evaluation", "report", "sharing")),
+        *((room, {"lightning"}) for room in ("networks", "inference", "export", "serving")),
+    ],
 )
 def test_a_room_does_without(room: str, foreign: set[str]):
     files = [file for file in FILES if name_of(file).startswith(f"{room}/")]

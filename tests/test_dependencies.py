@@ -12,6 +12,7 @@ ROOT = Path(__file__).resolve().parents[1]
 NAMES = {"pillow": "PIL", "pyyaml": "yaml", "scikit-learn": "sklearn"}
 # Where a logger, a notebook, an extra or a user has brought them in.
 OPTIONAL = {"wandb", "mlflow", "optuna", "pillow_heif", "pyarrow", "IPython"}
+OPTIONAL |= {"onnx", "onnxscript", "onnxruntime", "openvino", "fastapi", "starlette", "uvicorn", "prometheus_client"}
 
 
 def imported() -> set[str]:
