@@ -52,6 +52,13 @@ class OnnxModel:
         """From decoded pixels to the network's input; of a raw graph it is in the graph."""
         return self.facts.preprocessing
 
+    @property
+    def runtime(self) -> str:
+        """Name and version of what runs it."""
+        import onnxruntime
+
+        return f"onnxruntime {onnxruntime.__version__}"
+
     def probabilities(self, images: Sequence[np.ndarray] | np.ndarray) -> np.ndarray:
         """The calibrated probabilities (n, classes) float64 of images.
 
