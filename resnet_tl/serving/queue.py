@@ -9,14 +9,16 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from resnet_tl.data.pixels.decode import BadImage, header_facts
+from resnet_tl.data.pixels.decode import BadImage
 from resnet_tl.serving.engine import Engine
 from resnet_tl.serving.metrics import Metrics
 from resnet_tl.serving.settings import Refused, Settings
+from resnet_tl.serving.uploads import check_pixels
 
 log = logging.getLogger(__name__)
 Result = TypeVar("Result")
@@ -85,9 +87,12 @@ class BatchQueue:
             item.decoding = self._decoders.submit(self._decode, item, content)
         return await self._answers(items)
 
-    async def run(self, work: Callable[[], Result]) -> Result:
-        """What `work` gives in the thread that computes, between two batches; Refused and its exceptions are raised."""
-        items = self._admitted(1, work)
+    async def run(self, work: Callable[..., Result], *arguments: Any) -> Result:
+        """What `work` gives in the thread that computes, between two batches; its exceptions and Refused are raised.
+
+        A BadImage is given back, as `judge` does.
+        """
+        items = self._admitted(1, partial(work, *arguments))
         self._put(items[0])
         return (await self._answers(items))[0]
 
@@ -155,7 +160,7 @@ class BatchQueue:
     def _decode(self, item: _Item, content: bytes) -> None:
         start = time.perf_counter()
         try:
-            self._check_pixels(content)
+            check_pixels(content, self.settings)
             item.prepared = self.engine.prepare(content)
         except Exception as error:
             self._hand_over([item], [error])
@@ -163,11 +168,6 @@ class BatchQueue:
         self.metrics.decode_seconds.observe(time.perf_counter() - start)
         if not self._put(item):
             self._hand_over([item], [None])
-
-    def _check_pixels(self, content: bytes) -> None:
-        width, height, _ = header_facts(content)
-        if width * height > self.settings.max_pixels:
-            raise BadImage(f"has more than {self.settings.max_pixels / 1e6:g} megapixels, the limit")
 
     def _compute(self) -> None:
         while items := self._next():
