@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterable
 from urllib.parse import urlsplit
 
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from resnet_tl.serving.metrics import Metrics
@@ -72,6 +73,8 @@ class Admission:
             if status:
                 raise
             await self.refuse(refusal, send_with_headers)
+        except ClientDisconnect:
+            self.metrics.rejected.labels("gone").inc()
         except asyncio.CancelledError:
             self.metrics.unanswered += 1
             if not status:

@@ -52,7 +52,7 @@ class BoundedConnection(H11Protocol):
         """Ends a connection on which nothing has come to an end since the last look."""
         if self.transport.is_closing():
             return
-        is_waiting = self.cycle is None or self.cycle.response_complete
+        is_waiting = self._is_refused or self.cycle is None or self.cycle.response_complete
         state = (self.cycle, is_waiting)
         if state == self._seen:
             self.transport.abort()
@@ -62,14 +62,28 @@ class BoundedConnection(H11Protocol):
         most = self.settings.body_seconds + self.settings.answer_seconds
         self.loop.call_later(self.request_seconds + (0 if is_waiting else most), self._look)
 
+    def shutdown(self) -> None:
+        """At the end of the server."""
+        if self._is_refused:
+            self.transport.abort()
+        else:
+            super().shutdown()
+
     def send_400_response(self, msg: str) -> None:
         """For what is no HTTP; in the form of all other refusals."""
+        self._is_refused = True
+        if self.cycle is not None and not self.cycle.response_complete:  # of a body that stops making sense
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
+        if self.conn.our_state not in (h11.IDLE, h11.SEND_RESPONSE):
+            self.transport.abort()
+            return
         body = json.dumps({"error": "The request is not well-formed HTTP, or its headers are too long."}).encode()
-        headers = [("content-type", "application/json"), ("connection", "close"), *SECURITY_HEADERS.items()]
+        headers = [("content-type", "application/json"), ("content-length", str(len(body))), ("connection", "close")]
+        headers += SECURITY_HEADERS.items()
         events = (h11.Response(status_code=400, headers=headers, reason=b"Bad Request"), h11.Data(body))
         self.transport.write(b"".join(self.conn.send(event) or b"" for event in (*events, h11.EndOfMessage())))
         self.transport.write_eof()
-        self._is_refused = True
 
 
 def connections_of(settings: Settings) -> type[BoundedConnection]:

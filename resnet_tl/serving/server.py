@@ -110,10 +110,15 @@ class Server(uvicorn.Server):
             for task in list(self.server_state.tasks):
                 task.cancel()
 
-        limit = self.app.state.settings.answer_seconds + MARGIN
-        timer = asyncio.get_running_loop().call_later(limit, give_up)
+        def hang_up() -> None:
+            for connection in list(self.server_state.connections):
+                connection.transport.abort()
+
+        loop, limit = asyncio.get_running_loop(), self.app.state.settings.answer_seconds + MARGIN
+        timers = [loop.call_later(limit, give_up), loop.call_later(limit + 1, hang_up)]
         await super().shutdown(sockets)
-        timer.cancel()
+        for timer in timers:
+            timer.cancel()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Of the first signal and of further ones; one that comes within a second is the same, passed on twice."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterable
 from dataclasses import dataclass, field
 
@@ -11,6 +12,8 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 from resnet_tl.data.pixels.decode import BadImage, header_facts
 from resnet_tl.errors import CONTROLS
 from resnet_tl.serving.settings import MB, Refused, Settings
+
+logging.getLogger("python_multipart").setLevel(logging.ERROR)  # it warns of what strangers send
 
 RAW = ("application/octet-stream", "application/x-www-form-urlencoded")
 """Content types of a body that is one image, besides `image/...`; the second is what `curl --data-binary` sends."""
