@@ -33,6 +33,8 @@ log = logging.getLogger(__name__)
 SHOWN, SIDE = 6, 160
 """Nearest training images, and the longest side of their thumbnails, in pixels."""
 
+_ONLY_CLASSES = ", so that nothing but their classes is known."
+
 
 class Found(NamedTuple):
     """What the network says of why, before anything is read from disk."""
@@ -98,15 +100,15 @@ class Explainer:
         run, reference = Run(self.member.bundle.path.parent), self.member.reference
         assert reference is not None
         if not run.recipe_file.is_file():
-            return None, "The model is served without its run, so that nothing but their classes is known."
+            return None, f"The model is served without its run{_ONLY_CLASSES}"
         try:
             index = own_images(run)
         except UserError as error:
             log.warning("There will be no pictures of training images: %s", error)
-            return None, "The images of the run are not where they were, so that nothing but their classes is known."
+            return None, f"The images of the run are not where they were{_ONLY_CLASSES}"
         if not _is_list_of(index, self.member.bundle.classes, reference):
             log.warning("There will be no pictures of training images: %s lists other ones than the model's.", run.path)
-            return None, "The run lists other images than those of the model, so that nothing but their classes is known."
+            return None, f"The run lists other images than those of the model{_ONLY_CLASSES}"
         return index, ""
 
     def _heat(self, image: torch.Tensor, number: int) -> tuple[np.ndarray | None, str]:

@@ -9,6 +9,7 @@ export class Card {
   constructor(file, name, acts) {
     this.file = file;
     this.name = name;
+    this.broken = 0; // times that the connection broke while it was sent
     this.thumb = element("div", "thumb empty");
     this.state = element("p", "state", "waiting");
     this.said = element("div", "", element("p", "file", name), this.state);

@@ -6,6 +6,7 @@ import { csvOf } from "./table.js";
 
 const AT_ONCE = 2; // images that are with the server
 const MOST = 500; // on the page
+const TRIES = 3; // that an image is sent while the server is there and the connection breaks
 const AGAIN = 2000; // milliseconds until a server that is away is asked again
 
 const at = (id) => document.getElementById(id);
@@ -13,7 +14,7 @@ const server = new Server();
 const cards = new Set();
 const waiting = [];
 let working = 0;
-let held = "facts"; // why nothing is sent: "facts", "token", "away" or "full"; "" while it is
+let held = "facts"; // why nothing is sent: "facts", "token", "away", "refused" or "full"; "" while it is
 let facts = null;
 
 const wait = (milliseconds) => new Promise((done) => setTimeout(done, milliseconds));
@@ -23,9 +24,10 @@ const megabytes = (bytes) => `${+(bytes / 1e6).toFixed(1)} MB`;
 // Asks what the server is, at the start and whenever it comes back.
 async function meet() {
   held = "facts";
-  const answer = await server.ask("page/facts");
+  const answer = await server.ask("facts");
   if (answer.state === "token") return wantToken();
-  if (answer.state !== "ok") return isAway(answer.state === "full" ? answer.seconds * 1000 : AGAIN);
+  if (answer.state === "wrong") return isRefused(answer.sentence);
+  if (answer.state !== "ok") return isAway();
   facts = answer.body;
   at("token").hidden = at("away").hidden = true;
   at("about").textContent = `${facts.model}: ${many(facts.classes.length, "class").replace("classs", "classes")}.`;
@@ -47,13 +49,19 @@ function wantToken() {
   tell();
 }
 
-async function isAway(milliseconds) {
+async function isAway() {
   held = "away";
   at("away").hidden = false;
   at("away").textContent = "The server does not answer. Images wait here until it does.";
   tell();
-  await wait(milliseconds);
+  await wait(AGAIN);
   return meet();
+}
+
+function isRefused(sentence) {
+  held = "refused";
+  at("away").hidden = false;
+  at("away").textContent = sentence;
 }
 
 async function isFull(seconds) {
@@ -75,7 +83,7 @@ function go() {
 async function send(card) {
   working += 1;
   card.is("working …");
-  const answer = await server.ask("predict?top=1000", card.file);
+  const answer = await server.ask(`predict?top=${facts.classes.length}`, card.file);
   working -= 1;
   if (cards.has(card)) settle(card, answer);
   go();
@@ -92,11 +100,16 @@ function settle(card, answer) {
     card.failed(answer.sentence);
     return tell(card.summary);
   }
+  if (answer.state === "away") card.broken += 1;
+  if (card.broken === TRIES) {
+    card.failed("It could not be sent: the connection broke each time. Is the file still there?");
+    return tell(card.summary);
+  }
   waiting.unshift(card);
   card.is(answer.state === "full" ? "waiting: the server is busy" : "waiting");
-  if (answer.state === "full") isFull(answer.seconds);
-  else if (held !== answer.state) answer.state === "token" ? wantToken() : isAway(AGAIN);
-  return undefined;
+  if (answer.state === "full") return isFull(answer.seconds);
+  if (answer.state === "token") return wantToken();
+  return held === "away" || held === "facts" ? undefined : isAway();
 }
 
 // How far it is, for eyes and ears; `news` comes first.
@@ -174,7 +187,7 @@ async function explain(card) {
   else if (answer.state === "wrong") card.explained(answer.sentence);
   else card.is("The server did not answer; ask again when it does.");
   if (answer.state === "token") wantToken();
-  if (answer.state === "away" && !held) isAway(AGAIN);
+  if (answer.state === "away" && !held) isAway();
 }
 
 at("token").addEventListener("submit", (event) => {
