@@ -22,7 +22,8 @@ from resnet_tl.data.reading.options import Reading
 from resnet_tl.data.threads import usable_cores
 from resnet_tl.errors import UserError, listed, printable
 from resnet_tl.inference.ensemble import Member
-from resnet_tl.inference.predictor import GivenImages, refuse_bad, usable_device
+from resnet_tl.inference.given_images import GivenImages
+from resnet_tl.inference.predictor import refuse_bad, usable_device
 from resnet_tl.networks import create_network
 from resnet_tl.networks.frozen import FrozenStages
 from resnet_tl.networks.weights import load_weights

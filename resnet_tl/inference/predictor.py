@@ -4,23 +4,17 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from io import BytesIO
 from pathlib import Path
-from threading import Lock
-from typing import IO, Any, Literal, TypeAlias
+from typing import Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
 import torch
-from PIL import Image
 from torch import nn
 
 from resnet_tl.data.index import NOT_THERE, ImageIndex
 from resnet_tl.data.loader import ImageLoader
 from resnet_tl.data.order import evaluation_batches
-from resnet_tl.data.pixels.decode import BadImage, header_facts, upright_pixels
-from resnet_tl.data.pixels.deep import EIGHT_BITS, FULL, kind_of, to_eight_bits
-from resnet_tl.data.pixels.preprocessing import Preprocessing
 from resnet_tl.data.quality.audit import placeholders
 from resnet_tl.data.reading.indexing import without_labels
 from resnet_tl.data.reading.layouts import unlabelled
@@ -29,18 +23,30 @@ from resnet_tl.data.reading.tables.named_images import relative
 from resnet_tl.data.reading.tables.table_files import is_table
 from resnet_tl.data.samples import ImageSamples
 from resnet_tl.data.threads import usable_cores
-from resnet_tl.errors import UserError, check_number, listed, printable, reason_of
+from resnet_tl.errors import UserError, check_number, listed, printable
 from resnet_tl.evaluation.predictions import table_of
 from resnet_tl.evaluation.uncertainty.abstention import Answers
 from resnet_tl.inference.answers import answers_of
 from resnet_tl.inference.ensemble import Average, Ensemble
-from resnet_tl.inference.tta import CropSamples, Tta, check_tta
+from resnet_tl.inference.given_images import GivenImages, ImageSource, as_list, checked, stored_image
+from resnet_tl.inference.tta import CropSamples, Tta, check_tta, crops
 from resnet_tl.terminal import counted
 
-ImageInMemory: TypeAlias = bytes | bytearray | memoryview | IO[bytes] | Image.Image | np.ndarray
-ImageSource: TypeAlias = str | Path | ImageInMemory
-
 log = logging.getLogger(__name__)
+
+
+class Prepared(NamedTuple):
+    """One image as `Predictor.judge` takes it."""
+
+    seen: tuple[torch.Tensor, ...]  # by each group of models: (1, C, size, size) uint8, or its crops instead of the 1
+    has_unknown_range: bool  # more than 8 bits, but the model was trained on images of 8
+
+
+class Judgement(NamedTuple):
+    """What is said of n images."""
+
+    shares: np.ndarray  # probabilities (n, classes) float64, calibrated where the predictor is
+    familiarity: np.ndarray  # (n,) from 0 to 1, nan where the model cannot tell
 
 
 class Predictor:
@@ -121,7 +127,7 @@ class Predictor:
         if on_bad_image not in ("stop", "skip"):
             raise UserError(f"on_bad_image is '{on_bad_image}'; it must be stop or skip.")
         answers = self.answers(coverage, per_class, min_confidence)
-        given = _as_list(images)
+        given = as_list(images)
         is_path = [isinstance(image, str | Path) for image in given]
         are_tables = all(is_path) and any(is_table(Path(path)) for path in given)
         if (path_column or image_folder) and not are_tables:
@@ -134,8 +140,8 @@ class Predictor:
                 named = f"{len(index.missing)} images that a table names: {NOT_THERE} ({listed(index.missing)})"
                 log.warning(printable(f"Left out {named}"))
         else:
-            is_deep = all(seen.value_range is not None for seen in self.ensemble.groups)
-            in_memory = [_checked(number, image, is_deep) for number, image in enumerate(given)]
+            is_deep = self._takes_deep_arrays
+            in_memory = [checked(number, image, is_deep) for number, image in enumerate(given)]
             names = [
                 relative(str(image), Path.cwd()) if isinstance(image, Path) else str(number)
                 for number, image in enumerate(in_memory)
@@ -159,6 +165,38 @@ class Predictor:
         if in_memory is not None:
             table.loc[[not isinstance(in_memory[row], Path) for row in rows], "path"] = ""
         return answers.of(table)
+
+    def prepare(self, image: ImageSource) -> Prepared:
+        """One image, decoded, resized and cropped as each group of models sees it; safe to call from many threads.
+
+        With `judge` the way of a server, which prepares images as they come and judges some at a time.
+
+        Raises:
+            BadImage: it cannot be decoded.
+            UserError: it is no image at all, such as a folder.
+        """
+        given, seen, is_unknown = checked(0, image, self._takes_deep_arrays), [], False
+        for planned in self.ensemble.groups:
+            stored, is_unknown = stored_image(given, planned)
+            parts = crops(planned, stored) if self.tta == "crops" else [planned.centre(stored)]
+            seen.append(_stacked(parts))  # a copy: what waits in a queue keeps no more of a long image than is seen
+        return Prepared(tuple(seen), is_unknown)
+
+    def judge(self, prepared: Sequence[Prepared]) -> Judgement:
+        """Judges some prepared images as one batch; safe to call from many threads, whose images do not mix.
+
+        On a CPU an image gets the same numbers in whatever batch, to the bit.
+        """
+        if not prepared:
+            return Judgement(np.empty((0, len(self.classes))), np.empty(0))
+        batches = [_stacked(images) for images in zip(*(one.seen for one in prepared), strict=True)]
+        if self.tta != "crops":
+            batches = [batch[:, 0] for batch in batches]
+        return Judgement(*self.ensemble.judge(batches, self.tta))
+
+    @property
+    def _takes_deep_arrays(self) -> bool:
+        return all(seen.value_range is not None for seen in self.ensemble.groups)
 
     def answers(
         self, coverage: float | None = None, per_class: bool = False, min_confidence: float | None = None
@@ -209,6 +247,11 @@ class Predictor:
         )
 
 
+def _stacked(images: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Images (..., C, H, W) as one tensor, in memory with the channels last, as the loaders' batches are."""
+    return torch.stack([image.movedim(-3, -1) for image in images]).movedim(-1, -3)
+
+
 def refuse_bad(index: ImageIndex, bad: Mapping[int, str], skips: bool, called: str) -> None:
     """Says which images of an index cannot be used, by the reasons of their rows; UserError unless it `skips` them."""
     if not bad:
@@ -220,117 +263,6 @@ def refuse_bad(index: ImageIndex, bad: Mapping[int, str], skips: bool, called: s
             f"{of_all} cannot be used as images; remove them, or leave them out with --on_bad_image skip:\n{reasons}"
         )
     log.warning("Left out %s, which cannot be used as images:\n%s", of_all, reasons)
-
-
-class GivenImages(ImageSamples):
-    """The images that `predict` was given; one that cannot be used is noted in `bad` and black in its batch."""
-
-    one_at_a_time = Lock()  # the same PIL image may have been given twice, and is shown to several models
-
-    def __init__(
-        self,
-        index: ImageIndex,
-        in_memory: Sequence[Path | bytes | Image.Image | np.ndarray] | None,
-        preprocessing: Preprocessing,
-        bad: dict[int, str],
-    ) -> None:
-        super().__init__(index, preprocessing)
-        self.in_memory = in_memory
-        self.bad = bad
-        self.unknown_range: list[bool] = []  # one for each image of more than 8 bits, of which the model knows no range
-
-    def stored(self, row: int) -> torch.Tensor:
-        try:
-            if row not in self.bad:
-                given = None if self.in_memory is None else self.in_memory[row]
-                return super().stored(row) if given is None or isinstance(given, Path) else self._from_memory(given)
-        except BadImage as error:
-            self.bad[row] = error.reason
-        side = self.preprocessing.storage_size
-        return torch.zeros((self.preprocessing.channels, side, side), dtype=torch.uint8)
-
-    def stored_from(self, content: bytes) -> torch.Tensor:
-        if self.preprocessing.value_range is None and header_facts(content)[2] != EIGHT_BITS:
-            self.unknown_range.append(True)
-        return super().stored_from(content)
-
-    def _from_memory(self, image: bytes | Image.Image | np.ndarray) -> torch.Tensor:
-        planned = self.preprocessing
-        if isinstance(image, Image.Image):
-            with self.one_at_a_time:
-                image = _file_of(image) or image
-        if isinstance(image, bytes):
-            return self.stored_from(image)
-        try:
-            if isinstance(image, np.ndarray):
-                values = image.squeeze(2) if image.shape[2:] == (1,) else image
-                is_deep = values.dtype != np.uint8
-                image = to_eight_bits(values, planned.value_range or FULL) if is_deep else Image.fromarray(values)
-            if planned.value_range is None and kind_of(image) != EIGHT_BITS:
-                self.unknown_range.append(True)
-            with self.one_at_a_time:
-                return planned.store(upright_pixels(image, planned.channels, planned.value_range))
-        except (BadImage, MemoryError):
-            raise
-        except Exception as error:  # of a file that Pillow reads only now: whatever its parsing meets
-            raise BadImage(f"cannot be decoded: {reason_of(error)}") from error
-
-
-def _file_of(image: Image.Image) -> bytes | None:
-    """The file of an image that Pillow has opened and not read yet, so that it is decoded like any file."""
-    file = getattr(image, "fp", None)
-    if file is None or not getattr(image, "tile", None) or image.tell() != 0:
-        return None
-    try:
-        place = file.tell()
-        file.seek(0)
-        content = file.read()
-        file.seek(place)
-    except (OSError, ValueError, AttributeError):  # closed, or no file
-        return None
-    return content if header_facts(content)[:2] == image.size else None  # else it is to be read in part
-
-
-def _as_list(images: Any) -> list[Any]:
-    is_paths = isinstance(images, np.ndarray) and images.dtype.kind in "OU"
-    single = str | Path | bytes | bytearray | memoryview | Image.Image | np.ndarray
-    if isinstance(images, Mapping | pd.DataFrame):
-        kind = type(images).__name__
-        raise UserError(f'The images are a {kind}; give a list, such as frame["path"] or list(images.values()).')
-    is_one = isinstance(images, single) or hasattr(images, "read") or not isinstance(images, Iterable)
-    is_batch = isinstance(images, np.ndarray) and images.ndim == 4
-    return [images] if is_one and not is_paths and not is_batch else list(images)
-
-
-def _checked(number: int, image: Any, is_deep: bool) -> Path | bytes | Image.Image | np.ndarray:
-    """An image among those in memory, or a UserError that says what is taken; `is_deep` allows more than 8 bits."""
-    found = f"of type {type(image).__name__}"
-    if isinstance(image, np.ndarray):
-        channels = image.shape[2:]
-        is_shape = image.size and image.ndim in (2, 3) and channels in ((), (1,), (3,), (4,))
-        if is_shape and (image.dtype == np.uint8 or (is_deep and image.dtype.kind in "iuf")):
-            return image
-        found = f"an array {image.shape} of {image.dtype}"
-    elif isinstance(image, bytes | bytearray | memoryview):
-        return bytes(image)
-    elif isinstance(image, Image.Image):
-        return image
-    elif isinstance(image, str | Path):
-        if not Path(image).is_dir():
-            return Path(image)
-        found = f"the folder {image}, which can only be given among files"
-    elif hasattr(image, "read"):
-        try:
-            content = image.getvalue() if isinstance(image, BytesIO) else image.read()
-        except (OSError, ValueError) as error:  # as of one that is closed
-            raise UserError(f"Image {number} cannot be read: {reason_of(error)}.") from error
-        if isinstance(content, bytes):
-            return content
-        found += " that was opened for text"
-    raise UserError(
-        f"Image {number} is {found}; images are paths, PIL images, the bytes of files, or arrays (H, W) or (H, W, C) "
-        "of uint8 with 1, 3 or 4 channels."
-    )
 
 
 def usable_device(name: str | None) -> torch.device:
