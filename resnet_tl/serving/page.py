@@ -1,40 +1,56 @@
-"""The page of a server: a few fixed files that fetch nothing from elsewhere, what they ask of the server, and why."""
+"""The page of a server: fixed files that load nothing from elsewhere, and what they ask of the server besides `/predict`."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
-from fastapi import FastAPI
-from fastapi.responses import Response
+from fastapi import FastAPI, Request, Response
+from starlette.concurrency import run_in_threadpool
+
+from resnet_tl.data.pixels.decode import BadImage
+from resnet_tl.serving.answers import Failure
+from resnet_tl.serving.app import BODY, REFUSALS, json_answer, unless_gone, uploads_of
+from resnet_tl.serving.engine import Engine, PredictorEngine
+from resnet_tl.serving.explanation import Explainer
+from resnet_tl.serving.settings import Refused, Settings
 
 FOLDER = Path(__file__).with_name("static")
 KINDS = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
-POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; connect-src 'self'; "
-    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'"
-)
-HEADERS = {
-    "Content-Security-Policy": POLICY,
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-    "Cross-Origin-Resource-Policy": "same-origin",
-    "Cross-Origin-Opener-Policy": "same-origin",
-    "Cache-Control": "no-cache",
-}
+NOT_EXPLAINED = "An ONNX file says nothing of why: serve the run or its model for Grad-CAM and the nearest training images."
 
 
-def add_page(app: FastAPI, engine: Any, settings: Any) -> None:
-    """Adds the page at `/` and its files; nothing of them says what the model is, so that they need no token."""
+def add_page(app: FastAPI, engine: Engine, settings: Settings) -> None:
+    """Adds the page at `/`, its files below `/page/`, `/facts` and `/explain`.
+
+    The files say nothing of the model, so that they need no token; `/facts` and `/explain` do as `/predict` does.
+    """
     files = {file.name: (file.read_bytes(), KINDS[file.suffix]) for file in FOLDER.iterdir()}
+    explainer = Explainer(engine.predictor) if isinstance(engine, PredictorEngine) else None
 
-    def answer(name: str) -> Response:
+    def file_route(name: str, path: str) -> None:
         content, kind = files[name]
-        return Response(content, media_type=kind, headers=HEADERS)
+        app.add_api_route(path, lambda: Response(content, media_type=kind), include_in_schema=False)
 
-    @app.get("/", include_in_schema=False)
-    def page() -> Response:
-        return answer("index.html")
-
+    file_route("index.html", "/")
     for name in files.keys() - {"index.html"}:
-        app.add_api_route(f"/page/{name}", lambda name=name: answer(name), include_in_schema=False)
+        file_route(name, f"/page/{name}")
+
+    @app.get("/facts", include_in_schema=False)
+    async def facts() -> Response:
+        """What the page has to know of the server."""
+        said = {"model": engine.name, "classes": engine.classes, "explain_missing": "" if explainer else NOT_EXPLAINED}
+        said |= {"is_sure_from": engine.is_sure_from, "strange_up_to": engine.strange_up_to}
+        return json_answer(said | {"max_bytes": settings.max_image_bytes, "max_pixels": settings.max_pixels})
+
+    @app.post("/explain", responses={404: {"model": Failure}, **REFUSALS}, openapi_extra=BODY)
+    async def explain(request: Request) -> Response:
+        """Where in one image the evidence for its likeliest class lies (Grad-CAM), and the nearest training images."""
+        if explainer is None:
+            raise Refused(404, "explain", NOT_EXPLAINED)
+        uploads = await uploads_of(request)
+        if len(uploads) > 1:
+            raise Refused(413, "images", "One image at a time is explained.")
+        found = await unless_gone(request, app.state.queue.run(explainer.compute, bytes(uploads[0].content)))
+        if isinstance(found, BadImage):
+            raise Refused(422, "image", str(found))
+        return json_answer(await run_in_threadpool(explainer.describe, found))

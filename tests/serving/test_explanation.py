@@ -10,9 +10,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from resnet_tl import Predictor
+from resnet_tl.networks.grad_cam import grad_cam
+from resnet_tl.report.pictures import heat_image
 from resnet_tl.run import Run
 from resnet_tl.serving.explanation import SHOWN, SIDE, Explainer
 from tests.serving.small_run import CLASSES, SEEN, drawn, make_run
@@ -43,12 +46,16 @@ def test_what_the_network_sees_is_shown_to_the_pixel(run: Run):
     assert found["class"] == CLASSES[1]
 
 
-def test_the_overlay_is_clear_where_nothing_speaks_for_the_class(run: Run):
-    found = explained(run.path, drawn(1, 70))
+def test_the_overlay_is_the_grad_cam_of_the_class_that_is_named(run: Run):
+    image = drawn(1, 70)
+    seen = SEEN.normalise(SEEN.centre(SEEN.store(np.array(image)))[None])
+    maps = grad_cam(run.bundle.load_network(), seen.expand(3, -1, -1, -1), torch.arange(3)).numpy()
 
-    heat = np.array(opened(found["heat"]))
-    assert heat.shape[2] == 4
-    assert heat[..., 3].min() == 0 < heat[..., 3].max()
+    found = explained(run.path, image)
+
+    heat = [np.array(heat_image(one)) for one in maps]
+    assert np.array_equal(np.array(opened(found["heat"])), heat[1])
+    assert not np.array_equal(heat[0], heat[1])
 
 
 def test_a_training_image_is_nearest_to_itself(run: Run, tmp_path: Path):
@@ -129,7 +136,7 @@ def test_a_model_without_training_images_says_so(run: Run):
     assert found["nearest_missing"] == "This model holds no training images to compare with."
 
 
-def test_a_network_without_maps_has_no_overlay_and_the_rest(run: Run, monkeypatch: pytest.MonkeyPatch):
+def test_a_network_that_cannot_be_opened_again_has_no_overlay_but_the_rest(run: Run):
     explainer = Explainer(Predictor(run.path, "cpu"))
     (run.path / "model" / "weights.safetensors").unlink()  # cannot be opened once more
 
