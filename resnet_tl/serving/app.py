@@ -102,6 +102,9 @@ def create_app(engine: Engine, settings: Settings) -> FastAPI:
         """What the server counts, for Prometheus."""
         return Response(metrics.text(), media_type=CONTENT_TYPE)
 
+    from resnet_tl.serving.page import add_page  # which uses what is below
+
+    add_page(app, engine, settings)
     return app
 
 

@@ -8,16 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
-from resnet_tl.data.pixels.decode import decode
 from resnet_tl.errors import UserError
 from resnet_tl.evaluation.uncertainty.abstention import TARGETS, check_share, confidence_reaching
 from resnet_tl.evaluation.uncertainty.familiarity import strange_up_to
 from resnet_tl.evaluation.uncertainty.judged import Judged
 from resnet_tl.evaluation.words import percent
 from resnet_tl.inference.answers import why_not_measured
-from resnet_tl.inference.predictor import Predictor
+from resnet_tl.inference.predictor import Predictor, Prepared
 
 
 class Engine(ABC):
@@ -74,17 +72,11 @@ class PredictorEngine(Engine):
             judged = Judged(**bundles[0].load_validation())
             self.is_sure_from, self.said = _sure_from(judged)
 
-    def prepare(self, content: bytes) -> Any:
-        images = []
-        for seen in self.predictor.ensemble.groups:
-            pixels = decode(content, seen.channels, seen.storage_size, seen.value_range)
-            images.append(seen.centre(seen.store(pixels)))
-        return images
+    def prepare(self, content: bytes) -> Prepared:
+        return self.predictor.prepare(content)
 
-    @torch.inference_mode()
-    def judge(self, prepared: Sequence[Any]) -> tuple[np.ndarray, np.ndarray]:
-        batches = [torch.stack(images) for images in zip(*prepared, strict=True)]
-        return self.predictor.ensemble.judge(batches, None)
+    def judge(self, prepared: Sequence[Prepared]) -> tuple[np.ndarray, np.ndarray]:
+        return self.predictor.judge(prepared)
 
 
 def engine_of(path: Path, device: str | None = None, min_confidence: float | None = None) -> Engine:

@@ -1,4 +1,4 @@
-"""The page of a server: fixed files that load nothing from elsewhere, and what they ask of the server besides `/predict`."""
+"""The page of a server: fixed files that load nothing from elsewhere, and what they ask for besides `/predict`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,9 @@ from resnet_tl.serving.settings import Refused, Settings
 
 FOLDER = Path(__file__).with_name("static")
 KINDS = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
-NOT_EXPLAINED = "An ONNX file says nothing of why: serve the run or its model for Grad-CAM and the nearest training images."
+NOT_EXPLAINED = (
+    "An ONNX file says nothing of why: serve the run or its model for Grad-CAM and the nearest training images."
+)
 
 
 def add_page(app: FastAPI, engine: Engine, settings: Settings) -> None:
@@ -38,9 +40,11 @@ def add_page(app: FastAPI, engine: Engine, settings: Settings) -> None:
     @app.get("/facts", include_in_schema=False)
     async def facts() -> Response:
         """What the page has to know of the server."""
-        said = {"model": engine.name, "classes": engine.classes, "explain_missing": "" if explainer else NOT_EXPLAINED}
-        said |= {"is_sure_from": engine.is_sure_from, "strange_up_to": engine.strange_up_to}
-        return json_answer(said | {"max_bytes": settings.max_image_bytes, "max_pixels": settings.max_pixels})
+        said = [*engine.said, *([] if explainer else [NOT_EXPLAINED])]
+        about = {"model": engine.name, "classes": engine.classes, "said": said, "explains": explainer is not None}
+        marks = {"is_sure_from": engine.is_sure_from, "strange_up_to": engine.strange_up_to}
+        limits = {"max_bytes": settings.max_image_bytes, "max_pixels": settings.max_pixels}
+        return json_answer({**about, **marks, **limits})
 
     @app.post("/explain", responses={404: {"model": Failure}, **REFUSALS}, openapi_extra=BODY)
     async def explain(request: Request) -> Response:

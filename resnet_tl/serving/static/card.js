@@ -65,7 +65,7 @@ export class Card {
       parts.push(element("details", "", element("summary", "quiet", `${left} further class${left > 1 ? "es" : ""}`), inside));
     }
     for (const part of parts) this.buttons.before(part);
-    this.whyButton.hidden = false;
+    this.whyButton.hidden = !facts.explains;
   }
 
   // In a sentence, for whoever hears the page.
@@ -81,7 +81,7 @@ export class Card {
     this.why?.remove();
     this.why = element("div", "why");
     if (typeof found === "string") this.why.append(element("p", "bad", found));
-    else this.why.append(...heatOf(found, this.name), ...nearOf(found));
+    else this.why.append(element("div", "", ...heatOf(found, this.name)), element("div", "", ...nearOf(found)));
     this.element.append(this.why);
     this.whyButton.ariaExpanded = "true";
   }
@@ -144,6 +144,6 @@ function nearOf(found) {
   }
   const parts = [title, list];
   if (found.pictures_missing) parts.push(element("p", "quiet", found.pictures_missing));
-  parts.push(element("p", "quiet", "For the network, from 0 (the same) to 2."));
+  parts.push(element("p", "quiet", "Distances are those of what the network makes of the images, from 0 (the same) to 2."));
   return parts;
 }

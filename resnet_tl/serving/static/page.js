@@ -30,9 +30,9 @@ async function meet() {
   if (answer.state !== "ok") return isAway();
   facts = answer.body;
   at("token").hidden = at("away").hidden = true;
-  at("about").textContent = `${facts.model}: ${many(facts.classes.length, "class").replace("classs", "classes")}.`;
+  at("about").textContent = `The model ${facts.model}. ${facts.said.join(" ")}`;
   at("classes").hidden = false;
-  at("classes").firstElementChild.textContent = "Which classes it knows";
+  at("classes").firstElementChild.textContent = `The ${facts.classes.length} classes that it knows`;
   at("classes").lastElementChild.textContent = facts.classes.join(", ");
   at("limits").textContent = `Up to ${megabytes(facts.max_bytes)} and ${Math.round(facts.max_pixels / 1e6)} megapixels each. They are sent as they are, to this server alone.`;
   held = "";
@@ -197,6 +197,7 @@ at("token").addEventListener("submit", (event) => {
   meet();
 });
 
+at("photograph").hidden = !navigator.maxTouchPoints; // a file field opens the camera of a phone alone
 for (const [button, field] of [["pick", "files"], ["photograph", "camera"]]) {
   at(button).addEventListener("click", () => at(field).click());
   at(field).addEventListener("change", () => {
