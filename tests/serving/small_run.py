@@ -45,10 +45,11 @@ def make_run(folder: Path, classes: Sequence[str] = CLASSES) -> Run:
     network = create_network("resnet20", len(classes)).eval()
     learnt, judged = _features(network, images), _features(network, new)
     means = np.stack([learnt[labels == label].mean(axis=0) for label in range(len(classes))])
-    with torch.no_grad():  # the class whose mean is nearest
+    spread = (judged @ (2 * means.T) - (means**2).sum(axis=1)).std()
+    with torch.no_grad():  # the class whose mean is nearest, not too surely
         linear = network.head[-1] if isinstance(network.head, torch.nn.Sequential) else network.head
-        linear.weight.copy_(torch.from_numpy(2 * means))
-        linear.bias.copy_(torch.from_numpy(-(means**2).sum(axis=1)))
+        linear.weight.copy_(torch.from_numpy(2 * means / spread))
+        linear.bias.copy_(torch.from_numpy(-(means**2).sum(axis=1) / spread))
         logits = network.head(torch.from_numpy(judged)).numpy()
     known = Reference.make(learnt, labels, np.arange(len(labels)), judged)
     shares = np.exp(logits - logits.max(axis=1, keepdims=True)).astype(np.float64)
@@ -58,7 +59,8 @@ def make_run(folder: Path, classes: Sequence[str] = CLASSES) -> Run:
     facts = Bundle(run.path / "model", network.description, tuple(classes), SEEN, reference={"neighbours": 5})
     write_bundle(facts, network, said, known.arrays)
     (run.path / "data").mkdir()
-    lines = [f'{row},"{name}","{_quoted(classes[label])}",train,' for row, (name, label) in enumerate(zip(names, labels))]
+    named = enumerate(zip(names, labels, strict=True))
+    lines = [f'{row},"{name}","{_quoted(classes[label])}",train,' for row, (name, label) in named]
     (run.path / "data" / "index.csv").write_text("\n".join(["row,path,label,split,group", *lines]) + "\n")
     about = {"root": str(root), "classes": sorted(classes), "layout": "class folders"}
     (run.path / "data" / "facts.json").write_text(json.dumps(about))

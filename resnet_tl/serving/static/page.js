@@ -15,6 +15,7 @@ const cards = new Set();
 const waiting = [];
 let working = 0;
 let held = "facts"; // why nothing is sent: "facts", "token", "away", "refused" or "full"; "" while it is
+let busy = ""; // what is said while the server is full
 let facts = null;
 
 const wait = (milliseconds) => new Promise((done) => setTimeout(done, milliseconds));
@@ -67,7 +68,7 @@ function isRefused(sentence) {
 async function isFull(seconds) {
   if (held) return; // known already
   held = "full";
-  tell(`The server is busy; trying again in ${seconds} s.`);
+  busy = `The server is busy; trying again in ${seconds} s.`;
   await wait(seconds * 1000);
   if (held === "full") {
     held = "";
@@ -121,7 +122,7 @@ function tell(news = "") {
   const parts = [`${judged} of ${many(cards.size, "image")} judged`];
   if (failed) parts.push(`${failed} cannot be used`);
   if (left) parts.push(`${left} to go`);
-  at("status").textContent = `${news} ${parts.join(", ")}.`.trim();
+  at("status").textContent = `${news} ${parts.join(", ")}. ${held === "full" ? busy : ""}`.trim();
   at("csv").disabled = !judged;
 }
 
