@@ -22,6 +22,7 @@ COMMANDS = {
     "test": "the numbers of a run on its test images, or on another labelled folder",
     "predict": "classify images with a run or a model bundle",
     "embed": "write the features of images to a file",
+    "serve": "answer by HTTP what images show, with a page to try it",
     "submit": "write a Kaggle submission that fits its sample file",
     "compare": "which of some runs is better, and whether the images can tell",
     "sweep": "try settings of a recipe, and what the best of them is worth",
@@ -32,7 +33,7 @@ COMMANDS = {
     "recipes": "list, show and copy the shipped recipes",
     "cache": "list and clear what earlier runs have kept",
 }
-COMPUTING = ("fit", "validate", "test", "predict", "embed", "submit", "sweep", "probe", "data")
+COMPUTING = ("fit", "validate", "test", "predict", "embed", "serve", "submit", "sweep", "probe", "data")
 EXAMPLES = """\
 examples:
   resnet-tl fit --recipe freeze_backbone.yaml

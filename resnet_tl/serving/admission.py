@@ -70,6 +70,9 @@ class Admission:
             if status:
                 raise
             await self.refuse(refusal, send_with_headers)
+        except asyncio.CancelledError:
+            self.metrics.unanswered += 1
+            raise
         except Exception:
             log.exception("a request failed")
             if not status:

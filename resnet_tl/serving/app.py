@@ -6,9 +6,11 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
+from io import BytesIO
 from typing import Any, TypeVar
 
 from fastapi import FastAPI, Request, Response
+from PIL import Image
 from starlette.exceptions import HTTPException
 
 from resnet_tl import __version__
@@ -49,6 +51,7 @@ def create_app(engine: Engine, settings: Settings) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         queue.start()
+        await queue.run(lambda: engine.judge([engine.prepare(blank_image())]))  # the first batch is a slow one
         yield
         queue.stop()
 
@@ -92,8 +95,8 @@ def create_app(engine: Engine, settings: Settings) -> FastAPI:
     @app.get("/readyz", responses={503: {"model": Failure}})
     async def readyz() -> Response:
         """Whether the server takes images: not while its queue is full or it is stopping."""
-        if queue.is_stopping or queue.places == 0:
-            why = "The server is stopping." if queue.is_stopping else "The queue is full."
+        if queue.is_ending or queue.places == 0:
+            why = "The server is stopping." if queue.is_ending else "The queue is full."
             return json_answer({"error": why}, 503, {"Retry-After": "1"})
         return json_answer({"status": "ready"})
 
@@ -125,6 +128,13 @@ async def unless_gone(request: Request, work: Coroutine[Any, Any, Result]) -> Re
     finally:
         gone.cancel()
         working.cancel()
+
+
+def blank_image() -> bytes:
+    """The file of a small black image."""
+    buffer = BytesIO()
+    Image.new("RGB", (32, 32)).save(buffer, "PNG")
+    return buffer.getvalue()
 
 
 def json_answer(content: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from resnet_tl.errors import UserError
-from resnet_tl.evaluation.uncertainty.abstention import TARGETS, check_share, confidence_reaching
-from resnet_tl.evaluation.uncertainty.familiarity import strange_up_to
-from resnet_tl.evaluation.uncertainty.judged import Judged
-from resnet_tl.evaluation.words import percent
-from resnet_tl.inference.answers import why_not_measured
-from resnet_tl.inference.predictor import Predictor, Prepared
+from resnet_tl.evaluation.uncertainty.abstention import check_share
+
+if TYPE_CHECKING:
+    from resnet_tl.serving.explanation import Explainer
+
+PACKAGES = ("fastapi", "uvicorn", "python_multipart", "prometheus_client")
 
 
 class Engine(ABC):
@@ -24,7 +25,7 @@ class Engine(ABC):
     Attributes:
         name: what the model is called.
         classes: their names, in the order of the columns of what `judge` gives.
-        facts: what an answer says of the model besides its name, for JSON.
+        facts: what an answer says of the model besides its name: `network`, and `digest` of its weights.
         strange_up_to: the familiarity up to which an image looks like nothing known; None where that is not known.
         is_sure_from: the probability from which an answer is sure; None where none is said to be unsure.
         said: what is worth saying of it when the server starts, in sentences.
@@ -32,7 +33,7 @@ class Engine(ABC):
 
     name: str
     classes: tuple[str, ...]
-    facts: dict[str, Any]
+    facts: dict[str, str]
     strange_up_to: float | None = None
     is_sure_from: float | None = None
     said: tuple[str, ...] = ()
@@ -45,58 +46,30 @@ class Engine(ABC):
     def judge(self, prepared: Sequence[Any]) -> tuple[np.ndarray, np.ndarray]:
         """Probabilities (n, classes) float64, and familiarity (n,), nan where it is not known."""
 
-
-class PredictorEngine(Engine):
-    """A run, a model bundle or a checkpoint, by torch.
-
-    Args:
-        path: where it is.
-        device: such as cpu or cuda; default: the fastest at hand.
-        min_confidence: what `is_sure_from` is; default: the least from which the answers on the validation images are
-            correct as often as the first of `TARGETS` that is above the accuracy of all of them.
-
-    Raises:
-        UserError: there is no such model, or it is damaged.
-    """
-
-    def __init__(self, path: str | Path, device: str | None = None, min_confidence: float | None = None) -> None:
-        check_share("--min_confidence", min_confidence)
-        self.predictor = Predictor(path, device)
-        bundles = [member.bundle for member in self.predictor.ensemble.members]
-        self.name = _name_of(Path(path))
-        self.classes = self.predictor.classes
-        self.facts = {"network": bundles[0].network["name"], "digest": bundles[0].digest}
-        self.strange_up_to = strange_up_to([len(one.distances) for one in self.predictor.ensemble.references])
-        self.is_sure_from = min_confidence
-        if min_confidence is None and bundles[0].validation and not why_not_measured(bundles, None):
-            judged = Judged(**bundles[0].load_validation())
-            self.is_sure_from, self.said = _sure_from(judged)
-
-    def prepare(self, content: bytes) -> Prepared:
-        return self.predictor.prepare(content)
-
-    def judge(self, prepared: Sequence[Prepared]) -> tuple[np.ndarray, np.ndarray]:
-        return self.predictor.judge(prepared)
+    def explainer(self) -> Explainer | None:
+        """What says why, of an image that `prepare` gave; None where nothing can."""
+        return None
 
 
 def engine_of(path: Path, device: str | None = None, min_confidence: float | None = None) -> Engine:
-    """The engine for what a user names: MODEL.onnx, or what `Predictor` takes; UserError where it is no model."""
+    """The engine for what a user names: MODEL.onnx, by onnxruntime, or else what `Predictor` takes, by torch.
+
+    Raises:
+        UserError: there is no such model, it is damaged, or the file cannot be served on that device.
+    """
+    check_share("--min_confidence", min_confidence)
     if path.suffix.lower() == ".onnx":
-        raise UserError(f"{path}: ONNX files are not served yet.")
+        if device not in (None, "cpu"):
+            raise UserError(f"--device is {device}, but an ONNX file is run on the CPU; leave it out.")
+        from resnet_tl.serving.onnx_engine import OnnxEngine
+
+        return OnnxEngine(path, min_confidence)
+    from resnet_tl.serving.predictor_engine import PredictorEngine
+
     return PredictorEngine(path, device, min_confidence)
 
 
-def _name_of(path: Path) -> str:
-    """The name of a model: that of its run, or of its file."""
-    path = path.resolve()
-    return path.parent.name if path.name == "model" else path.stem if path.is_file() else path.name
-
-
-def _sure_from(judged: Judged) -> tuple[float | None, tuple[str, ...]]:
-    """The probability from which answers are sure, by the validation images, and a sentence that says so."""
-    accuracy = judged.is_correct.mean() if len(judged) else 1.0
-    for target in TARGETS:
-        if target > accuracy and (found := confidence_reaching(judged, target)):
-            share = f"{percent(target)} of the validation images' answers are correct ({percent(found[1])} answered)"
-            return float(found[0]), (f"An answer is called not sure below {found[0]}: from there on {share}.",)
-    return None, ()
+def check_serve_extra() -> None:
+    """UserError where a package is missing that a server needs."""
+    if missing := [name for name in PACKAGES if find_spec(name) is None]:
+        raise UserError(f'A server needs {missing[0]}, which is not installed: pip install "resnet-tl[serve]".')

@@ -10,8 +10,7 @@ from starlette.concurrency import run_in_threadpool
 from resnet_tl.data.pixels.decode import BadImage
 from resnet_tl.serving.answers import Failure
 from resnet_tl.serving.app import BODY, REFUSALS, json_answer, unless_gone, uploads_of
-from resnet_tl.serving.engine import Engine, PredictorEngine
-from resnet_tl.serving.explanation import Explainer
+from resnet_tl.serving.engine import Engine
 from resnet_tl.serving.settings import Refused, Settings
 
 FOLDER = Path(__file__).with_name("static")
@@ -27,7 +26,7 @@ def add_page(app: FastAPI, engine: Engine, settings: Settings) -> None:
     The files say nothing of the model, so that they need no token; `/facts` and `/explain` do as `/predict` does.
     """
     files = {file.name: (file.read_bytes(), KINDS[file.suffix]) for file in FOLDER.iterdir()}
-    explainer = Explainer(engine.predictor) if isinstance(engine, PredictorEngine) else None
+    explainer = engine.explainer()
 
     def file_route(name: str, path: str) -> None:
         content, kind = files[name]

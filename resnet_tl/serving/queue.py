@@ -54,6 +54,7 @@ class BatchQueue:
         self.settings = settings
         self.metrics = metrics
         self.places = settings.max_waiting
+        self.is_ending = False  # the server takes no new connections
         self.is_stopping = False
         self._ready: deque[_Item] = deque()
         self._changed = threading.Condition()
