@@ -28,7 +28,7 @@ MAY_IMPORT = {
     "finetuning": GROUND | {"data", "networks"},
     "inference": GROUND | {"data", "evaluation", "bundle", "run", "networks"},
     "export": GROUND | {"data", "evaluation", "bundle", "run", "networks", "inference"},
-    "serving": GROUND | {"data", "evaluation", "bundle", "run", "networks", "inference", "export"},
+    "serving": GROUND | {"data", "evaluation", "bundle", "run", "networks", "inference", "export", "report"},
     "sharing": GROUND | {"data", "evaluation", "bundle", "run", "report"},
     "report": GROUND | {"data", "evaluation", "bundle", "run"},
     "training": GROUND | {"data", "evaluation", "bundle", "notebook", "report", "run", "networks", "finetuning"},

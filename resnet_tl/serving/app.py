@@ -51,7 +51,7 @@ def create_app(engine: Engine, settings: Settings) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         queue.start()
-        await queue.run(lambda: engine.judge([engine.prepare(blank_image())]))  # the first batch is a slow one
+        await queue.judge([blank_image()])  # the first batch is a slow one
         yield
         queue.stop()
 
@@ -105,6 +105,9 @@ def create_app(engine: Engine, settings: Settings) -> FastAPI:
         """What the server counts, for Prometheus."""
         return Response(metrics.text(), media_type=CONTENT_TYPE)
 
+    from resnet_tl.serving.page import add_page  # which uses what is below
+
+    add_page(app, engine, settings)
     return app
 
 

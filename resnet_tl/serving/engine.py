@@ -6,12 +6,15 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from resnet_tl.errors import UserError
 from resnet_tl.evaluation.uncertainty.abstention import check_share
+
+if TYPE_CHECKING:
+    from resnet_tl.serving.explanation import Explainer
 
 PACKAGES = ("fastapi", "uvicorn", "python_multipart", "prometheus_client")
 
@@ -42,6 +45,10 @@ class Engine(ABC):
     @abstractmethod
     def judge(self, prepared: Sequence[Any]) -> tuple[np.ndarray, np.ndarray]:
         """Probabilities (n, classes) float64, and familiarity (n,), nan where it is not known."""
+
+    def explainer(self) -> Explainer | None:
+        """What says why, of an image that `prepare` gave; None where nothing can."""
+        return None
 
 
 def engine_of(path: Path, device: str | None = None, min_confidence: float | None = None) -> Engine:

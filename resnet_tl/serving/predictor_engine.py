@@ -16,6 +16,7 @@ from resnet_tl.evaluation.words import percent
 from resnet_tl.inference.answers import why_not_measured
 from resnet_tl.inference.predictor import Predictor
 from resnet_tl.serving.engine import Engine
+from resnet_tl.serving.explanation import Explainer
 
 
 class PredictorEngine(Engine):
@@ -48,6 +49,9 @@ class PredictorEngine(Engine):
     @torch.inference_mode()
     def judge(self, prepared: Sequence[Any]) -> tuple[np.ndarray, np.ndarray]:
         return self.predictor.judge(prepared)
+
+    def explainer(self) -> Explainer:
+        return Explainer(self.predictor)
 
 
 def _name_of(path: Path) -> str:
