@@ -92,8 +92,9 @@ def main(argv: list[str]) -> None:
             for line in (*engine.said, f"A page is at {url}/; Ctrl-C ends the server."):
                 print(printable(line), flush=True)
 
-        run(create_app(engine, settings), settings, listener, announce)
-    print("Stopped; every accepted request was answered.")
+        app = create_app(engine, settings)
+        run(app, settings, listener, announce)
+    print(f"Stopped; {app.state.metrics.accepted:,} requests came, and all were answered.")
 
 
 def _port(text: str) -> int:

@@ -10,17 +10,20 @@ import time
 from collections.abc import Iterable
 from urllib.parse import urlsplit
 
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from resnet_tl.serving.metrics import Metrics
 from resnet_tl.serving.settings import MB, Refused, Settings
-from resnet_tl.serving.uploads import check_content_type
+from resnet_tl.serving.uploads import check_content_type, is_form
 
 log = logging.getLogger(__name__)
 
 PUBLIC = ("/", "/healthz", "/readyz")
 """Paths that need no token: whether the server is alive, and the page, which asks for the token."""
 PUBLIC_FOLDER = "/page/"
+MAX_HEADER_BYTES = 16_384
+"""Of the path and all headers of a request; uvicorn keeps to it only where they come in several pieces."""
 SECURITY_HEADERS = {
     "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; "
     "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
@@ -54,6 +57,7 @@ class Admission:
             await self.app(scope, receive, send)
             return
         status = 0
+        self.metrics.accepted += 1
 
         async def send_with_headers(message: Message) -> None:
             nonlocal status
@@ -70,9 +74,12 @@ class Admission:
             if status:
                 raise
             await self.refuse(refusal, send_with_headers)
+        except ClientDisconnect:
+            self.metrics.rejected.labels("gone").inc()
         except asyncio.CancelledError:
             self.metrics.unanswered += 1
-            raise
+            if not status:
+                await _answer(503, "The server is stopping; the answer was not there in time.", None, send_with_headers)
         except Exception:
             log.exception("a request failed")
             if not status:
@@ -128,13 +135,11 @@ class Admission:
             raise Refused(401, "token", "A token is needed: send the header Authorization: Bearer TOKEN.")
 
     def _check_length(self, headers: dict[str, str]) -> None:
-        length = headers.get("content-length")
-        if length is not None and int(length) > self.settings.max_body_bytes:
-            raise self.too_long()
-
-    def too_long(self) -> Refused:
-        """The refusal of a body of too many bytes."""
-        return Refused(413, "bytes", f"The body has more than {self.settings.max_body_bytes / MB:g} MB, the limit.")
+        limit = (
+            self.settings.max_body_bytes if is_form(headers.get("content-type", "")) else self.settings.max_image_bytes
+        )
+        if int(headers.get("content-length", 0)) > limit:
+            raise _too_long(limit)
 
 
 class _Body:
@@ -163,15 +168,22 @@ class _Body:
         self.admission.held_bytes += number
         self.is_whole = not message.get("more_body", False)
         if self.arrived > self.settings.max_body_bytes:
-            raise self.admission.too_long()
+            raise _too_long(self.settings.max_body_bytes)
         if self.admission.held_bytes > self.settings.max_held_bytes:
             raise Refused(503, "held_bytes", "The server holds all the bytes that it may; try again.", retry_after=1)
         return message
 
 
+def _too_long(limit: int) -> Refused:
+    return Refused(413, "bytes", f"The body has more than {limit / MB:g} MB, the limit.")
+
+
 def _headers_of(scope: Scope) -> dict[str, str]:
-    """By name; Refused where one that decides is there twice."""
+    """By name; Refused where they are too long, or one that decides is there twice."""
     headers: dict[str, str] = {}
+    length = sum(len(name) + len(value) for name, value in scope["headers"])
+    if length + len(scope["raw_path"]) + len(scope["query_string"]) > MAX_HEADER_BYTES:
+        raise Refused(431, "headers", f"The path and headers have more than {MAX_HEADER_BYTES:,} bytes, the limit.")
     for raw_name, value in scope["headers"]:
         name = raw_name.decode("latin-1").lower()
         if name in headers and name in ("host", "origin", "authorization", "content-type", "content-length"):

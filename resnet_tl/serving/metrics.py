@@ -23,6 +23,7 @@ class Metrics:
 
     def __init__(self) -> None:
         disable_created_metrics()
+        self.accepted = 0  # requests that came, whatever became of them
         self.unanswered = 0  # requests that the end of the server has cut off
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)  # memory, processor time and open files

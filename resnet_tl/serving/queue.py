@@ -9,14 +9,16 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from resnet_tl.data.pixels.decode import BadImage, header_facts
+from resnet_tl.data.pixels.decode import BadImage
 from resnet_tl.serving.engine import Engine
 from resnet_tl.serving.metrics import Metrics
 from resnet_tl.serving.settings import Refused, Settings
+from resnet_tl.serving.uploads import check_pixels
 
 log = logging.getLogger(__name__)
 Result = TypeVar("Result")
@@ -30,9 +32,9 @@ class Answer(NamedTuple):
 
 
 class _Item:
-    """One image on its way; it takes a place from `judge` or `run`, which has work of its own, until it leaves."""
+    """One image on its way, or one piece of work; it takes a place from `judge` or `run` until it leaves."""
 
-    def __init__(self, answer: asyncio.Future[Any], work: Callable[[Any], Any] | None = None) -> None:
+    def __init__(self, answer: asyncio.Future[Any], work: Callable[[], Any] | None = None) -> None:
         self.answer = answer
         self.work = work
         self.prepared: Any = None
@@ -85,16 +87,23 @@ class BatchQueue:
             item.decoding = self._decoders.submit(self._decode, item, content)
         return await self._answers(items)
 
-    async def run(self, work: Callable[[Any], Result], content: bytes) -> Result | BadImage:
-        """What `work` makes of one prepared image file, in the thread that computes, between two batches.
+    async def run(self, work: Callable[..., Result], *arguments: Any) -> Result:
+        """What `work` gives in the thread that computes, between two batches; its exceptions and Refused are raised.
 
-        Refused as by `judge`; what `work` raises is raised.
+        A BadImage is given back, as `judge` does.
         """
-        (item,) = self._admitted(1, work)
+        items = self._admitted(1, partial(work, *arguments))
+        self._put(items[0])
+        return (await self._answers(items))[0]
+
+    async def run_on(self, content: bytes, work: Callable[[Any], Result]) -> Result | BadImage:
+        """What `work` makes of an image file as the engine prepares it: decoded as by `judge`, computed as by `run`."""
+        (item,) = self._admitted(1)
+        item.work = lambda: work(item.prepared)
         item.decoding = self._decoders.submit(self._decode, item, content)
         return (await self._answers([item]))[0]
 
-    def _admitted(self, number: int, work: Callable[[Any], Any] | None = None) -> list[_Item]:
+    def _admitted(self, number: int, work: Callable[[], Any] | None = None) -> list[_Item]:
         if number > self.places or self.is_stopping:
             raise Refused(503, "queue_full", "The queue is full; try again in a moment.", retry_after=1)
         self.places -= number
@@ -158,7 +167,7 @@ class BatchQueue:
     def _decode(self, item: _Item, content: bytes) -> None:
         start = time.perf_counter()
         try:
-            self._check_pixels(content)
+            check_pixels(content, self.settings)
             item.prepared = self.engine.prepare(content)
         except Exception as error:
             self._hand_over([item], [error])
@@ -167,16 +176,11 @@ class BatchQueue:
         if not self._put(item):
             self._hand_over([item], [None])
 
-    def _check_pixels(self, content: bytes) -> None:
-        width, height, _ = header_facts(content)
-        if width * height > self.settings.max_pixels:
-            raise BadImage(f"has more than {self.settings.max_pixels / 1e6:g} megapixels, the limit")
-
     def _compute(self) -> None:
         while items := self._next():
             answers: list[Any]
             try:
-                answers = [items[0].work(items[0].prepared)] if items[0].work else self._judged(items)
+                answers = [items[0].work()] if items[0].work else self._judged(items)
             except Exception as error:
                 answers = [error] * len(items)
             self._hand_over(items, answers)

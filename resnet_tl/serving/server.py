@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import os
 import signal
 import socket
@@ -14,7 +16,8 @@ import uvicorn
 from fastapi import FastAPI
 
 from resnet_tl.errors import UserError
-from resnet_tl.serving.connections import MAX_HEADER_BYTES, connections_of
+from resnet_tl.serving.admission import MAX_HEADER_BYTES
+from resnet_tl.serving.connections import connections_of
 from resnet_tl.serving.settings import Settings
 from resnet_tl.stopping import AT_ONCE, Stopped
 
@@ -50,12 +53,8 @@ def url_of(settings: Settings, port: int) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-def run(app: FastAPI, settings: Settings, listener: socket.socket, announce: Callable[[], None]) -> None:
-    """Serves until a signal comes, then answers what was accepted; `announce` is called when it takes requests.
-
-    Raises:
-        Stopped: some requests could not be answered within the time limit.
-    """
+def server_of(app: FastAPI, settings: Settings, announce: Callable[[], None]) -> Server:
+    """The server of an application, not yet running; `announce` is called when it takes requests."""
     config = uvicorn.Config(
         app,
         http=connections_of(settings),
@@ -67,16 +66,30 @@ def run(app: FastAPI, settings: Settings, listener: socket.socket, announce: Cal
         proxy_headers=False,
         server_header=False,
         h11_max_incomplete_event_size=MAX_HEADER_BYTES,
-        timeout_graceful_shutdown=int(settings.answer_seconds + MARGIN),
     )
-    server = _Server(config, app, announce)
+    logging.getLogger("uvicorn.error").setLevel(logging.ERROR)  # what strangers send is no warning
+    return Server(config, app, announce)
+
+
+def run(app: FastAPI, settings: Settings, listener: socket.socket, announce: Callable[[], None]) -> None:
+    """Serves until a signal comes, then answers what was accepted.
+
+    Raises:
+        Stopped: some requests could not be answered within the time limit.
+    """
+    server = server_of(app, settings, announce)
     server.run(sockets=[listener])
-    if app.state.metrics.unanswered:
-        unanswered = f", and {app.state.metrics.unanswered} requests were not answered in time"
-        _leave_threads(Stopped(server.first_signal, unanswered), app)
+    if not (unanswered := app.state.metrics.unanswered):
+        return
+    number = "one request was" if unanswered == 1 else f"{unanswered} requests were"
+    stop = Stopped(server.first_signal, f", and {number} not answered in time")
+    if app.state.queue.places == settings.max_waiting:
+        raise stop
+    print(f"resnet-tl: {stop}", file=sys.stderr, flush=True)  # a thread is at work, for which Python would wait
+    os._exit(stop.exit_code)
 
 
-class _Server(uvicorn.Server):
+class Server(uvicorn.Server):
     """uvicorn's, with an end of our own: the first signal lets it finish, a second one ends it at once."""
 
     def __init__(self, config: uvicorn.Config, app: FastAPI, announce: Callable[[], None]) -> None:
@@ -90,6 +103,23 @@ class _Server(uvicorn.Server):
         await super().startup(sockets)
         self.announce()
 
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Waits for what was accepted; what is not answered after the time limit is told so."""
+
+        def give_up() -> None:
+            for task in list(self.server_state.tasks):
+                task.cancel()
+
+        def hang_up() -> None:
+            for connection in list(self.server_state.connections):
+                connection.transport.abort()
+
+        loop, limit = asyncio.get_running_loop(), self.app.state.settings.answer_seconds + MARGIN
+        timers = [loop.call_later(limit, give_up), loop.call_later(limit + 1, hang_up)]
+        await super().shutdown(sockets)
+        for timer in timers:
+            timer.cancel()
+
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Of the first signal and of further ones; one that comes within a second is the same, passed on twice."""
         if not self.should_exit:
@@ -99,11 +129,3 @@ class _Server(uvicorn.Server):
             stop = Stopped(sig)
             print(f"resnet-tl: {stop} at once", file=sys.stderr, flush=True)
             os._exit(stop.exit_code)
-
-
-def _leave_threads(stop: Stopped, app: FastAPI) -> None:
-    """Raises `stop`; where a thread is still at work, which Python would wait for, the process ends here."""
-    if app.state.queue.places < app.state.settings.max_waiting:
-        print(f"resnet-tl: {stop}", file=sys.stderr, flush=True)
-        os._exit(stop.exit_code)
-    raise stop

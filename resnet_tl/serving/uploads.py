@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterable
 from dataclasses import dataclass, field
 
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
+from resnet_tl.data.pixels.decode import BadImage, header_facts
 from resnet_tl.errors import CONTROLS
 from resnet_tl.serving.settings import MB, Refused, Settings
+
+logging.getLogger("python_multipart").setLevel(logging.ERROR)  # it warns of what strangers send
 
 RAW = ("application/octet-stream", "application/x-www-form-urlencoded")
 """Content types of a body that is one image, besides `image/...`; the second is what `curl --data-binary` sends."""
@@ -27,7 +31,7 @@ class Upload:
 def check_content_type(content_type: str) -> None:
     """Refused unless it is one that `read_uploads` takes; "" is taken as one image."""
     kind = content_type.partition(";")[0].strip().lower()
-    if kind == "multipart/form-data":
+    if is_form(content_type):
         _boundary_of(content_type)
     elif kind and kind not in RAW and not kind.startswith("image/"):
         sentence = "The content type must be that of an image, application/octet-stream or multipart/form-data."
@@ -39,7 +43,7 @@ async def read_uploads(chunks: AsyncIterable[bytes], content_type: str, settings
 
     A raw body is one image. Of a multipart body every part that has a file name is one; the others must be empty.
     """
-    if content_type.partition(";")[0].strip().lower() == "multipart/form-data":
+    if is_form(content_type):
         form = _Form(_boundary_of(content_type), settings)
         async for chunk in chunks:
             form.write(chunk)
@@ -51,6 +55,18 @@ async def read_uploads(chunks: AsyncIterable[bytes], content_type: str, settings
     if not upload.content:
         raise Refused(400, "empty", "The request has no body; send an image, or several as multipart/form-data.")
     return [upload]
+
+
+def check_pixels(content: bytes, settings: Settings) -> None:
+    """BadImage for an image whose header claims too many pixels; reading one may take its time, so in a thread."""
+    width, height, _ = header_facts(content)
+    if width * height > settings.max_pixels:
+        raise BadImage(f"has more than {settings.max_pixels / 1e6:g} megapixels, the limit")
+
+
+def is_form(content_type: str) -> bool:
+    """Whether a body holds parts; else it is one image."""
+    return content_type.partition(";")[0].strip().lower() == "multipart/form-data"
 
 
 class _Form:

@@ -43,6 +43,7 @@ class Server:
         self.thread = threading.Thread(target=self.server.run, daemon=True)
         self.thread.start()
         while not self.server.started:
+            assert self.thread.is_alive()
             time.sleep(0.01)
         self.port = self.server.servers[0].sockets[0].getsockname()[1]
 
