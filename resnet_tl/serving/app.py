@@ -51,7 +51,7 @@ def create_app(engine: Engine, settings: Settings) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         queue.start()
-        await queue.run(lambda: engine.judge([engine.prepare(blank_image())]))  # the first batch is a slow one
+        await queue.judge([blank_image()])  # the first batch is a slow one
         yield
         queue.stop()
 

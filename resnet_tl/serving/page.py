@@ -51,7 +51,7 @@ def add_page(app: FastAPI, engine: Engine, settings: Settings) -> None:
         uploads = await uploads_of(request)
         if len(uploads) > 1:
             raise Refused(413, "images", "One image at a time is explained.")
-        found = await unless_gone(request, app.state.queue.run_on(bytes(uploads[0].content), explainer.compute))
+        found = await unless_gone(request, app.state.queue.run(explainer.compute, bytes(uploads[0].content)))
         if isinstance(found, BadImage):
             raise Refused(422, "image", str(found))
         return json_answer(await run_in_threadpool(explainer.describe, found))

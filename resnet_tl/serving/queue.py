@@ -9,7 +9,6 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -32,9 +31,9 @@ class Answer(NamedTuple):
 
 
 class _Item:
-    """One image on its way, or one piece of work; it takes a place from `judge` or `run` until it leaves."""
+    """One image on its way; it takes a place from `judge` or `run`, which has work of its own, until it leaves."""
 
-    def __init__(self, answer: asyncio.Future[Any], work: Callable[[], Any] | None = None) -> None:
+    def __init__(self, answer: asyncio.Future[Any], work: Callable[[Any], Any] | None = None) -> None:
         self.answer = answer
         self.work = work
         self.prepared: Any = None
@@ -87,23 +86,16 @@ class BatchQueue:
             item.decoding = self._decoders.submit(self._decode, item, content)
         return await self._answers(items)
 
-    async def run(self, work: Callable[..., Result], *arguments: Any) -> Result:
-        """What `work` gives in the thread that computes, between two batches; its exceptions and Refused are raised.
+    async def run(self, work: Callable[[Any], Result], content: bytes) -> Result | BadImage:
+        """What `work` makes of one prepared image file, in the thread that computes, between two batches.
 
-        A BadImage is given back, as `judge` does.
+        Refused as by `judge`; what `work` raises is raised.
         """
-        items = self._admitted(1, partial(work, *arguments))
-        self._put(items[0])
-        return (await self._answers(items))[0]
-
-    async def run_on(self, content: bytes, work: Callable[[Any], Result]) -> Result | BadImage:
-        """What `work` makes of an image file as the engine prepares it: decoded as by `judge`, computed as by `run`."""
-        (item,) = self._admitted(1)
-        item.work = lambda: work(item.prepared)
+        (item,) = self._admitted(1, work)
         item.decoding = self._decoders.submit(self._decode, item, content)
         return (await self._answers([item]))[0]
 
-    def _admitted(self, number: int, work: Callable[[], Any] | None = None) -> list[_Item]:
+    def _admitted(self, number: int, work: Callable[[Any], Any] | None = None) -> list[_Item]:
         if number > self.places or self.is_stopping:
             raise Refused(503, "queue_full", "The queue is full; try again in a moment.", retry_after=1)
         self.places -= number
@@ -180,7 +172,7 @@ class BatchQueue:
         while items := self._next():
             answers: list[Any]
             try:
-                answers = [items[0].work()] if items[0].work else self._judged(items)
+                answers = [items[0].work(items[0].prepared)] if items[0].work else self._judged(items)
             except Exception as error:
                 answers = [error] * len(items)
             self._hand_over(items, answers)

@@ -7,9 +7,11 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from resnet_tl.data.pixels.decode import BadImage
 from resnet_tl.serving.predictor_engine import PredictorEngine
 from tests.serving.running import eventually, form_of, photo
 
@@ -142,17 +144,18 @@ def test_other_work_is_done_between_two_batches(gated: Gated, serve):
     server = serve(gated, max_waiting=2)
     threads: list[str] = []
 
-    def work(number: int) -> int:
+    def work(prepared: Any) -> bool:
         threads.append(threading.current_thread().name)
-        return number
+        return bool(gated.judge([prepared])[0].sum())
 
     def asked(coroutine):
         return asyncio.run_coroutine_threadsafe(coroutine, server.queue._loop)
 
-    assert asked(server.queue.run(work, 7)).result(5) == 7
+    assert asked(server.queue.run(work, photo())).result(5) is True
     assert threads == ["compute"]
     with pytest.raises(ZeroDivisionError):
-        asked(server.queue.run(lambda: 1 / 0)).result(5)
+        asked(server.queue.run(lambda prepared: 1 / 0, photo())).result(5)
+    assert isinstance(asked(server.queue.run(work, b"no image")).result(5), BadImage)
     assert server.queue.places == 2
 
 
