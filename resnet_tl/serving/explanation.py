@@ -76,7 +76,7 @@ class Explainer:
         answer = {"class": found.name, "size": image.width, "of_models": len(self.predictor.ensemble.members)}
         answer |= {"seen": _address(image, "PNG"), "heat": None, "heat_missing": found.heat_missing}
         if found.heat is not None:
-            answer["heat"] = _address(heat_image(found.heat), "PNG")
+            answer |= {"heat": _address(heat_image(found.heat), "PNG"), "strongest": place_of(found.heat)}
         reference = self.member.reference
         if reference is None:
             missing = "This model holds no training images to compare with."
@@ -118,7 +118,8 @@ class Explainer:
                 network = self._network
             with torch.inference_mode(False):
                 pixels = self.member.bundle.preprocessing.normalise(image.to(self.member.device))
-                return grad_cam(network, pixels, torch.tensor([number], device=pixels.device))[0].cpu().numpy(), ""
+                heat = grad_cam(network, pixels, torch.tensor([number], device=pixels.device))[0].cpu().numpy()
+            return (heat, "") if heat.any() else (None, "Nothing that the network sees in the image speaks for it.")
         except UserError as error:
             log.warning("There is no Grad-CAM: %s", error)
         except Exception as error:  # whatever a network of anyone's raises
@@ -143,6 +144,15 @@ class Explainer:
             return None
         image.thumbnail((SIDE, SIDE))
         return _address(image, "JPEG")
+
+
+def place_of(heat: np.ndarray) -> str:
+    """Where a map (h, w) is highest, in words: of thirds of the image."""
+    height, width = heat.shape
+    row, column = divmod(int(heat.argmax()), width)
+    down = ("top", "", "bottom")[3 * (2 * row + 1) // (2 * height)]
+    across = ("left", "", "right")[3 * (2 * column + 1) // (2 * width)]
+    return f"at the {down} {across}".strip().replace("  ", " ") if down or across else "in the middle"
 
 
 def _is_list_of(index: ImageIndex, classes: tuple[str, ...], reference: Reference) -> bool:

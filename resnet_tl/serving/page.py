@@ -15,9 +15,7 @@ from resnet_tl.serving.settings import Refused, Settings
 
 FOLDER = Path(__file__).with_name("static")
 KINDS = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
-NOT_EXPLAINED = (
-    "An ONNX file says nothing of why: serve the run or its model for Grad-CAM and the nearest training images."
-)
+NOT_EXPLAINED = "An ONNX file does not say why: serve the run for Grad-CAM and the nearest training images."
 
 
 def add_page(app: FastAPI, engine: Engine, settings: Settings) -> None:

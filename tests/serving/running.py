@@ -122,9 +122,9 @@ class Running:
 
 
 @contextmanager
-def running(engine: Engine, **settings: Any) -> Iterator[Running]:
+def running(engine: Engine, port: int = 0, **settings: Any) -> Iterator[Running]:
     """A server of an engine, with limits of one's own."""
-    limits = Settings(port=0, **settings)
+    limits = Settings(port=port, **settings)
     app = create_app(engine, limits)
     with listening(limits) as listener:
         port, started = listener.getsockname()[1], threading.Event()

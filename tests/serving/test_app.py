@@ -141,6 +141,17 @@ def test_an_onnx_file_is_served_with_the_numbers_of_the_model(kind: str, exporte
     np.testing.assert_allclose(shares, expected, atol=0.02 if kind == "raw" else 1e-4)
 
 
+def test_an_onnx_file_does_not_say_why(exported: dict[str, Path], serve):
+    server = serve(engine_of(exported["tensor"]))
+
+    answer = server.ask("POST", "/explain", photo(), {"Content-Type": "image/jpeg"})
+
+    sentence = "An ONNX file does not say why: serve the run for Grad-CAM and the nearest training images."
+    assert (answer.status, answer.error) == (404, sentence)
+    facts = server.get("/facts").json
+    assert (facts["explains"], facts["said"]) == (False, [sentence])
+
+
 def test_health_readiness_and_metrics(server: Running):
     server.predict(photo())
     server.predict(b"no image")

@@ -17,7 +17,7 @@ from resnet_tl import Predictor
 from resnet_tl.networks.grad_cam import grad_cam
 from resnet_tl.report.pictures import heat_image
 from resnet_tl.run import Run
-from resnet_tl.serving.explanation import SHOWN, SIDE, Explainer
+from resnet_tl.serving.explanation import SHOWN, SIDE, Explainer, place_of
 from tests.serving.small_run import CLASSES, SEEN, drawn, make_run
 
 
@@ -56,6 +56,18 @@ def test_the_overlay_is_the_grad_cam_of_the_class_that_is_named(run: Run):
     heat = [np.array(heat_image(one)) for one in maps]
     assert np.array_equal(np.array(opened(found["heat"])), heat[1])
     assert not np.array_equal(heat[0], heat[1])
+
+
+@pytest.mark.parametrize(
+    ("row", "column", "words"),
+    [(0, 0, "at the top left"), (3, 3, "in the middle"), (6, 3, "at the bottom"), (3, 6, "at the right")],
+)
+def test_where_the_evidence_is_strongest_is_said_in_words(row: int, column: int, words: str):
+    heat = np.full((7, 7), 0.2)
+    heat[row, column] = 1
+
+    assert place_of(heat) == words
+    assert place_of(heat[[row]][:, [column]]) == "in the middle"
 
 
 def test_a_training_image_is_nearest_to_itself(run: Run, tmp_path: Path):

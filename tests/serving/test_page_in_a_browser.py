@@ -5,8 +5,6 @@ from __future__ import annotations
 import base64
 import csv
 import shutil
-import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,42 +15,14 @@ from PIL import Image
 
 from resnet_tl import Predictor
 from resnet_tl.run import Run
+from resnet_tl.serving.predictor_engine import PredictorEngine
+from tests.serving.running import Running, running
 from tests.serving.small_run import CLASSES, drawn, make_run
 
-uvicorn = pytest.importorskip("uvicorn")
 playwright = pytest.importorskip("playwright.sync_api")
-from resnet_tl.serving.app import create_app  # noqa: E402
-from resnet_tl.serving.engine import engine_of  # noqa: E402
-from resnet_tl.serving.settings import Settings  # noqa: E402
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 QUIET = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
-
-
-class Server:
-    """A server of a model in a thread, which can be stopped and started again at the same port."""
-
-    def __init__(self, model: Path, **settings: Any) -> None:
-        self.engine = engine_of(model, "cpu")
-        self.settings, self.port = settings, 0
-        self.start()
-
-    def start(self) -> None:
-        app = create_app(self.engine, Settings(port=self.port, **self.settings))
-        self.server = uvicorn.Server(uvicorn.Config(app, port=self.port, log_level="error", lifespan="on"))
-        self.thread = threading.Thread(target=self.server.run, daemon=True)
-        self.thread.start()
-        while not self.server.started:
-            time.sleep(0.01)
-        self.port = self.server.servers[0].sockets[0].getsockname()[1]
-
-    def stop(self) -> None:
-        self.server.should_exit = True
-        self.thread.join()
-
-    @property
-    def address(self) -> str:
-        return f"http://127.0.0.1:{self.port}/"
 
 
 @pytest.fixture(scope="module")
@@ -71,21 +41,8 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 
 @pytest.fixture(scope="module")
-def serve(run: Run) -> Iterator[Callable[..., Server]]:
-    started: list[Server] = []
-
-    def start(model: Path = run.path, **settings: Any) -> Server:
-        started.append(Server(model, **settings))
-        return started[-1]
-
-    yield start
-    for server in started:
-        server.stop()
-
-
-@pytest.fixture(scope="module")
-def server(serve: Callable[..., Server]) -> Server:
-    return serve()
+def engine(run: Run) -> PredictorEngine:
+    return PredictorEngine(run.path, "cpu")
 
 
 @pytest.fixture(scope="module")
@@ -100,10 +57,11 @@ def browser() -> Iterator[Any]:
 
 @pytest.fixture
 def visit(browser: Any) -> Iterator[Callable[..., Any]]:
-    """`visit(address)` gives a page; at the end nothing was asked of another host, and no policy was broken."""
+    """`visit(server)` gives its page; at the end nothing was asked of another host, and no policy was broken."""
     opened, asked, said = [], [], list[str]()
 
-    def open_page(address: str, **context: Any) -> Any:
+    def open_page(server: Running, **context: Any) -> Any:
+        address = f"http://127.0.0.1:{server.port}/"
         page = browser.new_context(**{"viewport": {"width": 1280, "height": 900}, **context}).new_page()
         page.set_default_timeout(10_000)
         page.on("request", lambda request: asked.append(request.url))
@@ -146,7 +104,7 @@ def given(page: Any, kind: str, path: Path) -> None:
 
 
 def test_images_that_are_picked_get_the_classes_and_probabilities_of_predict(visit, server, run, photos):
-    page = visit(server.address)
+    page = visit(server)
     page.set_input_files("#files", photos)
 
     playwright.expect(page.locator("#status")).to_contain_text("3 of 3 images judged.")
@@ -164,7 +122,7 @@ def test_images_that_are_picked_get_the_classes_and_probabilities_of_predict(vis
 
 @pytest.mark.parametrize("kind", ["drop", "paste"])
 def test_an_image_is_dropped_or_pasted(visit, server, photos, kind: str):
-    page = visit(server.address)
+    page = visit(server)
     if kind == "drop":
         given(page, "dragover", photos[1])
         assert page.locator("body.over").count() == 1
@@ -176,19 +134,23 @@ def test_an_image_is_dropped_or_pasted(visit, server, photos, kind: str):
 
 
 def test_all_of_it_goes_by_keyboard(visit, server, photos):
-    page = visit(server.address)
-    page.on("filechooser", lambda chooser: chooser.set_files(photos[:1]))  # now, since it takes effect some time later
+    page, choosers = visit(server), list[Any]()
+    page.on("filechooser", lambda chooser: choosers.append(chooser))  # now, since it takes effect some time later
 
     def focused() -> str:
         return page.evaluate("document.activeElement.ariaLabel || document.activeElement.textContent")
 
-    page.keyboard.press("Tab")  # the classes
+    playwright.expect(page.locator("#classes")).to_be_visible()
+    page.keyboard.press("Tab")
     page.keyboard.press("Enter")
     assert page.locator("#classes p").is_visible()
     page.keyboard.press("Tab")
     assert focused() == "Choose images"
     assert page.evaluate("getComputedStyle(document.activeElement).outlineStyle") == "solid"
     page.keyboard.press("Enter")
+    while not choosers:
+        page.wait_for_timeout(20)
+    choosers[0].set_files(photos[:1])
     playwright.expect(card(page).locator(".answer")).to_be_visible()
     for wanted in ("Download CSV", "Remove all", f"Why? {photos[0].name}"):
         page.keyboard.press("Tab")
@@ -211,7 +173,7 @@ def test_all_of_it_goes_by_keyboard(visit, server, photos):
 
 def test_why_shows_the_overlay_and_the_nearest_training_images_with_their_names_as_text(visit, server, run):
     own = run.path.parent / "photos" / "train" / "0" / "<i>3 'x'&.png"
-    page = visit(server.address)
+    page = visit(server)
     page.set_input_files("#files", own)
 
     card(page).get_by_role("button", name="Why?").click()
@@ -232,7 +194,7 @@ def test_a_bad_image_is_said_beside_it_and_the_others_go_on(visit, server, photo
     (tmp_path / "empty.png").touch()
     with (tmp_path / "large.png").open("wb") as file:
         file.truncate(20_000_001)
-    page = visit(server.address)
+    page = visit(server)
 
     page.set_input_files("#files", [tmp_path / "notes.png", tmp_path / "empty.png", tmp_path / "large.png", photos[0]])
 
@@ -245,14 +207,14 @@ def test_a_bad_image_is_said_beside_it_and_the_others_go_on(visit, server, photo
     assert card(page).locator(".thumb").inner_text() == "no preview in this browser"
 
 
-def test_the_token_is_asked_for_and_kept_in_the_tab(visit, serve, photos):
-    page = visit(serve(token="open sesame").address)
+def test_the_token_is_asked_for_and_kept_in_the_tab(visit, serve, engine, photos):
+    page = visit(serve(engine, token="open sesame"))
     field = page.get_by_label("Token")
     assert field.is_visible()
     assert "Whoever has started it knows it" in page.locator("#token").inner_text()
     page.set_input_files("#files", photos[:1])
 
-    field.fill("wrong")
+    field.fill("wrong ☺")
     page.keyboard.press("Enter")
     playwright.expect(page.locator("#token .note")).to_have_text("The server does not take this token.")
     assert card(page).locator(".state").inner_text() == "waiting"
@@ -266,8 +228,8 @@ def test_the_token_is_asked_for_and_kept_in_the_tab(visit, serve, photos):
     assert not page.get_by_label("Token").is_visible()
 
 
-def test_a_busy_server_is_waited_for_visibly(visit, serve, photos):
-    page, statuses = visit(serve(max_requests=1).address), list[int]()
+def test_a_busy_server_is_waited_for_visibly(visit, serve, engine, photos):
+    page, statuses = visit(serve(engine, max_requests=1)), list[int]()
     page.on("response", lambda response: statuses.append(response.status))
 
     page.set_input_files("#files", photos)
@@ -277,23 +239,22 @@ def test_a_busy_server_is_waited_for_visibly(visit, serve, photos):
     assert 503 in statuses
 
 
-def test_images_wait_until_a_server_that_is_away_comes_back(visit, serve, photos):
-    server = serve()
-    page = visit(server.address)
-    playwright.expect(page.locator("#about")).to_contain_text("photos-1")
-    server.stop()
+def test_images_wait_until_a_server_that_is_away_comes_back(visit, engine, photos):
+    with running(engine) as server:
+        page = visit(server)
+        playwright.expect(page.locator("#about")).to_contain_text("photos-1")
     page.set_input_files("#files", photos[:2])
     playwright.expect(page.locator("#away")).to_have_text("The server does not answer. Images wait here until it does.")
     assert "0 of 2 images judged, 2 to go." in page.locator("#status").inner_text()
 
-    server.start()
+    with running(engine, server.port):
+        playwright.expect(page.locator("#status")).to_contain_text("2 of 2 images judged.")
 
-    playwright.expect(page.locator("#status")).to_contain_text("2 of 2 images judged.")
     assert not page.locator("#away").is_visible()
 
 
 def test_the_table_has_what_is_shown(visit, server, run, photos):
-    page = visit(server.address)
+    page = visit(server)
     page.set_input_files("#files", [*photos, photos[1]])
     playwright.expect(page.locator("#status")).to_contain_text("4 of 4 images judged.")
 
@@ -315,20 +276,19 @@ def test_the_table_has_what_is_shown(visit, server, run, photos):
 def test_what_looks_like_nothing_known_and_what_is_not_sure_is_said_in_words(visit, serve, run, tmp_path: Path):
     noise = np.random.default_rng(0).integers(0, 256, (40, 40, 3), dtype=np.uint8)
     Image.fromarray(noise).save(tmp_path / "noise.png")
-    server = serve()
-    server.engine.is_sure_from = 1.0
-    page = visit(server.address)
+    engine = PredictorEngine(run.path, "cpu", min_confidence=0.9999)
+    page = visit(serve(engine))
 
     page.set_input_files("#files", tmp_path / "noise.png")
 
     playwright.expect(card(page).locator(".mark").first).to_contain_text("Looks like nothing I know.")
     assert "at most 2.7 %" in card(page).locator(".mark").first.inner_text()  # 1 of 37
-    assert card(page).locator(".mark").nth(1).inner_text() == "Not sure. No class reaches 100 %."
+    assert card(page).locator(".mark").nth(1).inner_text() == "Not sure. No class reaches 99.99 %."
 
 
 @pytest.mark.parametrize("width", [390, 1280])
 def test_nothing_runs_over_the_edge(visit, server, photos, width: int):
-    page = visit(server.address, viewport={"width": width, "height": 800}, has_touch=width < 500)
+    page = visit(server, viewport={"width": width, "height": 800}, has_touch=width < 500)
     page.set_input_files("#files", photos)
     card(page).get_by_role("button", name="Why?").click()
     playwright.expect(page.locator(".why")).to_be_visible()
@@ -339,15 +299,16 @@ def test_nothing_runs_over_the_edge(visit, server, photos, width: int):
 
 
 def test_the_dark_page_is_dark_and_nothing_moves_for_whoever_wants_that(visit, server):
-    page = visit(server.address, color_scheme="dark", reduced_motion="reduce")
+    page = visit(server, color_scheme="dark", reduced_motion="reduce")
 
     ground = page.evaluate("getComputedStyle(document.body).backgroundColor")
     assert int(ground.removeprefix("rgb(").split(",")[0]) < 60
     assert page.evaluate("getComputedStyle(document.getElementById('drop')).transitionDuration") == "0s"
 
 
+@pytest.mark.slow
 def test_a_model_without_its_run_says_so(visit, serve, run, photos, tmp_path: Path):
-    page = visit(serve(shutil.copytree(run.path / "model", tmp_path / "model")).address)
+    page = visit(serve(PredictorEngine(shutil.copytree(run.path / "model", tmp_path / "model"), "cpu")))
     page.set_input_files("#files", photos[:1])
 
     card(page).get_by_role("button", name="Why?").click()
@@ -361,7 +322,7 @@ def test_a_model_without_its_run_says_so(visit, serve, run, photos, tmp_path: Pa
 def test_a_large_photo_is_sent_as_it_is(visit, server, run, tmp_path: Path):
     large = tmp_path / "large.jpg"
     drawn(2, 70, (4000, 3000)).save(large, quality=90)
-    page = visit(server.address)
+    page = visit(server)
 
     page.set_input_files("#files", large)
 
@@ -373,7 +334,7 @@ def test_a_large_photo_is_sent_as_it_is(visit, server, run, tmp_path: Path):
 @pytest.mark.slow
 def test_an_image_that_the_browser_cannot_show_is_judged(visit, server, tmp_path: Path):
     drawn(1, 70).save(tmp_path / "scan.tiff")
-    page = visit(server.address)
+    page = visit(server)
 
     page.set_input_files("#files", tmp_path / "scan.tiff")
 
@@ -384,7 +345,7 @@ def test_an_image_that_the_browser_cannot_show_is_judged(visit, server, tmp_path
 @pytest.mark.slow
 def test_fifty_real_photos_are_judged_as_by_predict(visit, server, run, shared_data: Path):
     photos = sorted((shared_data / "cats_dogs" / "test").glob("*.jpg"))[:50]
-    page = visit(server.address)
+    page = visit(server)
 
     page.set_input_files("#files", photos)
 

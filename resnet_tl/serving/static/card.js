@@ -101,7 +101,7 @@ function mark(sign, title, words) {
   return element("p", "mark note", name, ` ${words}`);
 }
 
-const unsure = (facts) => mark("?", "Not sure.", `No class reaches ${+(100 * facts.is_sure_from).toFixed(1)} %.`);
+const unsure = (facts) => mark("?", "Not sure.", `No class reaches ${+(100 * facts.is_sure_from).toFixed(2)} %.`);
 
 const strange = (said, facts) => mark(
   "◇", "Looks like nothing I know.",
@@ -123,7 +123,7 @@ function heatOf(found, name) {
     box.type = "checkbox";
     box.checked = true;
     box.addEventListener("change", () => { heat.hidden = !box.checked; });
-    parts.push(element("label", "toggle", box, `Show where (Grad-CAM): the redder, the more it speaks for ${found.class}`));
+    parts.push(element("label", "toggle", box, `Show where (Grad-CAM): the redder, the more it speaks for ${found.class}; most of all ${found.strongest}`));
   } else {
     parts.push(element("p", "quiet", found.heat_missing));
   }

@@ -184,8 +184,10 @@ async function explain(card) {
   } while (answer.state === "full" && cards.has(card));
   card.is("");
   card.whyButton.disabled = false;
-  if (answer.state === "ok") card.explained(answer.body);
-  else if (answer.state === "wrong") card.explained(answer.sentence);
+  if (answer.state === "ok") {
+    card.explained(answer.body);
+    tell(`Below ${card.name} stands why.`);
+  } else if (answer.state === "wrong") card.explained(answer.sentence);
   else card.is("The server did not answer; ask again when it does.");
   if (answer.state === "token") wantToken();
   if (answer.state === "away" && !held) isAway();

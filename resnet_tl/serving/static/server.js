@@ -7,6 +7,7 @@ export class Server {
   // {state: "ok", body} | {state: "wrong", sentence} | {state: "full", seconds} | {state: "token"} | {state: "away"}
   async ask(address, content = undefined) {
     const headers = {};
+    if (/[^ -~]/.test(this.token)) return { state: "token" }; // no header holds it
     if (this.token) headers.Authorization = `Bearer ${this.token}`;
     if (content) headers["Content-Type"] = "application/octet-stream";
     const asked = { method: content ? "POST" : "GET", headers, body: content, cache: "no-store", signal: AbortSignal.timeout(PATIENCE) };
