@@ -24,7 +24,7 @@ what `resnet-tl predict` says. What was found is written beside it, and a progra
 examples:
   resnet-tl export runs/freeze_backbone-1 --to onnx -o flowers.onnx
   resnet-tl export runs/freeze_backbone-1 --to onnx -o flowers.onnx --input tensor --features
-  resnet-tl export model_bundle --to onnx -o flowers.onnx --images photos
+  resnet-tl export runs/freeze_backbone-1/model --to onnx -o flowers.onnx --images photos
 """
 
 
@@ -54,8 +54,8 @@ def main(argv: list[str]) -> int:
         from resnet_tl.export.exporting import export
         from resnet_tl.export.verification import NotVerified
 
-    try:
-        with in_own_words(root="--images "):
+    with in_own_words(root="--images "):
+        try:
             done = export(
                 arguments.run,
                 arguments.output,
@@ -65,9 +65,9 @@ def main(argv: list[str]) -> int:
                 int8=arguments.int8,
                 images=arguments.images,
             )
-    except NotVerified as error:
-        print(f"resnet-tl: {error}", file=sys.stderr)
-        return 1
+        except NotVerified as error:
+            print(f"resnet-tl: {error}", file=sys.stderr)
+            return 1
     _print(done)
     return 0
 

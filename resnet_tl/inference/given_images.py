@@ -13,11 +13,11 @@ import pandas as pd
 import torch
 from PIL import Image
 
-from resnet_tl.data.index import ImageIndex
 from resnet_tl.data.pixels.decode import BadImage, decode, header_facts, read_file, upright_pixels
 from resnet_tl.data.pixels.deep import EIGHT_BITS, FULL, kind_of, to_eight_bits
 from resnet_tl.data.pixels.preprocessing import Preprocessing
-from resnet_tl.data.samples import ImageSamples
+from resnet_tl.data.reading.indexing import refuse_controls
+from resnet_tl.data.reading.tables.named_images import relative
 from resnet_tl.errors import UserError, reason_of
 
 ImageInMemory: TypeAlias = bytes | bytearray | memoryview | IO[bytes] | Image.Image | np.ndarray
@@ -55,7 +55,7 @@ def checked(number: int, image: Any, is_deep: bool) -> Checked:
         return image
     elif isinstance(image, str | Path):
         if not Path(image).is_dir():
-            return Path(image)
+            return Path(image).absolute()
         found = f"the folder {image}, which can only be given among files"
     elif hasattr(image, "read"):
         try:
@@ -69,6 +69,16 @@ def checked(number: int, image: Any, is_deep: bool) -> Checked:
         f"Image {number} is {found}; images are paths, PIL images, the bytes of files, or arrays (H, W) or (H, W, C) "
         "of uint8 with 1, 3 or 4 channels."
     )
+
+
+def names_of(images: Sequence[Checked]) -> list[str]:
+    """By which images in memory and files among them are known: their places, and paths below the current folder."""
+    here = Path.cwd()
+    names = [
+        relative(str(image), here) if isinstance(image, Path) else str(place) for place, image in enumerate(images)
+    ]
+    refuse_controls(here, "a file named", names)
+    return names
 
 
 def stored_image(image: Checked, planned: Preprocessing) -> tuple[torch.Tensor, bool]:
@@ -90,35 +100,6 @@ def stored_image(image: Checked, planned: Preprocessing) -> tuple[torch.Tensor, 
     else:
         pixels, is_unknown = _pixels_of(content, planned)
     return planned.store(pixels), is_unknown
-
-
-class GivenImages(ImageSamples):
-    """The images that `predict` was given; one that cannot be used is noted in `bad` and black in its batch."""
-
-    def __init__(
-        self,
-        index: ImageIndex,
-        in_memory: Sequence[Checked] | None,
-        preprocessing: Preprocessing,
-        bad: dict[int, str],
-    ) -> None:
-        super().__init__(index, preprocessing)
-        self.in_memory = in_memory
-        self.bad = bad
-        self.unknown_range: list[int] = []  # rows of images of more than 8 bits, of which the model knows no range
-
-    def stored(self, row: int) -> torch.Tensor:
-        try:
-            if row not in self.bad:
-                given = self.index.path(row) if self.in_memory is None else self.in_memory[row]
-                image, is_unknown = stored_image(given, self.preprocessing)
-                if is_unknown:
-                    self.unknown_range.append(row)
-                return image
-        except BadImage as error:
-            self.bad[row] = error.reason
-        side = self.preprocessing.storage_size
-        return torch.zeros((self.preprocessing.channels, side, side), dtype=torch.uint8)
 
 
 def _pixels_of(image: Image.Image | np.ndarray, planned: Preprocessing) -> tuple[np.ndarray, bool]:

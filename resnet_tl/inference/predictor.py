@@ -13,33 +13,21 @@ import torch
 from torch import nn
 
 from resnet_tl.data.index import NOT_THERE, ImageIndex
-from resnet_tl.data.loader import ImageLoader
-from resnet_tl.data.order import evaluation_batches
 from resnet_tl.data.quality.audit import placeholders
-from resnet_tl.data.reading.indexing import without_labels
-from resnet_tl.data.reading.layouts import unlabelled
+from resnet_tl.data.reading.layouts import image_files
 from resnet_tl.data.reading.options import Reading
-from resnet_tl.data.reading.tables.named_images import relative
 from resnet_tl.data.reading.tables.table_files import is_table
-from resnet_tl.data.samples import ImageSamples
-from resnet_tl.data.threads import usable_cores
 from resnet_tl.errors import UserError, check_number, listed, printable
 from resnet_tl.evaluation.predictions import table_of
 from resnet_tl.evaluation.uncertainty.abstention import Answers
 from resnet_tl.inference.answers import answers_of
 from resnet_tl.inference.ensemble import Average, Ensemble
-from resnet_tl.inference.given_images import GivenImages, ImageSource, as_list, checked, stored_image
-from resnet_tl.inference.tta import CropSamples, Tta, check_tta, crops
+from resnet_tl.inference.given_images import Checked, ImageSource, as_list, checked, names_of
+from resnet_tl.inference.preparing import Prepared, batches_of, in_batches, prepare
+from resnet_tl.inference.tta import Tta, check_tta
 from resnet_tl.terminal import counted
 
 log = logging.getLogger(__name__)
-
-
-class Prepared(NamedTuple):
-    """One image as `Predictor.judge` takes it."""
-
-    seen: tuple[torch.Tensor, ...]  # by each group of models: (1, C, size, size) uint8, or its crops instead of the 1
-    has_unknown_range: bool  # more than 8 bits, but the model was trained on images of 8
 
 
 class Judgement(NamedTuple):
@@ -133,37 +121,30 @@ class Predictor:
         if (path_column or image_folder) and not are_tables:
             option = "path_column" if path_column else "image_folder"
             raise UserError(f"--data.{option} is for tables that name images, and none is given; leave it out.")
+        found: list[Checked]
         if all(is_path):
             reading = Reading(path_column=path_column, image_folder=image_folder, on_bad_image=on_bad_image)
-            in_memory, index = None, unlabelled(given, reading)
-            if index.missing:
-                named = f"{len(index.missing)} images that a table names: {NOT_THERE} ({listed(index.missing)})"
+            files = image_files(given, reading)
+            if files.missing:
+                named = f"{len(files.missing)} images that a table names: {NOT_THERE} ({listed(files.missing)})"
                 log.warning(printable(f"Left out {named}"))
+            ids, found = files.names, [files.root / name for name in files.names]
         else:
-            is_deep = self._takes_deep_arrays
-            in_memory = [checked(number, image, is_deep) for number, image in enumerate(given)]
-            names = [
-                relative(str(image), Path.cwd()) if isinstance(image, Path) else str(number)
-                for number, image in enumerate(in_memory)
-            ]
-            index = without_labels(Path.cwd(), names, "images in memory")
-        bad, stops = placeholders(index), on_bad_image == "stop"
-        samples = [GivenImages(index, in_memory, seen, bad) for seen in self.ensemble.groups]
-        rows = np.arange(len(index))
-        shares, familiar = self._judged(samples, rows, batch_size, wanted=lambda: not (stops and bad))
-        refuse_bad(index, bad, skips=not stops, called="files" if in_memory is None else "images")
-        if unknown_range := max(len(seen.unknown_range) for seen in samples):
+            found = [checked(number, image, self._takes_deep_arrays) for number, image in enumerate(given)]
+            ids = names_of(found)
+        bad, stops = placeholders(ids), on_bad_image == "stop"
+        good, judged, unknown = self._judged(found, batch_size, bad, wanted=lambda: not (stops and bad))
+        refuse_bad(ids, bad, skips=not stops, called="files" if all(is_path) else "images")
+        if unknown:
             log.warning(
                 "%d of %d images have more than 8 bits, but the model was trained on images of 8: values of 16 bits "
                 "are taken as 0 to 65535; where yours fill less of that, save them as 8 bits first.",
-                *(unknown_range, len(index)),
+                *(unknown, len(found)),
             )
-        rows = np.array([row for row in range(len(index)) if row not in bad], np.int64)
-        table = self._table(index, rows, shares[rows])
+        paths = [str(image) if isinstance(image, Path) else "" for image in found]
+        table = table_of([ids[row] for row in good], [paths[row] for row in good], None, judged.shares, self.classes)
         if self.ensemble.references:
-            table.insert(list(table).index("predicted") + 1, "familiarity", familiar[rows])
-        if in_memory is not None:
-            table.loc[[not isinstance(in_memory[row], Path) for row in rows], "path"] = ""
+            table.insert(list(table).index("predicted") + 1, "familiarity", judged.familiarity)
         return answers.of(table)
 
     def prepare(self, image: ImageSource) -> Prepared:
@@ -175,12 +156,7 @@ class Predictor:
             BadImage: it cannot be decoded.
             UserError: it is no image at all, such as a folder.
         """
-        given, seen, is_unknown = checked(0, image, self._takes_deep_arrays), [], False
-        for planned in self.ensemble.groups:
-            stored, is_unknown = stored_image(given, planned)
-            parts = crops(planned, stored) if self.tta == "crops" else [planned.centre(stored)]
-            seen.append(_stacked(parts))  # a copy: what waits in a queue keeps no more of a long image than is seen
-        return Prepared(tuple(seen), is_unknown)
+        return self._prepared(checked(0, image, self._takes_deep_arrays))
 
     def judge(self, prepared: Sequence[Prepared]) -> Judgement:
         """Judges some prepared images as one batch; safe to call from many threads, whose images do not mix.
@@ -189,10 +165,7 @@ class Predictor:
         """
         if not prepared:
             return Judgement(np.empty((0, len(self.classes))), np.empty(0))
-        batches = [_stacked(images) for images in zip(*(one.seen for one in prepared), strict=True)]
-        if self.tta != "crops":
-            batches = [batch[:, 0] for batch in batches]
-        return Judgement(*self.ensemble.judge(batches, self.tta))
+        return Judgement(*self.ensemble.judge(batches_of(prepared, self.tta), self.tta))
 
     @property
     def _takes_deep_arrays(self) -> bool:
@@ -210,54 +183,43 @@ class Predictor:
 
     def predict_rows(self, index: ImageIndex, rows: np.ndarray, batch_size: int = 32) -> pd.DataFrame:
         """The prediction table of some rows of an index, labelled where that is; BadImage for a file that is bad."""
-        samples = [ImageSamples(index, seen) for seen in self.ensemble.groups]
-        return self._table(index, rows, self._judged(samples, rows, batch_size)[0])
-
-    @torch.inference_mode()
-    def _judged(
-        self,
-        samples: Sequence[ImageSamples],
-        rows: np.ndarray,
-        batch_size: int,
-        wanted: Callable[[], bool] = lambda: True,
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Of some rows the probabilities (n, classes) and familiarity (n,); once not `wanted` the rest is only decoded.
-
-        `samples` are the images as each group of the ensemble sees them; the groups go through them side by side.
-        """
-        seen = [CropSamples(one) for one in samples] if self.tta == "crops" else samples
-        batches, threads = evaluation_batches(rows, batch_size), min(8, usable_cores())
-        loaders = [ImageLoader(one, lambda epoch: batches, threads=threads) for one in seen]
-        found = [(np.empty((0, len(self.classes))), np.empty(0))]
-        with counted("predicting", len(rows)) as advance:
-            for parts in zip(*loaders, strict=True):
-                if wanted():
-                    found.append(self.ensemble.judge([part["image"] for part in parts], self.tta))
-                advance(len(parts[0]["row"]))
-        shares, familiar = (np.concatenate(parts) for parts in zip(*found, strict=True))
-        return shares, familiar
-
-    def _table(self, index: ImageIndex, rows: np.ndarray, shares: np.ndarray) -> pd.DataFrame:
+        paths = [index.path(row) for row in rows]
+        shares = self._judged(paths, batch_size)[1].shares
         return table_of(
-            ids=[index.id(row) for row in rows],
-            paths=[str(index.path(row)) for row in rows],
-            labels=index.labels[rows],
-            shares=shares,
-            classes=self.classes,
+            [index.id(row) for row in rows], list(map(str, paths)), index.labels[rows], shares, self.classes
         )
 
+    def _judged(
+        self,
+        images: Sequence[Checked],
+        batch_size: int,
+        bad: dict[int, str] | None = None,
+        wanted: Callable[[], bool] = lambda: True,
+    ) -> tuple[list[int], Judgement, int]:
+        """Places of the good images, what is said of them, and how many are of an unknown range; `bad` as `in_batches`.
 
-def _stacked(images: Sequence[torch.Tensor]) -> torch.Tensor:
-    """Images (..., C, H, W) as one tensor, in memory with the channels last, as the loaders' batches are."""
-    return torch.stack([image.movedim(-3, -1) for image in images]).movedim(-1, -3)
+        Once not `wanted` the rest is only decoded, so that all bad images are found.
+        """
+        places, found, unknown = list[int](), [self.judge([])], 0
+        with counted("predicting", len(images)) as advance:
+            for good, prepared in in_batches(images, self._prepared, batch_size, bad):
+                if wanted():
+                    found.append(self.judge(prepared))
+                places += good
+                unknown += sum(one.has_unknown_range for one in prepared)
+                advance(len(good))
+        return places, Judgement(*(np.concatenate(parts) for parts in zip(*found, strict=True))), unknown
+
+    def _prepared(self, image: Checked) -> Prepared:
+        return prepare(image, self.ensemble.groups, self.tta)
 
 
-def refuse_bad(index: ImageIndex, bad: Mapping[int, str], skips: bool, called: str) -> None:
-    """Says which images of an index cannot be used, by the reasons of their rows; UserError unless it `skips` them."""
+def refuse_bad(ids: Sequence[str], bad: Mapping[int, str], skips: bool, called: str) -> None:
+    """Says which images cannot be used, by their places and the reasons; UserError unless it `skips` them."""
     if not bad:
         return
-    reasons = "\n".join(f"  {index.id(row)}: {reason}" for row, reason in sorted(bad.items()))
-    of_all = f"{len(bad)} of {len(index)} {called}"
+    reasons = "\n".join(f"  {ids[row]}: {reason}" for row, reason in sorted(bad.items()))
+    of_all = f"{len(bad)} of {len(ids)} {called}"
     if not skips:
         raise UserError(
             f"{of_all} cannot be used as images; remove them, or leave them out with --on_bad_image skip:\n{reasons}"
