@@ -138,12 +138,13 @@ function nearOf(found) {
   const list = element("ul", "near");
   for (const near of found.nearest) {
     const shown = near.picture ? picture(near.picture, "") : null;
-    const file = near.file ? element("span", "quiet", near.file) : null;
+    const parts = (near.file ?? "").split(/(?<=[/])/).flatMap((part) => [part, element("wbr")]); // lines end after a folder
+    const file = element("span", "quiet", ...parts);
     const away = element("span", "quiet", `distance ${near.distance.toFixed(3)}`);
     list.append(element("li", "", shown, element("b", "", near.class), file, away));
   }
-  const parts = [title, list];
-  if (found.pictures_missing) parts.push(element("p", "quiet", found.pictures_missing));
-  parts.push(element("p", "quiet", "Distances are those of what the network makes of the images, from 0 (the same) to 2."));
-  return parts;
+  const said = [title, list];
+  if (found.pictures_missing) said.push(element("p", "quiet", found.pictures_missing));
+  said.push(element("p", "quiet", "Distances are those of what the network makes of the images, from 0 (the same) to 2."));
+  return said;
 }

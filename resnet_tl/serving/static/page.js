@@ -186,7 +186,7 @@ async function explain(card) {
   card.whyButton.disabled = false;
   if (answer.state === "ok") {
     card.explained(answer.body);
-    tell(`Below ${card.name} stands why.`);
+    tell(`Why ${card.name} is called so stands below it.`);
   } else if (answer.state === "wrong") card.explained(answer.sentence);
   else card.is("The server did not answer; ask again when it does.");
   if (answer.state === "token") wantToken();
