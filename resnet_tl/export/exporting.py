@@ -74,13 +74,16 @@ def export(
     beside = {file.stem + ending: text for ending, text in target.consumers.items()}
     for name in beside:
         _check_consumer(file.with_name(name))
+    for suffix in target.parts:
+        if (part := file.with_suffix(suffix)).exists() and not file.exists():
+            raise UserError(f"{part} is to be a part of {file}, but belongs to something else; rename one.")
     bundle, network = open_model(model)
     found = images_for(model, images, bundle.classes)
     facts = Facts.of(bundle, kind, int8)
     deployed = Deployed(bundle, network, with_features)
     order = Order(deployed, facts, partial(_training_pixels, model, bundle))
     with _folder_beside(file) as folder:
-        target.write(order, folder / file.name)
+        notes = target.write(order, folder / file.name)
         verification = verify(target.open(folder / file.name), judge_of(bundle, network), found)
         if fault := verification.fault(kind, int8):
             way_out = (
@@ -90,7 +93,8 @@ def export(
                 f"{file} is not written, for {verification.runtime} does not say what the model says: {fault}{way_out}."
             )
         for name, text in beside.items():
-            write_text(folder / name, text(facts, file.name))
+            if content := text(facts, file.name):
+                write_text(folder / name, content)
         report = f"{file.name}.verification.json"
         write_text(folder / report, _report(folder / file.name, facts, verification))
         others = sorted(path.name for path in folder.iterdir() if path.name != file.name)
@@ -98,7 +102,7 @@ def export(
             with replacing(file.with_name(name)) as temporary:
                 (folder / name).replace(temporary)
     written = tuple(file.with_name(name) for name in others)
-    return Exported(file, facts, deployed.output_names, verification, written, _notes(target, bundle, kind))
+    return Exported(file, facts, deployed.output_names, verification, written, notes + _notes(target, bundle, kind))
 
 
 def target_of(name: str) -> Target:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 
@@ -30,7 +31,7 @@ def openvino() -> ModuleType:
     if "openvino" not in sys.modules:
         sys.modules[TELEMETRY] = None  # type: ignore[assignment]  # an ImportError, which openvino is prepared for
         try:
-            import openvino
+            import_module("openvino")
         finally:
             del sys.modules[TELEMETRY]
     return sys.modules["openvino"]

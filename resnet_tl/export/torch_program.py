@@ -6,22 +6,19 @@ import logging
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from io import BytesIO
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import SymInt, Tensor, nn
 from torch.nn.functional import interpolate
 
-from resnet_tl.data.pixels.preprocessing import MAX_ASPECT, Preprocessing
+from resnet_tl.data.pixels.preprocessing import MAX_ASPECT
 from resnet_tl.errors import UserError, reason_of
 from resnet_tl.export.deployed import Deployed
-from resnet_tl.export.facts import Facts, InputKind
-
-if TYPE_CHECKING:
-    from torch.export import ExportedProgram
+from resnet_tl.export.facts import Facts
 
 FACTS = "resnet_tl.json"
 """The file inside a .pt2 that says what the model is."""
@@ -29,55 +26,62 @@ BATCH = 32
 """Images of one size that are run together."""
 
 
-class FromRawImages(nn.Module):
-    """Images (N, H, W, C) uint8 of any size -> what `Deployed` gives of what it is to see of them.
+class Program(nn.Module):
+    """What is traced: images (N, H, W, C) uint8 to what `deployed` gives, by name.
 
-    What `Preprocessing.store` and `centre` do, by the same operator of torch, so that the pixels are the very same;
-    written for sizes that are not known when it is traced.
+    Of raw images it does what `Preprocessing.store` and `centre` do, by the same operator of torch, so that the pixels
+    are the very same; written for sizes that are not known yet.
     """
 
-    def __init__(self, deployed: Deployed, preprocessing: Preprocessing) -> None:
+    def __init__(self, deployed: Deployed, facts: Facts) -> None:
         super().__init__()
         self.deployed = deployed
-        self.preprocessing = preprocessing
+        self.preprocessing = facts.preprocessing
+        self.is_raw = facts.input == "raw"
         self.eval()
 
-    def forward(self, images: Tensor) -> Tensor | tuple[Tensor, Tensor]:
-        """Images (N, H, W, C) uint8 -> probabilities (N, classes), features (N, F) where `deployed` gives them."""
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        """Images, decoded or as the network takes them, to what the graph gives by name."""
+        found = self.deployed(self._prepared(images) if self.is_raw else images)
+        return dict(zip(self.deployed.output_names, found if isinstance(found, tuple) else (found,), strict=True))
+
+    def _prepared(self, images: Tensor) -> Tensor:
         p = self.preprocessing
         if p.resize_rule == "squash":
-            stored = _resized(images, p.storage_size, p.storage_size, p.interpolation)
+            stored = self._resized(images, p.storage_size, p.storage_size)
         else:
             height, width = images.shape[1:3]
             short = torch.sym_min(height, width)
             kept = [torch.sym_min(side, MAX_ASPECT * short) for side in (height, width)]
-            images = _middle(images, *kept)
-            stored = _resized(images, *(p.storage_size * side // short for side in kept), p.interpolation)
+            stored = self._resized(_middle(images, *kept), *(p.storage_size * side // short for side in kept))
         crop = _middle(stored, p.crop_size, p.crop_size)
-        return self.deployed(crop if p.crop_size == p.size else _resized(crop, p.size, p.size, p.interpolation))
+        return crop if p.crop_size == p.size else self._resized(crop, p.size, p.size)
+
+    def _resized(self, images: Tensor, height: int | SymInt, width: int | SymInt) -> Tensor:
+        channels_first, how = images.permute(0, 3, 1, 2), self.preprocessing.interpolation
+        return interpolate(channels_first, [height, width], mode=how, antialias=True).permute(0, 2, 3, 1)
 
 
 def write_program(deployed: Deployed, facts: Facts, file: Path) -> None:
     """Writes a program and its facts; UserError for a network that torch.export cannot trace."""
-    planned = facts.preprocessing
-    any_number = torch.export.Dim.DYNAMIC
-    if facts.input == "raw":
-        module: nn.Module = FromRawImages(deployed, planned)
-        shape = (2, planned.storage_size + 7, 2 * planned.storage_size + 3, planned.channels)  # none equal, none fixed
-        dynamic = {0: any_number, 1: any_number, 2: any_number}
-    else:
-        module, shape, dynamic = deployed, (2, *deployed.input_shape), {0: any_number}
+    side, channels = facts.preprocessing.storage_size, facts.preprocessing.channels
+    is_raw = facts.input == "raw"
+    shape = (2, side + 7, 2 * side + 3, channels) if is_raw else (2, *deployed.input_shape)  # raw: no two are equal
+    is_any = dict.fromkeys(range(3 if is_raw else 1), torch.export.Dim.DYNAMIC)
     try:
         with _quiet(), torch.no_grad():
             given = (torch.zeros(shape, dtype=torch.uint8),)
-            program = torch.export.export(module, given, dynamic_shapes=(dynamic,))
+            program = torch.export.export(Program(deployed, facts), given, dynamic_shapes=(is_any,))
     except Exception as error:  # of any kind: the network may be anyone's
         raise UserError(
             f"The network '{deployed.network.name}' cannot be traced by torch.export: {reason_of(error)}."
         ) from error
-    _forget_files(program)
+    for node in program.graph.nodes:
+        node.meta.pop("stack_trace", None)  # in which file of this machine it stands
+    content = BytesIO()  # not the file, whose name would be in it
     with _quiet():
-        torch.export.save(program, file, extra_files={FACTS: facts.to_json()})
+        torch.export.save(program, content, extra_files={FACTS: facts.to_json()})
+    file.write_bytes(content.getvalue())
 
 
 class TorchProgram:
@@ -96,41 +100,27 @@ class TorchProgram:
         return f"torch.export {torch.__version__}"
 
     def probabilities(self, images: Sequence[np.ndarray] | np.ndarray) -> np.ndarray:
-        """(n, classes) float64 of decoded images (H, W, C) uint8, or of network's inputs (size, size, C) uint8."""
+        """(n, classes) float64 of decoded images (H, W, C) uint8, or of the network's inputs (size, size, C) uint8."""
         shares = [np.empty((0, len(self.facts.classes)))]
         for _, alike in groupby(images, key=np.shape):
             same = list(alike)
             for start in range(0, len(same), BATCH):
                 batch = torch.from_numpy(np.stack(same[start : start + BATCH]))
                 with torch.inference_mode():
-                    found = self.module(batch)
-                shares.append((found[0] if isinstance(found, tuple) else found).double().numpy())
+                    shares.append(self.module(batch)["probabilities"].double().numpy())
         return np.concatenate(shares)
 
 
-def _middle(images: Tensor, height: int, width: int) -> Tensor:
-    """The middle of images (N, H, W, C), to be the same place as `round` finds, which takes the even one of two.
+def _middle(images: Tensor, height: int | SymInt, width: int | SymInt) -> Tensor:
+    """The middle of images (N, H, W, C), at the place that `round` finds: of two equally near ones the even one.
 
-    By numbers of rows and columns: of a slice, torch.export would ask that it is not the whole image, or always is.
+    By numbers of rows and columns: of a slice torch.export would ask that it always is, or never is, the whole image.
     """
     for axis, side in ((1, height), (2, width)):
         spare = images.shape[axis] - side
         start = spare // 2 + spare % 4 // 3
         images = images.index_select(axis, torch.arange(side) + start)
     return images
-
-
-def _resized(images: Tensor, height: int, width: int, interpolation: str) -> Tensor:
-    """Images (N, H, W, C) in another size; those that have it already stay what they are."""
-    return interpolate(images.permute(0, 3, 1, 2), (height, width), mode=interpolation, antialias=True).permute(
-        0, 2, 3, 1
-    )
-
-
-def _forget_files(program: ExportedProgram) -> None:
-    """Takes out in which file of this machine each operation stands."""
-    for node in program.graph.nodes:
-        node.meta.pop("stack_trace", None)
 
 
 @contextmanager

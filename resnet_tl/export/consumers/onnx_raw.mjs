@@ -27,8 +27,8 @@ export function pixelsOf(image) {
 export async function classify(session, { data, width, height }) {
   const input = new Uint8Array(width * height * channels);
   for (let pixel = 0; pixel < width * height; pixel++) {
-    const [red, green, blue] = [data[4 * pixel], data[4 * pixel + 1], data[4 * pixel + 2]];
     if (channels === 1) {
+      const [red, green, blue] = data.subarray(4 * pixel);
       input[pixel] = (19595 * red + 38470 * green + 7471 * blue + 32768) >> 16;
     } else {
       for (let channel = 0; channel < channels; channel++) input[channels * pixel + channel] = data[4 * pixel + channel];
