@@ -10,7 +10,6 @@ from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import numpy as np
 import torch
 
 from resnet_tl.bundle import Bundle
@@ -21,13 +20,13 @@ from resnet_tl.export.extras import check_extra
 from resnet_tl.export.facts import Facts, InputKind
 from resnet_tl.export.targets import TARGETS, Order, Target
 from resnet_tl.export.verification import NotVerified, Verification, judge_of, network_inputs, verify
-from resnet_tl.export.verification_images import images_for, training_images
+from resnet_tl.export.verification_images import images_for, scaling_images
 from resnet_tl.files import check_target, file_digest, replacing, write_text
 from resnet_tl.inference.ensemble import open_model
 from resnet_tl.networks.frozen import compute_type
 
 CALIBRATION_IMAGES = 300
-"""Training images by which the scales of whole numbers are chosen."""
+"""Training images by which the scales of whole numbers are chosen, and the better way of two."""
 
 
 @dataclass(frozen=True)
@@ -79,9 +78,12 @@ def export(
             raise UserError(f"{part} is to be a part of {file}, but belongs to something else; rename one.")
     bundle, network = open_model(model)
     found = images_for(model, images, bundle.classes)
+    scaling = None
+    if int8:
+        scaling, found = scaling_images(model, found, CALIBRATION_IMAGES)
     facts = Facts.of(bundle, kind, int8)
     deployed = Deployed(bundle, network, with_features)
-    order = Order(deployed, facts, partial(_training_pixels, model, bundle))
+    order = Order(deployed, facts, scaling and partial(network_inputs, scaling, bundle.preprocessing))
     with _folder_beside(file) as folder:
         notes = target.write(order, folder / file.name)
         verification = verify(target.open(folder / file.name), judge_of(bundle, network), found)
@@ -127,10 +129,6 @@ def _check_consumer(path: Path) -> None:
     """Raises UserError for a file of the user's own where a consumer is to be."""
     if path.exists() and not (path.is_file() and MARK.encode() in path.read_bytes()[:200]):
         raise UserError(f"{path} is to be a program that uses the model, but is a file of another kind; rename one.")
-
-
-def _training_pixels(model: Path, bundle: Bundle) -> np.ndarray:
-    return network_inputs(training_images(model, CALIBRATION_IMAGES), bundle.preprocessing)
 
 
 def _report(file: Path, facts: Facts, verification: Verification) -> str:

@@ -35,7 +35,7 @@ class Order:
 
     deployed: Deployed
     facts: Facts  # with the kind of input, and whether in 8 bits
-    training_pixels: Callable[[], np.ndarray]  # the network's inputs of training images, (n, size, size, C) uint8
+    scaling_pixels: Callable[[], np.ndarray] | None  # with 8 bits: inputs to choose scales by, (n, size, size, C) uint8
 
 
 @dataclass(frozen=True)
@@ -73,8 +73,8 @@ def _write_onnx(order: Order, file: Path) -> tuple[str, ...]:
     from resnet_tl.export.raw_images import raw_graph
 
     network, notes = tensor_graph(order.deployed), tuple[str, ...]()
-    if order.facts.int8:
-        network, notes = quantised(network, order.training_pixels())
+    if order.scaling_pixels is not None:
+        network, notes = quantised(network, order.scaling_pixels())
     whole = raw_graph(network, order.facts.preprocessing) if order.facts.input == "raw" else network
     file.write_bytes(with_facts(whole, order.facts).SerializeToString(deterministic=True))
     return notes

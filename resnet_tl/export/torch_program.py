@@ -9,10 +9,11 @@ from contextlib import contextmanager
 from io import BytesIO
 from itertools import groupby
 from pathlib import Path
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
-from torch import SymInt, Tensor, nn
+from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from resnet_tl.data.pixels.preprocessing import MAX_ASPECT
@@ -22,6 +23,8 @@ from resnet_tl.export.facts import Facts
 
 FACTS = "resnet_tl.json"
 """The file inside a .pt2 that says what the model is."""
+Side: TypeAlias = Any
+"""Of an image, in pixels: a number, or torch's symbol for one that is not known yet."""
 BATCH = 32
 """Images of one size that are run together."""
 
@@ -57,7 +60,7 @@ class Program(nn.Module):
         crop = _middle(stored, p.crop_size, p.crop_size)
         return crop if p.crop_size == p.size else self._resized(crop, p.size, p.size)
 
-    def _resized(self, images: Tensor, height: int | SymInt, width: int | SymInt) -> Tensor:
+    def _resized(self, images: Tensor, height: Side, width: Side) -> Tensor:
         channels_first, how = images.permute(0, 3, 1, 2), self.preprocessing.interpolation
         return interpolate(channels_first, [height, width], mode=how, antialias=True).permute(0, 2, 3, 1)
 
@@ -111,7 +114,7 @@ class TorchProgram:
         return np.concatenate(shares)
 
 
-def _middle(images: Tensor, height: int | SymInt, width: int | SymInt) -> Tensor:
+def _middle(images: Tensor, height: Side, width: Side) -> Tensor:
     """The middle of images (N, H, W, C), at the place that `round` finds: of two equally near ones the even one.
 
     By numbers of rows and columns: of a slice torch.export would ask that it always is, or never is, the whole image.
