@@ -83,7 +83,8 @@ def export(
         scaling, found = scaling_images(model, found, CALIBRATION_IMAGES)
     facts = Facts.of(bundle, kind, int8)
     deployed = Deployed(bundle, network, with_features)
-    order = Order(deployed, facts, scaling and partial(network_inputs, scaling, bundle.preprocessing))
+    pixels = None if scaling is None else partial(network_inputs, scaling, bundle.preprocessing)
+    order = Order(deployed, facts, pixels)
     with _folder_beside(file) as folder:
         notes = target.write(order, folder / file.name)
         verification = verify(target.open(folder / file.name), judge_of(bundle, network), found)
