@@ -82,10 +82,10 @@ def _without_traces(model: ModelProto) -> ModelProto:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Without what the exporter prints of its own work."""
-    loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch.export", "onnxscript", "onnx_ir")]
+    loggers = [logging.getLogger(name) for name in ("torch", "torch.export", "torch.onnx", "onnxscript", "onnx_ir")]
     levels = [one.level for one in loggers]
     for one in loggers:
-        one.setLevel(logging.ERROR)
+        one.setLevel(logging.CRITICAL)  # an error is raised as well
     try:
         with warnings.catch_warnings(), redirect_stdout(StringIO()):
             warnings.simplefilter("ignore")
