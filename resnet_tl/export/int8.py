@@ -1,7 +1,6 @@
 """A network in whole numbers of 8 bits: an ONNX graph whose convolutions onnxruntime computes so.
 
 Static quantisation in QDQ form: each tensor gets a scale by the smallest and largest value that training images give.
-Weights get 7 bits of the 8, so that sums cannot overflow on processors with AVX2 but without VNNI (onnxruntime#6545).
 What comes before the first convolution and after the last, normalisation and head, stays as it is, in 32 bits.
 """
 
@@ -15,7 +14,7 @@ from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
 from time import perf_counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -27,8 +26,17 @@ if TYPE_CHECKING:
 OPERATORS = ["Conv", "Add", "Relu", "MaxPool"]
 """Which are computed in 8 bits; the head in 8 bits is no faster and less exact (docs/export.md)."""
 BATCH = 16
-WAYS = {"per channel": True, "per tensor": False}
-"""How many scales the weights of a convolution have: one for each channel that it gives, or one."""
+CPU_FACTS = Path("/proc/cpuinfo")
+
+
+class Way(NamedTuple):
+    """How the weights of a convolution become whole numbers."""
+
+    per_channel: bool  # a scale for each channel that it gives, or one for all
+    bits: int
+
+    def __str__(self) -> str:
+        return f"{self.bits} bits per {'channel' if self.per_channel else 'tensor'}"
 
 
 def quantised(network: ModelProto, pixels: np.ndarray) -> tuple[ModelProto, tuple[str, ...]]:
@@ -37,37 +45,50 @@ def quantised(network: ModelProto, pixels: np.ndarray) -> tuple[ModelProto, tupl
     Args:
         network: `pixels` (N, size, size, C) uint8 -> `probabilities`, as `tensor_graph` gives it.
         pixels: the network's inputs of training images, (n, size, size, C) uint8. Two in three choose the scales; by
-            the others the better of `WAYS` is kept, so that the validation images judge what they did not choose.
+            the others the better of `ways` is kept, so that the validation images judge what they did not choose.
 
     Returns:
         The graph, and sentences.
     """
     import onnx
 
-    is_held_out = np.arange(len(pixels)) % 3 == 2 if len(pixels) > 2 else np.full(len(pixels), True)
-    calibrating, others = pixels[~is_held_out] if len(pixels) > 2 else pixels, pixels[is_held_out]
+    calibrating, others = pixels, pixels
+    if len(pixels) > 2:
+        is_held_out = np.arange(len(pixels)) % 3 == 2
+        calibrating, others = pixels[~is_held_out], pixels[is_held_out]
     whole = _Session(network.SerializeToString())
     wanted = whole.probabilities(others)
-    found: dict[str, tuple[float, bytes]] = {}
+    found: dict[Way, tuple[float, bytes]] = {}
     with TemporaryDirectory() as folder, _quiet():
-        for name, is_per_channel in WAYS.items():
-            file = Path(folder) / f"{name}.onnx"
-            _quantise(network, calibrating, file, is_per_channel)
+        for way in ways():
+            file = Path(folder) / "network.onnx"
+            _quantise(network, calibrating, file, way)
             content = file.read_bytes()
-            found[name] = _divergence(wanted, _Session(content).probabilities(others)), content
-    best = min(found, key=lambda name: found[name][0])
+            found[way] = _divergence(wanted, _Session(content).probabilities(others)), content
+    best = min(found, key=lambda way: found[way][0])
     ratio = _speed_ratio(whole, _Session(found[best][1]), others[:BATCH])
-    distances = ", ".join(f"{name} {distance:.2g}" for name, (distance, _) in found.items())
+    distances = ", ".join(f"{way} {distance:.2g}" for way, (distance, _) in found.items())
     notes = (
-        f"8 bits: scales chosen by {len(calibrating)} training images, one {best}; on {len(others)} others the "
-        f"divergence from 32 bits is {distances} nats.",
+        f"--int8: weights in {best}, scales chosen by {len(calibrating)} images; on {len(others)} others the "
+        f"divergence from 32 bits, in nats, is: {distances}.",
         f"Its network has {len(found[best][1]) / 1e6:,.1f} MB, in 32 bits {network.ByteSize() / 1e6:,.1f} MB, and here "
         f"computes {ratio:.1f} times as many images a second.",
     )
     return onnx.load_model_from_string(found[best][1]), notes
 
 
-def _quantise(network: ModelProto, pixels: np.ndarray, file: Path, is_per_channel: bool) -> None:
+def ways() -> list[Way]:
+    """The ways that are tried: weights in 8 bits, and in 7 where sums of products of 8 bits overflow.
+
+    They do so, and accuracy is lost, on processors with AVX2 but without VNNI, such as Intel's before Cascade Lake and
+    AMD's before Zen 4 (onnxruntime#6545); on others 7 bits only make weights coarser.
+    """
+    words = set(CPU_FACTS.read_text().split()) if CPU_FACTS.exists() else set()
+    overflows = "avx2" in words and not words & {"avx512_vnni", "avx_vnni"}
+    return [Way(per_channel, bits) for bits in ((8, 7) if overflows else (8,)) for per_channel in (True, False)]
+
+
+def _quantise(network: ModelProto, pixels: np.ndarray, file: Path, way: Way) -> None:
     from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
     class Reader(CalibrationDataReader):
@@ -85,8 +106,8 @@ def _quantise(network: ModelProto, pixels: np.ndarray, file: Path, is_per_channe
         quant_format=QuantFormat.QDQ,
         op_types_to_quantize=OPERATORS,
         nodes_to_exclude=_before_convolutions(network),
-        per_channel=is_per_channel,
-        reduce_range=True,
+        per_channel=way.per_channel,
+        reduce_range=way.bits == 7,
         activation_type=QuantType.QUInt8,  # with signed ones onnxruntime is several times slower on x86
         weight_type=QuantType.QInt8,
     )

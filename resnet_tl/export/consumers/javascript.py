@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 from resnet_tl.export.consumers.texts import MODEL
@@ -13,6 +14,4 @@ def javascript_text(facts: Facts, model: str) -> str:
     """A module for the model in the file of that name, which lies beside it; onnxruntime-web reads no metadata."""
     text = (Path(__file__).parent / "onnx_raw.mjs").read_text(encoding="utf-8")
     values = {"CLASSES": list(facts.classes), "CHANNELS": facts.channels, MODEL: model}
-    for mark, value in values.items():
-        text = text.replace(mark, json.dumps(value), 1)  # escaped: no line separator of Unicode ends a line
-    return text
+    return re.sub("|".join(values), lambda found: json.dumps(values[found[0]]), text)  # ASCII, which ends no line
