@@ -21,6 +21,7 @@ COMMANDS = {
     "validate": "the numbers of a run on its validation images",
     "test": "the numbers of a run on its test images, or on another labelled folder",
     "predict": "classify images with a run or a model bundle",
+    "export": "write a model as a file for other programs, such as ONNX, and verify it",
     "embed": "write the features of images to a file",
     "submit": "write a Kaggle submission that fits its sample file",
     "compare": "which of some runs is better, and whether the images can tell",
@@ -32,7 +33,7 @@ COMMANDS = {
     "recipes": "list, show and copy the shipped recipes",
     "cache": "list and clear what earlier runs have kept",
 }
-COMPUTING = ("fit", "validate", "test", "predict", "embed", "submit", "sweep", "probe", "data")
+COMPUTING = ("fit", "validate", "test", "predict", "export", "embed", "submit", "sweep", "probe", "data")
 EXAMPLES = """\
 examples:
   resnet-tl fit --recipe freeze_backbone.yaml

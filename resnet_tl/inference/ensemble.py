@@ -34,7 +34,7 @@ class Member:
     def __init__(
         self, path: Path, device: torch.device, network: nn.Module | None = None, calibrated: bool = True
     ) -> None:
-        self.bundle, loaded = _opened(path, network)
+        self.bundle, loaded = open_model(path, network)
         self.temperature = self.bundle.temperature if calibrated else 1.0
         self.device = device
         loaded.to(device)
@@ -157,8 +157,11 @@ def _reference_of(bundle: Bundle, width: int) -> Reference | None:
     return reference
 
 
-def _opened(path: Path, network: nn.Module | None) -> tuple[Bundle, StagedNetwork]:
-    """What is known of a model, and its network; `network` is one of the user's own that it names."""
+def open_model(path: Path, network: nn.Module | None = None) -> tuple[Bundle, StagedNetwork]:
+    """What is known of a run, bundle or checkpoint, and its network in eval mode on the CPU.
+
+    `network` is one of the user's own that it names. UserError where there is no model, or it is damaged.
+    """
     own: dict[str, Any] = {} if network is None else {"network": network}
     if not path.is_file() or is_bundle_zip(path):
         bundle = Bundle.open(path)
