@@ -71,14 +71,18 @@ def pull(repository: str, folder: str | Path | None = None, revision: str | None
         UserError: the folder is not empty, there is no such repository or revision, it may not be read or reached, or
             holds no whole bundle. Then nothing is written but in the cache.
     """
-    from huggingface_hub import snapshot_download
+    from huggingface_hub import HfApi, constants, snapshot_download
 
     check_repository(repository)
     folder = Path(folder or repository.partition("/")[2])
     if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
         raise UserError(f"{folder} is there already and not empty; name another folder by --output.")
     with _in_words(repository, "pull from", revision):
+        # Asked for first, since without a network the download would give what is in the cache and not say so.
+        newest = None if constants.HF_HUB_OFFLINE else HfApi().model_info(repository, revision=revision).sha
         snapshot = Path(snapshot_download(repository, revision=revision, allow_patterns=list(FILES)))
+        if newest not in (None, snapshot.name):
+            raise ConnectionError(f"the snapshot is {snapshot.name}, not {newest}")
     where = f"{repository} on the Hugging Face hub"
     if missing := [name for name in FILES[:2] if not (snapshot / name).is_file()]:
         raise UserError(f"{where} holds no model bundle: it has no {' and no '.join(missing)}.")
@@ -127,6 +131,10 @@ def _reason(error: Exception, repository: str, revision: str | None) -> str:
     from huggingface_hub import constants, errors
 
     status = getattr(getattr(error, "response", None), "status_code", None)
+    if isinstance(error, errors.LocalEntryNotFoundError) and constants.HF_HUB_OFFLINE:
+        return "HF_HUB_OFFLINE is set, and not all of it is in the hub's cache on this machine"
+    if isinstance(error, errors.LocalEntryNotFoundError) and isinstance(error.__cause__, Exception):
+        return _reason(error.__cause__, repository, revision)
     if isinstance(error, errors.GatedRepoError):
         return f"its owner must let you in; ask for it at {constants.ENDPOINT}/{repository}, and {LOG_IN}"
     if isinstance(error, errors.RevisionNotFoundError):
@@ -136,7 +144,7 @@ def _reason(error: Exception, repository: str, revision: str | None) -> str:
     if isinstance(error, errors.LocalTokenNotFoundError) or status == 401:
         return f"there is no valid token; {LOG_IN}"
     if status == 403:
-        return "your token may not do that; take one with the permission to write there"
+        return "your token has not the permission; take another one"
     if status == 429:
         return "the hub has had too many requests; try again in some minutes"
     if isinstance(status, int) and status >= 500:
@@ -144,11 +152,10 @@ def _reason(error: Exception, repository: str, revision: str | None) -> str:
     if isinstance(status, int):
         said = getattr(error, "server_message", None) or str(error).splitlines()[0]
         return f"the hub says {status}: {listed([printable(said).strip().rstrip('.')])[:300]}"
-    if isinstance(error, errors.LocalEntryNotFoundError) and constants.HF_HUB_OFFLINE:
-        return "HF_HUB_OFFLINE is set, and not all of it is in the hub's cache on this machine"
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
         return f"the hub's cache cannot be written ({error.strerror}); set HF_HOME to another folder"
+    if isinstance(error, LookupError | TypeError):
+        return f"the hub has answered with something else than its client expects ({type(error).__name__}: {error})"
     if isinstance(error, ValueError):
         return listed([printable(error).strip().rstrip(".")])[:300]
-    cause = error.__cause__ or error
-    return f"the hub could not be reached ({type(cause).__name__}); look at the network and try again"
+    return f"the hub could not be reached ({type(error).__name__}); look at the network and try again"

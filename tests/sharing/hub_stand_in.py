@@ -104,7 +104,7 @@ class _Request(BaseHTTPRequestHandler):
         if not self._may_write():
             return
         if name in self.server.branches:
-            self._answer(409, {"error": "You already created this model repo"})
+            self._answer(409, {"error": "You already created this model repo", "url": f"{self.server.url}/{name}"})
             return
         self.server.put(name, {".gitattributes": b"*.safetensors filter=lfs\n"})
         if asked.get("private") or asked.get("visibility") == "private":
