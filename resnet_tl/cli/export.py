@@ -54,8 +54,8 @@ def main(argv: list[str]) -> int:
         from resnet_tl.export.exporting import export
         from resnet_tl.export.verification import NotVerified
 
-    try:
-        with in_own_words(root="--images "):
+    with in_own_words(root="--images "):
+        try:
             done = export(
                 arguments.run,
                 arguments.output,
@@ -65,9 +65,9 @@ def main(argv: list[str]) -> int:
                 int8=arguments.int8,
                 images=arguments.images,
             )
-    except NotVerified as error:
-        print(f"resnet-tl: {error}", file=sys.stderr)
-        return 1
+        except NotVerified as error:
+            print(f"resnet-tl: {error}", file=sys.stderr)
+            return 1
     _print(done)
     return 0
 

@@ -39,6 +39,6 @@ class Deployed(nn.Module):
     def forward(self, pixels: Tensor) -> Tensor | tuple[Tensor, Tensor]:
         """Pixels (N, size, size, C) uint8 -> probabilities (N, classes), features (N, F) with `with_features`."""
         images = pixels.permute(0, 3, 1, 2).float() * self.scale + self.shift
-        features = self.network.forward_stages(images).flatten(1)
+        features = self.network.forward_stages(images)
         probabilities = torch.softmax(self.network.head(features) / self.temperature, dim=1)
         return (probabilities, features) if self.with_features else probabilities

@@ -94,13 +94,15 @@ class Verification:
         if int8 and self.labelled:
             allowed = max(1, int(SHARE * self.labelled))
             if lost > allowed:
-                return f"of {self.labelled:,} labelled images it knows {lost} fewer; {allowed} would be allowed"
+                return f"of {self.labelled:,} labelled images it knows {lost} fewer; at most {allowed} may be lost"
             return ""
         if (others := self.images - self.same) > allowed:
-            ids = listed((name for name, *_ in self.different), 3)
-            return f"{others} of {self.images:,} images are given another class ({ids}); {allowed} would be allowed"
+            such = listed(name for name, *_ in self.different[:3])
+            return (
+                f"{others} of {self.images:,} images are given another class, such as {such}; at most {allowed} may be"
+            )
         if not int8 and not self.largest_difference <= LARGEST[kind]:
-            return f"a probability differs by {self.largest_difference:.2g}; {LARGEST[kind]:g} would be allowed"
+            return f"a probability differs by {self.largest_difference:.2g}; by at most {LARGEST[kind]:g} it may"
         return ""
 
 
@@ -182,7 +184,7 @@ def judge_of(bundle: Bundle, network: StagedNetwork) -> Judge:
     def judge(images: torch.Tensor) -> np.ndarray:
         features = stages(planned.normalise(images))
         assert isinstance(features, torch.Tensor)
-        return softmax(head_logits(network.head, features).numpy() / bundle.temperature)
+        return softmax(head_logits(network.head, features).numpy().astype(np.float64) / bundle.temperature)
 
     return judge
 
