@@ -54,13 +54,16 @@ def read_member(path: Path, name: str) -> bytes:
 
 
 def write_bundle_zip(files: Mapping[str, bytes], path: str | Path) -> None:
-    """Writes the files of a bundle, by their names in `FILES`, as one zip, whole or not at all."""
-    with replacing(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as written:
-        for name in FILES:
-            if name in files:
-                entry = zipfile.ZipInfo(name)  # whose time is the first that a zip can hold
-                entry.create_system, entry.external_attr = 3, 0o100644 << 16
-                written.writestr(entry, files[name])
+    """Writes the files of a bundle, by their names in `FILES`, as one zip, which is read back before it is kept."""
+    with replacing(path) as temporary:
+        with zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as written:
+            for name in FILES:
+                if name in files:
+                    entry = zipfile.ZipInfo(name)  # whose time is the first that a zip can hold
+                    entry.create_system, entry.external_attr = 3, 0o100644 << 16
+                    written.writestr(entry, files[name])
+        if any(read_member(temporary, name) != content for name, content in files.items()):
+            raise UserError(f"{path} was written, but reads back as something else: the disk may be failing.")
 
 
 def _members(opened: zipfile.ZipFile, path: Path) -> dict[str, zipfile.ZipInfo]:
