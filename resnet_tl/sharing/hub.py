@@ -133,7 +133,7 @@ def _reason(error: Exception, repository: str, revision: str | None) -> str:
     status = getattr(getattr(error, "response", None), "status_code", None)
     if isinstance(error, errors.LocalEntryNotFoundError) and constants.HF_HUB_OFFLINE:
         return "HF_HUB_OFFLINE is set, and not all of it is in the hub's cache on this machine"
-    if isinstance(error, errors.LocalEntryNotFoundError) and isinstance(error.__cause__, Exception):
+    if isinstance(error, errors.LocalEntryNotFoundError | RuntimeError) and isinstance(error.__cause__, Exception):
         return _reason(error.__cause__, repository, revision)
     if isinstance(error, errors.GatedRepoError):
         return f"its owner must let you in; ask for it at {constants.ENDPOINT}/{repository}, and {LOG_IN}"

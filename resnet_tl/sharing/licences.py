@@ -36,12 +36,12 @@ def base_models(weights: Mapping[str, Any]) -> list[str]:
 
 
 def licence_of_model(weights: Mapping[str, Any], given: str | None = None) -> dict[str, str]:
-    """`license` of the card's metadata: what was given, or else that of the weights that it began with, if they agree.
+    """`license` of the card's metadata: what was given, or else that of the weights that it began with.
 
-    One that the hub has no identifier of is `other`, and then has a `license_name`.
+    One that the hub has no identifier of is `other`, and then has a `license_name`; so are several of them.
     """
     licences = {licence.lower() for _, licence in origins(weights) if licence} or {"unknown"}
-    chosen = given or (licences.pop() if len(licences) == 1 else "other")
+    chosen = given or (licences.pop() if len(licences) == 1 else "several")
     if chosen.lower() in KNOWN:
         return {"license": chosen.lower()}
     return {"license": "other", "license_name": re.sub(r"[^a-z0-9.]+", "-", chosen.lower()).strip("-") or "own"}

@@ -26,6 +26,10 @@ class Hub(ThreadingHTTPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Request)
         self.url = f"http://127.0.0.1:{self.server_address[1]}"
+        self.forget()
+
+    def forget(self) -> None:
+        """All repositories, faults and requests."""
         self.commits: dict[str, dict[str, bytes]] = {}  # by their digest
         self.branches: dict[str, dict[str, str]] = {}  # repository -> branch -> commit
         self.private: set[str] = set()
