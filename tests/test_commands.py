@@ -49,6 +49,7 @@ NOT_RUN = {
     "mypy": ".ci/run runs it",
     "bash .ci/": "runs these tests",
     "python benchmarks/": "minutes to hours on real photos; test_benchmarks.py runs their parts",
+    "python flowers_onnx_predict.py": "export/test_consumers.py runs it",
     "torchrun": "training/test_two_nodes.py starts several processes",
     "srun": "needs a batch system",
     "sbatch": "needs a batch system",

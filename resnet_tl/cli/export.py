@@ -27,7 +27,7 @@ what `resnet-tl predict` says. What was found is written beside it, and a progra
 examples:
   resnet-tl export runs/freeze_backbone-1 --to onnx -o flowers.onnx
   resnet-tl export runs/freeze_backbone-1 --to onnx -o flowers.onnx --input tensor --features
-  resnet-tl export model_bundle --to onnx -o flowers.onnx --images photos
+  resnet-tl export runs/freeze_backbone-1/model --to onnx -o flowers.onnx --images photos
   resnet-tl export runs/freeze_backbone-1 --to zip -o flowers.zip      the bundle in one file, for resnet-tl itself
 """
 
