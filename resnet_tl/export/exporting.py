@@ -89,9 +89,8 @@ def export(
         notes = target.write(order, folder / file.name)
         verification = verify(target.open(folder / file.name), judge_of(bundle, network), found)
         if fault := verification.fault(kind, int8):
-            way_out = (
-                "; --input tensor leaves resizing to the host" if kind == "raw" and "tensor" in target.inputs else ""
-            )
+            is_raw = kind == "raw" and "tensor" in target.inputs and not int8
+            way_out = "; --input tensor leaves resizing to the host" if is_raw else ""
             raise NotVerified(
                 f"{file} is not written, for {verification.runtime} does not say what the model says: {fault}{way_out}."
             )
@@ -104,6 +103,8 @@ def export(
         for name in (*others, file.name):  # the model last: where it is, all is
             with replacing(file.with_name(name)) as temporary:
                 (folder / name).replace(temporary)
+        for name in beside.keys() - set(others):  # of an earlier export, to which it belonged
+            file.with_name(name).unlink(missing_ok=True)
     written = tuple(file.with_name(name) for name in others)
     return Exported(file, facts, deployed.output_names, verification, written, notes + _notes(target, bundle, kind))
 

@@ -54,6 +54,11 @@ def test_an_export_is_whole_and_says_how_it_was_verified(run: Path, tmp_path: Pa
     table = Predictor(run).predict(blobs / "test")
     images = [decode(path) for path in table["path"]]
     np.testing.assert_allclose(OnnxModel(file).probabilities(images), table.filter(like="prob_"), atol=0.01)
+    # Another kind in its place: the program of the first one that the second has none of goes with it.
+    done = export(run, file, kind="tensor")
+    assert OnnxModel(file).facts.input == "tensor"
+    assert not (file.parent / "blobs_onnx_predict.mjs").exists()
+    assert {file, *done.beside} == set(file.parent.iterdir())
 
 
 def test_a_file_that_says_otherwise_is_not_kept(tmp_path: Path, blobs: Path, files, make_run, monkeypatch):
