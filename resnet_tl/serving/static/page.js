@@ -84,7 +84,10 @@ function go() {
 async function send(card) {
   working += 1;
   card.is("working …");
-  const answer = await server.ask(`predict?top=${facts.classes.length}`, card.file);
+  const isThere = await card.file.slice(0, 1).arrayBuffer().then(() => true, () => false);
+  const answer = isThere
+    ? await server.ask(`predict?top=${facts.classes.length}`, card.file)
+    : { state: "wrong", sentence: "It cannot be read: it is a folder, or the file is gone." };
   working -= 1;
   if (cards.has(card)) settle(card, answer);
   go();
@@ -103,7 +106,7 @@ function settle(card, answer) {
   }
   if (answer.state === "away") card.broken += 1;
   if (card.broken === TRIES) {
-    card.failed("It could not be sent: the connection broke each time. Is the file still there?");
+    card.failed("It could not be sent: the connection broke each time.");
     return tell(card.summary);
   }
   waiting.unshift(card);
@@ -135,7 +138,7 @@ function take(files) {
     if (facts && file.size > facts.max_bytes) {
       card.failed(`This file has ${megabytes(file.size)}; the server takes up to ${megabytes(facts.max_bytes)}.`);
     } else if (!file.size) {
-      card.failed("This file is empty, or a folder; choose the images in it.");
+      card.failed("This file is empty.");
     } else {
       waiting.push(card);
     }
