@@ -82,12 +82,9 @@ def main(argv: list[str]) -> None:
         def announce() -> None:
             names = f"{len(engine.classes)} classes: {listed(engine.classes, 5)}"
             url = url_of(settings, listener.getsockname()[1])
-            header = ""
-            if settings.token:
-                file = arguments.token_file
-                header = (
-                    f'-H "Authorization: Bearer $({f"cat {quote(str(file))}" if file else f"echo ${ENVIRONMENT}"})" '
-                )
+            file = arguments.token_file
+            token = f"$(cat {quote(str(file))})" if file else f"${ENVIRONMENT}"
+            header = f'-H "Authorization: Bearer {token}" ' if settings.token else ""
             print(printable(f"Serving {engine.name} ({names}): curl {header}--data-binary @photo.jpg {url}/predict"))
             for line in (*engine.said, f"A page is at {url}/; Ctrl-C ends the server."):
                 print(printable(line), flush=True)
