@@ -108,6 +108,7 @@ def test_images_that_are_picked_get_the_classes_and_probabilities_of_predict(vis
     page.set_input_files("#files", photos)
 
     playwright.expect(page.locator("#status")).to_contain_text("3 of 3 images judged.")
+    assert "%. 3 of 3" in page.locator("#status[role=status]").inner_text()  # the last one is read out
     table = Predictor(run.path, "cpu").predict(photos).set_index("path")
     for number, path in enumerate(photos):
         assert card(page, number).locator(".file").inner_text() == path.name
