@@ -238,7 +238,7 @@ def main() -> None:
         return
     print("| model | way | images/s | of the faster loop | CPU ms an image | p50 ms | p99 ms |")
     print("|---|---|---|---|---|---|---|")
-    compare(options.model, "torch", contents, options)
+    compare(options.model, "onnxruntime" if options.model.endswith(".onnx") else "torch", contents, options)
     if options.onnx:
         compare(options.onnx, "onnxruntime", contents, options)
 

@@ -6,10 +6,14 @@ import argparse
 import os
 from pathlib import Path
 from shlex import quote
+from typing import TYPE_CHECKING
 
 from resnet_tl.cli.arguments import CommandParser, positive
 from resnet_tl.cli.loading import loading
 from resnet_tl.errors import UserError, listed, printable
+
+if TYPE_CHECKING:
+    from resnet_tl.serving.engine import Engine
 
 ENVIRONMENT = "RESNET_TL_TOKEN"
 EXAMPLES = """\
@@ -79,19 +83,24 @@ def main(argv: list[str]) -> None:
 
             from resnet_tl.serving.app import create_app
 
-        def announce() -> None:
-            names = f"{len(engine.classes)} classes: {listed(engine.classes, 5)}"
-            url = url_of(settings, listener.getsockname()[1])
-            file = arguments.token_file
-            token = f"$(cat {quote(str(file))})" if file else f"${ENVIRONMENT}"
-            header = f'-H "Authorization: Bearer {token}" ' if settings.token else ""
-            print(printable(f"Serving {engine.name} ({names}): curl {header}--data-binary @photo.jpg {url}/predict"))
-            for line in (*engine.said, f"A page is at {url}/; Ctrl-C ends the server."):
-                print(printable(line), flush=True)
-
+        url = url_of(settings, listener.getsockname()[1])
+        said = first_lines(engine, url, _header(arguments.token_file) if settings.token else "")
         app = create_app(engine, settings)
-        run(app, settings, listener, announce)
+        run(app, settings, listener, lambda: print("\n".join(map(printable, said)), flush=True))
     print(f"Stopped; {app.state.metrics.accepted:,} requests came, and all were answered.")
+
+
+def first_lines(engine: Engine, url: str, header: str) -> list[str]:
+    """What is served, and the command that tries it; what is worth saying of it; where the page is."""
+    names = f"{len(engine.classes)} classes: {listed(engine.classes, 5)}"
+    first = f"Serving {engine.name} ({names}): curl {header}--data-binary @photo.jpg {url}/predict"
+    return [first, *engine.said, f"A page is at {url}/; Ctrl-C ends the server."]
+
+
+def _header(token_file: Path | None) -> str:
+    """The words of curl that send the token, which is not shown."""
+    token = f"$(cat {quote(str(token_file))})" if token_file else f"${ENVIRONMENT}"
+    return f'-H "Authorization: Bearer {token}" '
 
 
 def _port(text: str) -> int:

@@ -9,6 +9,7 @@ import pytest
 
 from resnet_tl.cli import serve
 from resnet_tl.errors import UserError
+from resnet_tl.serving.predictor_engine import PredictorEngine
 from tests.serving.running import model
 
 __all__ = ["model"]
@@ -76,6 +77,18 @@ def test_limits_that_are_no_numbers(model: Path, capsys: pytest.CaptureFixture[s
         assert end.value.code == 2
         assert words[0] in capsys.readouterr().err
     assert "over 0 and under 1" in refusal(model, "--port", 0, "--min_confidence", 80)
+
+
+def test_the_first_line_sends_the_token_that_it_does_not_show(model: Path):
+    engine = PredictorEngine(model, "cpu")
+    for file, shown in ((Path("my token"), "$(cat 'my token')"), (None, "$RESNET_TL_TOKEN")):
+        first, *said, last = serve.first_lines(engine, "http://127.0.0.1:1", serve._header(file))
+        assert first == (
+            f"Serving small (3 classes: {', '.join(engine.classes)}): "
+            f'curl -H "Authorization: Bearer {shown}" --data-binary @photo.jpg http://127.0.0.1:1/predict'
+        )
+        assert said == list(engine.said)
+        assert last == "A page is at http://127.0.0.1:1/; Ctrl-C ends the server."
 
 
 def test_a_missing_extra(model: Path, monkeypatch: pytest.MonkeyPatch):
