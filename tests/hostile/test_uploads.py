@@ -61,8 +61,12 @@ def test_a_file_of_few_bytes_that_claims_many_pixels(size: tuple[int, int], serv
     before = peak_megabytes()
     bomb = png_that_claims(*size, lines=bytes(1_000_000))
     assert len(bomb) < 2_000
-    for content, headers in ((bomb, {}), form_of({"a.png": bomb})):
-        answer = server.predict(content, headers)
+    for path, content, headers in (
+        ("/predict", bomb, {}),
+        ("/predict", *form_of({"a.png": bomb})),
+        ("/explain", bomb, {}),
+    ):
+        answer = server.ask("POST", path, content, headers)
         assert answer.status == 422
         assert "megapixels, the limit" in answer.error or "cannot be" in answer.error or "damaged" in answer.error
     assert peak_megabytes() - before < 50
@@ -73,9 +77,10 @@ def test_what_is_no_image(server: Running, exploits: dict[str, bytes], poison: b
              b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n(/etc/passwd) run", b"#define x_width 9", b"\0" * 5000,
              b"PK\3\4" + bytes(99), b"II*\0" + b"\xff" * 99, b"{}", b"path,label\n/etc/passwd,cat\n", b"-", b"\n"]  # fmt: skip
     for content in (*texts, poison, *exploits.values()):
-        answer = server.predict(content)
-        assert answer.status == 422, content[:20]
-        assert "root:" not in answer.error
+        for path in ("/predict", "/explain"):
+            answer = server.ask("POST", path, content)
+            assert answer.status == 422, content[:20]
+            assert "root:" not in answer.error
 
 
 def test_mutated_images_are_judged_or_refused_and_memory_stays_flat(server: Running) -> None:

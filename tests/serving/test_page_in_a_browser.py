@@ -21,6 +21,7 @@ from tests.serving.small_run import CLASSES, drawn, make_run
 
 playwright = pytest.importorskip("playwright.sync_api")
 
+playwright.expect.set_options(timeout=15_000)
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 QUIET = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 
@@ -108,6 +109,7 @@ def test_images_that_are_picked_get_the_classes_and_probabilities_of_predict(vis
     page.set_input_files("#files", photos)
 
     playwright.expect(page.locator("#status")).to_contain_text("3 of 3 images judged.")
+    assert "%. 3 of 3" in page.locator("#status[role=status]").inner_text()  # the last one is read out
     table = Predictor(run.path, "cpu").predict(photos).set_index("path")
     for number, path in enumerate(photos):
         assert card(page, number).locator(".file").inner_text() == path.name
@@ -201,10 +203,25 @@ def test_a_bad_image_is_said_beside_it_and_the_others_go_on(visit, server, photo
     playwright.expect(page.locator("#status")).to_contain_text("1 of 4 images judged, 3 cannot be used.")
     said = [card(page, number).locator(".state").inner_text() for number in range(3)]
     assert said[0].startswith("✗ The image is not an image")
-    assert said[1] == "✗ This file is empty, or a folder; choose the images in it."
+    assert said[1] == "✗ This file is empty."
     assert said[2] == "✗ This file has 20 MB; the server takes up to 20 MB."
     assert CLASSES[0] in answer(page, 3)
     assert card(page).locator(".thumb").inner_text() == "no preview in this browser"
+
+
+def test_a_file_that_is_gone_before_its_turn_is_said(visit, engine, photos, tmp_path: Path):
+    gone = shutil.copy(photos[0], tmp_path / "gone.png")
+    with running(engine) as server:
+        page = visit(server)
+        playwright.expect(page.locator("#about")).to_contain_text("photos-1")
+    page.set_input_files("#files", [gone, photos[1]])
+    playwright.expect(page.locator("#away")).to_be_visible()
+    gone.unlink()
+
+    with running(engine, server.port):
+        playwright.expect(card(page, 1).locator(".answer")).to_contain_text(CLASSES[1])
+
+    assert card(page).locator(".state").inner_text() == "✗ It cannot be read: it is a folder, or the file is gone."
 
 
 def test_the_token_is_asked_for_and_kept_in_the_tab(visit, serve, engine, photos):

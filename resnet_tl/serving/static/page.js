@@ -76,41 +76,44 @@ async function isFull(seconds) {
   }
 }
 
-function go() {
+// Sends what may be sent; `news` is what has just come of an image.
+function go(news = "") {
   while (!held && working < AT_ONCE && waiting.length) send(waiting.shift());
-  tell();
+  tell(news);
 }
 
 async function send(card) {
   working += 1;
   card.is("working …");
-  const answer = await server.ask(`predict?top=${facts.classes.length}`, card.file);
+  const why = await whyNot(card.file);
+  const answer = why ? { state: "wrong", sentence: why } : await server.ask(`predict?top=${facts.classes.length}`, card.file);
   working -= 1;
-  if (cards.has(card)) settle(card, answer);
-  go();
+  go(cards.has(card) ? settle(card, answer) : "");
 }
 
+// Why a file need not be sent, in a sentence.
+async function whyNot(file) {
+  if (!file.size) return "This file is empty.";
+  if (file.size > facts.max_bytes) return `This file has ${megabytes(file.size)}; the server takes up to ${megabytes(facts.max_bytes)}.`;
+  const isThere = await file.slice(0, 1).arrayBuffer().then(() => true, () => false);
+  return isThere ? "" : "It cannot be read: it is a folder, or the file is gone.";
+}
+
+// What comes of an image; gives it in a sentence, or "" while it waits.
 function settle(card, answer) {
-  if (answer.state === "ok") {
-    const said = answer.body.predictions[0];
-    if (said.error) card.failed(said.error);
-    else card.done(said, facts);
-    return tell(card.summary);
+  if (answer.state === "ok" && !answer.body.predictions[0].error) card.done(answer.body.predictions[0], facts);
+  else if (answer.state === "ok") card.failed(answer.body.predictions[0].error);
+  else if (answer.state === "wrong") card.failed(answer.sentence);
+  else if (answer.state === "away" && (card.broken += 1) === TRIES) card.failed("It could not be sent: the connection broke each time.");
+  else {
+    waiting.unshift(card);
+    card.is(answer.state === "full" ? "waiting: the server is busy" : "waiting");
+    if (answer.state === "full") isFull(answer.seconds);
+    else if (answer.state === "token") wantToken();
+    else if (held !== "away" && held !== "facts") isAway();
+    return "";
   }
-  if (answer.state === "wrong") {
-    card.failed(answer.sentence);
-    return tell(card.summary);
-  }
-  if (answer.state === "away") card.broken += 1;
-  if (card.broken === TRIES) {
-    card.failed("It could not be sent: the connection broke each time. Is the file still there?");
-    return tell(card.summary);
-  }
-  waiting.unshift(card);
-  card.is(answer.state === "full" ? "waiting: the server is busy" : "waiting");
-  if (answer.state === "full") return isFull(answer.seconds);
-  if (answer.state === "token") return wantToken();
-  return held === "away" || held === "facts" ? undefined : isAway();
+  return card.summary;
 }
 
 // How far it is, for eyes and ears; `news` comes first.
@@ -126,29 +129,19 @@ function tell(news = "") {
   at("csv").disabled = !judged;
 }
 
+let pictures = Promise.resolve(); // of thumbnails, one after another: a hundred large photos are not in memory at once
+
 function take(files) {
   const taken = [...files].slice(0, MOST - cards.size);
   for (const file of taken) {
     const card = new Card(file, nameOf(file), { explain, remove });
     cards.add(card);
     at("list").append(card.element);
-    if (facts && file.size > facts.max_bytes) {
-      card.failed(`This file has ${megabytes(file.size)}; the server takes up to ${megabytes(facts.max_bytes)}.`);
-    } else if (!file.size) {
-      card.failed("This file is empty, or a folder; choose the images in it.");
-    } else {
-      waiting.push(card);
-    }
+    waiting.push(card);
+    pictures = pictures.then(() => (cards.has(card) ? card.showPicture() : undefined));
   }
-  showPictures(taken.length);
   go();
   if (taken.length < files.length) tell(`The page holds ${MOST} images; the others were left out. For more there is resnet-tl predict.`);
-}
-
-// One after another, so that a hundred large photos are not in memory at once.
-let pictures = Promise.resolve();
-function showPictures(count) {
-  for (const card of [...cards].slice(-count || cards.size)) pictures = pictures.then(() => (cards.has(card) ? card.showPicture() : undefined));
 }
 
 // Its name, with a number where another image has it.
