@@ -37,7 +37,7 @@ def main(argv: list[str]) -> None:
         description="Serve a model by HTTP: POST /predict, a page at /, /healthz, /readyz, /metrics, /openapi.json.",
         epilog=EXAMPLES,
     )
-    model = "a run such as runs/freeze_backbone-1, a model bundle, or an exported ONNX file"
+    model = "a run such as runs/freeze_backbone-1, a model bundle or its zip, or an exported ONNX file"
     parser.add_argument("model", metavar="RUN|BUNDLE|MODEL.onnx", type=Path, help=model)
     host = "address to listen on; default: 127.0.0.1, this machine alone; any other needs a token"
     parser.add_argument("--host", default="127.0.0.1", help=host)
