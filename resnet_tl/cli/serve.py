@@ -37,7 +37,7 @@ def main(argv: list[str]) -> None:
         description="Serve a model by HTTP: POST /predict, a page at /, /healthz, /readyz, /metrics, /openapi.json.",
         epilog=EXAMPLES,
     )
-    model = "a run such as runs/freeze_backbone-1, a model bundle, or an exported ONNX file"
+    model = "a run such as runs/freeze_backbone-1, a model bundle or its zip, or an exported ONNX file"
     parser.add_argument("model", metavar="RUN|BUNDLE|MODEL.onnx", type=Path, help=model)
     host = "address to listen on; default: 127.0.0.1, this machine alone; any other needs a token"
     parser.add_argument("--host", default="127.0.0.1", help=host)
@@ -49,10 +49,10 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--device", help="such as cpu or cuda; default: the fastest at hand")
     limits = parser.add_argument_group("limits")
     for name, default, text in (
-        ("--max_megabytes", 20, "of one image file"),
-        ("--max_megapixels", 50, "of one image"),
-        ("--max_images", 32, "of one request"),
-        ("--max_requests", 64, "at once"),
+        ("--max_megabytes", 20, "megabytes of one image file"),
+        ("--max_megapixels", 50, "megapixels of one image"),
+        ("--max_images", 32, "images of one request"),
+        ("--max_requests", 64, "requests at once"),
         ("--max_waiting", 128, "images at once that are decoded or wait for the network"),
         ("--time_limit", 30, "seconds in which a request is answered, once it has arrived"),
     ):

@@ -78,7 +78,7 @@ def create_app(engine: Engine, settings: Settings) -> FastAPI:
         if not top.isdecimal() or len(top) > 6 or int(top) < 1:
             raise Refused(422, "top", "The parameter top must be a whole number of 1 or more.")
         uploads = await uploads_of(request)
-        answers = await unless_gone(request, queue.judge([bytes(upload.content) for upload in uploads]))
+        answers = await unless_gone(request, queue.judge([upload.take() for upload in uploads]))
         for answer in answers:
             metrics.images.labels("bad" if isinstance(answer, BadImage) else "judged").inc()
         if len(answers) == 1 and isinstance(answers[0], BadImage):

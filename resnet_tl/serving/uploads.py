@@ -27,6 +27,12 @@ class Upload:
     name: str
     content: bytearray = field(default_factory=bytearray)
 
+    def take(self) -> bytes:
+        """The content, which is then held once alone."""
+        content = bytes(self.content)
+        self.content.clear()
+        return content
+
 
 def check_content_type(content_type: str) -> None:
     """Refused unless it is one that `read_uploads` takes; "" is taken as one image."""
