@@ -29,7 +29,8 @@ MAY_IMPORT = {
     "finetuning": GROUND | {"data", "networks"},
     "inference": GROUND | {"data", "evaluation", "bundle", "bundle_zip", "run", "networks"},
     "export": GROUND | {"data", "evaluation", "bundle", "bundle_zip", "run", "networks", "inference"},
-    "serving": GROUND | {"data", "evaluation", "bundle", "bundle_zip", "run", "networks", "inference", "export"},
+    "serving": GROUND
+    | {"data", "evaluation", "bundle", "bundle_zip", "run", "networks", "inference", "export", "report"},
     "sharing": GROUND | {"data", "evaluation", "bundle", "bundle_zip", "notebook", "run", "report", "export"},
     "report": GROUND | {"data", "evaluation", "bundle", "run"},
     "training": GROUND | {"data", "evaluation", "bundle", "notebook", "report", "run", "networks", "finetuning"},

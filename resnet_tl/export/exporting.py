@@ -10,7 +10,6 @@ from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import numpy as np
 import torch
 
 from resnet_tl.bundle import Bundle
@@ -21,13 +20,13 @@ from resnet_tl.export.extras import check_extra
 from resnet_tl.export.facts import Facts, InputKind
 from resnet_tl.export.targets import TARGETS, Order, Target
 from resnet_tl.export.verification import NotVerified, Verification, judge_of, network_inputs, verify
-from resnet_tl.export.verification_images import images_for, training_images
+from resnet_tl.export.verification_images import images_for, scaling_images
 from resnet_tl.files import check_target, file_digest, replacing, write_text
 from resnet_tl.inference.ensemble import open_model
 from resnet_tl.networks.frozen import compute_type
 
 CALIBRATION_IMAGES = 300
-"""Training images by which the scales of whole numbers are chosen."""
+"""Training images by which the scales of whole numbers are chosen, and the better way of two."""
 
 
 @dataclass(frozen=True)
@@ -74,13 +73,20 @@ def export(
     beside = {file.stem + ending: text for ending, text in target.consumers.items()}
     for name in beside:
         _check_consumer(file.with_name(name))
+    for suffix in target.parts:
+        if (part := file.with_suffix(suffix)).exists() and not file.exists():
+            raise UserError(f"{part} is to be a part of {file}, but belongs to something else; rename one.")
     bundle, network = open_model(model)
     found = images_for(model, images, bundle.classes)
+    scaling = None
+    if int8:
+        scaling, found = scaling_images(model, found, CALIBRATION_IMAGES)
     facts = Facts.of(bundle, kind, int8)
     deployed = Deployed(bundle, network, with_features)
-    order = Order(deployed, facts, partial(_training_pixels, model, bundle))
+    pixels = None if scaling is None else partial(network_inputs, scaling, bundle.preprocessing)
+    order = Order(deployed, facts, pixels)
     with _folder_beside(file) as folder:
-        target.write(order, folder / file.name)
+        notes = target.write(order, folder / file.name)
         verification = verify(target.open(folder / file.name), judge_of(bundle, network), found)
         if fault := verification.fault(kind, int8):
             way_out = (
@@ -90,7 +96,8 @@ def export(
                 f"{file} is not written, for {verification.runtime} does not say what the model says: {fault}{way_out}."
             )
         for name, text in beside.items():
-            write_text(folder / name, text(facts, file.name))
+            if content := text(facts, file.name):
+                write_text(folder / name, content)
         report = f"{file.name}.verification.json"
         write_text(folder / report, _report(folder / file.name, facts, verification))
         others = sorted(path.name for path in folder.iterdir() if path.name != file.name)
@@ -98,7 +105,7 @@ def export(
             with replacing(file.with_name(name)) as temporary:
                 (folder / name).replace(temporary)
     written = tuple(file.with_name(name) for name in others)
-    return Exported(file, facts, deployed.output_names, verification, written, _notes(target, bundle, kind))
+    return Exported(file, facts, deployed.output_names, verification, written, notes + _notes(target, bundle, kind))
 
 
 def target_of(name: str) -> Target:
@@ -123,10 +130,6 @@ def _check_consumer(path: Path) -> None:
     """Raises UserError for a file of the user's own where a consumer is to be."""
     if path.exists() and not (path.is_file() and MARK.encode() in path.read_bytes()[:200]):
         raise UserError(f"{path} is to be a program that uses the model, but is a file of another kind; rename one.")
-
-
-def _training_pixels(model: Path, bundle: Bundle) -> np.ndarray:
-    return network_inputs(training_images(model, CALIBRATION_IMAGES), bundle.preprocessing)
 
 
 def _report(file: Path, facts: Facts, verification: Verification) -> str:

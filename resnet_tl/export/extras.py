@@ -6,7 +6,7 @@ from importlib.util import find_spec
 
 from resnet_tl.errors import UserError
 
-PACKAGES = {"onnx": ("onnx", "onnxscript", "onnxruntime"), "openvino": ("openvino",)}
+PACKAGES = {"onnx": ("onnx", "onnxscript", "onnxruntime"), "openvino": ("openvino", "onnx", "onnxscript")}
 """Of each extra in pyproject.toml."""
 
 

@@ -35,7 +35,7 @@ class Order:
 
     deployed: Deployed
     facts: Facts  # with the kind of input, and whether in 8 bits
-    training_pixels: Callable[[], np.ndarray]  # the network's inputs of training images, (n, size, size, C) uint8
+    scaling_pixels: Callable[[], np.ndarray] | None  # with 8 bits: inputs to choose scales by, (n, size, size, C) uint8
 
 
 @dataclass(frozen=True)
@@ -48,10 +48,12 @@ class Target:
         inputs: the kinds of input that it can have, the default first.
         why_tensor: why it cannot take raw images, as a sentence that is printed; "" where it can.
         has_int8: whether it can be written in whole numbers of 8 bits.
-        write: writes the file; a full disk is an OSError, a network that cannot be written a UserError.
+        parts: the suffixes of further files that belong to it.
+        write: writes the file, and gives what there is to say of it, sentences; a full disk is an OSError, a network
+            that cannot be written a UserError.
         open: opens it again by its runtime.
         consumers: files that use it without resnet-tl, written beside it: what is put behind the file's name without
-            its suffix, to the text for facts and the name of the file.
+            its suffix, to the text for facts and the name of the file; "" where there is none.
     """
 
     suffix: str
@@ -59,18 +61,23 @@ class Target:
     inputs: tuple[InputKind, ...]
     why_tensor: str
     has_int8: bool
-    write: Callable[[Order, Path], None]
+    write: Callable[[Order, Path], tuple[str, ...]]
     open: Callable[[Path], RuntimeModel]
     consumers: dict[str, Callable[[Facts, str], str]]
+    parts: tuple[str, ...] = ()
 
 
-def _write_onnx(order: Order, file: Path) -> None:
+def _write_onnx(order: Order, file: Path) -> tuple[str, ...]:
+    from resnet_tl.export.int8 import quantised
     from resnet_tl.export.onnx_graph import tensor_graph, with_facts
     from resnet_tl.export.raw_images import raw_graph
 
-    network = tensor_graph(order.deployed)
+    network, notes = tensor_graph(order.deployed), tuple[str, ...]()
+    if order.scaling_pixels is not None:
+        network, notes = quantised(network, order.scaling_pixels())
     whole = raw_graph(network, order.facts.preprocessing) if order.facts.input == "raw" else network
     file.write_bytes(with_facts(whole, order.facts).SerializeToString(deterministic=True))
+    return notes
 
 
 def _open_onnx(file: Path) -> RuntimeModel:
@@ -85,15 +92,80 @@ def _onnx_in_python(facts: Facts, name: str) -> str:
     return consumer_text(f"onnx_{facts.input}.py", name)
 
 
+def _onnx_in_javascript(facts: Facts, name: str) -> str:
+    from resnet_tl.export.consumers.javascript import javascript_text
+
+    return javascript_text(facts, name) if facts.input == "raw" else ""  # a browser resizes otherwise
+
+
+def _write_torch(order: Order, file: Path) -> tuple[str, ...]:
+    from resnet_tl.export.torch_program import write_program
+
+    write_program(order.deployed, order.facts, file)
+    return ()
+
+
+def _open_torch(file: Path) -> RuntimeModel:
+    from resnet_tl.export.torch_program import TorchProgram
+
+    return TorchProgram(file)
+
+
+def _torch_in_python(facts: Facts, name: str) -> str:
+    from resnet_tl.export.consumers.other_runtimes import torch_text
+
+    return torch_text(facts.input, name)
+
+
+def _write_openvino(order: Order, file: Path) -> tuple[str, ...]:
+    from resnet_tl.export.openvino_model import write_openvino
+
+    write_openvino(order.deployed, order.facts, file)
+    return ()
+
+
+def _open_openvino(file: Path) -> RuntimeModel:
+    from resnet_tl.export.openvino_model import OpenVinoModel
+
+    return OpenVinoModel(file)
+
+
+def _openvino_in_python(facts: Facts, name: str) -> str:
+    from resnet_tl.export.consumers.other_runtimes import openvino_text
+
+    return openvino_text(name)
+
+
 TARGETS = {
     "onnx": Target(
         suffix=".onnx",
         extra="onnx",
         inputs=("raw", "tensor"),
         why_tensor="",
-        has_int8=False,
+        has_int8=True,
         write=_write_onnx,
         open=_open_onnx,
-        consumers={"_onnx_predict.py": _onnx_in_python},
+        consumers={"_onnx_predict.py": _onnx_in_python, "_onnx_predict.mjs": _onnx_in_javascript},
+    ),
+    "torch_export": Target(
+        suffix=".pt2",
+        extra="",
+        inputs=("raw", "tensor"),
+        why_tensor="",
+        has_int8=False,
+        write=_write_torch,
+        open=_open_torch,
+        consumers={"_torch_predict.py": _torch_in_python},
+    ),
+    "openvino": Target(
+        suffix=".xml",
+        extra="openvino",
+        inputs=("tensor",),
+        why_tensor="OpenVINO resizes images otherwise than the model was trained with, so the host prepares them.",
+        has_int8=False,
+        write=_write_openvino,
+        open=_open_openvino,
+        consumers={"_openvino_predict.py": _openvino_in_python},
+        parts=(".bin",),
     ),
 }

@@ -68,17 +68,25 @@ def images_for(model: Path, given: Sequence[str], classes: Sequence[str]) -> Ver
     raise UserError(f"{run.path} has no images; name some to verify the exported file with --images.")
 
 
-def training_images(model: Path, most: int) -> VerificationImages:
-    """At most so many training images of the run of a model, for choosing the scales of whole numbers.
+def scaling_images(model: Path, found: VerificationImages, most: int) -> tuple[VerificationImages, VerificationImages]:
+    """The images that choose the scales of whole numbers, at most so many, and those of `found` that verify them.
 
-    UserError where there is no run, or its images lie no more where they lay.
+    Training images of the run of a model. Of a bundle alone every second image that is given: those that verify must
+    be others. UserError where there are too few, or the run's lie no more where they lay.
     """
     run = run_of(model)
-    if run is None:
-        raise UserError(f"{model} is a bundle without its run, whose training images --int8 needs; give the run.")
-    index = _own_images(run)
-    images = VerificationImages(index, index.rows("train"), index.labels[index.rows("train")], "training images")
-    return VerificationImages(index, *images.drawn(most), images.source)
+    if run is not None:
+        index = _own_images(run)
+        rows, source = index.rows("train"), "training images"
+        chosen = VerificationImages(index, rows, index.labels[rows], source)
+    else:
+        source = f"{found.source}, every second one"
+        chosen, found = (
+            VerificationImages(found.index, found.rows[start::2], found.labels[start::2], source) for start in (1, 0)
+        )
+    if not chosen.total:
+        raise UserError(f"{model} has no {source} for --int8; give a run, or several --images of the training's kind.")
+    return VerificationImages(chosen.index, *chosen.drawn(most), chosen.source), found
 
 
 def run_of(model: Path) -> Run | None:

@@ -30,9 +30,9 @@ def run(tmp_path_factory: pytest.TempPathFactory, blobs: Path, make_run: Callabl
     )
 
 
-def copied_from(file: Path) -> Callable[[Order, Path], None]:
+def copied_from(file: Path) -> Callable[[Order, Path], tuple[str, ...]]:
     """A target that writes a file which is there already."""
-    return lambda order, target: target.write_bytes(file.read_bytes()) and None
+    return lambda order, target: target.write_bytes(file.read_bytes()) and ()
 
 
 def test_an_export_is_whole_and_says_how_it_was_verified(run: Path, tmp_path: Path, blobs: Path):
@@ -41,9 +41,10 @@ def test_an_export_is_whole_and_says_how_it_was_verified(run: Path, tmp_path: Pa
     assert sorted(path.name for path in file.parent.iterdir()) == [
         "blobs.onnx",
         "blobs.onnx.verification.json",
+        "blobs_onnx_predict.mjs",
         "blobs_onnx_predict.py",
     ]
-    assert {path.name for path in done.beside} == {"blobs.onnx.verification.json", "blobs_onnx_predict.py"}
+    assert {file, *done.beside} == set(file.parent.iterdir())
     said = json.loads((file.parent / "blobs.onnx.verification.json").read_text())
     assert (said["images"], said["same"], said["agreement"], said["source"]) == (13, 13, 1.0, "validation images")
     assert said["largest_difference"] < 0.01

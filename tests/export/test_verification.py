@@ -13,7 +13,7 @@ from resnet_tl.data.reading.layouts import read_images
 from resnet_tl.errors import UserError
 from resnet_tl.export.runtime import OnnxModel
 from resnet_tl.export.verification import Verification, compared, judge_of, network_inputs, verify
-from resnet_tl.export.verification_images import MOST, VerificationImages, images_for, run_of, training_images
+from resnet_tl.export.verification_images import MOST, VerificationImages, images_for, run_of, scaling_images
 from resnet_tl.inference.predictor import Predictor
 
 
@@ -125,8 +125,6 @@ def test_a_bundle_alone_has_no_images(bundle: Bundle):
     assert run_of(bundle.path) is None
     with pytest.raises(UserError, match=r"has no images of its own, .* name some with --images"):
         images_for(bundle.path, [], bundle.classes)
-    with pytest.raises(UserError, match="is a bundle without its run, whose training images --int8 needs"):
-        training_images(bundle.path, 10)
 
 
 def test_images_that_are_gone_are_asked_for(tmp_path: Path, blobs: Path, make_run):
@@ -144,8 +142,21 @@ def test_of_many_images_some_are_drawn_evenly(blobs: Path):
     assert set(np.diff(rows)) <= {4, 5}
 
 
-def test_training_images_are_given_as_the_network_sees_them(run: Path, bundle: Bundle):
-    images = training_images(run, most=5)
-    assert [Path(images.index.id(row)).parts[0] for row in images.rows] == ["train"] * 5
-    pixels = network_inputs(images, bundle.preprocessing)
+def test_training_images_choose_scales_as_the_network_sees_them(run: Path, bundle: Bundle):
+    of_run = images_for(run, [], bundle.classes)
+    chosen, found = scaling_images(run, of_run, most=5)
+    assert found is of_run
+    assert [Path(chosen.index.id(row)).parts[0] for row in chosen.rows] == ["train"] * 5
+    pixels = network_inputs(chosen, bundle.preprocessing)
     assert (pixels.shape, pixels.dtype) == ((5, 16, 16, 3), np.uint8)
+
+
+def test_of_a_bundle_alone_no_image_both_chooses_scales_and_verifies(bundle: Bundle, blobs: Path):
+    given = images_for(bundle.path, [str(blobs / "val")], bundle.classes)
+    chosen, found = scaling_images(bundle.path, given, most=5)
+    assert (chosen.total, found.total) == (5, 7)
+    assert not set(chosen.rows.tolist()) & set(found.rows.tolist())
+    assert found.source == "images given, every second one"
+    one = VerificationImages(given.index, given.rows[:1], given.labels[:1], given.source)
+    with pytest.raises(UserError, match="for --int8; give a run, or several --images of the training's kind"):
+        scaling_images(bundle.path, one, most=5)
