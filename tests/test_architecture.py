@@ -110,6 +110,9 @@ def test_only_the_parser_of_fit_needs_torch_to_be_imported():
         "evaluation.metrics",
         "evaluation.figures",
         "report.run_page",
+        "sharing.card",
+        "sharing.hub",
+        "sharing.info",
         "data.reading.layouts",
         "data.pixels.decode",
     ]

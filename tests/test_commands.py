@@ -34,6 +34,8 @@ PROGRAMS = (
 NOT_RUN = {
     "resnet-tl COMMAND": "COMMAND stands for any of them",
     "resnet-tl data fetch hymenoptera": "downloads",
+    "resnet-tl push": "cli/test_push_and_pull.py does, to a stand-in of the hub",
+    "resnet-tl pull": "likewise",
     "resnet-tl fit --final": "cli/test_final_run.py repeats runs",
     "resnet-tl serve": "goes on until a signal comes; serving/test_server.py starts and ends it",
     "resnet-tl sweep --resume": "cli/test_sweep.py goes on with sweeps",
@@ -193,6 +195,7 @@ def example(blobs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         shutil.copytree(first.parent / "pets", first.parent / name)
     os.chdir(folder)
     assert main(["predict", "runs/seedlings", "data/plants/test", "--output", "averaged.csv"]) == 0
+    assert main(["export", "runs/seedlings", "--to", "zip", "-o", "model.zip"]) == 0
     return folder
 
 

@@ -14,8 +14,7 @@ damaged or missing.
 
 examples:
   resnet-tl info runs/freeze_backbone-1
-  resnet-tl info model.zip
-  resnet-tl info model.onnx --json
+  resnet-tl info model.zip --json
 """
 
 

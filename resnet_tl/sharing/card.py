@@ -9,6 +9,7 @@ is written.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,8 +17,11 @@ from pathlib import Path
 from resnet_tl.bundle import Bundle
 from resnet_tl.errors import listed
 from resnet_tl.evaluation.accuracy import number_rows
+from resnet_tl.evaluation.predictions import label_numbers, probabilities
+from resnet_tl.evaluation.uncertainty.calibration import at_temperature
 from resnet_tl.evaluation.uncertainty.judged import Judged
 from resnet_tl.evaluation.words import SPLITS
+from resnet_tl.notebook import DAMAGED
 from resnet_tl.run import Run
 from resnet_tl.sharing import limits, measured
 from resnet_tl.sharing.info import accuracies_of, calibration_words, name_of, preprocessing_words
@@ -63,6 +67,17 @@ class Card:
             return []
         metrics = self.bundle.metrics.get("val", {})
         return measured.numbers_of(self.judged, len(self.bundle.classes), metrics, self.bundle.temperature)
+
+    @cached_property
+    def tested(self) -> list[measured.Number]:
+        """What the test images say, by the predictions that the run holds; none of a bundle alone."""
+        with suppress(*DAMAGED):
+            table = self.run.predictions("test") if self.run and "test" in self.accuracies else None
+            if table is not None:
+                shares = at_temperature(probabilities(table), self.bundle.temperature)
+                judged, metrics = Judged.of(label_numbers(table), shares), self.bundle.metrics["test"]
+                return measured.numbers_of(judged, len(self.bundle.classes), metrics, self.bundle.temperature)
+        return []
 
     @property
     def text(self) -> str:
@@ -161,10 +176,11 @@ class Card:
         else:
             parts.append("No validation images were kept with it, so that this card has no numbers of them.")
         if "test" in self.accuracies:
-            header, rows = number_rows({"test": self.bundle.metrics["test"]}, {"test": self.accuracies["test"]})
-            parts.append(
-                f"On {self.accuracies['test'].images:,} test images, which had no part in training or choosing:"
-            )
+            tested, metrics = self.accuracies["test"], self.bundle.metrics["test"]
+            header, rows = ["", "value [95 % interval]"], [[number.name, number.text] for number in self.tested]
+            if not rows:
+                header, rows = number_rows({"test": metrics}, {"test": tested})
+            parts.append(f"On {tested.images:,} test images, which had no part in training or choosing:")
             parts.append(table(header, [[*map(plain, row)] for row in rows], [1]))
         return "\n\n".join([*parts, bullets(self._findings())])
 

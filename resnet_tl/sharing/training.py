@@ -52,7 +52,7 @@ def training_rows(run: Run | None, bundle: Bundle) -> list[tuple[str, str]]:
     for name in ("optimizer", "lr_scheduler"):
         if isinstance(of := recipe.get(name), Mapping):
             arguments = of.get("init_args") or {}
-            said = [f"{key} {_text(value)}" for key, value in arguments.items() if isinstance(value, int | float | str)]
+            said = [f"{key} {_text(value)}" for key, value in arguments.items() if type(value) in (int, float)]
             found.append((name, f"{str(of.get('class_path', '')).rpartition('.')[2]} {', '.join(said)}".strip()))
     found.append(("seed", _text(recipe.get("seed"))))
     with suppress(*DAMAGED):
@@ -92,7 +92,7 @@ def _phase(phase: Mapping[str, Any]) -> str:
 
 
 def _is_set(value: Any) -> bool:
-    return value not in (None, 0, 0.0, 1.0, "", "none", "equal", "shuffled", [])
+    return value not in (None, 0, 0.0, 1.0, "", "none", "equal", "shuffled", "optimizer", [])
 
 
 def _text(value: Any) -> str:

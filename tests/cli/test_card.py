@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -76,3 +77,13 @@ def test_a_mistake_is_one_sentence(command, tiny_run: Path, words: list[str], sa
     assert done.code == 2
     assert said in done.err
     assert done.err.count("\n") == 1
+
+
+def test_test_images_have_intervals_too(command, tiny_run: Path):
+    text = command("card", tiny_run).out.split("test images, which had no part in training or choosing:")[1]
+
+    rows = dict(
+        re.findall(r"^\| (accuracy|macro F1|balanced accuracy) \| (.*) \|$", text.split("\n- ")[0], re.MULTILINE)
+    )
+    assert len(rows) == 3
+    assert all(re.fullmatch(r"[\d.]+ % \[[\d.]+, [\d.]+\]", value) for value in rows.values())

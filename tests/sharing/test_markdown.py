@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import html
+import re
+
 import pytest
 
 from resnet_tl.sharing.markdown import plain, table, without_folders
@@ -46,3 +49,35 @@ def test_a_name_cannot_make_a_new_row_or_column():
 )
 def test_of_a_path_of_this_machine_the_last_part_is_kept(text: str, kept: str):
     assert without_folders(text) == kept
+
+
+def test_a_reader_of_markdown_shows_the_very_names():
+    from markdown_it import MarkdownIt  # which rich needs
+
+    names = [
+        "a | b",
+        "<b onclick=x>bold</b>",
+        "![x](http://evil/y.png)",
+        "*oak*",
+        "`rm -rf`",
+        "_x_ __y__",
+        "[a]: http://b",
+    ]
+    names += [
+        "a&amp;b &lt;i&gt;",
+        r"\*z\*",
+        "~~s~~",
+        "<!-- c -->",
+        "# C#",
+        "1. x",
+        "- y",
+        "x_y_z",
+        "_a b_c_",
+        "**a**b*",
+    ]
+    reader = MarkdownIt("commonmark").enable(["table", "strikethrough"])
+
+    page = reader.render(table(["class", "n"], [[plain(name), "1"] for name in names]))
+
+    assert [html.unescape(cell) for cell in re.findall(r"<td>(.*?)</td>", page)[::2]] == names
+    assert set(re.findall(r"</?(\w+)", page)) == {"table", "thead", "tbody", "tr", "th", "td"}
