@@ -89,9 +89,8 @@ def export(
         notes = target.write(order, folder / file.name)
         verification = verify(target.open(folder / file.name), judge_of(bundle, network), found)
         if fault := verification.fault(kind, int8):
-            way_out = (
-                "; --input tensor leaves resizing to the host" if kind == "raw" and "tensor" in target.inputs else ""
-            )
+            way_out = "; --input tensor leaves resizing to the host" if kind == "raw" else ""
+            way_out = "; leave out --int8" if int8 else way_out
             raise NotVerified(
                 f"{file} is not written, for {verification.runtime} does not say what the model says: {fault}{way_out}."
             )
