@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING
 
 from resnet_tl.cli.arguments import CommandParser
 from resnet_tl.cli.loading import loading
 from resnet_tl.cli.reading_options import in_own_words
-from resnet_tl.errors import printable
+from resnet_tl.errors import UserError, printable
 from resnet_tl.export.facts import INPUTS
 from resnet_tl.export.targets import TARGETS
 from resnet_tl.files import check_target
@@ -17,6 +19,7 @@ from resnet_tl.files import check_target
 if TYPE_CHECKING:
     from resnet_tl.export.exporting import Exported
 
+ZIP = "zip"
 EXAMPLES = """\
 The file is run in its own runtime on the validation images of the run, or on --images, before it is kept: it must say
 what `resnet-tl predict` says. What was found is written beside it, and a program that uses it.
@@ -24,7 +27,8 @@ what `resnet-tl predict` says. What was found is written beside it, and a progra
 examples:
   resnet-tl export runs/freeze_backbone-1 --to onnx -o flowers.onnx
   resnet-tl export runs/freeze_backbone-1 --to onnx -o flowers.onnx --input tensor --features
-  resnet-tl export model_bundle --to onnx -o flowers.onnx --images photos
+  resnet-tl export runs/freeze_backbone-1/model --to onnx -o flowers.onnx --images photos
+  resnet-tl export runs/freeze_backbone-1 --to zip -o flowers.zip      the bundle in one file, for resnet-tl itself
 """
 
 
@@ -37,7 +41,8 @@ def main(argv: list[str]) -> int:
     )
     run = "a run such as runs/freeze_backbone-1, a model bundle, or a checkpoint"
     parser.add_argument("run", metavar="RUN|BUNDLE", type=Path, help=run)
-    parser.add_argument("--to", choices=list(TARGETS), default="onnx", help="the kind of file; default: onnx")
+    kind = "the kind of file; zip: the model bundle in one file, which every command takes; default: onnx"
+    parser.add_argument("--to", choices=[*TARGETS, ZIP], default="onnx", help=kind)
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="the file to write")
     kinds = (
         "raw: decoded images of any size; tensor: the network's input, prepared by the host; default: raw, if it can"
@@ -48,6 +53,9 @@ def main(argv: list[str]) -> int:
     images = "verify on these files, folders or tables, labelled or not; default: the validation images of the run"
     parser.add_argument("--images", nargs="+", default=[], metavar="PATH", help=images)
     arguments = parser.parse_args(argv)
+    if arguments.to == ZIP:
+        _write_zip(arguments)
+        return 0
     check_target(arguments.output, TARGETS[arguments.to].suffix)
 
     with loading():
@@ -70,6 +78,19 @@ def main(argv: list[str]) -> int:
             return 1
     _print(done)
     return 0
+
+
+def _write_zip(arguments: argparse.Namespace) -> None:
+    """The bundle as it is; nothing is computed, so that there is nothing to verify on images."""
+    from resnet_tl.sharing.zipping import zip_bundle
+
+    if unused := [name for name in ("input", "features", "int8", "images") if getattr(arguments, name)]:
+        raise UserError(f"--{unused[0]} has no meaning for --to zip, which holds the model as it is; leave it out.")
+    check_target(arguments.output, ".zip")
+    bundle = zip_bundle(arguments.run, arguments.output)
+    size = arguments.output.stat().st_size / 1e6
+    print(printable(f"{arguments.output}: {size:,.1f} MB; {', '.join(bundle.sizes())}"))
+    print(printable(f"to use it: resnet-tl predict {quote(str(arguments.output))} IMAGES"))
 
 
 def _print(done: Exported) -> None:

@@ -9,15 +9,14 @@ import signal
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from functools import cache
 from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 import torch
-from threadpoolctl import ThreadpoolController
 from torch.utils.data import DataLoader
 
 from resnet_tl.data.samples import ActivationBatch, Batch, ImageSamples
+from resnet_tl.data.threads import one_core_each
 from resnet_tl.errors import UserError
 
 AHEAD = 2
@@ -131,7 +130,7 @@ class ImageLoader:
         """Each thread writes its share of every batch, so that the first batch is there as soon as can be."""
         ahead: deque[tuple[np.ndarray, torch.Tensor, list[Future[None]]]] = deque()
         coming = iter(batches)
-        with ThreadPoolExecutor(self.threads, initializer=_one_core_each()) as pool:
+        with ThreadPoolExecutor(self.threads, initializer=one_core_each()) as pool:
 
             def submit() -> None:
                 if (rows := next(coming, None)) is not None:
@@ -157,15 +156,3 @@ class ImageLoader:
 def _ignore_ctrl_c(worker: int) -> None:
     """It reaches every process of a terminal or notebook; this one ends with the one that it works for."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-
-@cache
-def _one_core_each() -> Callable[[], None]:
-    """What a loading thread does first: torch must not share its small steps out to the training step's cores."""
-    pools = ThreadpoolController().select(user_api="openmp")
-
-    def begin() -> None:
-        torch.get_num_threads()  # torch sets this thread's number once, when it is first asked: not after us
-        pools.limit(limits=1)
-
-    return begin

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 
 import numpy as np
 
@@ -39,3 +40,18 @@ def for_each(rows: np.ndarray, work: Callable[[int], None], what: str = "looking
                 pass  # taking the results raises the errors
         finally:
             pool.shutdown(cancel_futures=True)
+
+
+@cache
+def one_core_each() -> Callable[[], None]:
+    """What a thread that decodes does first: torch must not share its small steps out to the network's cores."""
+    import torch
+    from threadpoolctl import ThreadpoolController
+
+    pools = ThreadpoolController().select(user_api="openmp")
+
+    def begin() -> None:
+        torch.get_num_threads()  # torch sets this thread's number once, when it is first asked: not after us
+        pools.limit(limits=1)
+
+    return begin

@@ -12,17 +12,16 @@ import numpy as np
 import torch
 
 from resnet_tl.data.index import NOT_THERE, ImageIndex
-from resnet_tl.data.loader import ImageLoader
-from resnet_tl.data.order import evaluation_batches
 from resnet_tl.data.pixels.decode import DECODER
 from resnet_tl.data.pixels.preprocessing import Preprocessing, plan_preprocessing
 from resnet_tl.data.quality.audit import placeholders
 from resnet_tl.data.reading.layouts import read_images, unlabelled
 from resnet_tl.data.reading.options import Reading
-from resnet_tl.data.threads import usable_cores
 from resnet_tl.errors import UserError, listed, printable
 from resnet_tl.inference.ensemble import Member
-from resnet_tl.inference.predictor import GivenImages, refuse_bad, usable_device
+from resnet_tl.inference.given_images import Checked
+from resnet_tl.inference.predictor import refuse_bad, usable_device
+from resnet_tl.inference.preparing import Prepared, batches_of, in_batches, prepare
 from resnet_tl.networks import create_network
 from resnet_tl.networks.frozen import FrozenStages
 from resnet_tl.networks.weights import load_weights
@@ -68,19 +67,21 @@ class Embedder:
         Raises:
             UserError: at the end, and unless it `skips` them, that images cannot be used; all are listed.
         """
-        bad = placeholders(index)
-        samples = GivenImages(index, None, self.preprocessing, bad)
-        batches = evaluation_batches(np.arange(len(index)), batch_size)
+        ids = index.ids()
+        bad = placeholders(ids)
+        paths = [index.path(row) for row in range(len(index))]
         with counted("features", len(index)) as advance:
-            for batch in ImageLoader(samples, lambda epoch: batches, threads=min(8, usable_cores())):
-                rows = batch["row"].numpy()
-                if skips or not bad:
-                    found = self.stages(self.preprocessing.normalise(batch["image"].to(self.stages.device)))
+            for rows, images in in_batches(paths, self._prepare, batch_size, bad):
+                if rows and (skips or not bad):
+                    (batch,) = batches_of(images)
+                    found = self.stages(self.preprocessing.normalise(batch.to(self.stages.device)))
                     assert isinstance(found, torch.Tensor)
-                    is_good = np.array([row not in bad for row in rows.tolist()])
-                    yield rows[is_good], found.flatten(1).float().cpu().numpy()[is_good]
+                    yield np.array(rows, np.int64), found.flatten(1).float().cpu().numpy()
                 advance(len(rows))
-        refuse_bad(index, bad, skips, "files")
+        refuse_bad(ids, bad, skips, "files")
+
+    def _prepare(self, image: Checked) -> Prepared:
+        return prepare(image, [self.preprocessing])
 
 
 def images_and_labels(paths: Sequence[str], reading: Reading) -> tuple[ImageIndex, list[str]]:

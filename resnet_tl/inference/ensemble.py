@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from resnet_tl.bundle import Bundle
+from resnet_tl.bundle_zip import is_bundle_zip
 from resnet_tl.data.pixels.preprocessing import Preprocessing
 from resnet_tl.errors import UserError, nearest
 from resnet_tl.evaluation.predictions import softmax
@@ -162,10 +163,11 @@ def open_model(path: Path, network: nn.Module | None = None) -> tuple[Bundle, St
     `network` is one of the user's own that it names. UserError where there is no model, or it is damaged.
     """
     own: dict[str, Any] = {} if network is None else {"network": network}
-    if not path.is_file():
+    if not path.is_file() or is_bundle_zip(path):
         bundle = Bundle.open(path)
         return bundle, bundle.load_network(**own)
-    content = None if (path.parent / "model.json").is_file() else read_content(path)  # a file within a bundle
+    is_none = (path.parent / "model.json").is_file() or path.suffix == ".zip"  # a file within a bundle, or photos
+    content = None if is_none else read_content(path)
     if not isinstance(content, dict) or not isinstance(content.get("state_dict"), dict) or "resnet_tl" not in content:
         raise UserError(
             f"{path} is no checkpoint of a fit with resnet-tl; give a run, a model bundle or such a "

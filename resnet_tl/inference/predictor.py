@@ -4,43 +4,37 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from io import BytesIO
 from pathlib import Path
-from threading import Lock
-from typing import IO, Any, Literal, TypeAlias
+from typing import Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
 import torch
-from PIL import Image
 from torch import nn
 
 from resnet_tl.data.index import NOT_THERE, ImageIndex
-from resnet_tl.data.loader import ImageLoader
-from resnet_tl.data.order import evaluation_batches
-from resnet_tl.data.pixels.decode import BadImage, header_facts, upright_pixels
-from resnet_tl.data.pixels.deep import EIGHT_BITS, FULL, kind_of, to_eight_bits
-from resnet_tl.data.pixels.preprocessing import Preprocessing
 from resnet_tl.data.quality.audit import placeholders
-from resnet_tl.data.reading.indexing import without_labels
-from resnet_tl.data.reading.layouts import unlabelled
+from resnet_tl.data.reading.layouts import image_files
 from resnet_tl.data.reading.options import Reading
-from resnet_tl.data.reading.tables.named_images import relative
 from resnet_tl.data.reading.tables.table_files import is_table
-from resnet_tl.data.samples import ImageSamples
-from resnet_tl.data.threads import usable_cores
-from resnet_tl.errors import UserError, check_number, listed, printable, reason_of
+from resnet_tl.errors import UserError, check_number, listed, printable
 from resnet_tl.evaluation.predictions import table_of
 from resnet_tl.evaluation.uncertainty.abstention import Answers
 from resnet_tl.inference.answers import answers_of
 from resnet_tl.inference.ensemble import Average, Ensemble
-from resnet_tl.inference.tta import CropSamples, Tta, check_tta
+from resnet_tl.inference.given_images import Checked, ImageSource, as_list, checked, names_of
+from resnet_tl.inference.preparing import Prepared, batches_of, in_batches, prepare
+from resnet_tl.inference.tta import Tta, check_tta
 from resnet_tl.terminal import counted
 
-ImageInMemory: TypeAlias = bytes | bytearray | memoryview | IO[bytes] | Image.Image | np.ndarray
-ImageSource: TypeAlias = str | Path | ImageInMemory
-
 log = logging.getLogger(__name__)
+
+
+class Judgement(NamedTuple):
+    """What is said of n images."""
+
+    shares: np.ndarray  # probabilities (n, classes) float64, calibrated where the predictor is
+    familiarity: np.ndarray  # (n,) from 0 to 1, nan where the model cannot tell
 
 
 class Predictor:
@@ -121,44 +115,61 @@ class Predictor:
         if on_bad_image not in ("stop", "skip"):
             raise UserError(f"on_bad_image is '{on_bad_image}'; it must be stop or skip.")
         answers = self.answers(coverage, per_class, min_confidence)
-        given = _as_list(images)
+        given = as_list(images)
         is_path = [isinstance(image, str | Path) for image in given]
         are_tables = all(is_path) and any(is_table(Path(path)) for path in given)
         if (path_column or image_folder) and not are_tables:
             option = "path_column" if path_column else "image_folder"
             raise UserError(f"--data.{option} is for tables that name images, and none is given; leave it out.")
+        found: list[Checked]
         if all(is_path):
             reading = Reading(path_column=path_column, image_folder=image_folder, on_bad_image=on_bad_image)
-            in_memory, index = None, unlabelled(given, reading)
-            if index.missing:
-                named = f"{len(index.missing)} images that a table names: {NOT_THERE} ({listed(index.missing)})"
+            files = image_files(given, reading)
+            if files.missing:
+                named = f"{len(files.missing)} images that a table names: {NOT_THERE} ({listed(files.missing)})"
                 log.warning(printable(f"Left out {named}"))
+            ids, found = files.names, [files.root / name for name in files.names]
         else:
-            is_deep = all(seen.value_range is not None for seen in self.ensemble.groups)
-            in_memory = [_checked(number, image, is_deep) for number, image in enumerate(given)]
-            names = [
-                relative(str(image), Path.cwd()) if isinstance(image, Path) else str(number)
-                for number, image in enumerate(in_memory)
-            ]
-            index = without_labels(Path.cwd(), names, "images in memory")
-        bad, stops = placeholders(index), on_bad_image == "stop"
-        samples = [GivenImages(index, in_memory, seen, bad) for seen in self.ensemble.groups]
-        rows = np.arange(len(index))
-        shares, familiar = self._judged(samples, rows, batch_size, wanted=lambda: not (stops and bad))
-        refuse_bad(index, bad, skips=not stops, called="files" if in_memory is None else "images")
-        if unknown_range := max(len(seen.unknown_range) for seen in samples):
+            found = [checked(number, image, self._takes_deep_arrays) for number, image in enumerate(given)]
+            ids = names_of(found)
+        bad, stops = placeholders(ids), on_bad_image == "stop"
+        good, judged, unknown = self._judged(found, batch_size, bad, wanted=lambda: not (stops and bad))
+        refuse_bad(ids, bad, skips=not stops, called="files" if all(is_path) else "images")
+        if unknown:
             log.warning(
                 "%d of %d images have more than 8 bits, but the model was trained on images of 8: values of 16 bits "
                 "are taken as 0 to 65535; where yours fill less of that, save them as 8 bits first.",
-                *(unknown_range, len(index)),
+                *(unknown, len(found)),
             )
-        rows = np.array([row for row in range(len(index)) if row not in bad], np.int64)
-        table = self._table(index, rows, shares[rows])
+        paths = [str(image) if isinstance(image, Path) else "" for image in found]
+        table = table_of([ids[row] for row in good], [paths[row] for row in good], None, judged.shares, self.classes)
         if self.ensemble.references:
-            table.insert(list(table).index("predicted") + 1, "familiarity", familiar[rows])
-        if in_memory is not None:
-            table.loc[[not isinstance(in_memory[row], Path) for row in rows], "path"] = ""
+            table.insert(list(table).index("predicted") + 1, "familiarity", judged.familiarity)
         return answers.of(table)
+
+    def prepare(self, image: ImageSource) -> Prepared:
+        """One image, decoded, resized and cropped as each group of models sees it; safe to call from many threads.
+
+        With `judge` the way of a server, which prepares images as they come and judges some at a time.
+
+        Raises:
+            BadImage: it cannot be decoded.
+            UserError: it is no image at all, such as a folder.
+        """
+        return self._prepared(checked(0, image, self._takes_deep_arrays))
+
+    def judge(self, prepared: Sequence[Prepared]) -> Judgement:
+        """Judges some prepared images as one batch; safe to call from many threads, whose images do not mix.
+
+        On a CPU an image gets the same numbers in whatever batch, to the bit.
+        """
+        if not prepared:
+            return Judgement(np.empty((0, len(self.classes))), np.empty(0))
+        return Judgement(*self.ensemble.judge(batches_of(prepared, self.tta), self.tta))
+
+    @property
+    def _takes_deep_arrays(self) -> bool:
+        return all(seen.value_range is not None for seen in self.ensemble.groups)
 
     def answers(
         self, coverage: float | None = None, per_class: bool = False, min_confidence: float | None = None
@@ -172,165 +183,48 @@ class Predictor:
 
     def predict_rows(self, index: ImageIndex, rows: np.ndarray, batch_size: int = 32) -> pd.DataFrame:
         """The prediction table of some rows of an index, labelled where that is; BadImage for a file that is bad."""
-        samples = [ImageSamples(index, seen) for seen in self.ensemble.groups]
-        return self._table(index, rows, self._judged(samples, rows, batch_size)[0])
-
-    @torch.inference_mode()
-    def _judged(
-        self,
-        samples: Sequence[ImageSamples],
-        rows: np.ndarray,
-        batch_size: int,
-        wanted: Callable[[], bool] = lambda: True,
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Of some rows the probabilities (n, classes) and familiarity (n,); once not `wanted` the rest is only decoded.
-
-        `samples` are the images as each group of the ensemble sees them; the groups go through them side by side.
-        """
-        seen = [CropSamples(one) for one in samples] if self.tta == "crops" else samples
-        batches, threads = evaluation_batches(rows, batch_size), min(8, usable_cores())
-        loaders = [ImageLoader(one, lambda epoch: batches, threads=threads) for one in seen]
-        found = [(np.empty((0, len(self.classes))), np.empty(0))]
-        with counted("predicting", len(rows)) as advance:
-            for parts in zip(*loaders, strict=True):
-                if wanted():
-                    found.append(self.ensemble.judge([part["image"] for part in parts], self.tta))
-                advance(len(parts[0]["row"]))
-        shares, familiar = (np.concatenate(parts) for parts in zip(*found, strict=True))
-        return shares, familiar
-
-    def _table(self, index: ImageIndex, rows: np.ndarray, shares: np.ndarray) -> pd.DataFrame:
+        paths = [index.path(row) for row in rows]
+        shares = self._judged(paths, batch_size)[1].shares
         return table_of(
-            ids=[index.id(row) for row in rows],
-            paths=[str(index.path(row)) for row in rows],
-            labels=index.labels[rows],
-            shares=shares,
-            classes=self.classes,
+            [index.id(row) for row in rows], list(map(str, paths)), index.labels[rows], shares, self.classes
         )
 
+    def _judged(
+        self,
+        images: Sequence[Checked],
+        batch_size: int,
+        bad: dict[int, str] | None = None,
+        wanted: Callable[[], bool] = lambda: True,
+    ) -> tuple[list[int], Judgement, int]:
+        """Places of the good images, what is said of them, and how many are of an unknown range; `bad` as `in_batches`.
 
-def refuse_bad(index: ImageIndex, bad: Mapping[int, str], skips: bool, called: str) -> None:
-    """Says which images of an index cannot be used, by the reasons of their rows; UserError unless it `skips` them."""
+        Once not `wanted` the rest is only decoded, so that all bad images are found.
+        """
+        places, found, unknown = list[int](), [self.judge([])], 0
+        with counted("predicting", len(images)) as advance:
+            for good, prepared in in_batches(images, self._prepared, batch_size, bad):
+                if wanted():
+                    found.append(self.judge(prepared))
+                places += good
+                unknown += sum(one.has_unknown_range for one in prepared)
+                advance(len(good))
+        return places, Judgement(*(np.concatenate(parts) for parts in zip(*found, strict=True))), unknown
+
+    def _prepared(self, image: Checked) -> Prepared:
+        return prepare(image, self.ensemble.groups, self.tta)
+
+
+def refuse_bad(ids: Sequence[str], bad: Mapping[int, str], skips: bool, called: str) -> None:
+    """Says which images cannot be used, by their places and the reasons; UserError unless it `skips` them."""
     if not bad:
         return
-    reasons = "\n".join(f"  {index.id(row)}: {reason}" for row, reason in sorted(bad.items()))
-    of_all = f"{len(bad)} of {len(index)} {called}"
+    reasons = "\n".join(f"  {ids[row]}: {reason}" for row, reason in sorted(bad.items()))
+    of_all = f"{len(bad)} of {len(ids)} {called}"
     if not skips:
         raise UserError(
             f"{of_all} cannot be used as images; remove them, or leave them out with --on_bad_image skip:\n{reasons}"
         )
     log.warning("Left out %s, which cannot be used as images:\n%s", of_all, reasons)
-
-
-class GivenImages(ImageSamples):
-    """The images that `predict` was given; one that cannot be used is noted in `bad` and black in its batch."""
-
-    one_at_a_time = Lock()  # the same PIL image may have been given twice, and is shown to several models
-
-    def __init__(
-        self,
-        index: ImageIndex,
-        in_memory: Sequence[Path | bytes | Image.Image | np.ndarray] | None,
-        preprocessing: Preprocessing,
-        bad: dict[int, str],
-    ) -> None:
-        super().__init__(index, preprocessing)
-        self.in_memory = in_memory
-        self.bad = bad
-        self.unknown_range: list[bool] = []  # one for each image of more than 8 bits, of which the model knows no range
-
-    def stored(self, row: int) -> torch.Tensor:
-        try:
-            if row not in self.bad:
-                given = None if self.in_memory is None else self.in_memory[row]
-                return super().stored(row) if given is None or isinstance(given, Path) else self._from_memory(given)
-        except BadImage as error:
-            self.bad[row] = error.reason
-        side = self.preprocessing.storage_size
-        return torch.zeros((self.preprocessing.channels, side, side), dtype=torch.uint8)
-
-    def stored_from(self, content: bytes) -> torch.Tensor:
-        if self.preprocessing.value_range is None and header_facts(content)[2] != EIGHT_BITS:
-            self.unknown_range.append(True)
-        return super().stored_from(content)
-
-    def _from_memory(self, image: bytes | Image.Image | np.ndarray) -> torch.Tensor:
-        planned = self.preprocessing
-        if isinstance(image, Image.Image):
-            with self.one_at_a_time:
-                image = _file_of(image) or image
-        if isinstance(image, bytes):
-            return self.stored_from(image)
-        try:
-            if isinstance(image, np.ndarray):
-                values = image.squeeze(2) if image.shape[2:] == (1,) else image
-                is_deep = values.dtype != np.uint8
-                image = to_eight_bits(values, planned.value_range or FULL) if is_deep else Image.fromarray(values)
-            if planned.value_range is None and kind_of(image) != EIGHT_BITS:
-                self.unknown_range.append(True)
-            with self.one_at_a_time:
-                return planned.store(upright_pixels(image, planned.channels, planned.value_range))
-        except (BadImage, MemoryError):
-            raise
-        except Exception as error:  # of a file that Pillow reads only now: whatever its parsing meets
-            raise BadImage(f"cannot be decoded: {reason_of(error)}") from error
-
-
-def _file_of(image: Image.Image) -> bytes | None:
-    """The file of an image that Pillow has opened and not read yet, so that it is decoded like any file."""
-    file = getattr(image, "fp", None)
-    if file is None or not getattr(image, "tile", None) or image.tell() != 0:
-        return None
-    try:
-        place = file.tell()
-        file.seek(0)
-        content = file.read()
-        file.seek(place)
-    except (OSError, ValueError, AttributeError):  # closed, or no file
-        return None
-    return content if header_facts(content)[:2] == image.size else None  # else it is to be read in part
-
-
-def _as_list(images: Any) -> list[Any]:
-    is_paths = isinstance(images, np.ndarray) and images.dtype.kind in "OU"
-    single = str | Path | bytes | bytearray | memoryview | Image.Image | np.ndarray
-    if isinstance(images, Mapping | pd.DataFrame):
-        kind = type(images).__name__
-        raise UserError(f'The images are a {kind}; give a list, such as frame["path"] or list(images.values()).')
-    is_one = isinstance(images, single) or hasattr(images, "read") or not isinstance(images, Iterable)
-    is_batch = isinstance(images, np.ndarray) and images.ndim == 4
-    return [images] if is_one and not is_paths and not is_batch else list(images)
-
-
-def _checked(number: int, image: Any, is_deep: bool) -> Path | bytes | Image.Image | np.ndarray:
-    """An image among those in memory, or a UserError that says what is taken; `is_deep` allows more than 8 bits."""
-    found = f"of type {type(image).__name__}"
-    if isinstance(image, np.ndarray):
-        channels = image.shape[2:]
-        is_shape = image.size and image.ndim in (2, 3) and channels in ((), (1,), (3,), (4,))
-        if is_shape and (image.dtype == np.uint8 or (is_deep and image.dtype.kind in "iuf")):
-            return image
-        found = f"an array {image.shape} of {image.dtype}"
-    elif isinstance(image, bytes | bytearray | memoryview):
-        return bytes(image)
-    elif isinstance(image, Image.Image):
-        return image
-    elif isinstance(image, str | Path):
-        if not Path(image).is_dir():
-            return Path(image)
-        found = f"the folder {image}, which can only be given among files"
-    elif hasattr(image, "read"):
-        try:
-            content = image.getvalue() if isinstance(image, BytesIO) else image.read()
-        except (OSError, ValueError) as error:  # as of one that is closed
-            raise UserError(f"Image {number} cannot be read: {reason_of(error)}.") from error
-        if isinstance(content, bytes):
-            return content
-        found += " that was opened for text"
-    raise UserError(
-        f"Image {number} is {found}; images are paths, PIL images, the bytes of files, or arrays (H, W) or (H, W, C) "
-        "of uint8 with 1, 3 or 4 channels."
-    )
 
 
 def usable_device(name: str | None) -> torch.device:

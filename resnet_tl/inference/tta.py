@@ -5,16 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Literal, TypeAlias, get_args
 
-import numpy as np
 import torch
 
 from resnet_tl.data.pixels.preprocessing import Preprocessing
-from resnet_tl.data.samples import ImageSamples
 from resnet_tl.errors import UserError, listed, nearest
 
 Tta: TypeAlias = Literal["mirror", "dihedral", "crops"]
 KINDS: tuple[str, ...] = get_args(Tta)
-CROPS = 5
 
 
 def check_tta(kind: str | None, preprocessings: Iterable[Preprocessing]) -> None:
@@ -31,7 +28,7 @@ def views(images: torch.Tensor, kind: Tta | None) -> Iterator[torch.Tensor]:
     """The views of a batch as the network's inputs, each (N, C, H, W) uint8; the first is the image as without.
 
     `mirror` is the image and its mirror image, `dihedral` its eight flips and quarter turns; `images` are
-    (N, C, H, W) uint8, or for `crops` what `CropSamples` gives.
+    (N, C, H, W) uint8, or for `crops` the `crops` of each, (N, crops, C, H, W).
     """
     if kind == "crops":
         yield from images.unbind(1)
@@ -53,23 +50,3 @@ def crops(preprocessing: Preprocessing, image: torch.Tensor) -> list[torch.Tenso
     corners = [(0, 0), (0, right), (bottom, 0), (bottom, right)]
     parts = [image[:, top : top + side, left : left + side] for top, left in corners]
     return [preprocessing.centre(image), *(preprocessing.resize(part, size, size) for part in parts)]
-
-
-class CropSamples(ImageSamples):
-    """The crops of samples' stored images: batches (N, crops, C, size, size) uint8."""
-
-    def __init__(self, samples: ImageSamples) -> None:
-        super().__init__(samples.index, samples.preprocessing)
-        self.samples = samples
-
-    def stored(self, row: int) -> torch.Tensor:
-        return self.samples.stored(row)
-
-    def empty(self, number: int, size: int | None = None) -> torch.Tensor:
-        return super().empty(number * CROPS, size).unflatten(0, (number, CROPS))
-
-    def write(self, rows: np.ndarray, view: int, out: torch.Tensor) -> None:
-        for row, targets in zip(rows.tolist(), out, strict=True):
-            for crop, target in zip(crops(self.preprocessing, self.stored(row)), targets, strict=True):
-                # By numpy, since `out` may have been made in inference mode, in which a thread of the loader is not.
-                target.permute(1, 2, 0).numpy()[:] = crop.permute(1, 2, 0).numpy()

@@ -87,6 +87,8 @@ class FrozenStages:
                     _make_same_in_any_batch(module)
             part.to(memory_format=self.memory_format)
         self.modules = list(parts.values())
+        # By the number of threads and the shapes of what is given: whether a single image is computed as several are.
+        self.is_same_alone: dict[tuple[object, ...], bool | None] = {}
         counts = [len(network.paths(name)) for name in self.names]
         self.ends = dict(zip(self.names, accumulate(counts), strict=True))  # modules up to the end of each stage
 
@@ -105,26 +107,60 @@ class FrozenStages:
 
     def _run(self, x: Activation, ends: Sequence[int]) -> list[Activation]:
         """What there is after so many modules, in one pass."""
-        parts = (x,) if isinstance(x, Tensor) else x
-        is_alone = len(parts[0]) == 1
-        if is_alone:  # float32 kernels for a single small image round otherwise than those for several
-            parts = tuple(part.expand(2, *part.shape[1:]) for part in parts)
+        is_doubled = len(_as_tuple(x)[0]) == 1 and not self._is_same_alone(x)
+        found = self._computed(_mapped(_twice, x) if is_doubled else x, ends)
+        # A tensor that was made in inference mode can take no part in a backward pass; a copy of it can.
+        return [_copied(found[end], 1 if is_doubled else None) for end in ends]
+
+    def _computed(self, y: Activation, ends: Sequence[int]) -> dict[int, Activation]:
+        """What there is after so many modules, by their number."""
         if self.memory_format == torch.contiguous_format:
-            parts = tuple(part.contiguous() for part in parts)
-        y = parts[0] if isinstance(x, Tensor) else parts
+            y = _mapped(Tensor.contiguous, y)
         found: dict[int, Activation] = {0: y}
         with torch.inference_mode(), autocast(self.device.type, self.dtype):
             for number, module in enumerate(self.modules, 1):
                 y = module(y)
                 if number in ends:  # a later module may change it in its place
                     found[number] = y if number == len(self.modules) else _copied(y)
-        # A tensor that was made in inference mode can take no part in a backward pass; a copy of it can.
-        return [_copied(found[end], 1 if is_alone else None) for end in ends]
+        return found
+
+    def _is_same_alone(self, x: Activation) -> bool:
+        """Whether a single image of this size is computed to the bit as one of several is: mostly, but not a small one.
+
+        Float32 kernels for small maps of one image may add up in another order. It is tried, on noise, when such an
+        image comes for the second time: who judges one alone need not wait for it.
+        """
+        key = (torch.get_num_threads(), *(part.shape for part in _as_tuple(x)))
+        if key not in self.is_same_alone:
+            self.is_same_alone[key] = None
+        elif self.is_same_alone[key] is None:
+            generator, every = torch.Generator("cpu").manual_seed(0), range(1, len(self.modules) + 1)
+            noise = _mapped(lambda part: torch.randn(part.shape, generator=generator, device="cpu").to(part), x)
+            alone, of_two = self._computed(noise, every), self._computed(_mapped(_twice, noise), every)
+            self.is_same_alone[key] = all(
+                torch.equal(one, two[:1])
+                for number in every
+                for one, two in zip(_as_tuple(alone[number]), _as_tuple(of_two[number]), strict=True)
+            )
+        return bool(self.is_same_alone[key])
+
+
+def _as_tuple(x: Activation) -> tuple[Tensor, ...]:
+    return (x,) if isinstance(x, Tensor) else x
+
+
+def _mapped(change: Callable[[Tensor], Tensor], x: Activation) -> Activation:
+    return change(x) if isinstance(x, Tensor) else tuple(map(change, x))
+
+
+def _twice(part: Tensor) -> Tensor:
+    """A single image as two."""
+    return part.expand(2, *part.shape[1:])
 
 
 def _copied(y: Activation, count: int | None = None) -> Activation:
     """A copy of the first images."""
-    return y[:count].clone() if isinstance(y, Tensor) else tuple(part[:count].clone() for part in y)
+    return _mapped(lambda part: part[:count].clone(), y)
 
 
 def _averaged(name: str, y: Activation) -> Tensor:

@@ -11,11 +11,11 @@ from PIL import Image
 from resnet_tl.data.index import ImageIndex
 from resnet_tl.data.pixels.preprocessing import Preprocessing
 from resnet_tl.data.reading.indexing import without_labels
-from resnet_tl.data.samples import ImageSamples
 from resnet_tl.errors import UserError
 from resnet_tl.evaluation.predictions import probabilities
 from resnet_tl.inference.predictor import Predictor
-from resnet_tl.inference.tta import KINDS, CropSamples, views
+from resnet_tl.inference.preparing import batches_of, prepare
+from resnet_tl.inference.tta import KINDS, views
 from tests.inference.test_predictor import bundle_at
 
 MIRROR = Image.Transpose.FLIP_LEFT_RIGHT
@@ -91,12 +91,11 @@ def test_crops_are_the_mean_over_centre_and_corners(bundle: Path, photos: list[P
 
 
 def test_the_first_view_is_the_image_as_it_is_judged_without(photos: list[Path]):
-    planned = Preprocessing(32, 36, 32)
-    samples = ImageSamples(index_of(photos), planned)
-    plain = samples.batch(np.arange(5), 0)["image"]
+    groups = [Preprocessing(32, 36, 32)]
+    (plain,) = batches_of([prepare(photo, groups) for photo in photos])
     for kind, number in (("mirror", 2), ("dihedral", 8), ("crops", 5)):
-        seen = CropSamples(samples) if kind == "crops" else samples
-        found = list(views(seen.batch(np.arange(5), 0)["image"], kind))
+        (batch,) = batches_of([prepare(photo, groups, kind) for photo in photos], kind)
+        found = list(views(batch, kind))
         assert torch.equal(found[0], plain)
         assert len(found) == number
         assert all(view.shape == plain.shape and view.dtype == torch.uint8 for view in found)

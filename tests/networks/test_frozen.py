@@ -102,6 +102,27 @@ def test_an_image_does_not_feel_its_neighbours_in_the_batch(name, dtype):
     assert torch.equal(stages(x.flip(0)).flip(0), whole)
 
 
+@pytest.mark.parametrize(("name", "size"), [("resnet20", 32), ("resnet18", 32), ("resnet18", 160)])
+def test_a_single_image_is_the_same_each_time_it_comes(name, size):
+    network = with_lively_norms(create_network(name, num_classes=3))
+    stages, x = FrozenStages(network), images(network, count=2, size=size)
+    whole = stages(x)
+    for _ in range(3):  # as one of two; then it is tried how it is computed alone
+        assert torch.equal(stages(x[:1]), whole[:1])
+        assert torch.equal(stages(x[1:]), whole[1:])
+
+
+@pytest.mark.parametrize(("feels_its_number", "given"), [(False, [2, 1, 2, 1, 1]), (True, [2, 1, 2, 2, 2])])
+def test_a_single_image_is_computed_alone_only_where_that_gives_the_same(feels_its_number, given):
+    network, counts = create_network("resnet18", num_classes=3), []
+    stages, x = FrozenStages(network), torch.randn(1, 3, 8, 8)
+    stages.modules = [lambda y: counts.append(len(y)) or (y + len(y) if feels_its_number else y.clone())]
+    results = [stages(x) for _ in range(3)]
+    assert counts == given  # the second and third, on noise, to find out
+    assert torch.equal(results[0], x + 2 * feels_its_number)
+    assert all(torch.equal(one, results[0]) for one in results)
+
+
 def test_bf16_is_close_to_float32():
     network = with_lively_norms(create_network("resnet18", num_classes=3))
     x = images(network)

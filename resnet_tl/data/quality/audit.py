@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import PurePosixPath
 
 import numpy as np
 
@@ -63,7 +63,7 @@ def audit_images(
         rows, reasons = np.array(list(audit.bad), np.int64), np.array(list(audit.bad.values()), str)
         return dict(zip(_ARRAYS, (audit.sizes, audit.thumbnails, rows, reasons), strict=True))
 
-    key = key_of(["audit", _CONTENT, channels, value_range, list(placeholders(index))], contents)
+    key = key_of(["audit", _CONTENT, channels, value_range, list(placeholders(index.ids()))], contents)
     about = f"{len(index)} images in {index.root}"
     kept = kept_arrays(key, _ARRAYS, len(index), 8 + SIDE * SIDE, about, make)
     bad = dict(zip(kept["bad_rows"].tolist(), kept["bad_reasons"].tolist(), strict=True))
@@ -88,7 +88,7 @@ def decode_all(
     """
     count = len(index)
     sizes, thumbnails = np.zeros((count, 2), np.int32), np.zeros((count, SIDE, SIDE), np.uint8)
-    bad = placeholders(index)
+    bad = placeholders(index.ids())
 
     def check(row: int) -> None:
         if row in bad:
@@ -110,7 +110,7 @@ def decode_all(
     return Audit(sizes, dict(sorted(bad.items())), thumbnails, value_range)
 
 
-def placeholders(index: ImageIndex) -> dict[int, str]:
-    """The rows of files that stand for a missing photo, with the reason why they are bad."""
-    rows = [row for row in range(len(index)) if _PLACEHOLDER.fullmatch(Path(index.id(row)).stem)]
+def placeholders(names: Iterable[str]) -> dict[int, str]:
+    """The rows of files that stand for a missing photo by their names, with the reason why they are bad."""
+    rows = [row for row, name in enumerate(names) if _PLACEHOLDER.fullmatch(PurePosixPath(name).stem)]
     return dict.fromkeys(rows, "is a placeholder for a missing photo, by its name")

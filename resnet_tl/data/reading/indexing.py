@@ -37,14 +37,15 @@ def _index(root: Path, table: pd.DataFrame, classes: tuple[str, ...], layout: st
 
     The table comes with columns of objects: pandas' own type for text, where pyarrow is installed, takes only UTF-8.
     """
-    _refuse_controls(root, "the path", [str(root)])
-    _refuse_controls(root, "a file named", table["path"])
-    _refuse_controls(root, "the class", classes)
-    _refuse_controls(root, "the group", table["group"])
+    refuse_controls(root, "the path", [str(root)])
+    refuse_controls(root, "a file named", table["path"])
+    refuse_controls(root, "the class", classes)
+    refuse_controls(root, "the group", table["group"])
     return ImageIndex(root, table.astype({"label": "int64"}), classes, layout)
 
 
-def _refuse_controls(root: Path, what: str, names: Iterable[str]) -> None:
+def refuse_controls(root: Path, what: str, names: Iterable[str]) -> None:
+    """UserError for the first of some names that no text file could hold, or that could steer a terminal."""
     if not (found := CONTROLS.search("".join(names))):
         return
     name = next(name for name in names if found[0] in name)

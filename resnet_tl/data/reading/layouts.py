@@ -9,6 +9,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import pandas as pd
 
@@ -19,7 +20,7 @@ from resnet_tl.data.reading.archive import unpacked
 from resnet_tl.data.reading.folders.labelled_folders import labelled_in_folders
 from resnet_tl.data.reading.folders.structure import counted
 from resnet_tl.data.reading.folders.tree import Folder, is_image
-from resnet_tl.data.reading.indexing import without_labels
+from resnet_tl.data.reading.indexing import refuse_controls, without_labels
 from resnet_tl.data.reading.options import BY_LOOKING, Reading
 from resnet_tl.data.reading.tables.found_tables import labelled_by_table
 from resnet_tl.data.reading.tables.given_tables import from_file, from_frame, images_in
@@ -71,13 +72,27 @@ def from_dataframe(frame: pd.DataFrame, root: str | Path | None = None, reading:
 
 
 def unlabelled(paths: str | Path | Sequence[str | Path], reading: Reading = BY_LOOKING) -> ImageIndex:
+    """The index of the images of `image_files`; UserError as there."""
+    found = image_files(paths, reading)
+    return replace(without_labels(found.root, found.names, "images without labels"), missing=found.missing)
+
+
+class ImageFiles(NamedTuple):
+    """Images to predict."""
+
+    root: Path
+    names: list[str]  # with `/` on every machine; relative to the root if below it, else absolute
+    missing: tuple[str, ...]  # what a table names although there is no such file
+
+
+def image_files(paths: str | Path | Sequence[str | Path], reading: Reading = BY_LOOKING) -> ImageFiles:
     """Images to predict, in natural order of their paths (2.jpg before 10.jpg), each once.
 
     Takes files, folders and zip files, patterns such as `photos/*.jpg`, and tables that name images. Paths are relative
     to the one folder (or zip, or the one table's folder) that was given, else to the current folder.
 
     Raises:
-        UserError: a path or pattern leads to nothing, or a folder holds no images.
+        UserError: a path or pattern leads to nothing, a folder holds no images, or a name could do harm.
     """
     given = [paths] if isinstance(paths, str | Path) else list(paths)
     unread: list[str] = []
@@ -101,7 +116,9 @@ def unlabelled(paths: str | Path | Sequence[str | Path], reading: Reading = BY_L
     if unread:
         said = f"{counted(len(unread), 'file')} not read, beside {counted(len(names), 'image')}"
         log.warning(printable(f"{said}: {count_unread(unread)}"))
-    return replace(without_labels(root, names, "images without labels"), missing=tuple(missing))
+    refuse_controls(root, "the path", [str(root)])
+    refuse_controls(root, "a file named", names)
+    return ImageFiles(root, names, tuple(missing))
 
 
 def located(path: str | Path) -> Path:
