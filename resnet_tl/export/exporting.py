@@ -91,6 +91,7 @@ def export(
         if fault := verification.fault(kind, int8):
             is_raw = kind == "raw" and "tensor" in target.inputs and not int8
             way_out = "; --input tensor leaves resizing to the host" if is_raw else ""
+            way_out = "; leave out --int8" if int8 else way_out
             raise NotVerified(
                 f"{file} is not written, for {verification.runtime} does not say what the model says: {fault}{way_out}."
             )

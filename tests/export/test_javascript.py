@@ -6,6 +6,7 @@ import functools
 import http.server
 import json
 import os
+import re
 import shutil
 import subprocess
 import threading
@@ -27,6 +28,7 @@ from resnet_tl.export.raw_images import raw_graph
 from resnet_tl.inference.predictor import Predictor
 
 MODULES = Path(os.environ.get("RESNET_TL_NODE_MODULES", Path(__file__).parents[2] / "node_modules"))
+DOCS = Path(__file__).parents[2] / "docs" / "export_targets.md"
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 needs_node = pytest.mark.skipif(shutil.which("node") is None, reason="there is no node")
 needs_web = pytest.mark.skipif(
@@ -133,9 +135,15 @@ def test_in_a_browser_it_says_what_predict_says(bundle: Bundle, photos: list[Pat
 import {{ classes, classify, load, pixelsOf }} from "./use.mjs";
 const session = await load();
 const found = [];
-for (const image of document.images) found.push(Array.from(await classify(session, pixelsOf(image))));
+for (const image of document.images) {{
+  await image.decode();
+  found.push(Array.from(await classify(session, pixelsOf(image))));
+}}
 window.found = [classes, found];
 </script>""")
+    documented = re.search(r"```html\n(.*?)```", DOCS.read_text(encoding="utf-8"), re.DOTALL)
+    assert documented is not None
+    (tmp_path / "documented.html").write_text(documented[1].replace("flowers_onnx_predict.mjs", "use.mjs"))
     with playwright.sync_playwright() as started:
         browser = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
         page = browser.new_page()
@@ -145,10 +153,14 @@ window.found = [classes, found];
         page.goto(f"{address}/page.html")
         page.wait_for_function("window.found", timeout=60_000)
         classes, found = page.evaluate("window.found")
+        page.goto(f"{address}/documented.html")
+        page.set_input_files("input", photos[0])
+        said = page.wait_for_function("document.body.innerText.trim()", timeout=60_000).json_value()
         browser.close()
     assert errors == []
     assert [url for url in asked if not url.startswith((address, "data:", "blob:"))] == []
     assert tuple(classes) == bundle.classes
-    wanted = Predictor(bundle.path, device="cpu").predict(photos).filter(like="prob_")
-    np.testing.assert_allclose(found, wanted, atol=0.01)
+    table = Predictor(bundle.path, device="cpu").predict(photos)
+    np.testing.assert_allclose(found, table.filter(like="prob_"), atol=0.01)
     assert np.ptp(found, axis=0).max() > 0.03
+    assert said == table["predicted"][0]

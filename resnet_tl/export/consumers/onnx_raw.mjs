@@ -9,8 +9,9 @@ export function load(source = new URL("model.onnx", import.meta.url).href) {
   return ort.InferenceSession.create(source);
 }
 
-/** The pixels of an <img>, an ImageBitmap or a <canvas> in its own size; what is transparent is laid on white. */
+/** The pixels of a loaded <img>, an ImageBitmap or a <canvas> in its own size; what is transparent is laid on white. */
 export function pixelsOf(image) {
+  if (image.complete === false) throw new Error("the image is not loaded yet: await image.decode() first");
   const width = image.naturalWidth ?? image.width;
   const height = image.naturalHeight ?? image.height;
   const canvas = new OffscreenCanvas(width, height);
