@@ -217,7 +217,7 @@ def test_a_model_that_gives_something_else_is_said_so_and_fails(command, tiny_ru
     for words in (["run"], ["run/model", "--root", blobs]):
         code, out, err = command("validate", *words)
         assert (code, err) == (1, "")
-        assert re.search(r"\nNot the same as when the model was made: \d+ of 13 images differ by more than 0.001 ", out)
+        assert re.search(r"\nNot the same as when the model was made: \d+ of 13 images differ by more than 0.0001", out)
         assert "\nIts images were decoded by pillow 1.0; here it is pillow " in out
 
 
