@@ -7,6 +7,7 @@ import json
 import math
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -33,6 +34,11 @@ MAX_ARRAY_BYTES = 256_000_000
 """Of each further file; 2000 images of 4096 features come to 16 megabytes, judged ones to 32 bytes each."""
 
 
+_JUDGED = {"labels": "i8", "predicted": "i8", "probability": "f8", "label_probability": "f8"}
+_OWN = {"content": "u1", "own_probability": "f8"}
+"""What is kept of validation images, and the types; the second, since November 2026, is not in every bundle."""
+
+
 @dataclass(frozen=True, repr=False)
 class Bundle:
     """What `model.json` says; the weights beside it are read by `load_network()`.
@@ -47,7 +53,8 @@ class Bundle:
         metrics: on each evaluated split.
         calibration: the temperature that logits are divided by, and what it was fitted to; empty: none was.
         validation: what is kept of the validation images in `validation.safetensors`: the number of `images`, its
-            `digest`, and whether it `repeats` another run's, which judged them; empty: there is none.
+            `digest`, on which `device` they were judged, and whether it `repeats` another run's, which judged them;
+            empty: there is none.
         data: fingerprint, layout and counts of the training data; nothing of where they lie.
         digest: SHA-256 of `weights.safetensors`.
         reference: SHA-256 of `reference.safetensors`, `digest`, by which a model knows what looks like nothing that it
@@ -165,22 +172,33 @@ class Bundle:
 
         UserError where there are none, or they are not those that `model.json` was written with.
         """
-        import numpy as np
-
-        kinds = {"labels": "i8", "predicted": "i8", "probability": "f8", "label_probability": "f8"}
         if not self.validation:
             raise UserError(
                 f"{self.path} keeps nothing of validation images: give a run, or its model, that `resnet-tl fit` "
                 "of this version has made with some."
             )
+        arrays = self._validation_arrays()
+        return {name: arrays[name] for name in _JUDGED}
+
+    def load_own(self) -> dict[str, np.ndarray]:
+        """Which images they were, and what the network gave: the arrays of `evaluation.repeated.Own` by name.
+
+        Empty where the bundle does not keep them; UserError as `load_validation`.
+        """
+        arrays = self._validation_arrays() if self.validation else {}
+        return {name: arrays[name] for name in _OWN if name in arrays}
+
+    def _validation_arrays(self) -> dict[str, np.ndarray]:
         arrays = self._arrays(self.validation_file.name, self.validation.get("digest"))
         images, classes = self.validation.get("images"), len(self.classes)
+        kinds = _JUDGED | (_OWN if _OWN.keys() & arrays.keys() else {})
+        shapes = {name: (images, 16) if name == "content" else (images,) for name in kinds}
         is_whole = {name: found.dtype.str[1:] for name, found in arrays.items()} == kinds and all(
-            found.shape == (images,) and images for found in arrays.values()
+            found.shape == shapes[name] and images for name, found in arrays.items()
         )
+        most = {"i8": classes - 1, "f8": 1, "u1": 255}
         if not is_whole or not all(
-            ((found >= 0) & (found < classes if found.dtype == np.int64 else found <= 1)).all()
-            for found in arrays.values()
+            ((found >= 0) & (found <= most[kinds[name]])).all() for name, found in arrays.items()
         ):
             raise UserError(
                 f"{self.validation_file} was changed: it is not what validation images of {classes} classes give."
@@ -284,12 +302,25 @@ def _check_size(
     widths = [*head_hidden, classes]
     needed = sum(a * b for a, b in pairwise(widths))
     if name:  # the size of the user's own network is known when it is made
-        with torch.device("meta"):
+        with torch.device("meta"), _nothing_drawn():
             needed += sum(
                 tensor.numel() for tensor in create_body(name, widths[0], in_chans, network_args).state_dict().values()
             )
     if needed > held:
         raise ValueError(f"the network has {needed} numbers, the weights {held}")
+
+
+def _nothing_drawn() -> AbstractContextManager[Any]:
+    """For networks on the meta device: there are no numbers to draw, and torch would import its compiler for it."""
+    import torch
+
+    class NothingDrawn(torch.overrides.TorchFunctionMode):
+        def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            if getattr(function, "__name__", "") in ("normal_", "uniform_", "kaiming_normal_", "kaiming_uniform_"):
+                return args[0] if args else kwargs["tensor"]
+            return function(*args, **(kwargs or {}))
+
+    return NothingDrawn()
 
 
 def write_bundle(
@@ -300,8 +331,8 @@ def write_bundle(
 ) -> Bundle:
     """Writes weights and arrays, then `model.json`, so that a folder with `model.json` is whole.
 
-    `judged` is what `load_validation` gives back, `reference` what `load_reference` does. A bundle is given to others:
-    of paths in what it says of data and weights only the last part is kept.
+    `judged` is what `load_validation` and `load_own` give back, `reference` what `load_reference` does. A bundle is
+    given to others: of paths in what it says of data and weights only the last part is kept.
     """
     from safetensors import SafetensorError
     from safetensors.torch import save_file

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
+from pathlib import Path
 from threading import RLock
 from typing import TYPE_CHECKING, Any
 
@@ -154,3 +155,9 @@ def counted(what: str, total: int) -> Iterator[Callable[[int], None]]:
         return
     with _screen.counted(what, total) as advance:
         yield advance
+
+
+def shortest(path: Path) -> str:
+    """How a path is shown: relative to the working folder when that is below it, else absolute."""
+    absolute, here = path.resolve(), Path.cwd().resolve()
+    return absolute.relative_to(here).as_posix() if absolute.is_relative_to(here) else str(path)

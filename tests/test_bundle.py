@@ -375,6 +375,17 @@ def test_what_is_kept_of_validation_images_is_read_back_as_it_was_written(bundle
     assert opened.load_network()
 
 
+def test_which_images_they_were_is_kept_beside_how_they_were_judged(bundle: Bundle, network) -> None:
+    own = {"content": np.arange(64, dtype=np.uint8).reshape(4, 16), "own_probability": np.linspace(0.4, 1, 4)}
+    written = write_bundle(bundle, network, judged() | own)
+    assert list(written.load_validation()) == list(judged())
+    assert {name: array.tolist() for name, array in written.load_own().items()} == {
+        name: array.tolist() for name, array in own.items()
+    }
+    assert write_bundle(bundle, network, judged()).load_own() == {}  # as older versions wrote it
+    assert write_bundle(bundle, network).load_own() == {}
+
+
 def test_a_bundle_that_keeps_nothing_of_them_says_so(bundle: Bundle, network) -> None:
     write_bundle(bundle, network, judged())
     again = write_bundle(bundle, network)
@@ -418,6 +429,9 @@ def test_a_file_of_validation_images_that_is_not_the_bundles_is_refused(bundle: 
         {"probability": np.zeros(4, np.float32)},
         {"labels": None},
         {"more": np.zeros(4)},
+        {"content": np.zeros((4, 16), np.uint8)},
+        {"content": np.zeros((4, 32), np.uint8), "own_probability": np.zeros(4)},
+        {"content": np.zeros((4, 16), np.uint8), "own_probability": np.full(4, 1.1)},
         {name: array[:0] for name, array in judged().items()},
         judged(5),
     ],

@@ -13,6 +13,8 @@ from lightning.pytorch.callbacks import Callback
 from resnet_tl import ImageClassifier, Predictor
 from resnet_tl.cli.main import main
 from resnet_tl.data.pixels.colour import adjust_colour
+from resnet_tl.evaluation.predictions import probabilities
+from resnet_tl.evaluation.repeated import ROUGH_TOLERANCE
 from resnet_tl.networks import create_network
 from resnet_tl.networks.frozen import FrozenStages
 
@@ -143,3 +145,23 @@ def test_frozen_stages_compute_what_the_network_computes(dtype: torch.dtype):
     assert found.dtype == dtype
     # In float32 too, convolutions on tensor cores read 10 bits of what they multiply (TF32).
     assert (found.float().cpu() - expected).norm() / expected.norm() < (0.005 if dtype == torch.float32 else 0.03)
+
+
+def test_the_samples_network_gives_on_the_gpu_what_it_gives_on_the_cpu(blobs: Path, tmp_path: Path):
+    run = tmp_path / "run"
+    flags = [
+        "--data.root",
+        blobs,
+        "--data.image_size",
+        "32",
+        "--model.network",
+        "resnet20",
+        "--trainer.max_epochs",
+        "2",
+    ]
+    assert main(["fit", "--run", str(run), "--trainer.accelerator", "cpu", *map(str, flags)]) == 0
+
+    tables = [Predictor(run, device=device).predict(blobs / "val") for device in ("cpu", CUDA)]
+    of_cpu, of_gpu = (probabilities(table) for table in tables)
+    assert np.abs(of_gpu - of_cpu).max() < ROUGH_TOLERANCE
+    assert main(["validate", str(run)]) == 0  # judged on the GPU, the fastest device at hand

@@ -63,7 +63,7 @@ def said_of(paths: Sequence[Path], predictor: Predictor) -> list[str]:
 def _of_run(path: Path, tta: str | None) -> str:
     """`model: runs/plants, validation accuracy with --tta mirror 94.2 % [90.4, 96.5] of 240 images`."""
     from resnet_tl.run import Run, bundles_of
-    from resnet_tl.training.console.summary import shortest
+    from resnet_tl.terminal import shortest
 
     run, folds = Run(path), len(bundles_of(path))
     summary = run.summary if run.is_complete else {}

@@ -63,7 +63,8 @@ def main(argv: list[str]) -> None:
             logging.getLogger("resnet_tl.data").setLevel(logging.NOTSET)
         if run is not None and cli.trainer.is_global_zero:
             from resnet_tl.cli.next_command import next_command
-            from resnet_tl.training.console.summary import print_summary, shortest
+            from resnet_tl.terminal import shortest
+            from resnet_tl.training.console.summary import print_summary
 
             print_summary(run, next_command(run, shortest(run.path)), cli.config.verbose)
 

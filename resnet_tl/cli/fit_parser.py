@@ -34,13 +34,12 @@ from resnet_tl.errors import UserError
 from resnet_tl.finetuning.defaults import PENALTIES, defaults_for
 from resnet_tl.recipe import load_recipe, resolved_text
 from resnet_tl.run import Run
-from resnet_tl.terminal import current
+from resnet_tl.terminal import current, shortest
 from resnet_tl.training.budget.plan import Plan
 from resnet_tl.training.budget.shortening import Budget, seconds_of
 from resnet_tl.training.classifier import ImageClassifier
 from resnet_tl.training.console.forecast import Forecast, print_forecast
 from resnet_tl.training.console.progress import FitProgress
-from resnet_tl.training.console.summary import shortest
 from resnet_tl.training.console.time_spent import TimeKeeper
 from resnet_tl.training.fit import best_checkpoint, fit, train
 from resnet_tl.training.folds import FoldsRecorder

@@ -66,6 +66,6 @@ def _line(*words: str) -> str:
 
 
 def _typed(path: Path) -> str:
-    from resnet_tl.training.console.summary import shortest
+    from resnet_tl.terminal import shortest
 
     return shortest(path)

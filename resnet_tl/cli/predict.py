@@ -63,7 +63,7 @@ def main(argv: list[str]) -> None:
         from resnet_tl.evaluation.uncertainty.familiarity import strange_up_to
         from resnet_tl.inference.predictor import Predictor
 
-    predictor = Predictor(runs, arguments.device, tta=arguments.tta, average=arguments.average)
+        predictor = Predictor(runs, arguments.device, tta=arguments.tta, average=arguments.average)  # imports timm
     asked = {name: getattr(arguments, name) for name in ("coverage", "per_class", "min_confidence")}
     answers = predictor.answers(**asked)
     if arguments.tta or len(predictor.ensemble.members) > 1:

@@ -94,7 +94,7 @@ def _predict(arguments: argparse.Namespace) -> pd.DataFrame:
     with loading():
         from resnet_tl.inference.predictor import Predictor
 
-    predictor = Predictor(arguments.run, tta=arguments.tta, average=arguments.average)
+        predictor = Predictor(arguments.run, tta=arguments.tta, average=arguments.average)  # imports timm
     # A table of even odds has every id and class: what is wrong with the ids, the form or an option shows before the
     # first image is decoded.
     even = prediction_table(ids, ids, None, np.zeros((len(ids), len(predictor.classes))), predictor.classes)

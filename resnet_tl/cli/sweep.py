@@ -166,7 +166,7 @@ class _Sweep:
     def _conclude(self, results: Sequence[Result]) -> None:
         """Writes and prints what all trials have found; UserError where none came to its end."""
         from resnet_tl.cli.next_command import next_command
-        from resnet_tl.training.console.summary import shortest
+        from resnet_tl.terminal import shortest
         from resnet_tl.training.sweep.results import sentences, summarised, table_of, write_summary
 
         screen = current()

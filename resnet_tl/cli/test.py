@@ -5,6 +5,6 @@ from __future__ import annotations
 from resnet_tl.cli import validate
 
 
-def main(argv: list[str]) -> None:
+def main(argv: list[str]) -> int:
     """Evaluates the test split, or other labelled images."""
-    validate.main(argv, split="test")
+    return validate.main(argv, split="test")

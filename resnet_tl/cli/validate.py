@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 MEASURED = ("precision", "recall", "f1", "auroc")
 
 
-def main(argv: list[str], split: str = "val") -> None:
-    """Evaluates one split and prints its metrics, over all and per class."""
+def main(argv: list[str], split: str = "val") -> int:
+    """Evaluates one split and prints its metrics, over all and per class; 1 where a model gives other predictions."""
     command = {"val": "validate", "test": "test"}[split]
     parser = CommandParser(
         prog=f"resnet-tl {command}",
@@ -53,6 +53,7 @@ def main(argv: list[str], split: str = "val") -> None:
         from resnet_tl.evaluation.predictions import write_predictions
         from resnet_tl.inference.answers import measured_lines
         from resnet_tl.inference.scoring import score
+        from resnet_tl.inference.verifying import verified
         from resnet_tl.run import Run, bundles_of
 
     runs, tta = arguments.run, arguments.tta
@@ -68,6 +69,10 @@ def main(argv: list[str], split: str = "val") -> None:
     for line in warning_lines(accuracies):
         print(line)
     _print_calibration(runs, table, is_fitted_to_it=is_own)
+    is_plain = split == "val" and len(runs) == 1 and not tta
+    known = verified(runs[0], table, arguments.root is None) if is_plain else None
+    for line in known.lines() if known else ():
+        print(printable(line))
     if answers:
         print()
         model = Bundle.open(bundles_of(runs[0])[0])
@@ -80,6 +85,7 @@ def main(argv: list[str], split: str = "val") -> None:
     if arguments.output:
         write_predictions(table, arguments.output)
         print(f"{arguments.output}: {len(table)} images")
+    return int(bool(known and known.found.differing))
 
 
 def _answers(arguments: argparse.Namespace) -> Answers | None:

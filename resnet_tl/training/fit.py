@@ -21,14 +21,15 @@ from resnet_tl.evaluation.accuracy import Accuracy
 from resnet_tl.evaluation.figures import confusion_matrix
 from resnet_tl.evaluation.mistakes import mistakes_figure
 from resnet_tl.evaluation.predictions import write_predictions
+from resnet_tl.evaluation.repeated import Own
 from resnet_tl.evaluation.uncertainty.calibration import calibrate
 from resnet_tl.evaluation.uncertainty.familiarity import Reference
 from resnet_tl.evaluation.uncertainty.judged import Judged
 from resnet_tl.files import write_text
 from resnet_tl.report.run_page import write_report
 from resnet_tl.run import Run
+from resnet_tl.terminal import shortest
 from resnet_tl.training.classifier import ImageClassifier
-from resnet_tl.training.console.summary import shortest
 from resnet_tl.training.console.time_spent import advice
 from resnet_tl.training.evidence.cost import images_in_memory
 from resnet_tl.training.evidence.writing import write_evidence
@@ -140,6 +141,10 @@ def _write(
         calibration = calibrate(tables["val"]) if "val" in tables else final_of.get("calibration", {})
         facts = {"precision": str(trainer.precision), "metrics": metrics, "data": data.facts()}
         judged, validation = _judged(tables.get("val"), calibration, final_of)
+        if "val" in tables and judged:  # for `validate` on another machine
+            hashes = data.dataset.hashes[model.predictions["val"].rows]
+            judged |= Own.of(tables["val"], hashes).arrays()
+            validation["device"] = trainer.strategy.root_device.type
         bundle = model.save(run.path / "model", judged, known, **facts, calibration=calibration, validation=validation)
     _write_time_spent(run, model, data, trainer)
     summary: dict[str, Any] = {

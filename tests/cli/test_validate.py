@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from resnet_tl.evaluation.predictions import probabilities, read_predictions
+from resnet_tl.bundle import write_bundle
+from resnet_tl.evaluation.predictions import classes_of, probabilities, read_predictions, write_predictions
 from resnet_tl.evaluation.uncertainty.calibration import at_temperature, calibration_line
 from resnet_tl.evaluation.uncertainty.judged import Judged
 from resnet_tl.evaluation.words import metric_value
@@ -191,3 +192,52 @@ def test_a_fit_calibrates_its_network_and_all_that_predict_go_by_it(command, tmp
     assert probabilities(read_predictions("calibrated.csv")) == pytest.approx(
         at_temperature(probabilities(plain), found["temperature"])
     )
+
+
+SAME = "The same as when the model was made: 13 of 13 images, largest difference of a probability 0."
+
+
+def test_a_model_gives_what_it_was_made_with(command, tiny_run, blobs, tmp_path):
+    shutil.copytree(tiny_run / "model", tmp_path / "moved")
+    shutil.copytree(blobs / "val" / "red", tmp_path / "elsewhere" / "red")
+    few = len(list((blobs / "val" / "red").iterdir()))
+    for words, said in (
+        ([tiny_run], SAME),
+        (["moved", "--root", blobs], SAME),
+        (["moved", "--root", "elsewhere"], SAME.replace("13 of", f"{few} of")),  # by their content, wherever they lie
+    ):
+        code, out, err = command("validate", *words)
+        assert (code, err) == (0, "")
+        assert said in out.splitlines()
+    assert "when the model was made" not in command("validate", "moved", "--root", blobs / "test").out  # other images
+
+
+def test_a_model_that_gives_something_else_is_said_so_and_fails(command, tiny_run, blobs, tmp_path):
+    shutil.copytree(tiny_run, tmp_path / "run")
+    file = tmp_path / "run" / "model" / "model.json"
+    values = json.loads(file.read_text())
+    values["preprocessing"] |= {"decoder": "pillow 1.0", "mean": [0.3, 0.3, 0.3]}
+    file.write_text(json.dumps(values))
+
+    for words in (["run"], ["run/model", "--root", blobs]):
+        code, out, err = command("validate", *words)
+        assert (code, err) == (1, "")
+        assert re.search(r"\nNot the same as when the model was made: \d+ of 13 images differ by more than 0.0001", out)
+        assert "\nIts images were decoded by pillow 1.0; here it is pillow " in out
+
+
+def test_an_older_bundle_is_judged_and_of_its_run_the_table_tells(command, tiny_run, blobs, tmp_path):
+    shutil.copytree(tiny_run, tmp_path / "run")
+    bundle = Run(tmp_path / "run").bundle
+    write_bundle(bundle, bundle.load_network(), bundle.load_validation())
+    assert Run(tmp_path / "run").bundle.load_own() == {}
+    assert SAME in command("validate", "run").out.splitlines()
+    assert "when the model was made" not in command("validate", "run/model", "--root", blobs).out
+
+    table = read_predictions(tmp_path / "run" / "predictions" / "val.csv")
+    table.iloc[:, 4:] = table.iloc[:, 4:].to_numpy()[:, ::-1]
+    names = [classes_of(table)[number] for number in probabilities(table).argmax(axis=1)]
+    write_predictions(table.assign(predicted=names), tmp_path / "run" / "predictions" / "val.csv")
+    code, out, _ = command("validate", "run")
+    assert code == 1
+    assert "\nImages were compared by their names; their files may have changed since.\n" in out

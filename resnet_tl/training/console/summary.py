@@ -12,7 +12,7 @@ from resnet_tl.evaluation.accuracy import Accuracy, number_rows, warning_lines
 from resnet_tl.evaluation.uncertainty.calibration import calibration_line
 from resnet_tl.evaluation.words import SPLITS, duration, metric_name, spread_text
 from resnet_tl.run import Run
-from resnet_tl.terminal import Screen, current
+from resnet_tl.terminal import Screen, current, shortest
 from resnet_tl.training.console.time_spent import time_table
 
 
@@ -108,9 +108,3 @@ def _with_spread(
         name = names.get(row[0].partition(" [")[0])
         cells.append([*row[:2], spread_text(name, spread[name]["mean"], spread[name]["sd"]) if name else "", *row[2:]])
     return titles, cells
-
-
-def shortest(path: Path) -> str:
-    """The path relative to the working folder when that is below it, else absolute."""
-    absolute, here = path.resolve(), Path.cwd().resolve()
-    return absolute.relative_to(here).as_posix() if absolute.is_relative_to(here) else str(path)

@@ -1,0 +1,96 @@
+"""Whether a model predicts here what it predicted where it was made, image by image."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import NamedTuple, TypeVar
+
+import numpy as np
+import pandas as pd
+
+from resnet_tl.errors import listed
+from resnet_tl.evaluation.predictions import classes_of, label_numbers, probabilities
+
+KEPT_BYTES = 16
+"""Of the SHA-256 of an image's file: enough to tell images apart."""
+TOLERANCE, ROUGH_TOLERANCE = 0.0001, 0.03
+"""Of a probability: in float32 from CPU to CPU; where either computes in 16 bits or on a GPU. docs/across_machines.md
+says what was measured."""
+
+Key = TypeVar("Key", bound=Hashable)
+
+
+class Answer(NamedTuple):
+    """What a network gave for an image, before any calibration."""
+
+    predicted: str
+    probability: float
+
+
+@dataclass(frozen=True, eq=False)
+class Own:
+    """What a bundle keeps of its validation images beside how they were judged: which they are, and what it gave."""
+
+    content: np.ndarray  # the beginning of each file's hash, (n, 16) uint8
+    own_probability: np.ndarray  # of what was predicted, not calibrated, (n,) float64
+
+    @classmethod
+    def of(cls, table: pd.DataFrame, hashes: np.ndarray) -> Own:
+        """Of a prediction table's images, those that `Judged.of` keeps, by the hashes (N, 32) of their files."""
+        shares = probabilities(table)
+        is_known = (label_numbers(table) >= 0) & np.isfinite(shares).all(axis=1)
+        return cls(np.ascontiguousarray(hashes[is_known, :KEPT_BYTES]), shares[is_known].max(axis=1))
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Them by name, as a bundle keeps them."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Repeated:
+    """How many images were compared, of those that were judged when the model was made, and how they differ."""
+
+    images: int
+    of: int
+    largest: float  # difference of a probability
+    differing: tuple[str, ...]  # ids of those that differ by more than the tolerance
+    other_class: int  # how many of these
+    tolerance: float
+
+    def words(self) -> str:
+        """In a sentence."""
+        if not self.differing:
+            said = f"{self.largest:.7f}".rstrip("0").rstrip(".") if self.largest >= 1e-7 else f"{self.largest:.1g}"
+            return (
+                f"The same as when the model was made: {self.images:,} of {self.of:,} images, "
+                f"largest difference of a probability {said}."
+            )
+        return (
+            f"Not the same as when the model was made: {len(self.differing):,} of {self.images:,} images differ by "
+            f"more than {self.tolerance:g} in a probability ({listed(self.differing, 3)}), {self.largest:.4f} at most; "
+            f"{self.other_class:,} of them get another class."
+        )
+
+
+def answers(table: pd.DataFrame) -> list[Answer]:
+    """Those of a prediction table's rows."""
+    names, shares = classes_of(table), probabilities(table)
+    return [Answer(names[place], row[place]) for place, row in zip(shares.argmax(axis=1), shares, strict=True)]
+
+
+def repeated(
+    table: pd.DataFrame, keys: Sequence[Key], made: Mapping[Key, Answer], of: int, tolerance: float
+) -> Repeated | None:
+    """Compares a table, whose images have these keys, with what was `made` of `of` images; None where it has none."""
+    names, shares = {name: number for number, name in enumerate(classes_of(table))}, probabilities(table)
+    rows = [row for row, key in enumerate(keys) if key in made]
+    if not rows:
+        return None
+    then = [made[keys[row]] for row in rows]
+    numbers = np.array([names[one.predicted] for one in then])
+    differences = np.abs(shares[rows, numbers] - [one.probability for one in then])
+    is_over = ~(differences <= tolerance)  # also of what is no number
+    is_other = shares[rows].argmax(axis=1) != numbers
+    differing = tuple(table["id"].to_numpy(object)[rows][is_over])
+    return Repeated(len(rows), of, float(differences.max()), differing, int((is_over & is_other).sum()), tolerance)

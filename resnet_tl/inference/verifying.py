@@ -1,0 +1,82 @@
+"""Whether a model gives on this machine the predictions that it was made with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from resnet_tl.bundle import Bundle
+from resnet_tl.data.content_hashes import digest_of
+from resnet_tl.data.pixels.decode import DECODER, read_file
+from resnet_tl.data.threads import for_each
+from resnet_tl.evaluation.repeated import (
+    KEPT_BYTES,
+    ROUGH_TOLERANCE,
+    TOLERANCE,
+    Answer,
+    Repeated,
+    answers,
+    repeated,
+)
+from resnet_tl.inference.predictor import usable_device
+from resnet_tl.run import Run, bundles_of
+
+
+class Verification(NamedTuple):
+    """Of one model on this machine."""
+
+    found: Repeated
+    by_content: bool  # else by the names of images, whose files may have changed
+    decoders: tuple[str, str]  # when it was made, and here
+
+    def lines(self) -> list[str]:
+        """What is to be said, in sentences."""
+        lines, (then, here) = [self.found.words()], self.decoders
+        if then != here:
+            lines.append(f"Its images were decoded by {then or 'an unknown version'}; here it is {here}.")
+        if self.found.differing and not self.by_content:
+            lines.append("Images were compared by their names; their files may have changed since.")
+        return lines
+
+
+def verified(path: Path, table: pd.DataFrame, is_own: bool) -> Verification | None:
+    """Compares a prediction table of validation images with what the model at `path` gave when it was made.
+
+    None where that is not known. Images are known by their content, if the bundle keeps that, wherever they lie; else
+    images that are the run's own (`is_own`) are known by their names. Of a run of folds, several models, nothing is
+    said.
+    """
+    if len(bundles := bundles_of(path)) > 1:
+        return None
+    bundle = Bundle.open(bundles[0])
+    kept = bundle.load_own()
+    is_rough = bundle.precision != "32-true" or {bundle.validation.get("device"), usable_device(None).type} != {"cpu"}
+    tolerance, decoders = ROUGH_TOLERANCE if is_rough else TOLERANCE, (bundle.preprocessing.decoder, DECODER)
+    if kept:
+        predicted = [bundle.classes[number] for number in bundle.load_validation()["predicted"]]
+        hashes = [row.tobytes() for row in kept["content"]]
+        own = map(Answer, predicted, kept["own_probability"].tolist())
+        found = repeated(table, _contents(table), dict(zip(hashes, own, strict=True)), len(hashes), tolerance)
+        return Verification(found, True, decoders) if found else None
+    run = Run(path)
+    if not is_own or not run.predictions_file("val").is_file():
+        return None
+    then = run.predictions("val")
+    found = repeated(
+        table, table["id"].tolist(), dict(zip(then["id"], answers(then), strict=True)), len(then), tolerance
+    )
+    return Verification(found, False, decoders) if found else None
+
+
+def _contents(table: pd.DataFrame) -> list[bytes]:
+    """The beginning of the hash of each image's file."""
+    paths, found = table["path"].tolist(), [b""] * len(table)
+
+    def work(row: int) -> None:
+        found[row] = digest_of(read_file(paths[row]))[:KEPT_BYTES]
+
+    for_each(np.arange(len(table)), work, "comparing")
+    return found
