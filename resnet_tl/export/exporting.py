@@ -16,8 +16,8 @@ from resnet_tl.bundle import Bundle
 from resnet_tl.errors import UserError, nearest
 from resnet_tl.export.consumers.texts import MARK
 from resnet_tl.export.deployed import Deployed
-from resnet_tl.export.extras import check_extra
 from resnet_tl.export.facts import Facts, InputKind
+from resnet_tl.export.runtime import check_extra
 from resnet_tl.export.targets import TARGETS, Order, Target
 from resnet_tl.export.verification import NotVerified, Verification, judge_of, network_inputs, verify
 from resnet_tl.export.verification_images import images_for, scaling_images

@@ -7,9 +7,6 @@ What comes before the first convolution and after the last, normalisation and he
 from __future__ import annotations
 
 import copy
-import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
@@ -19,6 +16,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from resnet_tl.export.facts import NAMES
+from resnet_tl.export.onnx_graph import quiet
+from resnet_tl.export.runtime import session_of
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -56,17 +55,17 @@ def quantised(network: ModelProto, pixels: np.ndarray) -> tuple[ModelProto, tupl
     if len(pixels) > 2:
         is_held_out = np.arange(len(pixels)) % 3 == 2
         calibrating, others = pixels[~is_held_out], pixels[is_held_out]
-    whole = _Session(network.SerializeToString())
-    wanted = whole.probabilities(others)
+    whole = session_of(network.SerializeToString())
+    wanted = _probabilities(whole, others)
     found: dict[Way, tuple[float, bytes]] = {}
-    with TemporaryDirectory() as folder, _quiet():
+    with TemporaryDirectory() as folder, quiet():
         for way in ways():
             file = Path(folder) / "network.onnx"
             _quantise(network, calibrating, file, way)
             content = file.read_bytes()
-            found[way] = _divergence(wanted, _Session(content).probabilities(others)), content
+            found[way] = _divergence(wanted, _probabilities(session_of(content), others)), content
     best = min(found, key=lambda way: found[way][0])
-    ratio = _speed_ratio(whole, _Session(found[best][1]), others[:BATCH])
+    ratio = _speed_ratio(whole, session_of(found[best][1]), others[:BATCH])
     distances = ", ".join(f"{way} {distance:.2g}" for way, (distance, _) in found.items())
     notes = (
         f"--int8: weights in {best}, scales chosen by {len(calibrating)} images; on {len(others)} others the "
@@ -125,22 +124,11 @@ def _before_convolutions(network: ModelProto) -> list[str]:
     return names
 
 
-class _Session:
-    """A graph in memory, run by onnxruntime on the CPU."""
-
-    def __init__(self, content: bytes) -> None:
-        import onnxruntime
-
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3  # errors alone
-        self.session: Any = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-
-    def probabilities(self, pixels: np.ndarray) -> np.ndarray:
-        """(n, classes) float64 of the network's inputs."""
-        batches = [pixels[start : start + BATCH] for start in range(0, len(pixels), BATCH)]
-        return np.concatenate(
-            [self.session.run(["probabilities"], {NAMES["tensor"]: batch})[0] for batch in batches], dtype=np.float64
-        )
+def _probabilities(session: Any, pixels: np.ndarray) -> np.ndarray:
+    """(n, classes) float64 of the network's inputs."""
+    batches = [pixels[start : start + BATCH] for start in range(0, len(pixels), BATCH)]
+    found = [session.run(["probabilities"], {NAMES["tensor"]: batch})[0] for batch in batches]
+    return np.concatenate(found, dtype=np.float64)
 
 
 def _divergence(wanted: np.ndarray, found: np.ndarray) -> float:
@@ -150,26 +138,14 @@ def _divergence(wanted: np.ndarray, found: np.ndarray) -> float:
     return float((wanted * logarithms).sum(axis=1).mean())
 
 
-def _speed_ratio(whole: _Session, small: _Session, pixels: np.ndarray) -> float:
+def _speed_ratio(whole: Any, small: Any, pixels: np.ndarray) -> float:
     """How many times as fast one is as the other; the median of three turns."""
     ratios = []
     for _ in range(3):
         times = []
         for session in (whole, small):
             start = perf_counter()
-            session.probabilities(pixels)
+            _probabilities(session, pixels)
             times.append(perf_counter() - start)
         ratios.append(times[0] / times[1])
     return median(ratios)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without the advice that onnxruntime gives to whoever quantises."""
-    root = logging.getLogger()
-    level = root.level
-    root.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        root.setLevel(level)

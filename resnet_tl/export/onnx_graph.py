@@ -40,7 +40,7 @@ def tensor_graph(deployed: Deployed) -> ModelProto:
     pixels = torch.zeros((2, *deployed.input_shape), dtype=torch.uint8)  # of 1, the exporter would keep 1 for good
     name = deployed.network.name
     try:
-        with _quiet():
+        with quiet():
             program = torch.onnx.export(
                 deployed,
                 (pixels,),
@@ -80,9 +80,10 @@ def _without_traces(model: ModelProto) -> ModelProto:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """Without what the exporter prints of its own work."""
-    loggers = [logging.getLogger(name) for name in ("torch", "torch.export", "torch.onnx", "onnxscript", "onnx_ir")]
+def quiet() -> Iterator[None]:
+    """Without what torch, onnxscript and onnxruntime print of their own work."""
+    names = ("root", "torch", "torch.export", "torch.onnx", "onnxscript", "onnx_ir")
+    loggers = [logging.getLogger(name) for name in names]
     levels = [one.level for one in loggers]
     for one in loggers:
         one.setLevel(logging.CRITICAL)  # an error is raised as well

@@ -1,46 +1,42 @@
-"""An exported ONNX file, run by onnxruntime on the CPU, without torch."""
+"""An exported file, run by its runtime on the CPU; an ONNX file by onnxruntime, without torch."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from importlib.util import find_spec
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from resnet_tl.data.pixels.preprocessing import Preprocessing
 from resnet_tl.errors import UserError, reason_of
-from resnet_tl.export.extras import check_extra
 from resnet_tl.export.facts import KEY, NAMES, Facts
-
-if TYPE_CHECKING:
-    from onnx import GraphProto, TensorProto
 
 BATCH = 32
 """Images of one size that are run together."""
+PACKAGES = {"onnx": ("onnx", "onnxscript", "onnxruntime"), "openvino": ("openvino", "onnx", "onnxscript")}
+"""Of each extra in pyproject.toml."""
 
 
-class OnnxModel:
-    """A file that `resnet-tl export --to onnx` has written; `run` may be called from several threads at once.
+def check_extra(extra: str, what: str) -> None:
+    """Raises UserError where a package of an extra is missing; `what` needs it, such as "An ONNX file"."""
+    if missing := [name for name in PACKAGES[extra] if find_spec(name) is None]:
+        raise UserError(f'{what} needs {missing[0]}, which is not installed: pip install "resnet-tl[{extra}]".')
 
-    Args:
-        path: the file.
-        threads: that one call uses; default: as many as there are cores.
 
-    Raises:
-        UserError: there is no such file, it is no ONNX file or a damaged one, somebody else's, or its weights lie in
-            other files.
-    """
+class RuntimeModel(ABC):
+    """An exported file, opened by its runtime."""
 
-    def __init__(self, path: str | Path, threads: int | None = None) -> None:
-        check_extra("onnx", "An ONNX file")
-        self.path = Path(path)
-        content = _content(self.path)
-        self.facts = _facts(content, self.path)
-        self.session = _session(content, self.path, threads)
-        self.outputs = [output.name for output in self.session.get_outputs()]
-        self._check()
+    path: Path
+    facts: Facts
+    runtime: str  # name and version, such as "onnxruntime 1.32.0"
+
+    @abstractmethod
+    def compute(self, batch: np.ndarray) -> Mapping[str, np.ndarray]:
+        """What the file gives, by name, for a batch (N, H, W, C) uint8."""
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -51,13 +47,6 @@ class OnnxModel:
     def preprocessing(self) -> Preprocessing:
         """From decoded pixels to the network's input; of a raw graph it is in the graph."""
         return self.facts.preprocessing
-
-    @property
-    def runtime(self) -> str:
-        """Name and version of what runs it."""
-        import onnxruntime
-
-        return f"onnxruntime {onnxruntime.__version__}"
 
     def probabilities(self, images: Sequence[np.ndarray] | np.ndarray) -> np.ndarray:
         """The calibrated probabilities (n, classes) float64 of images.
@@ -74,23 +63,57 @@ class OnnxModel:
         """
         shares, features = [np.empty((0, len(self.classes)))], []
         for batch in self._batches(images):
-            found = dict(zip(self.outputs, self.session.run(None, {NAMES[self.facts.input]: batch}), strict=True))
+            found = self.compute(batch)
             shares.append(found["probabilities"].astype(np.float64))
             features += [found["features"]] if "features" in found else []
         return np.concatenate(shares), np.concatenate(features) if features else None
 
     def _batches(self, images: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
-        side, channels = self.preprocessing.size, self.facts.channels
+        side, channels, is_raw = self.preprocessing.size, self.preprocessing.channels, self.facts.input == "raw"
         for shape, alike in groupby(images, key=np.shape):
-            is_wrong = len(shape) != 3 or shape[2] != channels or 0 in shape
-            if is_wrong or (self.facts.input == "tensor" and shape != (side, side, channels)):
-                wanted = f"({side}, {side}, {channels})" if self.facts.input == "tensor" else f"(H, W, {channels})"
+            fits = len(shape) == 3 and shape[2] == channels and 0 not in shape
+            if not fits or not (is_raw or shape[:2] == (side, side)):
+                wanted = f"(H, W, {channels})" if is_raw else f"({side}, {side}, {channels})"
                 raise UserError(f"{self.path} takes images {wanted}, but one is {shape}.")
             same = list(alike)
             if odd := next((image.dtype for image in same if image.dtype != np.uint8), None):
                 raise UserError(f"{self.path} takes images of uint8, but one is of {odd}.")
             for start in range(0, len(same), BATCH):
                 yield np.stack(same[start : start + BATCH])
+
+
+class OnnxModel(RuntimeModel):
+    """A file that `resnet-tl export --to onnx` has written; `run` may be called from several threads at once.
+
+    Args:
+        path: the file.
+        threads: that one call uses; default: as many as there are cores.
+
+    Raises:
+        UserError: there is no such file, it is no ONNX file or a damaged one, somebody else's, or its weights lie in
+            other files.
+    """
+
+    def __init__(self, path: str | Path, threads: int | None = None) -> None:
+        check_extra("onnx", "An ONNX file")
+        import onnxruntime
+
+        self.path = Path(path)
+        self.runtime = f"onnxruntime {onnxruntime.__version__}"
+        try:
+            content = self.path.read_bytes()
+        except OSError as error:
+            raise UserError(f"{path} cannot be read: {error.strerror}.") from None
+        self.facts = _facts(content, self.path)
+        try:
+            self.session = session_of(content, threads)
+        except Exception as error:  # onnxruntime has a class for each kind, of no common base but Exception
+            raise UserError(f"{path} cannot be run by onnxruntime: {reason_of(error)}.") from error
+        self.outputs = [output.name for output in self.session.get_outputs()]
+        self._check()
+
+    def compute(self, batch: np.ndarray) -> dict[str, np.ndarray]:
+        return dict(zip(self.outputs, self.session.run(None, {NAMES[self.facts.input]: batch}), strict=True))
 
     def _check(self) -> None:
         """Raises UserError where graph and metadata do not belong together."""
@@ -100,13 +123,6 @@ class OnnxModel:
         shapes: dict[str, Any] = {output.name: output.shape for output in self.session.get_outputs()}
         if shapes.get("probabilities", [])[1:] != [len(self.classes)] or shapes.keys() - {"probabilities", "features"}:
             raise UserError(f"{self.path} was changed: its outputs are not those of its metadata.")
-
-
-def _content(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror}.") from None
 
 
 def _facts(content: bytes, path: Path) -> Facts:
@@ -120,22 +136,26 @@ def _facts(content: bytes, path: Path) -> Facts:
     texts = {entry.key: entry.value for entry in model.metadata_props}
     if KEY not in texts:
         raise UserError(f"{path} is not an ONNX file that `resnet-tl export` has written.")
-    if any(onnx.external_data_helper.uses_external_data(tensor) for tensor in _tensors(model.graph)):
+    if any(onnx.external_data_helper.uses_external_data(tensor) for tensor in _tensors(model)):
         raise UserError(f"{path} has its weights in other files; `resnet-tl export` writes one that holds all.")
     return Facts.from_json(texts[KEY], path)
 
 
-def _tensors(graph: GraphProto) -> Iterator[TensorProto]:
-    """All that a graph and those inside it hold."""
-    yield from graph.initializer
-    for node in graph.node:
-        for attribute in node.attribute:
-            yield from (attribute.t, *attribute.tensors)
-            for inner in (attribute.g, *attribute.graphs):
+def _tensors(message: Any) -> Iterator[Any]:
+    """All tensors that a message of protobuf holds, wherever: in graphs, sparse ones, attributes, functions."""
+    from onnx import TensorProto
+
+    if isinstance(message, TensorProto):
+        yield message
+        return
+    for field, value in message.ListFields():
+        if field.message_type is not None:
+            for inner in [value] if hasattr(value, "ListFields") else value:
                 yield from _tensors(inner)
 
 
-def _session(content: bytes, path: Path, threads: int | None) -> Any:
+def session_of(content: bytes, threads: int | None = None) -> Any:
+    """A graph as onnxruntime runs it on the CPU; raises whatever that meets."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -143,7 +163,4 @@ def _session(content: bytes, path: Path, threads: int | None) -> Any:
     options.enable_mem_pattern = False  # one would be kept for each size of an image
     if threads is not None:
         options.intra_op_num_threads = threads
-    try:
-        return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # onnxruntime has a class for each kind, of no common base but Exception
-        raise UserError(f"{path} cannot be run by onnxruntime: {reason_of(error)}.") from error
+    return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])

@@ -2,31 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from resnet_tl.export.consumers.texts import javascript_text, onnx_text, openvino_text, torch_text
 from resnet_tl.export.facts import Facts, InputKind
+from resnet_tl.export.openvino_model import OpenVinoModel, write_openvino
+from resnet_tl.export.runtime import OnnxModel, RuntimeModel
 
 if TYPE_CHECKING:
     from resnet_tl.export.deployed import Deployed
-
-
-class RuntimeModel(Protocol):
-    """An exported file as its own runtime runs it."""
-
-    @property
-    def facts(self) -> Facts: ...
-
-    @property
-    def runtime(self) -> str:
-        """Name and version, such as "onnxruntime 1.32.0"."""
-
-    def probabilities(self, images: Sequence[np.ndarray] | np.ndarray) -> np.ndarray:
-        """(n, classes) float64 of decoded images (H, W, C) uint8, or of the network's inputs (size, size, C) uint8."""
 
 
 @dataclass(frozen=True)
@@ -80,24 +69,6 @@ def _write_onnx(order: Order, file: Path) -> tuple[str, ...]:
     return notes
 
 
-def _open_onnx(file: Path) -> RuntimeModel:
-    from resnet_tl.export.runtime import OnnxModel
-
-    return OnnxModel(file)
-
-
-def _onnx_in_python(facts: Facts, name: str) -> str:
-    from resnet_tl.export.consumers.texts import consumer_text
-
-    return consumer_text(f"onnx_{facts.input}.py", name)
-
-
-def _onnx_in_javascript(facts: Facts, name: str) -> str:
-    from resnet_tl.export.consumers.javascript import javascript_text
-
-    return javascript_text(facts, name) if facts.input == "raw" else ""  # a browser resizes otherwise
-
-
 def _write_torch(order: Order, file: Path) -> tuple[str, ...]:
     from resnet_tl.export.torch_program import write_program
 
@@ -111,29 +82,9 @@ def _open_torch(file: Path) -> RuntimeModel:
     return TorchProgram(file)
 
 
-def _torch_in_python(facts: Facts, name: str) -> str:
-    from resnet_tl.export.consumers.other_runtimes import torch_text
-
-    return torch_text(facts.input, name)
-
-
 def _write_openvino(order: Order, file: Path) -> tuple[str, ...]:
-    from resnet_tl.export.openvino_model import write_openvino
-
     write_openvino(order.deployed, order.facts, file)
     return ()
-
-
-def _open_openvino(file: Path) -> RuntimeModel:
-    from resnet_tl.export.openvino_model import OpenVinoModel
-
-    return OpenVinoModel(file)
-
-
-def _openvino_in_python(facts: Facts, name: str) -> str:
-    from resnet_tl.export.consumers.other_runtimes import openvino_text
-
-    return openvino_text(name)
 
 
 TARGETS = {
@@ -144,8 +95,8 @@ TARGETS = {
         why_tensor="",
         has_int8=True,
         write=_write_onnx,
-        open=_open_onnx,
-        consumers={"_onnx_predict.py": _onnx_in_python, "_onnx_predict.mjs": _onnx_in_javascript},
+        open=OnnxModel,
+        consumers={"_onnx_predict.py": onnx_text, "_onnx_predict.mjs": javascript_text},
     ),
     "torch_export": Target(
         suffix=".pt2",
@@ -155,7 +106,7 @@ TARGETS = {
         has_int8=False,
         write=_write_torch,
         open=_open_torch,
-        consumers={"_torch_predict.py": _torch_in_python},
+        consumers={"_torch_predict.py": torch_text},
     ),
     "openvino": Target(
         suffix=".xml",
@@ -164,8 +115,8 @@ TARGETS = {
         why_tensor="OpenVINO resizes images otherwise than the model was trained with, so the host prepares them.",
         has_int8=False,
         write=_write_openvino,
-        open=_open_openvino,
-        consumers={"_openvino_predict.py": _openvino_in_python},
+        open=OpenVinoModel,
+        consumers={"_openvino_predict.py": openvino_text},
         parts=(".bin",),
     ),
 }

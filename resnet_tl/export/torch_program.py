@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-import logging
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from io import BytesIO
-from itertools import groupby
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -20,13 +15,13 @@ from resnet_tl.data.pixels.preprocessing import MAX_ASPECT
 from resnet_tl.errors import UserError, reason_of
 from resnet_tl.export.deployed import Deployed
 from resnet_tl.export.facts import Facts
+from resnet_tl.export.onnx_graph import quiet
+from resnet_tl.export.runtime import RuntimeModel
 
 FACTS = "resnet_tl.json"
 """The file inside a .pt2 that says what the model is."""
 Side: TypeAlias = Any
 """Of an image, in pixels: a number, or torch's symbol for one that is not known yet."""
-BATCH = 32
-"""Images of one size that are run together."""
 
 
 class Program(nn.Module):
@@ -72,7 +67,7 @@ def write_program(deployed: Deployed, facts: Facts, file: Path) -> None:
     shape = (2, side + 7, 2 * side + 3, channels) if is_raw else (2, *deployed.input_shape)  # raw: no two are equal
     is_any = dict.fromkeys(range(3 if is_raw else 1), torch.export.Dim.DYNAMIC)
     try:
-        with _quiet(), torch.no_grad():
+        with quiet(), torch.no_grad():
             given = (torch.zeros(shape, dtype=torch.uint8),)
             program = torch.export.export(Program(deployed, facts), given, dynamic_shapes=(is_any,))
     except Exception as error:  # of any kind: the network may be anyone's
@@ -82,36 +77,24 @@ def write_program(deployed: Deployed, facts: Facts, file: Path) -> None:
     for node in program.graph.nodes:
         node.meta.pop("stack_trace", None)  # in which file of this machine it stands
     content = BytesIO()  # not the file, whose name would be in it
-    with _quiet():
+    with quiet():
         torch.export.save(program, content, extra_files={FACTS: facts.to_json()})
     file.write_bytes(content.getvalue())
 
 
-class TorchProgram:
-    """A file of `write_program`, read from the disk and run by torch on the CPU."""
+class TorchProgram(RuntimeModel):
+    """A file of `write_program`, read from the disk and run by torch on the CPU; only one's own, for it unpickles."""
 
     def __init__(self, path: Path) -> None:
-        self.path = path
+        self.path, self.runtime = path, f"torch.export {torch.__version__}"
         extra = {FACTS: ""}
-        with _quiet():
+        with quiet():
             self.module = torch.export.load(path, extra_files=extra).module()
         self.facts = Facts.from_json(extra[FACTS], path)
 
-    @property
-    def runtime(self) -> str:
-        """Name and version of what runs it."""
-        return f"torch.export {torch.__version__}"
-
-    def probabilities(self, images: Sequence[np.ndarray] | np.ndarray) -> np.ndarray:
-        """(n, classes) float64 of decoded images (H, W, C) uint8, or of the network's inputs (size, size, C) uint8."""
-        shares = [np.empty((0, len(self.facts.classes)))]
-        for _, alike in groupby(images, key=np.shape):
-            same = list(alike)
-            for start in range(0, len(same), BATCH):
-                batch = torch.from_numpy(np.stack(same[start : start + BATCH]))
-                with torch.inference_mode():
-                    shares.append(self.module(batch)["probabilities"].double().numpy())
-        return np.concatenate(shares)
+    @torch.inference_mode()
+    def compute(self, batch: np.ndarray) -> dict[str, np.ndarray]:
+        return {name: values.numpy() for name, values in self.module(torch.from_numpy(batch)).items()}
 
 
 def _middle(images: Tensor, height: Side, width: Side) -> Tensor:
@@ -124,17 +107,3 @@ def _middle(images: Tensor, height: Side, width: Side) -> Tensor:
         start = spare // 2 + spare % 4 // 3
         images = images.index_select(axis, torch.arange(side) + start)
     return images
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without what torch.export says of its own work."""
-    logger = logging.getLogger("torch.export")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logger.setLevel(level)

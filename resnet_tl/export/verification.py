@@ -18,7 +18,7 @@ from resnet_tl.evaluation.intervals import Estimate
 from resnet_tl.evaluation.predictions import softmax, table_of
 from resnet_tl.evaluation.words import interval, percent
 from resnet_tl.export.facts import InputKind
-from resnet_tl.export.targets import RuntimeModel
+from resnet_tl.export.runtime import RuntimeModel
 from resnet_tl.export.verification_images import VerificationImages
 from resnet_tl.networks.frozen import FrozenStages, head_logits
 from resnet_tl.networks.stages import StagedNetwork

@@ -3,7 +3,6 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +10,8 @@ import pytest
 from PIL import Image
 
 from resnet_tl.bundle import Bundle
-from resnet_tl.export.consumers import texts
-from resnet_tl.export.consumers.texts import consumer_text
+from resnet_tl.export.consumers.texts import onnx_text
+from resnet_tl.export.facts import Facts
 from resnet_tl.inference.predictor import Predictor
 
 GUARD = """\
@@ -47,9 +46,9 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     return sorted(folder.iterdir())
 
 
-def run_consumer(folder: Path, name: str, pictures: list[Path]) -> list[list[str]]:
+def run_consumer(folder: Path, facts: Facts, pictures: list[Path]) -> list[list[str]]:
     program = folder / "use.py"
-    program.write_text(GUARD + consumer_text(name, "model.onnx"), encoding="utf-8")
+    program.write_text(GUARD + onnx_text(facts, "model.onnx"), encoding="utf-8")
     done = subprocess.run([sys.executable, program, *pictures], capture_output=True, text=True, encoding="utf-8")
     assert done.returncode == 0, done.stderr
     return [line.split("\t") for line in done.stdout.splitlines()]
@@ -58,7 +57,7 @@ def run_consumer(folder: Path, name: str, pictures: list[Path]) -> list[list[str
 @pytest.mark.parametrize("kind", ["raw", "tensor"])
 def test_the_consumer_says_what_predict_says(kind: str, files, bundle: Bundle, pictures: list[Path], tmp_path: Path):
     shutil.copy(files[kind], tmp_path / "model.onnx")
-    lines = run_consumer(tmp_path, f"onnx_{kind}.py", pictures)
+    lines = run_consumer(tmp_path, Facts.of(bundle, kind), pictures)  # type: ignore[arg-type]
     table = Predictor(bundle.path, device="cpu").predict([str(path) for path in pictures]).set_index("path")
     assert len(lines) == len(pictures) == 7
     for path, *answers in lines:
@@ -71,7 +70,7 @@ def test_the_consumer_says_what_predict_says(kind: str, files, bundle: Bundle, p
 
 
 @pytest.mark.parametrize("channels", [1, 4])
-def test_a_consumer_reads_as_many_channels_as_the_model_has(channels, tmp_path, pictures, make_bundle: Callable):
+def test_a_consumer_reads_as_many_channels_as_the_model_has(channels, pictures, bundle: Bundle):
     """The part of the consumer that decodes and prepares, against ours."""
     from resnet_tl.data.pixels.decode import decode
     from resnet_tl.data.pixels.preprocessing import Preprocessing
@@ -79,7 +78,7 @@ def test_a_consumer_reads_as_many_channels_as_the_model_has(channels, tmp_path, 
     numbers = (1.0,) * channels
     for rule in ("short_side", "squash"):
         planned = Preprocessing(24, 30, 28, rule, "bicubic", numbers, numbers, channels)  # type: ignore[arg-type]
-        text = (Path(texts.__file__).parent / "onnx_tensor.py").read_text()
+        text = onnx_text(Facts.of(bundle, "tensor"), "model.onnx")
         start, end = text.index("def decoded"), text.index("for path in")
         program = text[: text.index("session =")].replace("import onnxruntime\n", "") + text[start:end]
         names = {"planned": planned.to_dict()}
@@ -92,15 +91,11 @@ def test_a_consumer_reads_as_many_channels_as_the_model_has(channels, tmp_path, 
             assert np.abs(ours.astype(int) - theirs).max() <= 2, path.name
 
 
-def test_both_consumers_decode_alike():
-    raw, tensor = ((Path(texts.__file__).parent / f"onnx_{kind}.py").read_text() for kind in ("raw", "tensor"))
-    decoding = raw[: raw.index("for path in")].rstrip()
-    assert tensor.startswith(decoding)
-
-
-def test_the_name_of_the_file_is_a_text_whatever_it_holds():
-    text = consumer_text("onnx_raw.py", 'a "quoted"\\ näme.onnx')
+@pytest.mark.parametrize("name", ["a \"quoted\"\\ 'näme' 😀.onnx", "flowers.ONNX", "no utf-8 \udcff.onnx"])
+def test_the_name_of_the_file_is_a_text_whatever_it_holds(name: str, bundle: Bundle):
+    text = onnx_text(Facts.of(bundle, "raw"), name)
+    text.encode()  # or it could not be written
     names: dict = {}
     line = next(line for line in text.splitlines() if line.startswith("session"))
     exec(f"name = {line.partition('with_name(')[2].removesuffix('))')}", names)
-    assert names["name"] == 'a "quoted"\\ näme.onnx'
+    assert names["name"] == name

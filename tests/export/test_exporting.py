@@ -14,7 +14,7 @@ from resnet_tl.data.pixels.decode import decode
 from resnet_tl.data.pixels.preprocessing import Preprocessing
 from resnet_tl.data.reading.layouts import read_images
 from resnet_tl.errors import UserError
-from resnet_tl.export import exporting
+from resnet_tl.export import exporting, runtime
 from resnet_tl.export.exporting import export
 from resnet_tl.export.runtime import OnnxModel
 from resnet_tl.export.targets import TARGETS, Order
@@ -125,9 +125,7 @@ def test_a_run_of_folds_is_refused_with_one_of_its_models(tmp_path: Path, run: P
 
 
 def test_an_extra_that_is_missing_is_named(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    from resnet_tl.export import extras
-
-    monkeypatch.setitem(extras.PACKAGES, "onnx", ("onnx", "no_such_package"))
+    monkeypatch.setitem(runtime.PACKAGES, "onnx", ("onnx", "no_such_package"))
     with pytest.raises(UserError, match=r'needs no_such_package, .*: pip install "resnet-tl\[onnx\]"\.'):
         export(run, tmp_path / "blobs.onnx")
 

@@ -20,7 +20,7 @@ from PIL import Image
 
 from resnet_tl.bundle import Bundle
 from resnet_tl.data.pixels.preprocessing import Preprocessing
-from resnet_tl.export.consumers.javascript import javascript_text
+from resnet_tl.export.consumers.texts import javascript_text
 from resnet_tl.export.deployed import Deployed
 from resnet_tl.export.facts import Facts
 from resnet_tl.export.onnx_graph import tensor_graph, with_facts

@@ -12,7 +12,7 @@ from PIL import Image
 from resnet_tl.bundle import Bundle
 from resnet_tl.data.reading.layouts import read_images
 from resnet_tl.errors import UserError
-from resnet_tl.export.consumers.other_runtimes import openvino_text
+from resnet_tl.export.consumers.texts import openvino_text
 from resnet_tl.export.deployed import Deployed
 from resnet_tl.export.exporting import export
 from resnet_tl.export.facts import Facts
@@ -86,7 +86,7 @@ def test_the_consumer_says_what_predict_says_and_reports_nothing(written: Path, 
     for number, size in enumerate(((60, 40), (33, 21))):
         photos.append(tmp_path / f"{number}.png")
         Image.fromarray(np.random.default_rng(number).integers(0, 256, (*size, 3), dtype=np.uint8)).save(photos[-1])
-    program = openvino_text("blobs.xml").replace("__file__", repr(str(written)))
+    program = openvino_text(Facts.of(bundle, "tensor"), "blobs.xml").replace("__file__", repr(str(written)))
     lines = [line.split("\t") for line in run_without_connections(program, tmp_path / "home", *photos).splitlines()]
     table = Predictor(bundle.path, device="cpu").predict([str(path) for path in photos]).set_index("path")
     assert [line[0] for line in lines] == list(map(str, photos))

@@ -14,7 +14,7 @@ from PIL import Image
 from resnet_tl.bundle import Bundle
 from resnet_tl.data.pixels.preprocessing import Preprocessing
 from resnet_tl.errors import UserError
-from resnet_tl.export.consumers.other_runtimes import torch_text
+from resnet_tl.export.consumers.texts import torch_text
 from resnet_tl.export.deployed import Deployed
 from resnet_tl.export.facts import Facts
 from resnet_tl.export.torch_program import Program, TorchProgram, write_program
@@ -124,7 +124,7 @@ def test_the_consumer_needs_torch_alone_and_says_what_predict_says(
     name = 'a "quoted" näme.pt2'
     write_program(Deployed(bundle, bundle.load_network()), Facts.of(bundle, kind), tmp_path / name)
     program = tmp_path / "use.py"
-    program.write_text(GUARD + torch_text(kind, name), encoding="utf-8")
+    program.write_text(GUARD + torch_text(Facts.of(bundle, kind), name), encoding="utf-8")
     done = subprocess.run([sys.executable, program, *photos], capture_output=True, text=True, encoding="utf-8")
     assert done.returncode == 0, done.stderr
     table = Predictor(bundle.path, device="cpu").predict([str(path) for path in photos]).set_index("path")

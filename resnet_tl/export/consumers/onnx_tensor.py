@@ -15,7 +15,7 @@ planned = facts["preprocessing"]
 
 def decoded(path: str) -> np.ndarray:
     """The upright pixels of an image file, (H, W, C) uint8, decoded as in training."""
-    image = Image.open(path)
+    image: Image.Image = Image.open(path)
     image.draft(image.mode, (3 * planned["storage_size"],) * 2)  # a large JPEG is decoded at a fraction of its size
     image = ImageOps.exif_transpose(image)
     if image.mode[0] in "IF":  # more than 8 bits
@@ -55,6 +55,7 @@ def prepared(pixels: np.ndarray) -> np.ndarray:
 
 
 for path in sys.argv[1:]:
-    probabilities = session.run(["probabilities"], {"pixels": prepared(decoded(path))[None]})[0][0]
+    inputs = prepared(decoded(path))[None]
+    probabilities = session.run(["probabilities"], {"pixels": inputs})[0][0]
     best = probabilities.argsort()[::-1][:3]
     print(path, *(f"{facts['classes'][number]} {probabilities[number]:.1%}" for number in best), sep="\t")
