@@ -76,9 +76,10 @@ class Facts:
                 raise ValueError("its classes are not two or more different names")
             if values["input"] not in INPUTS:
                 raise ValueError(f"its input is {values['input']!r}; it must be {' or '.join(INPUTS)}")
-            for name in ("calibration", "network", "weights", "data"):
-                if not isinstance(values[name], dict):
-                    raise ValueError(f"{name} is no mapping")
+            kinds = dict.fromkeys(("calibration", "network", "weights", "data"), dict)
+            for name, kind in {**kinds, "digest": str, "made_by": str, "int8": bool}.items():
+                if not isinstance(values[name], kind):
+                    raise ValueError(f"its {name} is not of type {kind.__name__}")
             values["classes"] = tuple(classes)
             values["preprocessing"] = Preprocessing.from_dict(values["preprocessing"])
             return cls(**values)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from resnet_tl.errors import UserError, reason_of
 from resnet_tl.export.facts import KEY, NAMES, Facts
 from resnet_tl.export.runtime import RuntimeModel
 
@@ -38,13 +39,19 @@ def openvino() -> ModuleType:
 
 
 def write_openvino(deployed: Deployed, facts: Facts, file: Path) -> None:
-    """Writes `file` (.xml) and beside it the weights (.bin) in float32; the facts are in the .xml."""
+    """Writes `file` (.xml) and beside it the weights (.bin) in float32; the facts are in the .xml.
+
+    UserError where it cannot be written, as on a full disk.
+    """
     from resnet_tl.export.onnx_graph import tensor_graph
 
     ov = openvino()
     model = ov.Core().read_model(tensor_graph(deployed).SerializeToString())
     model.set_rt_info(facts.to_json(), [KEY])
-    ov.save_model(model, file, compress_to_fp16=False)
+    try:
+        ov.save_model(model, file, compress_to_fp16=False)
+    except RuntimeError as error:
+        raise UserError(f"{file.name} cannot be written by OpenVINO: {reason_of(error)}.") from error
 
 
 class OpenVinoModel(RuntimeModel):

@@ -37,7 +37,8 @@ def written(tmp_path_factory: pytest.TempPathFactory, bundle: Bundle) -> Path:
 
 
 def test_openvino_says_what_the_model_says_of_any_number_of_images(written: Path, bundle: Bundle):
-    pixels = np.random.default_rng(0).integers(0, 256, (35, 16, 16, 3), dtype=np.uint8)
+    draws = np.random.default_rng(0)  # noise on one colour each
+    pixels = (draws.integers(0, 56, (35, 16, 16, 3)) + draws.integers(0, 200, (35, 1, 1, 3))).astype(np.uint8)
     model = OpenVinoModel(written)
     assert model.facts == Facts.of(bundle, "tensor")  # with markup, a comma and an umlaut in its classes
     wanted = Deployed(bundle, bundle.load_network())(torch.from_numpy(pixels)).numpy()
@@ -49,6 +50,12 @@ def test_openvino_says_what_the_model_says_of_any_number_of_images(written: Path
 def test_weights_lie_beside_it_in_32_bits(written: Path, bundle: Bundle):
     assert {path.name for path in written.parent.iterdir()} == {"blobs.xml", "blobs.bin"}
     assert written.with_suffix(".bin").stat().st_size > 0.95 * bundle.weights_file.stat().st_size
+
+
+def test_what_openvino_cannot_write_is_said_in_a_sentence(bundle: Bundle, tmp_path: Path):
+    (tmp_path / "blobs.bin").mkdir()
+    with pytest.raises(UserError, match=r"^blobs\.xml cannot be written by OpenVINO: "):
+        write_openvino(Deployed(bundle, bundle.load_network()), Facts.of(bundle, "tensor"), tmp_path / "blobs.xml")
 
 
 def run_without_connections(program: str, home: Path, *arguments: Path) -> str:

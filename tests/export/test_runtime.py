@@ -136,6 +136,25 @@ def with_weights_elsewhere(model: onnx.ModelProto, folder: Path) -> bytes:
     return model.SerializeToString()
 
 
+def with_sparse_weights_elsewhere(model: onnx.ModelProto, folder: Path) -> bytes:
+    sparse = model.graph.sparse_initializer.add(dims=[10])
+    sparse.values.CopyFrom(onnx.numpy_helper.from_array(np.ones(10, np.float32), "odd"))
+    sparse.indices.CopyFrom(onnx.numpy_helper.from_array(np.arange(10), "places"))
+    onnx.external_data_helper.set_external_data(sparse.values, "weights.bin")
+    sparse.values.ClearField("raw_data")
+    return model.SerializeToString()
+
+
+def with_a_function_that_reads(model: onnx.ModelProto, folder: Path) -> bytes:
+    tensor = onnx.numpy_helper.from_array(np.ones(10, np.float32), "odd")
+    onnx.external_data_helper.set_external_data(tensor, "weights.bin")
+    tensor.ClearField("raw_data")
+    node = onnx.helper.make_node("Constant", [], ["y"], value=tensor)
+    opset = [onnx.helper.make_opsetid("", 18)]
+    model.functions.append(onnx.helper.make_function("odd", "Reads", [], ["y"], [node], opset))
+    return model.SerializeToString()
+
+
 def with_an_unknown_operator(model: onnx.ModelProto, folder: Path) -> bytes:
     model.graph.node[-1].op_type = "Unheard"
     return model.SerializeToString()
@@ -158,6 +177,10 @@ def with_an_unknown_operator(model: onnx.ModelProto, folder: Path) -> bytes:
         (replaced('"storage_size": 20', '"storage_size": 2000000'), "storage_size is 2000000"),
         (replaced('"weights": {', '"waits": {'), "its metadata has no 'weights'"),
         (with_weights_elsewhere, "has its weights in other files"),
+        (with_sparse_weights_elsewhere, "has its weights in other files"),
+        (with_a_function_that_reads, "has its weights in other files"),
+        (replaced('"int8": false', '"int8": "no"'), "its int8 is not of type bool"),
+        (replaced('"made_by": "resnet-tl', '"made_by": ["resnet-tl"], "digest": "'), "its made_by is not of type str"),
         (with_an_unknown_operator, "cannot be run by onnxruntime"),
     ],
 )
