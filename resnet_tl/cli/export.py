@@ -44,12 +44,10 @@ def main(argv: list[str]) -> int:
     kind = "the kind of file; zip: the model bundle in one file, which every command takes; default: onnx"
     parser.add_argument("--to", choices=[*TARGETS, ZIP], default="onnx", help=kind)
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="the file to write")
-    kinds = (
-        "raw: decoded images of any size; tensor: the network's input, prepared by the host; default: raw, if it can"
-    )
+    kinds = "raw: decoded images of any size; tensor: resized ones; default: raw, but tensor with --to openvino"
     parser.add_argument("--input", choices=list(INPUTS), help=kinds)
     parser.add_argument("--features", action="store_true", help="give the features of an image too")
-    parser.add_argument("--int8", action="store_true", help="compute in whole numbers of 8 bits where the target can")
+    parser.add_argument("--int8", action="store_true", help="compute in 8-bit integers; only with --to onnx")
     images = "verify on these files, folders or tables, labelled or not; default: the validation images of the run"
     parser.add_argument("--images", nargs="+", default=[], metavar="PATH", help=images)
     arguments = parser.parse_args(argv)
@@ -94,10 +92,10 @@ def _write_zip(arguments: argparse.Namespace) -> None:
 
 
 def _print(done: Exported) -> None:
-    seen, size = done.facts.preprocessing, done.file.stat().st_size / 1e6
+    seen = done.facts.preprocessing
     sides = "H, W" if done.facts.input == "raw" else f"{seen.size}, {seen.size}"
     lines = [
-        f"{done.file}: {size:,.1f} MB; uint8 (N, {sides}, {seen.channels}) to {' and '.join(done.outputs)}",
+        f"{done.file}: {done.bytes / 1e6:,.1f} MB; uint8 (N, {sides}, {seen.channels}) to {' and '.join(done.outputs)}",
         *done.verification.lines(),
         *done.notes,
         *(f"beside it: {path.name}" for path in done.beside),

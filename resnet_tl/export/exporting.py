@@ -6,7 +6,6 @@ import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -26,7 +25,7 @@ from resnet_tl.inference.ensemble import open_model
 from resnet_tl.networks.frozen import compute_type
 
 CALIBRATION_IMAGES = 300
-"""Training images by which the scales of whole numbers are chosen, and the better way of two."""
+"""Training images that choose the scales of 8-bit integers, and the better of two ways to scale."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +33,7 @@ class Exported:
     """What an export has written."""
 
     file: Path
+    bytes: int  # with the parts that belong to it
     facts: Facts
     outputs: tuple[str, ...]
     verification: Verification
@@ -59,39 +59,40 @@ def export(
         NotVerified: the file does not say what the model says; nothing is left of it.
         UserError: it cannot be written, there is no such target, or nothing to verify it by.
     """
-    target = target_of(to)
+    if to not in TARGETS:
+        raise UserError(f"--to is '{to}'; it must be {' or '.join(TARGETS)}.{nearest(to, TARGETS)}")
+    target = TARGETS[to]
     check_target(file, target.suffix)
     kind = kind or target.inputs[0]
     if kind not in target.inputs:
         why = target.why_tensor or f"it must be {' or '.join(target.inputs)}."
-        raise UserError(f"--input {kind} cannot be had with --to {to}: {why}")
+        raise UserError(f"--input {kind} does not go with --to {to}: {why}")
     if int8 and not target.has_int8:
-        able = " or ".join(name for name, one in TARGETS.items() if one.has_int8) or "none of them"
-        raise UserError(f"--int8 cannot be had with --to {to}; those that can are {able}.")
+        able = " or ".join(name for name, one in TARGETS.items() if one.has_int8)
+        raise UserError(f"--int8 does not go with --to {to}; it is for --to {able}.")
     if target.extra:
         check_extra(target.extra, f"--to {to}")
     beside = {file.stem + ending: text for ending, text in target.consumers.items()}
-    for name in beside:
-        _check_consumer(file.with_name(name))
+    for consumer in map(file.with_name, beside):
+        if consumer.exists() and not (consumer.is_file() and MARK.encode() in consumer.read_bytes()[:200]):
+            raise UserError(f"{consumer} is to be a program that uses the model, but is another file; rename one.")
     for suffix in target.parts:
         if (part := file.with_suffix(suffix)).exists() and not file.exists():
             raise UserError(f"{part} is to be a part of {file}, but belongs to something else; rename one.")
     bundle, network = open_model(model)
     found = images_for(model, images, bundle.classes)
-    scaling = None
+    pixels = None
     if int8:
         scaling, found = scaling_images(model, found, CALIBRATION_IMAGES)
+        pixels = network_inputs(scaling, bundle.preprocessing)
     facts = Facts.of(bundle, kind, int8)
     deployed = Deployed(bundle, network, with_features)
-    pixels = None if scaling is None else partial(network_inputs, scaling, bundle.preprocessing)
     order = Order(deployed, facts, pixels)
     with _folder_beside(file) as folder:
         notes = target.write(order, folder / file.name)
         verification = verify(target.open(folder / file.name), judge_of(bundle, network), found)
         if fault := verification.fault(kind, int8):
-            is_raw = kind == "raw" and "tensor" in target.inputs and not int8
-            way_out = "; --input tensor leaves resizing to the host" if is_raw else ""
-            way_out = "; leave out --int8" if int8 else way_out
+            way_out = "; leave out --int8" if int8 else "; try --input tensor" if kind == "raw" else ""
             raise NotVerified(
                 f"{file} is not written, for {verification.runtime} does not say what the model says: {fault}{way_out}."
             )
@@ -99,7 +100,8 @@ def export(
             if content := text(facts, file.name):
                 write_text(folder / name, content)
         report = f"{file.name}.verification.json"
-        write_text(folder / report, _report(folder / file.name, facts, verification))
+        sizes = [(folder / file.name).with_suffix(part).stat().st_size for part in (file.suffix, *target.parts)]
+        write_text(folder / report, _report(folder / file.name, sum(sizes), facts, verification))
         others = sorted(path.name for path in folder.iterdir() if path.name != file.name)
         for name in (*others, file.name):  # the model last: where it is, all is
             with replacing(file.with_name(name)) as temporary:
@@ -107,14 +109,8 @@ def export(
         for name in beside.keys() - set(others):  # of an earlier export, to which it belonged
             file.with_name(name).unlink(missing_ok=True)
     written = tuple(file.with_name(name) for name in others)
-    return Exported(file, facts, deployed.output_names, verification, written, notes + _notes(target, bundle, kind))
-
-
-def target_of(name: str) -> Target:
-    """The target of a name; UserError for none."""
-    if name not in TARGETS:
-        raise UserError(f"--to is '{name}'; it must be {' or '.join(TARGETS)}.{nearest(name, TARGETS)}")
-    return TARGETS[name]
+    notes += _notes(target, bundle, kind)
+    return Exported(file, sum(sizes), facts, deployed.output_names, verification, written, notes)
 
 
 @contextmanager
@@ -128,19 +124,11 @@ def _folder_beside(file: Path) -> Iterator[Path]:
         raise UserError(f"{file} cannot be written: {error.strerror}; make room, or choose another place.") from error
 
 
-def _check_consumer(path: Path) -> None:
-    """Raises UserError for a file of the user's own where a consumer is to be."""
-    if path.exists() and not (path.is_file() and MARK.encode() in path.read_bytes()[:200]):
-        raise UserError(f"{path} is to be a program that uses the model, but is a file of another kind; rename one.")
-
-
-def _report(file: Path, facts: Facts, verification: Verification) -> str:
+def _report(file: Path, size: int, facts: Facts, verification: Verification) -> str:
     """What is kept of the verification."""
-    size = {"bytes": file.stat().st_size, "sha256": file_digest(file)}
     known = {"input": facts.input, "int8": facts.int8, "bundle": facts.digest, "made_by": facts.made_by}
-    return (
-        json.dumps({"file": file.name, **size, **known, **verification.to_dict()}, indent=2, ensure_ascii=False) + "\n"
-    )
+    values = {"file": file.name, "bytes": size, "sha256": file_digest(file), **known, **verification.to_dict()}
+    return json.dumps(values, indent=2) + "\n"  # ASCII: the name of an image may be no UTF-8
 
 
 def _notes(target: Target, bundle: Bundle, kind: InputKind) -> tuple[str, ...]:

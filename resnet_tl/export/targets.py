@@ -24,7 +24,7 @@ class Order:
 
     deployed: Deployed
     facts: Facts  # with the kind of input, and whether in 8 bits
-    scaling_pixels: Callable[[], np.ndarray] | None  # with 8 bits: inputs to choose scales by, (n, size, size, C) uint8
+    scaling_pixels: np.ndarray | None  # with 8 bits: inputs to choose scales by, (n, size, size, C) uint8
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Target:
         extra: the extra of resnet-tl that it needs; "" for none.
         inputs: the kinds of input that it can have, the default first.
         why_tensor: why it cannot take raw images, as a sentence that is printed; "" where it can.
-        has_int8: whether it can be written in whole numbers of 8 bits.
+        has_int8: whether it can be written in 8-bit integers.
         parts: the suffixes of further files that belong to it.
         write: writes the file, and gives what there is to say of it, sentences; a full disk is an OSError, a network
             that cannot be written a UserError.
@@ -63,7 +63,7 @@ def _write_onnx(order: Order, file: Path) -> tuple[str, ...]:
 
     network, notes = tensor_graph(order.deployed), tuple[str, ...]()
     if order.scaling_pixels is not None:
-        network, notes = quantised(network, order.scaling_pixels())
+        network, notes = quantised(network, order.scaling_pixels)
     whole = raw_graph(network, order.facts.preprocessing) if order.facts.input == "raw" else network
     file.write_bytes(with_facts(whole, order.facts).SerializeToString(deterministic=True))
     return notes

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -91,18 +93,18 @@ class Verification:
         """
         allowed = max(1, int(SHARE * self.images))
         lost = self.correct_before - self.correct_after
+        if np.isnan(self.largest_difference):
+            return "it gives probabilities that are no numbers"
         if int8 and self.labelled:
             allowed = max(1, int(SHARE * self.labelled))
             if lost > allowed:
-                return f"of {self.labelled:,} labelled images it knows {lost} fewer; at most {allowed} may be lost"
+                return f"it has {lost} fewer of {self.labelled:,} labelled images right; at most {allowed} may be lost"
             return ""
         if (others := self.images - self.same) > allowed:
             such = listed(name for name, *_ in self.different[:3])
-            return (
-                f"{others} of {self.images:,} images are given another class, such as {such}; at most {allowed} may be"
-            )
-        if not int8 and not self.largest_difference <= LARGEST[kind]:
-            return f"a probability differs by {self.largest_difference:.2g}; by at most {LARGEST[kind]:g} it may"
+            return f"it gives {others} of {self.images:,} images another class, such as {such}; at most {allowed} may"
+        if not int8 and self.largest_difference > LARGEST[kind]:
+            return f"a probability differs by {self.largest_difference:.2g}; at most {LARGEST[kind]:g} is allowed"
         return ""
 
 
@@ -122,7 +124,7 @@ def verify(model: RuntimeModel, judge: Judge, images: VerificationImages) -> Ver
             for place in range(start, min(start + BATCH, len(rows))):
                 path = images.index.path(int(rows[place]))
                 try:
-                    pixels = decode(path, planned.channels, planned.storage_size, planned.value_range)
+                    pixels = decoded(path, planned)
                 except BadImage as error:
                     reason = str(error)
                     continue
@@ -164,7 +166,7 @@ def compared(
         runtime=model.runtime,
         source=images.source,
         images=len(ids),
-        of=images.total,
+        of=len(images.rows),
         bad=len(images.drawn()[0]) - len(ids),
         same=int((first == second).sum()),
         largest_difference=float(differences.max()),
@@ -189,15 +191,18 @@ def judge_of(bundle: Bundle, network: StagedNetwork) -> Judge:
     return judge
 
 
+def decoded(path: Path, planned: Preprocessing) -> np.ndarray:
+    """The pixels of an image file as a consumer decodes them, (H, W, C) uint8; BadImage where that fails."""
+    return decode(path, planned.channels, planned.storage_size, planned.value_range)
+
+
 def network_inputs(images: VerificationImages, planned: Preprocessing) -> np.ndarray:
     """What a network sees of images, (n, size, size, C) uint8; those that cannot be decoded are left out."""
     seen = []
     for row in images.rows.tolist():
-        try:
-            pixels = decode(images.index.path(row), planned.channels, planned.storage_size, planned.value_range)
-        except BadImage:
-            continue
-        seen.append(planned.centre(planned.store(pixels)).permute(1, 2, 0).numpy())
+        with suppress(BadImage):
+            pixels = decoded(images.index.path(row), planned)
+            seen.append(planned.centre(planned.store(pixels)).permute(1, 2, 0).numpy())
     if not seen:
         raise UserError(f"None of the {len(images.rows)} {images.source} can be decoded, which --int8 needs.")
     return np.stack(seen)

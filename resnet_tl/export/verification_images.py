@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from resnet_tl.bundle_zip import is_bundle_zip
 from resnet_tl.data.index import ImageIndex
 from resnet_tl.data.reading.options import Reading
 from resnet_tl.errors import UserError
@@ -28,11 +29,6 @@ class VerificationImages:
     rows: np.ndarray  # (n,) int64
     labels: np.ndarray  # (n,) int64, numbers of the model's classes, -1 where there is none
     source: str
-
-    @property
-    def total(self) -> int:
-        """Of which at most `MOST` are drawn."""
-        return len(self.rows)
 
     def drawn(self, most: int = MOST) -> tuple[np.ndarray, np.ndarray]:
         """Rows and labels of at most so many images, evenly over all of them."""
@@ -69,22 +65,22 @@ def images_for(model: Path, given: Sequence[str], classes: Sequence[str]) -> Ver
 
 
 def scaling_images(model: Path, found: VerificationImages, most: int) -> tuple[VerificationImages, VerificationImages]:
-    """The images that choose the scales of whole numbers, at most so many, and those of `found` that verify them.
+    """The images that choose the scales of 8-bit integers, at most `most`, and those of `found` that verify them.
 
     Training images of the run of a model. Of a bundle alone every second image that is given: those that verify must
     be others. UserError where there are too few, or the run's lie no more where they lay.
     """
     run = run_of(model)
     if run is not None:
-        index = _own_images(run)
-        rows, source = index.rows("train"), "training images"
+        index, source = _own_images(run), "training images"
+        rows = index.rows("train")
         chosen = VerificationImages(index, rows, index.labels[rows], source)
     else:
         source = f"{found.source}, every second one"
         chosen, found = (
             VerificationImages(found.index, found.rows[start::2], found.labels[start::2], source) for start in (1, 0)
         )
-    if not chosen.total:
+    if not len(chosen.rows):
         raise UserError(f"{model} has no {source} for --int8; give a run, or several --images of the training's kind.")
     return VerificationImages(chosen.index, *chosen.drawn(most), chosen.source), found
 
@@ -92,8 +88,9 @@ def scaling_images(model: Path, found: VerificationImages, most: int) -> tuple[V
 def run_of(model: Path) -> Run | None:
     """The run that a path lies in: itself, or that of a bundle or a checkpoint inside it; None for a bundle alone."""
     model = model.absolute()
-    inside = [model, *([model.parent] if model.name == "model" else []), *model.parents[1:2] * model.is_file()]
-    return next((Run(path) for path in inside if (path / "recipe.yaml").is_file()), None)
+    is_checkpoint = model.is_file() and not is_bundle_zip(model)
+    outside = model.parent.parent if is_checkpoint else model.parent if model.name == "model" else model
+    return next((Run(path) for path in (model, outside) if (path / "recipe.yaml").is_file()), None)
 
 
 def _own_images(run: Run) -> ImageIndex:

@@ -111,9 +111,9 @@ def test_a_mistake_is_said_before_anything_is_written(run: Path, tmp_path: Path,
 def test_a_kind_of_input_that_a_target_lacks_is_refused_with_the_reason(run: Path, tmp_path: Path, monkeypatch):
     why = "This runtime resizes otherwise, so the host prepares the images."
     monkeypatch.setitem(TARGETS, "onnx", replace(TARGETS["onnx"], inputs=("tensor",), why_tensor=why, has_int8=False))
-    with pytest.raises(UserError, match=f"--input raw cannot be had with --to onnx: {why}"):
+    with pytest.raises(UserError, match=f"--input raw does not go with --to onnx: {why}"):
         export(run, tmp_path / "blobs.onnx", kind="raw")
-    with pytest.raises(UserError, match="--int8 cannot be had with --to onnx"):
+    with pytest.raises(UserError, match="--int8 does not go with --to onnx"):
         export(run, tmp_path / "blobs.onnx", int8=True)
 
 

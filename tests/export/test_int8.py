@@ -135,7 +135,7 @@ def test_an_export_in_8_bits_takes_raw_images_and_is_verified(run: Path, known: 
 def test_an_export_in_8_bits_that_costs_accuracy_is_not_kept(run: Path, known: Path, tmp_path: Path, monkeypatch):
     grey = np.full((3, 16, 16, 3), (124, 116, 104), np.uint8)  # what the mean is taken from
     monkeypatch.setattr(exporting, "network_inputs", lambda *_: grey)  # scales that hold nothing else
-    with pytest.raises(NotVerified, match=r"of 44 labelled images it knows \d+ fewer; .*; leave out --int8"):
+    with pytest.raises(NotVerified, match=r"it has \d+ fewer of 44 labelled images right; .*; leave out --int8"):
         export(run, tmp_path / "blobs.onnx", int8=True, images=[str(known)])
     assert list(tmp_path.iterdir()) == []
 
@@ -151,5 +151,5 @@ def test_a_bundle_alone_needs_images(run: Path, known: Path, tmp_path: Path, bun
 
 
 def test_other_targets_have_no_8_bits(run: Path, tmp_path: Path):
-    with pytest.raises(UserError, match="--int8 cannot be had with --to torch_export; those that can are onnx"):
+    with pytest.raises(UserError, match="--int8 does not go with --to torch_export; it is for --to onnx"):
         export(run, tmp_path / "blobs.pt2", to="torch_export", int8=True)

@@ -106,7 +106,7 @@ def test_the_consumer_says_what_predict_says_and_reports_nothing(written: Path, 
 def test_an_export_is_both_files_or_none(tmp_path: Path, blobs: Path, make_run):
     run = make_run(tmp_path / "run", read_images(blobs))
     file = tmp_path / "out" / "blobs.xml"
-    with pytest.raises(UserError, match="--input raw cannot be had with --to openvino: OpenVINO resizes"):
+    with pytest.raises(UserError, match="--input raw does not go with --to openvino: OpenVINO resizes"):
         export(run, file, to="openvino", kind="raw")
     file.parent.mkdir()
     other = file.with_suffix(".bin")
@@ -118,6 +118,7 @@ def test_an_export_is_both_files_or_none(tmp_path: Path, blobs: Path, make_run):
     other.unlink()
     done = export(run, file, to="openvino")
     assert done.verification.same == done.verification.images == 13
+    assert done.bytes == file.stat().st_size + other.stat().st_size
     assert {path.name for path in file.parent.iterdir()} == {
         "blobs.xml",
         "blobs.bin",
