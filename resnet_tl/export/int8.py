@@ -1,4 +1,4 @@
-"""A network in whole numbers of 8 bits: an ONNX graph whose convolutions onnxruntime computes so.
+"""A network in 8-bit integers: an ONNX graph whose convolutions onnxruntime computes so.
 
 Static quantisation in QDQ form: each tensor gets a scale by the smallest and largest value that training images give.
 What comes before the first convolution and after the last, normalisation and head, stays as it is, in 32 bits.
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from resnet_tl.errors import UserError, reason_of
 from resnet_tl.export.facts import NAMES
 from resnet_tl.export.onnx_graph import quiet
 from resnet_tl.export.runtime import session_of
@@ -23,13 +24,13 @@ if TYPE_CHECKING:
     from onnx import ModelProto
 
 OPERATORS = ["Conv", "Add", "Relu", "MaxPool"]
-"""Which are computed in 8 bits; the head in 8 bits is no faster and less exact (docs/export.md)."""
+"""Which are computed in 8 bits; the head is a small part of the work and stays in 32."""
 BATCH = 16
 CPU_FACTS = Path("/proc/cpuinfo")
 
 
 class Way(NamedTuple):
-    """How the weights of a convolution become whole numbers."""
+    """How the weights of a convolution become integers."""
 
     per_channel: bool  # a scale for each channel that it gives, or one for all
     bits: int
@@ -48,6 +49,9 @@ def quantised(network: ModelProto, pixels: np.ndarray) -> tuple[ModelProto, tupl
 
     Returns:
         The graph, and sentences.
+
+    Raises:
+        UserError: onnxruntime cannot quantise this network.
     """
     import onnx
 
@@ -61,17 +65,22 @@ def quantised(network: ModelProto, pixels: np.ndarray) -> tuple[ModelProto, tupl
     with TemporaryDirectory() as folder, quiet():
         for way in ways():
             file = Path(folder) / "network.onnx"
-            _quantise(network, calibrating, file, way)
+            try:
+                _quantise(network, calibrating, file, way)
+            except OSError:  # such as a full disk
+                raise
+            except Exception as error:  # of any kind: the network may be anyone's
+                raise UserError(f"--int8: onnxruntime cannot quantise the network: {reason_of(error)}.") from error
             content = file.read_bytes()
             found[way] = _divergence(wanted, _probabilities(session_of(content), others)), content
     best = min(found, key=lambda way: found[way][0])
     ratio = _speed_ratio(whole, session_of(found[best][1]), others[:BATCH])
     distances = ", ".join(f"{way} {distance:.2g}" for way, (distance, _) in found.items())
     notes = (
-        f"--int8: weights in {best}, scales chosen by {len(calibrating)} images; on {len(others)} others the "
-        f"divergence from 32 bits, in nats, is: {distances}.",
-        f"Its network has {len(found[best][1]) / 1e6:,.1f} MB, in 32 bits {network.ByteSize() / 1e6:,.1f} MB, and here "
-        f"computes {ratio:.1f} times as many images a second.",
+        f"int8: weights in {best}, scales chosen by {len(calibrating)} images; Kullback-Leibler divergence from 32 "
+        f"bits on {len(others)} others, in nats: {distances}",
+        f"int8: the network has {len(found[best][1]) / 1e6:,.1f} MB, in 32 bits {network.ByteSize() / 1e6:,.1f} MB, "
+        f"and does {ratio:.1f} times as many images a second on this machine",
     )
     return onnx.load_model_from_string(found[best][1]), notes
 
@@ -80,9 +89,10 @@ def ways() -> list[Way]:
     """The ways that are tried: weights in 8 bits, and in 7 where sums of products of 8 bits overflow.
 
     They do so, and accuracy is lost, on processors with AVX2 but without VNNI, such as Intel's before Cascade Lake and
-    AMD's before Zen 4 (onnxruntime#6545); on others 7 bits only make weights coarser.
+    AMD's before Zen 4 (onnxruntime#6545); on others 7 bits only make weights coarser. Both are tried where no file says
+    what the processor has, as on Windows and macOS.
     """
-    words = set(CPU_FACTS.read_text().split()) if CPU_FACTS.exists() else set()
+    words = set(CPU_FACTS.read_text().split()) if CPU_FACTS.exists() else {"avx2"}
     overflows = "avx2" in words and not words & {"avx512_vnni", "avx_vnni"}
     return [Way(per_channel, bits) for bits in ((8, 7) if overflows else (8,)) for per_channel in (True, False)]
 
@@ -132,7 +142,7 @@ def _probabilities(session: Any, pixels: np.ndarray) -> np.ndarray:
 
 
 def _divergence(wanted: np.ndarray, found: np.ndarray) -> float:
-    """Of Kullback and Leibler, in nats, in the mean over images."""
+    """Kullback-Leibler, in nats, the mean over images."""
     least = np.finfo(np.float32).tiny
     logarithms = np.log(np.maximum(wanted, least)) - np.log(np.maximum(found, least))
     return float((wanted * logarithms).sum(axis=1).mean())
