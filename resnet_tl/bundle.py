@@ -1,4 +1,4 @@
-"""The model bundle: one folder, without a pickle, that holds all that prediction needs."""
+"""The model bundle: one folder, or one zip, without a pickle, that holds all that prediction needs."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 from resnet_tl import __version__
+from resnet_tl.bundle_zip import FILES, is_bundle_zip, members, read_member
 from resnet_tl.data.pixels.preprocessing import Preprocessing
 from resnet_tl.errors import CONTROLS, UserError
 from resnet_tl.files import file_digest, replacing, write_text
@@ -43,7 +44,7 @@ class Bundle:
     """What `model.json` says; the weights beside it are read by `load_network()`.
 
     Args:
-        path: the folder with `model.json` and `weights.safetensors`.
+        path: the folder, or the zip, with `model.json` and `weights.safetensors`.
         network: which network it is and its head: `StagedNetwork.description`.
         classes: class names in the order of the network's outputs.
         preprocessing: from decoded pixels to the network's input.
@@ -77,11 +78,12 @@ class Bundle:
 
     @classmethod
     def open(cls, path: str | Path) -> Bundle:
-        """Reads a bundle, or the one inside a run; UserError when there is none or it is damaged."""
+        """Reads a bundle, its zip, or the one inside a run; UserError when there is none or it is damaged."""
         path = Path(path)
         folder = path / "model" if (path / "model" / "model.json").is_file() else path
         file = folder / "model.json"
-        if not file.is_file():
+        is_zip = is_bundle_zip(path)
+        if not is_zip and not file.is_file():
             if (path / "folds" / "1" / "model" / "model.json").is_file():
                 raise UserError(
                     f"{path} holds a model for each fold: give one of them, such as {path / 'folds' / '1'}."
@@ -95,9 +97,9 @@ class Bundle:
                 raise UserError(f"{path} does not exist; give a run such as runs/freeze_backbone-1, or a model bundle.")
             raise UserError(f"{path} is neither a run nor a model bundle: it has no model.json.")
         try:
-            if file.stat().st_size > MAX_BYTES:
+            if (members(path)["model.json"] if is_zip else file.stat().st_size) > MAX_BYTES:
                 raise ValueError(f"it has more than {MAX_BYTES / 1e6:.0f} MB")
-            values = json.loads(file.read_text(encoding="utf-8"))
+            values = json.loads((read_member(path, file.name) if is_zip else file.read_bytes()).decode("utf-8"))
             if values.pop("format") != FORMAT:
                 raise UserError(f"{file} was written by another version of resnet-tl; this one reads format {FORMAT}.")
             values["preprocessing"] = Preprocessing.from_dict(values["preprocessing"])
@@ -151,6 +153,20 @@ class Bundle:
     def reference_file(self) -> Path:
         return self.path / "reference.safetensors"
 
+    def sizes(self) -> dict[str, int]:
+        """Bytes of each file that the bundle has, by its name; those of a checkpoint are none."""
+        if self.path.is_file():
+            return members(self.path) if is_bundle_zip(self.path) else {}
+        return {name: (self.path / name).stat().st_size for name in FILES if (self.path / name).is_file()}
+
+    def read(self, name: str) -> bytes:
+        """One of its files; UserError where it is missing, or its zip is damaged."""
+        if self.path.is_file():
+            return read_member(self.path, name)
+        if not (self.path / name).is_file():
+            raise UserError(f"{self.path} has no {name}.")
+        return (self.path / name).read_bytes()
+
     def load_validation(self) -> dict[str, np.ndarray]:
         """How the validation images were judged: the arrays of `evaluation.uncertainty.judged.Judged` by name.
 
@@ -173,7 +189,7 @@ class Bundle:
         return {name: arrays[name] for name in _OWN if name in arrays}
 
     def _validation_arrays(self) -> dict[str, np.ndarray]:
-        arrays = _read_arrays(self.validation_file, self.validation.get("digest"))
+        arrays = self._arrays(self.validation_file.name, self.validation.get("digest"))
         images, classes = self.validation.get("images"), len(self.classes)
         kinds = _JUDGED | (_OWN if _OWN.keys() & arrays.keys() else {})
         shapes = {name: (images, 16) if name == "content" else (images,) for name in kinds}
@@ -194,7 +210,24 @@ class Bundle:
 
         UserError where they are not those that `model.json` was written with.
         """
-        return _read_arrays(self.reference_file, self.reference.get("digest")) if self.reference else {}
+        return self._arrays(self.reference_file.name, self.reference.get("digest")) if self.reference else {}
+
+    def _arrays(self, name: str, digest: Any) -> dict[str, np.ndarray]:
+        """What `_write_arrays` wrote; UserError where it is missing, or another file than that of a digest."""
+        from safetensors import SafetensorError
+        from safetensors.numpy import load
+
+        size = self.sizes().get(name)
+        if size is None:
+            raise UserError(f"{self.path} has no {name}, which belongs to its model.json; copy the whole folder.")
+        # Once, so that what is loaded is what was checked.
+        content = self.read(name) if size <= MAX_ARRAY_BYTES else b""
+        if hashlib.sha256(content).hexdigest() != digest:
+            raise UserError(f"{self.path / name} is damaged: it is not the file that model.json was written with.")
+        try:
+            return load(content)
+        except (SafetensorError, KeyError, ValueError) as error:
+            raise UserError(f"{self.path / name} is not a safetensors file of numbers: {error}.") from error
 
     def load_network(self, network: Network | None = None) -> StagedNetwork:
         """The trained network in eval mode, on the CPU.
@@ -210,9 +243,7 @@ class Bundle:
         from safetensors import SafetensorError
         from safetensors.torch import load
 
-        if not self.weights_file.is_file():
-            raise UserError(f"{self.path} has no weights.safetensors.")
-        content = self.weights_file.read_bytes()  # once, so that what is loaded is what was checked
+        content = self.read(self.weights_file.name)  # once, so that what is loaded is what was checked
         if hashlib.sha256(content).hexdigest() != self.digest:
             raise UserError(f"{self.weights_file} is damaged: it is not the file that model.json was written with.")
         try:
@@ -343,26 +374,8 @@ def _write_arrays(file: Path, arrays: Mapping[str, np.ndarray] | None, facts: Ma
     return {**facts, "digest": file_digest(file)}
 
 
-def _read_arrays(file: Path, digest: Any) -> dict[str, np.ndarray]:
-    """What `_write_arrays` wrote; UserError where it is missing, or another file than that of a digest."""
-    from safetensors import SafetensorError
-    from safetensors.numpy import load
-
-    if not file.is_file():
-        raise UserError(f"{file.parent} has no {file.name}, which belongs to its model.json; copy the whole folder.")
-    # Once, so that what is loaded is what was checked.
-    content = file.read_bytes() if file.stat().st_size <= MAX_ARRAY_BYTES else b""
-    if hashlib.sha256(content).hexdigest() != digest:
-        raise UserError(f"{file} is damaged: it is not the file that model.json was written with.")
-    try:
-        return load(content)
-    except (SafetensorError, KeyError, ValueError) as error:
-        raise UserError(f"{file} is not a safetensors file of numbers: {error}.") from error
-
-
 def _without_folders(facts: Mapping[str, Any]) -> dict[str, Any]:
     """Facts with the name alone of each file or folder of this machine."""
-
     paths = {key: Path(value) for key, value in facts.items() if value and isinstance(value, str)}
     kept = {
         key: path.resolve().name

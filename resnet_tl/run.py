@@ -13,6 +13,7 @@ from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING, Any
 
+from resnet_tl.bundle_zip import is_bundle_zip
 from resnet_tl.errors import UserError, nearest
 from resnet_tl.files import file_digest, write_text
 from resnet_tl.recipe import load_recipe
@@ -85,6 +86,8 @@ class Run:
         run = cls(path)
         if not (run.path / "recipe.yaml").is_file():
             reason = "it has no recipe.yaml" if run.path.exists() else "there is no such folder"
+            if (run.path / "model.json").is_file() or is_bundle_zip(run.path):
+                reason = "it is a model bundle alone, without the images and predictions that a run has"
             if (run.path / "sweep.json").is_file():
                 reason = f"it is a sweep; give one of its trials, such as {run.path / 'trials' / '1'}"
             runs = [file.parent.name for file in run.path.parent.glob("*/recipe.yaml")]

@@ -27,6 +27,8 @@ _PROSE = re.compile(
     "where|which|with"
 )
 """Words that follow a flag that was given no value."""
+_SUFFIXES = ("json", "zip", "onnx", "py", "pkl", "ckpt")
+"""Of files, which may well be called model."""
 _LITERALS = {"true": "True", "false": "False", "null": "None"}
 
 
@@ -70,7 +72,7 @@ def _assignment(found: re.Match[str]) -> str:
 def _argument(found: re.Match[str]) -> str:
     section, name = found.groups()
     is_known = name == "lr" if section == "optimizer" else name in _arguments.get(section, (name,))
-    return name if is_known else found[0]
+    return name if is_known and name not in _SUFFIXES else found[0]
 
 
 def _literal(value: str) -> str:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import runpy
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,14 @@ def in_python(_as_written: None):
 
     with for_command_line(False):
         yield
+
+
+@pytest.fixture(scope="module")
+def running_hub() -> Iterator[Any]:
+    """A stand-in of the Hugging Face hub, `sharing/hub_stand_in.py`, that listens on this machine."""
+    made = runpy.run_path(str(Path(__file__).parent / "sharing" / "hub_stand_in.py"))
+    with made["running_hub"]() as running:
+        yield running
 
 
 @pytest.fixture(scope="session")

@@ -34,9 +34,14 @@ PROGRAMS = (
 NOT_RUN = {
     "resnet-tl COMMAND": "COMMAND stands for any of them",
     "resnet-tl data fetch hymenoptera": "downloads",
+    "resnet-tl push": "cli/test_push_and_pull.py does, to a stand-in of the hub",
+    "resnet-tl pull": "likewise",
     "resnet-tl fit --final": "cli/test_final_run.py repeats runs",
+    "resnet-tl serve": "goes on until a signal comes; serving/test_server.py starts and ends it",
     "resnet-tl sweep --resume": "cli/test_sweep.py goes on with sweeps",
     "hf download": "downloads",
+    "curl": "asks a server; serving/test_server.py types it",
+    "docker": "is not at hand; test_deploy.py runs what the image runs",
     "kaggle": "asks for a login",
     "unzip": "unpacks what kaggle has fetched",
     "git clone": "the checkout is here",
@@ -49,6 +54,7 @@ NOT_RUN = {
     "mypy": ".ci/run runs it",
     "bash .ci/": "runs these tests",
     "python benchmarks/": "minutes to hours on real photos; test_benchmarks.py runs their parts",
+    "python flowers_onnx_predict.py": "export/test_consumers.py runs it",
     "torchrun": "training/test_two_nodes.py starts several processes",
     "srun": "needs a batch system",
     "sbatch": "needs a batch system",
@@ -189,6 +195,7 @@ def example(blobs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         shutil.copytree(first.parent / "pets", first.parent / name)
     os.chdir(folder)
     assert main(["predict", "runs/seedlings", "data/plants/test", "--output", "averaged.csv"]) == 0
+    assert main(["export", "runs/seedlings", "--to", "zip", "-o", "model.zip"]) == 0
     return folder
 
 

@@ -13,6 +13,7 @@ NAMES = {"pillow": "PIL", "pyyaml": "yaml", "scikit-learn": "sklearn"}
 # Where a logger, a notebook, an extra or a user has brought them in.
 OPTIONAL = {"wandb", "mlflow", "optuna", "pillow_heif", "pyarrow", "IPython"}
 OPTIONAL |= {"onnx", "onnxscript", "onnxruntime", "openvino", "fastapi", "starlette", "uvicorn", "prometheus_client"}
+OPTIONAL |= {"h11", "pydantic", "python_multipart"}
 
 
 def imported() -> set[str]:

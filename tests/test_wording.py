@@ -49,6 +49,7 @@ def test_flags_and_options_become_arguments(written: str, in_python: str):
         "data.csv holds no image",
         "photos/data.views/a.png",
         "model.json is damaged",
+        "model.zip and model.onnx are files",
         "trainer.fit(model, datamodule=data)",
     ],
 )

@@ -34,10 +34,12 @@ def add_averaging_options(parser: argparse.ArgumentParser) -> None:
 
 
 def is_run(word: str | Path) -> bool:
-    """Whether a path is a run, a model bundle or a checkpoint, and no place of images."""
+    """Whether a path is a run, a model bundle, a zip of one or a checkpoint, and no place of images."""
+    from resnet_tl.bundle_zip import is_bundle_zip
+
     path = Path(word)
     places = ("model.json", "recipe.yaml", "model/model.json")
-    return path.suffix == ".ckpt" or any((path / place).is_file() for place in places)
+    return path.suffix == ".ckpt" or any((path / place).is_file() for place in places) or is_bundle_zip(path)
 
 
 def said_of(paths: Sequence[Path], predictor: Predictor) -> list[str]:

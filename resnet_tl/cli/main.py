@@ -21,10 +21,16 @@ COMMANDS = {
     "validate": "the numbers of a run on its validation images",
     "test": "the numbers of a run on its test images, or on another labelled folder",
     "predict": "classify images with a run or a model bundle",
+    "export": "write a model as a file for other programs, such as ONNX, and verify it",
     "embed": "write the features of images to a file",
+    "serve": "answer by HTTP what images show, with a page to try it",
     "submit": "write a Kaggle submission that fits its sample file",
     "compare": "which of some runs is better, and whether the images can tell",
     "sweep": "try settings of a recipe, and what the best of them is worth",
+    "info": "what a run, a bundle or an exported file is, and whether it is whole",
+    "card": "write a model card in the format of the Hugging Face hub",
+    "push": "put a model on the Hugging Face hub",
+    "pull": "fetch a model from the Hugging Face hub",
     "report": "a page that shows a finished run: how good, how sure, its mistakes",
     "probe": "what networks are worth on some images, and what more images would bring",
     "data": "list and fetch known data sets, look at images and their labels",
@@ -32,7 +38,7 @@ COMMANDS = {
     "recipes": "list, show and copy the shipped recipes",
     "cache": "list and clear what earlier runs have kept",
 }
-COMPUTING = ("fit", "validate", "test", "predict", "embed", "submit", "sweep", "probe", "data")
+COMPUTING = ("fit", "validate", "test", "predict", "export", "serve", "embed", "submit", "sweep", "probe", "data")
 EXAMPLES = """\
 examples:
   resnet-tl fit --recipe freeze_backbone.yaml

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from resnet_tl.cli.arguments import CommandParser
-from resnet_tl.cli.averaging import add_averaging_options, said_of
+from resnet_tl.cli.averaging import add_averaging_options, is_run, said_of
 from resnet_tl.cli.loading import loading
 from resnet_tl.cli.reading_options import add_table_options, in_own_words
 from resnet_tl.errors import UserError, printable
@@ -73,7 +73,7 @@ def _check_paths(arguments: argparse.Namespace) -> None:
     if arguments.predictions and (option := "tta" if arguments.tta else "average" if arguments.average else ""):
         raise UserError(f"--{option} has no meaning for --predictions, which are made already; leave it out.")
     for run in arguments.run:
-        if not run.is_dir():
+        if not run.is_dir() and not is_run(run):
             raise UserError(f"{run}: there is no such run directory.")
     check_target(arguments.output)
     if arguments.output.resolve() == arguments.sample.resolve():

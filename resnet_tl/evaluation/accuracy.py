@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 
 from resnet_tl.errors import listed
 from resnet_tl.evaluation.intervals import images_for, wilson
-from resnet_tl.evaluation.predictions import classes_of, label_numbers
-from resnet_tl.evaluation.predictions import probabilities as probabilities_of
 from resnet_tl.evaluation.words import NAMES, SPLITS, interval, metric_name, metric_value, percent
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 HANDFUL = 30
 """Images below which an accuracy says next to nothing: one more mistake moves it by several points."""
@@ -37,6 +37,9 @@ class Accuracy:
     @classmethod
     def of(cls, table: pd.DataFrame) -> Accuracy:
         """That of a prediction table; at least one row is labelled."""
+        from resnet_tl.evaluation.predictions import classes_of, label_numbers
+        from resnet_tl.evaluation.predictions import probabilities as probabilities_of
+
         labels, names = label_numbers(table), classes_of(table)
         is_labelled = labels >= 0
         predicted = probabilities_of(table).argmax(axis=1)

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from resnet_tl.bundle import Bundle
+from resnet_tl.bundle_zip import is_bundle_zip
 from resnet_tl.data.pixels.preprocessing import Preprocessing
 from resnet_tl.errors import UserError, nearest
 from resnet_tl.evaluation.predictions import softmax
@@ -33,7 +34,7 @@ class Member:
     def __init__(
         self, path: Path, device: torch.device, network: nn.Module | None = None, calibrated: bool = True
     ) -> None:
-        self.bundle, loaded = _opened(path, network)
+        self.bundle, loaded = open_model(path, network)
         self.temperature = self.bundle.temperature if calibrated else 1.0
         self.device = device
         loaded.to(device)
@@ -156,13 +157,17 @@ def _reference_of(bundle: Bundle, width: int) -> Reference | None:
     return reference
 
 
-def _opened(path: Path, network: nn.Module | None) -> tuple[Bundle, StagedNetwork]:
-    """What is known of a model, and its network; `network` is one of the user's own that it names."""
+def open_model(path: Path, network: nn.Module | None = None) -> tuple[Bundle, StagedNetwork]:
+    """What is known of a run, bundle or checkpoint, and its network in eval mode on the CPU.
+
+    `network` is one of the user's own that it names. UserError where there is no model, or it is damaged.
+    """
     own: dict[str, Any] = {} if network is None else {"network": network}
-    if not path.is_file():
+    if not path.is_file() or is_bundle_zip(path):
         bundle = Bundle.open(path)
         return bundle, bundle.load_network(**own)
-    content = None if (path.parent / "model.json").is_file() else read_content(path)  # a file within a bundle
+    is_none = (path.parent / "model.json").is_file() or path.suffix == ".zip"  # a file within a bundle, or photos
+    content = None if is_none else read_content(path)
     if not isinstance(content, dict) or not isinstance(content.get("state_dict"), dict) or "resnet_tl" not in content:
         raise UserError(
             f"{path} is no checkpoint of a fit with resnet-tl; give a run, a model bundle or such a "

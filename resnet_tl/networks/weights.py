@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 from collections.abc import Mapping, Sequence
@@ -14,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from resnet_tl.bundle import Bundle
+from resnet_tl.bundle_zip import is_bundle_zip
 from resnet_tl.errors import UserError, listed, nearest, printable
 from resnet_tl.files import file_digest
 from resnet_tl.networks import IMAGENET_RESNETS, network_names
@@ -63,6 +65,12 @@ class _Found:
     facts: Mapping[str, Any]
     classes: tuple[str, ...] = ()
     network_args: Mapping[str, Any] = field(default_factory=dict)
+    content: bytes | None = None  # of the file, where it has been read, since it may be in a zip
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the file."""
+        return file_digest(self.path) if self.content is None else hashlib.sha256(self.content).hexdigest()
 
 
 def load_weights(
@@ -89,7 +97,7 @@ def load_weights(
         facts = {**found.facts, **_facts_in(metadata, found.source)}
         keeps_head = classes is not None and tuple(classes) == found.classes
         part = _fill(network, content, found, keeps_head)
-    return replace(_origin(found.source, file_digest(found.path), facts, network), part=part)
+    return replace(_origin(found.source, found.digest, facts, network), part=part)
 
 
 def _find(network: StagedNetwork, weights: str, known: Mapping[str, Any]) -> _Found:
@@ -102,7 +110,7 @@ def _find(network: StagedNetwork, weights: str, known: Mapping[str, Any]) -> _Fo
             raise UserError(f"There are no pretrained weights of {name}; use --model.weights none or give a file.")
         return _in_timm(name, str(known.get("tag", "")))
     path = Path(weights).expanduser()
-    if path.is_dir():
+    if path.is_dir() or is_bundle_zip(path):
         return _in_bundle(name, path, weights)
     if path.is_file():
         return _Found(path, weights, {**known, "license": "unknown"})
@@ -159,9 +167,8 @@ def _on_hub(name: str, repository: str) -> _Found:
 
 def _in_bundle(name: str, path: Path, weights: str) -> _Found:
     bundle = Bundle.open(path)
-    if not bundle.weights_file.is_file():
-        raise UserError(f"{weights} has no weights.safetensors.")
-    return _of_ours(name, bundle, bundle.weights_file, weights)
+    content = bundle.read(bundle.weights_file.name)
+    return replace(_of_ours(name, bundle, bundle.weights_file, weights), content=content)
 
 
 def _of_ours(name: str, bundle: Bundle, path: Path, source: str) -> _Found:
@@ -229,8 +236,11 @@ def _read(found: _Found, name: str) -> tuple[_Found, Any, dict[str, str]]:
     path = found.path
     if path.suffix == ".safetensors":
         from safetensors import SafetensorError, safe_open
+        from safetensors.torch import load
 
         try:
+            if found.content is not None:
+                return found, load(found.content), {}
             with safe_open(path, framework="pt") as file:
                 return found, {key: file.get_tensor(key) for key in file.keys()}, file.metadata() or {}  # noqa: SIM118
         except SafetensorError as error:

@@ -50,7 +50,7 @@ def test_the_page_goes_where_it_is_asked_to(command, run: Path, tmp_path: Path):
         (["runs/tinny"], "runs/tinny is not a run: there is no such folder. Did you mean 'tiny'?"),
         (["runs/tiny", "-o", "page.pdf"], "page.pdf is to be a .html file"),
         (["runs/tiny", "-o", "runs"], "name the file to write in it"),
-        (["runs/tiny/model"], "it has no recipe.yaml"),
+        (["runs/tiny/model"], "it is a model bundle alone"),
         (["runs/tiny", "--dark"], "unrecognized arguments: --dark"),
     ],
 )

@@ -56,7 +56,12 @@ def test_a_bundle_needs_a_folder_of_images(command, tiny_run, blobs, tmp_path):
     shutil.copytree(tiny_run / "model", tmp_path / "bundle")
 
     assert command("test", "bundle", "--root", blobs).out == command("test", tiny_run).out
-    assert command("test", "bundle") == (2, "", "resnet-tl: bundle is not a run: it has no recipe.yaml.\n")
+    assert command("test", "bundle") == (
+        2,
+        "",
+        "resnet-tl: bundle is not a run: it is a model bundle alone, without the images and predictions that a run "
+        "has.\n",
+    )
 
 
 def test_classes_that_are_missing_shift_nothing(command, tiny_run, blobs, tmp_path):

@@ -39,6 +39,15 @@ def test_wilsons_interval_is_that_of_newcombe(correct, images, low, high):
     assert wilson(correct, images) == pytest.approx((low, high), abs=5e-5)
 
 
+@pytest.mark.parametrize("images", [1, 2, 7, 30, 810, 1_000_000])
+def test_wilsons_interval_is_scipys(images: int):
+    from scipy.stats import binomtest
+
+    for correct in {0, 1, images // 3, images - 1, images}:
+        scipys = binomtest(correct, images).proportion_ci(0.95, method="wilson")
+        assert wilson(correct, images) == pytest.approx((scipys.low, scipys.high), abs=1e-14)
+
+
 def test_wilsons_interval_of_a_perfect_score_is_no_point():
     low, high = wilson(250, 250)
 

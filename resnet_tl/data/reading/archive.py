@@ -35,14 +35,14 @@ def unpacked(archive: Path, cache: Path) -> Path:
     """
     from filelock import FileLock
 
-    with _in_one_sentence(archive.name), _opened(archive) as opened:
-        _checked(opened, archive.name)
+    with in_one_sentence(archive.name), opened_zip(archive) as opened:
+        entries_of(opened, archive.name)
         files = [(entry.filename, entry.file_size, entry.CRC) for entry in opened.infolist()]
     digest = hashlib.sha256(repr(files).encode()).hexdigest()
     folder = cache / f"{archive.stem[:40]}-{digest[:16]}"
     if folder.is_dir():
         return folder
-    with _in_one_sentence(archive.name):
+    with in_one_sentence(archive.name):
         cache.mkdir(parents=True, exist_ok=True)
         with FileLock(cache / f".{folder.name}.lock"):  # the processes of one fit come here together
             if not folder.is_dir():
@@ -62,10 +62,10 @@ def unpack(archive: Path, folder: Path, inside: str = "") -> None:
             the disk allow, or has an entry that is a link or would be written outside of `folder`.
     """
     name = archive.name
-    with _in_one_sentence(name):
+    with in_one_sentence(name):
         allowed = ALLOWANCE + MAX_RATIO * archive.stat().st_size
-        with _opened(archive) as opened:
-            files = _checked(opened, name)
+        with opened_zip(archive) as opened:
+            files = entries_of(opened, name)
             below = {path.relative_to(inside): entry for path, entry in files.items() if path.is_relative_to(inside)}
             if not below:
                 what = f"folder '{inside}'; it is not the data set that was expected" if inside else "files"
@@ -79,9 +79,9 @@ def unpack(archive: Path, folder: Path, inside: str = "") -> None:
 def _unpack_inner(archive: Path, outer: str, allowed: int) -> int:
     """Puts a folder in the place of a zip in the zip: train/ for a train.zip, also where that holds train/ itself."""
     name = f"{archive.name} in {outer}"
-    with _in_one_sentence(name):
-        with _opened(archive) as opened:
-            files = _checked(opened, name)
+    with in_one_sentence(name):
+        with opened_zip(archive) as opened:
+            files = entries_of(opened, name)
             if {path.parts[0].lower() for path in files} == {archive.stem.lower()}:
                 files = {path.relative_to(path.parts[0]): entry for path, entry in files.items()}
             folder = archive.with_suffix("")
@@ -91,14 +91,15 @@ def _unpack_inner(archive: Path, outer: str, allowed: int) -> int:
     return allowed
 
 
-def _opened(archive: Path) -> zipfile.ZipFile:
+def opened_zip(archive: Path) -> zipfile.ZipFile:
+    """A zip to read from; zipfile's own errors where it is none."""
     try:
         return zipfile.ZipFile(archive, metadata_encoding="utf-8")  # macOS writes UTF-8 without saying so
     except UnicodeDecodeError:
         return zipfile.ZipFile(archive)
 
 
-def _checked(opened: zipfile.ZipFile, name: str) -> dict[PurePosixPath, zipfile.ZipInfo]:
+def entries_of(opened: zipfile.ZipFile, name: str) -> dict[PurePosixPath, zipfile.ZipInfo]:
     """The archive's files by their relative paths, after all entries have been found to be harmless."""
     files = {}
     for entry in opened.infolist():
@@ -144,7 +145,8 @@ def _write(
 
 
 @contextmanager
-def _in_one_sentence(name: str) -> Iterator[None]:
+def in_one_sentence(name: str) -> Iterator[None]:
+    """Turns what `zipfile` meets in the block into a UserError that names the archive."""
     try:
         yield
     except NotImplementedError as error:

@@ -82,7 +82,11 @@ class Reference:
 
     def distance(self, features: np.ndarray) -> np.ndarray:
         """Of images' features (n, F) to their k-th nearest training image, (n,) float32."""
-        return nearest(unit(features), self._gallery, self.neighbours)[0][:, -1]
+        return self.nearest(features, self.neighbours)[0][:, -1]
+
+    def nearest(self, features: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+        """Distances (n, k), rising, to the nearest training images, and their places in `labels` and `rows` (n, k)."""
+        return nearest(unit(features), self._gallery, count)
 
     @cached_property
     def _gallery(self) -> np.ndarray:

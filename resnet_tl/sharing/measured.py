@@ -1,0 +1,137 @@
+"""What labelled images say of a model, from what its bundle keeps of them: numbers with intervals, classes, mix-ups."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from resnet_tl.evaluation.intervals import bootstrap_interval, image_resamples, macro_f1, wilson
+from resnet_tl.evaluation.uncertainty.judged import Judged
+from resnet_tl.evaluation.words import interval, metric_value, percent
+
+LEAST = 5
+"""Images of a class below which its recall is not called weak."""
+
+
+@dataclass(frozen=True)
+class Number:
+    """One number, its 95 % interval if it has one, and the id that the hub knows it by, if it has one."""
+
+    name: str
+    value: float
+    text: str
+    hub: str = ""
+
+
+@dataclass(frozen=True)
+class OfClass:
+    """How the images of one class were judged."""
+
+    name: str
+    images: int
+    correct: int
+    taken_for: str  # the class that most of those judged wrongly were taken for; "" for none
+
+    @property
+    def recall(self) -> float:
+        """The share that was judged correctly."""
+        return self.correct / self.images
+
+    @property
+    def text(self) -> str:
+        """`82.1 % [75.0, 87.5]`."""
+        return interval(self.recall, *wilson(self.correct, self.images)) if self.images else "–"
+
+
+def numbers_of(judged: Judged, classes: int, metrics: Mapping[str, float], temperature: float) -> list[Number]:
+    """Accuracy, macro F1, balanced accuracy and loss with intervals over the images, then what else was measured.
+
+    `metrics` are those of the same images, of the network's own probabilities; the loss of `judged` is that of the
+    calibrated ones.
+    """
+    images, correct = len(judged), int(judged.is_correct.sum())
+    losses = -np.log(np.maximum(judged.label_probability, np.finfo(np.float64).tiny))
+    found: dict[str, list[np.ndarray]] = {"macro_f1": [], "balanced": [], "loss": []}
+    for weights in image_resamples(images):
+        found["macro_f1"].append(macro_f1(weights, judged.labels, judged.predicted, classes))
+        found["balanced"].append(_balanced(weights, judged, classes))
+        found["loss"].append(weights @ losses / images)
+    once = np.ones((1, images))
+    values = {
+        "macro_f1": float(macro_f1(once, judged.labels, judged.predicted, classes)[0]),
+        "balanced": float(_balanced(once, judged, classes)[0]),
+        "loss": float(losses.mean()),
+    }
+    bounds = {name: bootstrap_interval(values[name], np.concatenate(parts)) for name, parts in found.items()}
+    low, high = bounds["loss"]
+    loss = f"{metric_value('loss', values['loss'])} [{low:.3f}, {high:.3f}]"
+    numbers = [
+        Number("accuracy", correct / images, interval(correct / images, *wilson(correct, images)), "accuracy"),
+        Number("macro F1", values["macro_f1"], interval(values["macro_f1"], *bounds["macro_f1"]), "f1"),
+        Number("balanced accuracy", values["balanced"], interval(values["balanced"], *bounds["balanced"])),
+        Number("loss" if temperature == 1 else "loss, calibrated", values["loss"], loss),
+    ]
+    if "top5_accuracy" in metrics:
+        among = round(metrics["top5_accuracy"] * images)
+        numbers.append(Number("top-5 accuracy", among / images, interval(among / images, *wilson(among, images))))
+    if np.isfinite(metrics.get("auroc", np.nan)):
+        numbers.append(Number("AUROC", metrics["auroc"], metric_value("auroc", metrics["auroc"]), "roc_auc"))
+    return numbers
+
+
+def per_class(judged: Judged, classes: Sequence[str]) -> list[OfClass]:
+    """How the images of each class were judged, in the order of the classes."""
+    counts = mix_ups(judged, len(classes))
+    found = []
+    for number, row in enumerate(counts):
+        wrong = row.copy()
+        wrong[number] = 0
+        taken_for = classes[int(wrong.argmax())] if wrong.any() else ""
+        found.append(OfClass(classes[number], int(row.sum()), int(row[number]), taken_for))
+    return found
+
+
+def mix_ups(judged: Judged, classes: int) -> np.ndarray:
+    """Counts (C, C) of images: row = label, column = predicted."""
+    pairs = judged.labels * classes + judged.predicted
+    return np.bincount(pairs, minlength=classes**2).reshape(classes, classes)
+
+
+def weakest(found: Sequence[OfClass], most: int = 3) -> list[OfClass]:
+    """The classes that are judged worst, of those with some images and a mistake."""
+    weak = [one for one in found if one.images >= LEAST and one.correct < one.images]
+    return sorted(weak, key=lambda one: (one.recall, one.name))[:most]
+
+
+def confused(judged: Judged, classes: Sequence[str], most: int = 3) -> list[str]:
+    """`Fat Hen and Sugar beet (12 of 146 images)`: the pairs of classes that are mixed up most, either way."""
+    counts = mix_ups(judged, len(classes))
+    images, both = counts.sum(axis=1), np.triu(counts + counts.T, 1)
+    order = np.argsort(-both, axis=None, kind="stable")[:most]
+    pairs = [divmod(int(place), len(classes)) for place in order]
+    return [
+        f"{classes[first]} and {classes[second]} ({both[first, second]} of {images[first] + images[second]} images)"
+        for first, second in pairs
+        if both[first, second] > 1
+    ]
+
+
+def sureness(judged: Judged) -> str:
+    """How sure the model is and how often it is right then, in a sentence."""
+    sure, right = float(judged.probability.mean()), float(judged.is_correct.mean())
+    return (
+        f"Its probabilities promise {percent(sure)} on average, and {percent(right)} of these images are judged "
+        "correctly."
+    )
+
+
+def _balanced(weights: np.ndarray, judged: Judged, classes: int) -> np.ndarray:
+    """The mean recall of each resample (B,), for weights (B, N), over the classes present in it."""
+    from scipy.sparse import csr_array
+
+    rows, shape = np.arange(len(judged)), (len(judged), classes)
+    images = weights @ csr_array((np.ones(len(judged)), (rows, judged.labels)), shape=shape)
+    correct = weights @ csr_array((judged.is_correct.astype(np.float64), (rows, judged.labels)), shape=shape)
+    return (correct / np.maximum(images, 1)).sum(axis=1) / (images > 0).sum(axis=1)

@@ -1,0 +1,89 @@
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+
+def hub_reads(card: str) -> Any:
+    """The front matter as the hub's client takes it, which must not be imported before HF_HUB_OFFLINE is set."""
+    from huggingface_hub import ModelCard
+
+    return ModelCard(card).data
+
+
+def test_the_card_of_a_run_says_the_reports_verdict_and_the_recipe(command, tiny_run: Path):
+    done = command("card", tiny_run)
+
+    assert done.code == 0
+    assert "validation images are judged correctly" in done.out
+    assert "Careful" in done.out
+    assert "| what trained | the head alone |" in done.out
+    assert hub_reads(done.out).pipeline_tag == "image-classification"
+
+
+def test_the_card_of_a_bundle_alone_says_what_there_is(command, tiny_run: Path, tmp_path: Path):
+    shutil.copytree(tiny_run / "model", tmp_path / "m")
+
+    done = command("card", "m")
+
+    assert done.code == 0
+    assert "| recipe | not kept in a bundle; a card of the whole run has it |" in done.out
+    assert "a card of the whole run says it" in done.out
+
+
+def test_nothing_of_this_machine_is_in_the_card(command, tiny_run: Path, tmp_path: Path):
+    text = command("card", tiny_run).out
+    root = json.loads((tiny_run / "data" / "facts.json").read_text())["root"]
+
+    for place in (root, str(tiny_run.parent), str(Path.home()), str(tmp_path)):
+        assert place not in text
+
+
+def test_licences_are_those_that_were_stated(command, tiny_run: Path, tmp_path: Path):
+    done = command("card", tiny_run, "--license", "mit", "--data_license", "CC-BY-4.0", "-o", "out/README.md")
+
+    text = (tmp_path / "out" / "README.md").read_text()
+    assert (done.code, done.out) == (0, f"out/README.md: the card of {tiny_run}\n")
+    assert hub_reads(text).license == "mit"
+    assert "The images that it was trained on: CC-BY-4.0." in text
+
+
+def test_a_run_without_its_predictions_still_has_a_card(command, tiny_run: Path, tmp_path: Path):
+    shutil.copytree(tiny_run, tmp_path / "run")
+    shutil.rmtree(tmp_path / "run" / "predictions")
+
+    done = command("card", "run")
+
+    assert done.code == 0
+    assert "| accuracy |" in done.out
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["nothing"], "nothing does not exist"),
+        (["{run}", "-o", "card.html"], "card.html is to be a .md file"),
+        (["{run}/data"], "it has no model.json"),
+    ],
+)
+def test_a_mistake_is_one_sentence(command, tiny_run: Path, words: list[str], said: str):
+    done = command("card", *(word.format(run=tiny_run) for word in words))
+
+    assert done.code == 2
+    assert said in done.err
+    assert done.err.count("\n") == 1
+
+
+def test_test_images_have_intervals_too(command, tiny_run: Path):
+    text = command("card", tiny_run).out.split("test images, which had no part in training or choosing:")[1]
+
+    rows = dict(
+        re.findall(r"^\| (accuracy|macro F1|balanced accuracy) \| (.*) \|$", text.split("\n- ")[0], re.MULTILINE)
+    )
+    assert len(rows) == 3
+    assert all(re.fullmatch(r"[\d.]+ % \[[\d.]+, [\d.]+\]", value) for value in rows.values())

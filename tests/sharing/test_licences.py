@@ -1,0 +1,57 @@
+from __future__ import annotations
+
+import pytest
+
+from resnet_tl.sharing.licences import base_models, licence_of_model, licence_sentences
+
+
+@pytest.mark.parametrize(
+    ("weights", "given", "expected"),
+    [
+        ({"source": "timm/resnet18.tv_in1k", "licence": "bsd-3-clause"}, None, {"license": "bsd-3-clause"}),
+        ({"source": "built-in resnet20_cifar10", "licence": "Apache-2.0"}, None, {"license": "apache-2.0"}),
+        ({"source": "x.safetensors", "licence": "unknown"}, None, {"license": "unknown"}),
+        ({"source": "none", "licence": ""}, None, {"license": "unknown"}),
+        ({"source": "none", "licence": ""}, "MIT", {"license": "mit"}),
+        ({"source": "a", "licence": "Our Own 2"}, None, {"license": "other", "license_name": "our-own-2"}),
+        ({"each": [{"source": "a", "licence": "mit"}, {"source": "b", "licence": "gpl-3.0"}]}, None,
+         {"license": "other", "license_name": "several"}),
+        ({}, None, {"license": "unknown"}),
+    ],
+)  # fmt: skip
+def test_the_licence_is_one_that_the_hub_knows_or_other(weights, given, expected):
+    assert licence_of_model(weights, given) == expected
+
+
+def test_weights_that_forbid_commerce_are_called_so():
+    weights = {"source": "timm/resnet18.fb_swsl_ig1b_ft_in1k", "licence": "cc-by-nc-4.0"}
+
+    said = " ".join(licence_sentences(weights, None, None))
+
+    assert "cc-by-nc-4.0, which forbids commercial use" in said
+    assert "The images that it was trained on: not stated." in said
+
+
+def test_what_its_maker_has_stated_is_said():
+    said = licence_sentences({"source": "none", "licence": ""}, "MIT", "CC-BY-4.0")
+
+    assert said == [
+        "This model: MIT.",
+        "The weights that it began with: random ones, which have no licence.",
+        "The images that it was trained on: CC-BY-4.0.",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        ("timm/resnet18.tv_in1k", ["timm/resnet18.tv_in1k"]),
+        ("hf-hub:anna/plants@v2", ["anna/plants"]),
+        ("runs/plants-1", []),  # a folder, and no repository of that name
+        ("resnet18.safetensors", []),
+        ("built-in resnet20_cifar10", []),
+        ("none", []),
+    ],
+)
+def test_a_base_model_is_named_only_where_it_is_on_the_hub(source: str, expected: list[str]):
+    assert base_models({"source": source}) == expected
