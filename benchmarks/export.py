@@ -70,12 +70,11 @@ def contestants(run: Path, verify_on: int, number: int, folder: Path) -> tuple[s
     import numpy as np
     import torch
 
-    from resnet_tl.data.pixels.decode import decode
     from resnet_tl.export.deployed import Deployed
     from resnet_tl.export.exporting import CALIBRATION_IMAGES
     from resnet_tl.export.facts import Facts
     from resnet_tl.export.targets import TARGETS, Order
-    from resnet_tl.export.verification import judge_of, network_inputs, verify
+    from resnet_tl.export.verification import decoded, judge_of, network_inputs, verify
     from resnet_tl.export.verification_images import VerificationImages, images_for, scaling_images
     from resnet_tl.inference.ensemble import open_model
     from resnet_tl.inference.predictor import Predictor
@@ -86,21 +85,21 @@ def contestants(run: Path, verify_on: int, number: int, folder: Path) -> tuple[s
     images = VerificationImages(images.index, *images.drawn(verify_on), images.source)
     paths = [images.index.path(int(row)) for row in images.drawn(number)[0]]
     planned = bundle.preprocessing
-    decoded = [decode(path, planned.channels, planned.storage_size, planned.value_range) for path in paths]
-    inputs = [planned.centre(planned.store(pixels)) for pixels in decoded]
+    photos = [decoded(path, planned) for path in paths]
+    inputs = [planned.centre(planned.store(pixels)) for pixels in photos]
     batches = [torch.stack(inputs[start : start + 32]) for start in range(0, len(inputs), 32)]
     pixels = np.stack([image.permute(1, 2, 0).numpy() for image in inputs])
     predictor, judge = Predictor(run, device="cpu"), judge_of(bundle, network)
     command = ["-m", "resnet_tl", "predict", str(run.absolute()), str(paths[0]), "--output", str(folder / "ours.csv")]
     size = bundle.weights_file.stat().st_size / 1e6
     found = [
-        Contestant("Predictor (ours)", "raw", lambda: predictor.predict(decoded), command, size),
+        Contestant("Predictor (ours)", "raw", lambda: predictor.predict(photos), command, size),
         Contestant("Predictor (ours)", "tensor", lambda: [judge(batch) for batch in batches], [], size),
     ]
     for place, (name, to, kind, int8, suffix) in enumerate(WAYS):
         target, file = TARGETS[to], folder / f"way{place}{suffix}"
         facts = Facts.of(bundle, kind, int8)  # type: ignore[arg-type]
-        scaling_pixels = partial(network_inputs, scaling, planned) if int8 else None
+        scaling_pixels = network_inputs(scaling, planned) if int8 else None
         for note in target.write(Order(Deployed(bundle, network), facts, scaling_pixels), file):
             print(f"{run.name}: {name}, {kind}: {note}")
         model = target.open(file)
@@ -109,7 +108,7 @@ def contestants(run: Path, verify_on: int, number: int, folder: Path) -> tuple[s
         consumer = file.with_suffix(".py")
         consumer.write_text(next(iter(target.consumers.values()))(facts, file.name), encoding="utf-8")
         size = sum(path.stat().st_size for path in (file, *map(file.with_suffix, target.parts))) / 1e6
-        given = decoded if kind == "raw" else pixels
+        given = photos if kind == "raw" else pixels
         classify = partial(model.probabilities, given)
         found.append(Contestant(name, kind, classify, [str(consumer), str(paths[0])], size, verification))
     return bundle.network["name"], found
@@ -146,7 +145,7 @@ def rows(network: str, found: list[Contestant], images: int) -> list[str]:
 
 
 def main() -> None:
-    """Measures, and prints a table as it stands in docs/export.md."""
+    """Measures, and prints a table as it stands in docs/export_targets.md."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="runs whose images are at hand")
     parser.add_argument("--verify", type=int, default=2000, help="images that verify, at most; default: 2000")

@@ -11,6 +11,7 @@ import torch
 
 from resnet_tl.bundle import Bundle, write_bundle
 from resnet_tl.data.pixels.decode import decode
+from resnet_tl.data.pixels.preprocessing import Preprocessing
 from resnet_tl.data.reading.layouts import read_images
 from resnet_tl.errors import UserError
 from resnet_tl.export import exporting, int8
@@ -111,7 +112,8 @@ def test_a_single_image_is_enough_to_try(network: onnx.ModelProto, pixels: np.nd
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory, blobs: Path, make_run: Callable[..., Path]) -> Path:
     """A run whose network takes the blobs for different classes."""
-    path = make_run(tmp_path_factory.mktemp("int8") / "run", read_images(blobs))
+    seen = Preprocessing(28, 32, 28)
+    path = make_run(tmp_path_factory.mktemp("int8") / "run", read_images(blobs), name="mnist_cnn", seen=seen)
     bundle = Bundle.open(path)
     network, planned = bundle.load_network(), bundle.preprocessing
     with torch.no_grad():
@@ -151,7 +153,7 @@ def test_an_export_in_8_bits_takes_raw_images_and_is_verified(run: Path, known: 
 
 
 def test_an_export_in_8_bits_that_costs_accuracy_is_not_kept(run: Path, known: Path, tmp_path: Path, monkeypatch):
-    grey = np.full((3, 16, 16, 3), (124, 116, 104), np.uint8)  # what the mean is taken from
+    grey = np.full((3, 28, 28, 3), (124, 116, 104), np.uint8)  # what the mean is taken from
     monkeypatch.setattr(exporting, "network_inputs", lambda *_: grey)  # scales that hold nothing else
     with pytest.raises(NotVerified, match=r"it has \d+ fewer of 44 labelled images right; .*; leave out --int8"):
         export(run, tmp_path / "blobs.onnx", int8=True, images=[str(known)])

@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 
 from resnet_tl.bundle import Bundle
+from resnet_tl.data.pixels.preprocessing import Preprocessing
 from resnet_tl.data.reading.layouts import read_images
 from resnet_tl.errors import UserError
 from resnet_tl.export.consumers.texts import openvino_text
@@ -52,7 +53,8 @@ def test_weights_lie_beside_it_in_32_bits(written: Path, bundle: Bundle):
     assert written.with_suffix(".bin").stat().st_size > 0.95 * bundle.weights_file.stat().st_size
 
 
-def test_what_openvino_cannot_write_is_said_in_a_sentence(bundle: Bundle, tmp_path: Path):
+def test_what_openvino_cannot_write_is_said_in_a_sentence(make_bundle, tmp_path: Path):
+    bundle = make_bundle(tmp_path / "bundle", name="mnist_cnn", seen=Preprocessing(28, 32, 28))
     (tmp_path / "blobs.bin").mkdir()
     with pytest.raises(UserError, match=r"^blobs\.xml cannot be written by OpenVINO: "):
         write_openvino(Deployed(bundle, bundle.load_network()), Facts.of(bundle, "tensor"), tmp_path / "blobs.xml")
@@ -104,7 +106,7 @@ def test_the_consumer_says_what_predict_says_and_reports_nothing(written: Path, 
 
 
 def test_an_export_is_both_files_or_none(tmp_path: Path, blobs: Path, make_run):
-    run = make_run(tmp_path / "run", read_images(blobs))
+    run = make_run(tmp_path / "run", read_images(blobs), name="mnist_cnn", seen=Preprocessing(28, 32, 28))
     file = tmp_path / "out" / "blobs.xml"
     with pytest.raises(UserError, match="--input raw does not go with --to openvino: OpenVINO resizes"):
         export(run, file, to="openvino", kind="raw")
