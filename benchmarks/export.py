@@ -70,6 +70,7 @@ def contestants(run: Path, verify_on: int, number: int, folder: Path) -> tuple[s
     import numpy as np
     import torch
 
+    from resnet_tl.bundle import network_name
     from resnet_tl.export.deployed import Deployed
     from resnet_tl.export.exporting import CALIBRATION_IMAGES
     from resnet_tl.export.facts import Facts
@@ -111,7 +112,7 @@ def contestants(run: Path, verify_on: int, number: int, folder: Path) -> tuple[s
         given = photos if kind == "raw" else pixels
         classify = partial(model.probabilities, given)
         found.append(Contestant(name, kind, classify, [str(consumer), str(paths[0])], size, verification))
-    return bundle.network["name"], found
+    return network_name(bundle.network), found
 
 
 def measure(found: list[Contestant], rounds: int) -> None:

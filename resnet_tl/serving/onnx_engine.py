@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from resnet_tl.bundle import network_name
 from resnet_tl.data.pixels.decode import decode
 from resnet_tl.data.threads import usable_cores
 from resnet_tl.export.runtime import OnnxModel
@@ -28,7 +29,7 @@ class OnnxEngine(Engine):
         self.model = OnnxModel(path, usable_cores())
         self.name = path.stem
         self.classes = self.model.classes
-        self.facts = {"network": str(self.model.facts.network["name"]), "digest": self.model.facts.digest}
+        self.facts = {"network": network_name(self.model.facts.network), "digest": self.model.facts.digest}
         self.is_sure_from = min_confidence
         self.is_raw = self.model.facts.input == "raw"
 

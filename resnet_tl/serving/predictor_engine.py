@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from resnet_tl.bundle import network_name
 from resnet_tl.evaluation.uncertainty.abstention import TARGETS, confidence_reaching
 from resnet_tl.evaluation.uncertainty.familiarity import strange_up_to
 from resnet_tl.evaluation.uncertainty.judged import Judged
@@ -37,7 +38,7 @@ class PredictorEngine(Engine):
         bundles = [member.bundle for member in self.predictor.ensemble.members]
         self.name = _name_of(Path(path))
         self.classes = self.predictor.classes
-        self.facts = {"network": str(bundles[0].network["name"]), "digest": bundles[0].digest}
+        self.facts = {"network": network_name(bundles[0].network), "digest": bundles[0].digest}
         self.strange_up_to = strange_up_to([len(one.distances) for one in self.predictor.ensemble.references])
         self.is_sure_from = min_confidence
         if min_confidence is None and bundles[0].validation and not why_not_measured(bundles, None):

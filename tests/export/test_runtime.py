@@ -17,6 +17,7 @@ from resnet_tl.export.deployed import Deployed
 from resnet_tl.export.facts import KEY
 from resnet_tl.export.runtime import OnnxModel
 from resnet_tl.inference.predictor import Predictor
+from resnet_tl.serving.onnx_engine import OnnxEngine
 
 
 @pytest.fixture(scope="module")
@@ -191,6 +192,12 @@ def test_a_file_that_is_none_of_ours_is_refused(files: dict[str, Path], tmp_path
     with pytest.raises(UserError, match=said) as caught:
         OnnxModel(tmp_path / "other.onnx")
     assert "\n" not in str(caught.value)
+
+
+def test_a_network_of_the_users_own_is_served_by_the_name_of_its_class(files: dict[str, Path], tmp_path: Path):
+    content = replaced('"name": "resnet20"', '"import": "mine.Net"')(onnx.load(files["raw"]), tmp_path)
+    (tmp_path / "own.onnx").write_bytes(content)
+    assert OnnxEngine(tmp_path / "own.onnx").facts["network"] == "mine.Net"
 
 
 def test_a_file_that_is_not_there_is_said(tmp_path: Path):
