@@ -34,7 +34,7 @@ class Facts:
         weights: source, digest and licence of the weights that training began with.
         data: fingerprint and counts of the training data.
         digest: SHA-256 of the bundle's `weights.safetensors`.
-        int8: whether the network computes in whole numbers of 8 bits.
+        int8: whether the network computes in 8-bit integers.
         made_by: name and version of the program.
     """
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from onnx import ModelProto
 
 OPSET = 18
-"""The first one whose Resize takes an antialias."""
+"""The first with an antialiased Resize."""
 MAX_BYTES = 2_000_000_000
 """Of a file: protobuf's limit is 2 GiB. Weights in further files would be left behind when it is copied."""
 
@@ -30,7 +30,7 @@ def tensor_graph(deployed: Deployed) -> ModelProto:
     N is dynamic. The same network gives the same bytes.
 
     Raises:
-        UserError: the network is too large for one file, or does something that ONNX has no words for.
+        UserError: the network is too large for one file, or does something that ONNX cannot express.
     """
     held = sum(tensor.numel() * tensor.element_size() for tensor in deployed.state_dict().values())
     if held > MAX_BYTES:

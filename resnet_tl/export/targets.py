@@ -38,11 +38,11 @@ class Target:
         why_tensor: why it cannot take raw images, as a sentence that is printed; "" where it can.
         has_int8: whether it can be written in 8-bit integers.
         parts: the suffixes of further files that belong to it.
-        write: writes the file, and gives what there is to say of it, sentences; a full disk is an OSError, a network
-            that cannot be written a UserError.
+        write: writes the file and gives notes for the user; a full disk is an OSError, a network that cannot be written
+            a UserError.
         open: opens it again by its runtime.
-        consumers: files that use it without resnet-tl, written beside it: what is put behind the file's name without
-            its suffix, to the text for facts and the name of the file; "" where there is none.
+        consumers: programs that use it without resnet-tl, written beside it: the end of each one's name, after the
+            file's stem, and what makes its text of facts and the file's name; "" where there is none.
     """
 
     suffix: str
