@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Coroutine
-from contextlib import asynccontextmanager
-from io import BytesIO
+from collections.abc import Coroutine
 from typing import Any, TypeVar
 
 from fastapi import FastAPI, Request, Response
-from PIL import Image
 from starlette.exceptions import HTTPException
 
 from resnet_tl import __version__
@@ -48,20 +45,13 @@ def create_app(engine: Engine, settings: Settings) -> FastAPI:
     metrics = Metrics()
     queue = BatchQueue(engine, settings, metrics)
 
-    @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        queue.start()
-        await queue.judge([blank_image()])  # the first batch is a slow one
-        yield
-        queue.stop()
-
     app = FastAPI(
         title=f"resnet-tl: {engine.name}",
         version=__version__,
         summary=f"Classifies images as one of {len(engine.classes)} classes.",
-        lifespan=lifespan,
         docs_url=None,  # which would load scripts from another host
         redoc_url=None,
+        redirect_slashes=False,  # to http://, also behind a proxy with HTTPS
     )
     app.state.engine, app.state.settings, app.state.queue, app.state.metrics = engine, settings, queue, metrics
     app.add_middleware(Admission, settings=settings, metrics=metrics, paths=PATHS)
@@ -128,13 +118,6 @@ async def unless_gone(request: Request, work: Coroutine[Any, Any, Result]) -> Re
     finally:
         gone.cancel()
         working.cancel()
-
-
-def blank_image() -> bytes:
-    """The file of a small black image."""
-    buffer = BytesIO()
-    Image.new("RGB", (32, 32)).save(buffer, "PNG")
-    return buffer.getvalue()
 
 
 def json_answer(content: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:

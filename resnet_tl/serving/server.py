@@ -10,12 +10,14 @@ import socket
 import sys
 import time
 from collections.abc import Callable
+from io import BytesIO
 from types import FrameType
 
 import uvicorn
 from fastapi import FastAPI
+from PIL import Image
 
-from resnet_tl.errors import UserError
+from resnet_tl.errors import UserError, reason_of
 from resnet_tl.serving.admission import MAX_HEADER_BYTES
 from resnet_tl.serving.connections import connections_of
 from resnet_tl.serving.settings import Settings
@@ -60,7 +62,7 @@ def server_of(app: FastAPI, settings: Settings, announce: Callable[[], None]) ->
         http=connections_of(settings),
         ws="none",
         loop="asyncio",
-        lifespan="on",
+        lifespan="off",
         log_config=None,
         access_log=False,
         proxy_headers=False,
@@ -89,6 +91,13 @@ def run(app: FastAPI, settings: Settings, listener: socket.socket, announce: Cal
     os._exit(stop.exit_code)
 
 
+def blank_image() -> bytes:
+    """The file of a small black image."""
+    buffer = BytesIO()
+    Image.new("RGB", (32, 32)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
 class Server(uvicorn.Server):
     """uvicorn's, with an end of our own: the first signal lets it finish, a second one ends it at once."""
 
@@ -100,6 +109,12 @@ class Server(uvicorn.Server):
         self.came = 0.0
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Takes requests once a first image has been judged; UserError where it cannot be."""
+        try:
+            await self.app.state.queue.start(blank_image())
+        except Exception as error:  # whatever a network of anyone's raises
+            self.app.state.queue.stop()
+            raise UserError(f"The model cannot judge an image: {reason_of(error)}.") from error
         await super().startup(sockets)
         self.announce()
 
@@ -119,6 +134,7 @@ class Server(uvicorn.Server):
         await super().shutdown(sockets)
         for timer in timers:
             timer.cancel()
+        self.app.state.queue.stop()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Of the first signal and of further ones; one that comes within a second is the same, passed on twice."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import time
 from pathlib import Path
 
 import pytest
@@ -45,6 +46,19 @@ def test_a_port_in_use(model: Path):
     assert said == (
         f"--port {port} of 127.0.0.1 cannot be had (address already in use); give another --port, or 0 for a free one."
     )
+
+
+def test_a_model_that_cannot_judge(model: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture):
+    """The first image, a blank one, is judged before any client's; it may take longer than an answer."""
+
+    def judge(self: PredictorEngine, prepared: object) -> None:
+        time.sleep(1.2)
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setattr(PredictorEngine, "judge", judge)
+    said = refusal(model, "--port", 0, "--time_limit", 1)
+    assert said == "The model cannot judge an image: out of memory."
+    assert not caplog.records
 
 
 def test_another_address_without_a_token(model: Path):
