@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 from fastapi import FastAPI, Request, Response
@@ -24,11 +25,14 @@ def add_page(app: FastAPI, engine: Engine, settings: Settings) -> None:
     The files say nothing of the model, so that they need no token; `/facts` and `/explain` do as `/predict` does.
     """
     files = {file.name: (file.read_bytes(), KINDS[file.suffix]) for file in FOLDER.iterdir()}
-    explainer = engine.explainer()
+    explainer, describing = engine.explainer(), asyncio.Semaphore(settings.decode_threads)
 
     def file_route(name: str, path: str) -> None:
+        async def file() -> Response:
+            return Response(content, media_type=kind)
+
         content, kind = files[name]
-        app.add_api_route(path, lambda: Response(content, media_type=kind), include_in_schema=False)
+        app.add_api_route(path, file, include_in_schema=False)
 
     file_route("index.html", "/")
     for name in files.keys() - {"index.html"}:
@@ -54,4 +58,5 @@ def add_page(app: FastAPI, engine: Engine, settings: Settings) -> None:
         found = await unless_gone(request, app.state.queue.run(explainer.compute, bytes(uploads[0].content)))
         if isinstance(found, BadImage):
             raise Refused(422, "image", str(found))
-        return json_answer(await run_in_threadpool(explainer.describe, found))
+        async with describing:  # which decodes
+            return json_answer(await run_in_threadpool(explainer.describe, found))
