@@ -118,9 +118,13 @@ class Admission:
             self.metrics.request_seconds.observe(time.perf_counter() - start)
 
     def _check_host(self, headers: dict[str, str]) -> None:
-        """Refuses what a page of another site may send: by a name of its own for this machine, or across origins."""
+        """Refuses what a page of another site may send: by a name of its own for this machine, or across origins.
+
+        Where a token is needed, which no such page has, a proxy on this machine may pass another name on.
+        """
         host = headers.get("host", "")
-        if self.settings.is_loopback and _name_of(host) not in ("localhost", "127.0.0.1", "::1", self.settings.host):
+        is_ours = _name_of(host) in ("localhost", "127.0.0.1", "::1", self.settings.host)
+        if self.settings.is_loopback and not self.settings.token and not is_ours:
             raise Refused(421, "host", "This server answers as localhost or 127.0.0.1 only.")
         origin = headers.get("origin")
         if origin is not None and origin.partition("://")[2] != host:

@@ -78,6 +78,12 @@ def test_a_name_that_somebody_else_has_given_to_this_machine_is_refused(host: st
     assert server.get("/healthz", Host=host).status == 421
 
 
+def test_with_a_token_a_proxy_on_this_machine_may_pass_its_own_name_on(guarded: Running):
+    asked = {"Host": "models.example", "Origin": "https://models.example"}
+    assert guarded.predict(photo(), asked | {"Authorization": f"Bearer {TOKEN}"}).status == 200
+    assert guarded.predict(photo(), asked).status == 401
+
+
 @pytest.mark.parametrize("host", ["localhost", "LOCALHOST:8000", "127.0.0.1:1", "[::1]:8000"])
 def test_the_names_of_this_machine_are_taken(host: str, server: Running):
     assert server.get("/healthz", Host=host).status == 200
