@@ -96,10 +96,10 @@ def test_limits_that_are_no_numbers(model: Path, capsys: pytest.CaptureFixture[s
 def test_the_first_line_sends_the_token_that_it_does_not_show(model: Path):
     engine = PredictorEngine(model, "cpu")
     for file, shown in ((Path("my token"), "$(cat 'my token')"), (None, "$RESNET_TL_TOKEN")):
-        first, *said, last = serve.first_lines(engine, "http://127.0.0.1:1", serve._header(file))
+        first, *said, last = serve.first_lines(engine, "http://127.0.0.1:1", serve._curl_option(file))
         assert first == (
             f"Serving small (3 classes: {', '.join(engine.classes)}): "
-            f'curl -H "Authorization: Bearer {shown}" --data-binary @photo.jpg http://127.0.0.1:1/predict'
+            f'curl --oauth2-bearer "{shown}" --data-binary @photo.jpg http://127.0.0.1:1/predict'
         )
         assert said == list(engine.said)
         assert last == "A page is at http://127.0.0.1:1/; Ctrl-C ends the server."
