@@ -11,6 +11,7 @@ import pytest
 from resnet_tl.cli import serve
 from resnet_tl.errors import UserError
 from resnet_tl.serving.predictor_engine import PredictorEngine
+from resnet_tl.serving.settings import Settings
 from tests.serving.running import model
 
 __all__ = ["model"]
@@ -91,6 +92,16 @@ def test_limits_that_are_no_numbers(model: Path, capsys: pytest.CaptureFixture[s
         assert end.value.code == 2
         assert words[0] in capsys.readouterr().err
     assert "over 0 and under 1" in refusal(model, "--port", 0, "--min_confidence", 80)
+
+
+def test_an_image_that_is_allowed_is_not_too_much_to_hold(model: Path, monkeypatch: pytest.MonkeyPatch):
+    given: list[Settings] = []
+    monkeypatch.setattr("resnet_tl.serving.server.listening", lambda settings: given.append(settings) or 1 / 0)
+    for megabytes in (20, 1000):
+        with pytest.raises(ZeroDivisionError):
+            serve.main([str(model), "--max_megabytes", str(megabytes)])
+        assert given[-1].max_image_bytes == megabytes * 1_000_000
+        assert given[-1].max_image_bytes < given[-1].max_body_bytes <= given[-1].max_held_bytes
 
 
 def test_the_first_line_sends_the_token_that_it_does_not_show(model: Path):
