@@ -7,7 +7,6 @@ uvicorn has no limit of its own for these. What is used of its `H11Protocol` was
 from __future__ import annotations
 
 import asyncio
-import json
 from typing import cast
 
 import h11
@@ -78,7 +77,7 @@ class BoundedConnection(H11Protocol):
         if self.conn.our_state not in (h11.IDLE, h11.SEND_RESPONSE):
             self.transport.abort()
             return
-        body = json.dumps({"error": "The request is not well-formed HTTP, or its headers are too long."}).encode()
+        body = b'{"error":"The request is not well-formed HTTP, or its headers are too long."}'
         headers = [("content-type", "application/json"), ("content-length", str(len(body))), ("connection", "close")]
         headers += SECURITY_HEADERS.items()
         events = (h11.Response(status_code=400, headers=headers, reason=b"Bad Request"), h11.Data(body))

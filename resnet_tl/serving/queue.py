@@ -7,11 +7,12 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
+from starlette.requests import Request
 
 from resnet_tl.data.pixels.decode import BadImage
 from resnet_tl.serving.engine import Engine
@@ -200,3 +201,17 @@ class BatchQueue:
         self.metrics.compute_seconds.observe(time.perf_counter() - start)
         self.metrics.batch_images.observe(len(items))
         return [Answer(one, float(known)) for one, known in zip(shares, familiar, strict=True)]
+
+
+async def unless_gone(request: Request, work: Coroutine[Any, Any, Result]) -> Result:
+    """What `work` gives; it is given up where the client goes away before."""
+    working = asyncio.ensure_future(work)
+    gone = asyncio.ensure_future(request.receive())  # the body is read: the next that comes is its end
+    try:
+        await asyncio.wait((working, gone), return_when=asyncio.FIRST_COMPLETED)
+        if not working.done():
+            raise Refused(499, "gone", "The client has gone.")
+        return working.result()
+    finally:
+        gone.cancel()
+        working.cancel()

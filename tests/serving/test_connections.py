@@ -81,7 +81,7 @@ def test_what_is_no_http_is_refused(sent: bytes, server: Running):
         client.sendall(sent + b"\r\n\r\n")
         said = client.recv(65536)
     assert said.startswith(b"HTTP/1.1 4")
-    assert b'{"error": "' in said
+    assert b'{"error":"' in said
 
 
 def test_a_refused_body_is_read_to_its_end_but_not_for_ever(engine: PredictorEngine, serve):

@@ -126,7 +126,7 @@ def test_with_a_token_the_first_line_sends_it(model: Path, start, tmp_path: Path
     assert '"predictions":' in done.stdout
     command = command.replace("--oauth2-bearer", "-s -A")
     done = subprocess.run(["sh", "-c", command], cwd=tmp_path, capture_output=True, text=True)
-    assert done.stdout.startswith('{"error": "A token is needed')
+    assert done.stdout.startswith('{"error":"A token is needed')
 
 
 @pytest.mark.slow
@@ -159,7 +159,7 @@ def test_what_cannot_be_answered_in_time_is_said_at_the_end(model: Path, start):
 
     answer = connection.getresponse()
     assert answer.status == 503
-    assert answer.read() == b'{"error": "The server is stopping; the answer was not there in time."}'
+    assert answer.read() == b'{"error":"The server is stopping; the answer was not there in time."}'
     assert code == 130
     assert said == "resnet-tl: stopped by Ctrl-C, and one request was not answered in time\n"
     connection.close()
