@@ -10,29 +10,14 @@ import pytest
 from resnet_tl.errors import UserError
 from resnet_tl.serving.predictor_engine import PredictorEngine
 from resnet_tl.serving.settings import Settings
-from tests.serving.running import Reply, Running, eventually, form_of, photo
+from tests.serving.running import Reply, Running, eventually, form_of, photo, running, spoken
 
 TOKEN = "0123456789abcdef"
 POST = b"POST /predict HTTP/1.1\r\nHost: localhost\r\n"
 
 
-def spoken(server: Running, text: bytes, seconds: float = 10) -> bytes:
-    """All that the server says to some bytes until it closes the connection or the time is over."""
-    with socket.create_connection(("127.0.0.1", server.port), timeout=seconds) as client:
-        client.sendall(text)
-        said = b""
-        try:
-            while part := client.recv(65536):
-                said += part
-        except (TimeoutError, ConnectionResetError):
-            pass
-        return said
-
-
 @pytest.fixture(scope="module")
 def guarded(engine: PredictorEngine):
-    from tests.serving.running import running
-
     with running(engine, token=TOKEN) as found:
         yield found
 
