@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.exceptions import HTTPException
 
 from resnet_tl import __version__
@@ -11,7 +12,7 @@ from resnet_tl.data.pixels.decode import BadImage
 from resnet_tl.serving.admission import Admission
 from resnet_tl.serving.answers import BODY, REFUSALS, Failure, Predictions, entry
 from resnet_tl.serving.engine import Engine
-from resnet_tl.serving.metrics import CONTENT_TYPE, Metrics
+from resnet_tl.serving.metrics import Metrics
 from resnet_tl.serving.page import add_page
 from resnet_tl.serving.queue import BatchQueue, unless_gone
 from resnet_tl.serving.settings import Refused, Settings
@@ -75,7 +76,7 @@ def create_app(engine: Engine, settings: Settings) -> FastAPI:
     @app.get("/metrics", responses={200: {"content": {"text/plain": {}}}})
     async def prometheus() -> Response:
         """What the server counts, for Prometheus."""
-        return Response(metrics.text(), media_type=CONTENT_TYPE)
+        return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST)
 
     add_page(app, engine, settings)
     return app

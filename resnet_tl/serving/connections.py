@@ -21,7 +21,7 @@ REQUEST_SECONDS = 10.0
 
 
 class BoundedConnection(H11Protocol):
-    """One connection of a client."""
+    """One connection of a client; a server has a subclass with its `settings`."""
 
     settings: Settings
     request_seconds = REQUEST_SECONDS
@@ -83,8 +83,3 @@ class BoundedConnection(H11Protocol):
         events = (h11.Response(status_code=400, headers=headers, reason=b"Bad Request"), h11.Data(body))
         self.transport.write(b"".join(self.conn.send(event) or b"" for event in (*events, h11.EndOfMessage())))
         self.transport.write_eof()
-
-
-def connections_of(settings: Settings) -> type[BoundedConnection]:
-    """The class of a server's connections."""
-    return type("Connection", (BoundedConnection,), {"settings": settings})

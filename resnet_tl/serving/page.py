@@ -57,7 +57,7 @@ def add_page(app: FastAPI, engine: Engine, settings: Settings) -> None:
         uploads = await read_uploads(request)
         if len(uploads) > 1:
             raise Refused(413, "images", "One image at a time is explained.")
-        found = await unless_gone(request, app.state.queue.run(explainer.compute, bytes(uploads[0].content)))
+        found = await unless_gone(request, app.state.queue.run(explainer.compute, uploads[0].take()))
         if isinstance(found, BadImage):
             raise Refused(422, "image", str(found))
         async with describing:  # which decodes

@@ -9,6 +9,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -31,16 +32,16 @@ class Answer(NamedTuple):
     familiarity: float  # nan where it is not known
 
 
+@dataclass(eq=False)
 class _Item:
     """One image on its way; it takes a place from `judge` or `run`, which has work of its own, until it leaves."""
 
-    def __init__(self, answer: asyncio.Future[Any], work: Callable[[Any], Any] | None = None) -> None:
-        self.answer = answer
-        self.work = work
-        self.prepared: Any = None
-        self.decoding: Future[None] | None = None
-        self.is_begun = False  # the thread that computes has it
-        self.is_abandoned = False
+    answer: asyncio.Future[Any]
+    work: Callable[[Any], Any] | None
+    prepared: Any = None
+    decoding: Future[None] | None = None
+    is_begun: bool = False  # the thread that computes has it
+    is_abandoned: bool = False
 
 
 class BatchQueue:

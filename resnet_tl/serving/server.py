@@ -19,7 +19,7 @@ from PIL import Image
 
 from resnet_tl.errors import UserError, reason_of
 from resnet_tl.serving.admission import MAX_HEADER_BYTES
-from resnet_tl.serving.connections import connections_of
+from resnet_tl.serving.connections import BoundedConnection
 from resnet_tl.serving.settings import Settings
 from resnet_tl.stopping import AT_ONCE, Stopped
 
@@ -34,8 +34,9 @@ def listening(settings: Settings) -> socket.socket:
             settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
         made = socket.socket(family, kind, protocol)
-    except OSError as error:
-        raise UserError(f"--host is {settings.host}, which is no address of this machine: {error.strerror}.") from None
+    except (OSError, UnicodeError) as error:  # the latter: no name of any machine
+        why = error.strerror if isinstance(error, OSError) else "it is no name"
+        raise UserError(f"--host is {settings.host}, which is no address of this machine: {why}.") from None
     made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         made.bind(address)
@@ -59,7 +60,7 @@ def server_of(app: FastAPI, settings: Settings, announce: Callable[[], None]) ->
     """The server of an application, not yet running; `announce` is called when it takes requests."""
     config = uvicorn.Config(
         app,
-        http=connections_of(settings),
+        http=type("Connection", (BoundedConnection,), {"settings": settings}),
         ws="none",
         loop="asyncio",
         lifespan="off",
