@@ -22,9 +22,8 @@ from resnet_tl.evaluation.uncertainty.calibration import at_temperature
 from resnet_tl.evaluation.uncertainty.judged import Judged
 from resnet_tl.evaluation.words import SPLITS
 from resnet_tl.notebook import DAMAGED
-from resnet_tl.run import Run
 from resnet_tl.sharing import limits, measured
-from resnet_tl.sharing.info import accuracies_of, calibration_words, name_of, preprocessing_words
+from resnet_tl.sharing.info import accuracies_of, calibration_words, name_of, preprocessing_words, run_around
 from resnet_tl.sharing.licences import base_models, licence_of_model, licence_sentences, origins
 from resnet_tl.sharing.markdown import bullets, plain, table, without_folders
 from resnet_tl.sharing.training import training_rows, verdict_of
@@ -48,10 +47,8 @@ class Card:
     def __init__(self, path: str | Path, stated: Stated | None = None) -> None:
         self.bundle = Bundle.open(path)
         self.stated = stated or Stated()
-        self.name = name_of(Path(path))
-        around = Run(Path(path) if self.bundle.path != Path(path) else Path(path).parent)
-        is_its_run = around.is_complete and around.bundle.digest == self.bundle.digest
-        self.run = around if is_its_run else None
+        self.name = plain_name(name_of(Path(path)))
+        self.run = run_around(Path(path), self.bundle)
         self.accuracies = accuracies_of(self.bundle)
         self.repeats = bool(self.bundle.validation.get("repeats"))
 
@@ -157,8 +154,9 @@ class Card:
             f"resnet-tl predict {place} photo.jpg\n"
             "```\n\nor in Python:\n\n```python\nfrom resnet_tl import Predictor\n\n"
             f'Predictor("{place}").predict("photo.jpg")\n```\n\n'
-            f"The network sees {preprocessing_words(self.bundle.preprocessing)}; both ways do that, and calibrate the "
-            "probabilities. The folder holds no code and no pickle."
+            f"The network sees {preprocessing_words(self.bundle.preprocessing)}; both ways do that"
+            f"{', and calibrate the probabilities' * (self.bundle.temperature != 1)}. The folder holds no code and no "
+            "pickle."
         )
 
     def _numbers(self) -> str:
@@ -182,25 +180,25 @@ class Card:
                 header, rows = number_rows({"test": metrics}, {"test": tested})
             parts.append(f"On {tested.images:,} test images, which had no part in training or choosing:")
             parts.append(table(header, [[*map(plain, row)] for row in rows], [1]))
-        return "\n\n".join([*parts, bullets(self._findings())])
+        return "\n\n".join(filter(None, [*parts, bullets(self._findings())]))
 
     def _findings(self) -> list[str]:
         """The report's verdict, or what the bundle alone says beside a number."""
-        verdict = verdict_of(self.run) if self.run else None
-        if verdict:
+        if self.run and (verdict := verdict_of(self.run)):
             return [plain(text) for text in (verdict.result, verdict.caution, *verdict.further)]
         found = [text for own in self.accuracies.values() for text in own.warnings()]
-        own = self.accuracies.get("val")
-        found += [own.baseline()] if own else []
+        found += [own.baseline()] if (own := self.accuracies.get("val")) else []
         if "val" in self.bundle.metrics:
             found.append("Validation images may well have chosen the epoch, which flatters their numbers a little.")
-        found.append("How simpler models do on the same images is not known here; a card of the whole run says it.")
+        if self.accuracies and not self.run:
+            found.append("How simpler models do on the same images is not known here; a card of the whole run says it.")
         return [plain(text) for text in found]
 
     def _sure(self) -> str:
         if self.judged is None:
             return ""
-        sentences = [f"Calibration: {plain(calibration_words(self.bundle.calibration))}."]
+        sentences = ["All of this is of the run that this one repeats."] if self.repeats else []
+        sentences.append(f"Calibration: {plain(calibration_words(self.bundle.calibration))}.")
         sentences.append(plain(measured.sureness(self.judged)))
         sentences += limits.answering(self.judged, self.repeats)
         if self.bundle.reference:
@@ -213,16 +211,13 @@ class Card:
     def _classes(self) -> str:
         """A row for each class, or for the weakest ones."""
         trained = self._counts("train")
-        judged = (
-            {}
-            if self.judged is None
-            else {one.name: one for one in measured.per_class(self.judged, self.bundle.classes)}
-        )
+        found = [] if self.judged is None else measured.per_class(self.judged, self.bundle.classes)
+        judged = {one.name: one for one in found}
         names: Sequence[str] = self.bundle.classes
         said = ""
         if len(names) > MOST_ROWS:
             said = f"There are {len(names):,} classes, all named in `model.json`. "
-            shown = [one.name for one in measured.weakest(list(judged.values()), MOST_ROWS)] or names[:MOST_ROWS]
+            shown = [one.name for one in measured.weakest(found, MOST_ROWS)] or names[:MOST_ROWS]
             said += "Those judged worst:" if judged else "The first ones:"
             names = shown
         rows = []

@@ -50,7 +50,7 @@ def model_facts(path: str | Path) -> dict[str, Any]:
         "files": files,
         "damaged": damaged,
         "made_by": bundle.made_by,
-        **_of_run(path, bundle),
+        **_of_run(run_around(path, bundle)),
     }
 
 
@@ -83,11 +83,18 @@ def accuracies_of(bundle: Bundle) -> dict[str, Accuracy]:
     return found
 
 
-def _of_run(path: Path, bundle: Bundle) -> dict[str, Any]:
-    """What the run around a bundle knows besides: when and by which versions it was made, parameters."""
+def run_around(path: Path, bundle: Bundle) -> Run | None:
+    """The complete run that a bundle was opened by, or that its file or folder lies in; None where there is none."""
     run = Run(path if bundle.path != path else path.parent)
     with suppress(*DAMAGED):
-        if run.is_complete and run.bundle.digest == bundle.digest:
+        return run if run.is_complete and run.bundle.digest == bundle.digest else None
+    return None
+
+
+def _of_run(run: Run | None) -> dict[str, Any]:
+    """What the run around a bundle knows besides: when and by which versions it was made, parameters."""
+    with suppress(*DAMAGED):
+        if run:
             made = {name: run.environment.get(name) for name in ("started", "device", "packages", "python")}
             return {"parameters": run.summary["network"]["parameters"], "trained": made}
     return {}
@@ -172,7 +179,7 @@ def preprocessing_words(seen: Preprocessing) -> str:
 def calibration_words(calibration: Mapping[str, Any]) -> str:
     """How the probabilities were made as often right as they say."""
     if not calibration:
-        return "none: there were too few validation images"
+        return "none: the probabilities are the network's own"
     loss, images = metric_value("loss", calibration["loss"]), calibration["images"]
     if calibration["temperature"] == 1:
         return f"none needed: by {images:,} validation images no temperature was better (loss {loss})"

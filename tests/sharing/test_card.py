@@ -140,11 +140,25 @@ def test_a_bundle_without_validation_images_says_so(make_bundle):
     assert hub_reads(text).eval_results is None
 
 
+def test_a_card_promises_no_more_than_there_is(make_bundle):
+    """Of a bundle whose probabilities are as the network gives them, and that no image has judged."""
+    nothing = Card(make_bundle("nothing", images=0).path).text
+    judged = Card(
+        make_bundle(calibration={"temperature": 2.0, "images": 60, "loss": 0.3, "loss_before": 0.4}).path
+    ).text
+
+    assert "calibrate the probabilities" not in nothing
+    assert "a card of the whole run" not in section(nothing, "How good it is")
+    assert "and calibrate the probabilities" in judged
+    assert "How simpler models do" in judged
+
+
 def test_numbers_of_a_run_that_is_repeated_are_not_claimed_for_this_one(make_bundle):
     bundle = make_bundle(metrics={}, validation={"repeats": True})
     text = Card(bundle.path).text
 
     assert "by the run that this one repeats" in section(text, "How good it is")
+    assert "All of this is of the run that this one repeats." in section(text, "How sure it is")
     assert hub_reads(text).eval_results is None
 
 
