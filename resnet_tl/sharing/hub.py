@@ -38,8 +38,8 @@ def push(path: str | Path, repository: str, card: str, private: bool = False, re
         revision: the branch to commit to, made where there is none; default: main.
 
     Raises:
-        UserError: the bundle is damaged, the repository's name is none, it is not as `private` as it should be, or the hub
-            did not take it.
+        UserError: the bundle is damaged, the repository's name is none, it is not as `private` as it should be, or
+            the hub did not take it.
     """
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, constants
 

@@ -16,7 +16,6 @@ from resnet_tl.bundle_zip import is_bundle_zip
 from resnet_tl.data.pixels.preprocessing import Preprocessing
 from resnet_tl.errors import UserError, listed
 from resnet_tl.evaluation.accuracy import Accuracy
-from resnet_tl.evaluation.intervals import wilson
 from resnet_tl.evaluation.words import NAMES, SPLITS, metric_name, metric_value
 from resnet_tl.notebook import DAMAGED, kept_accuracies
 from resnet_tl.run import Run
@@ -62,7 +61,11 @@ def damages(bundle: Bundle) -> list[str]:
 def name_of(path: Path) -> str:
     """What a model is called: its run, its folder, or its file without the suffix."""
     place = path.absolute()
-    return place.stem if place.is_file() else place.parent.name if place.name == "model" else place.name
+    if place.is_file():
+        return place.stem
+    place = place.parent if place.name == "model" else place
+    part = {"folds": "fold", "trials": "trial"}.get(place.parent.name)  # whose own name is a number alone
+    return f"{place.parent.parent.name}-{part}-{place.name}" if part else place.name
 
 
 def accuracies_of(bundle: Bundle) -> dict[str, Accuracy]:
@@ -73,13 +76,7 @@ def accuracies_of(bundle: Bundle) -> dict[str, Accuracy]:
     if "val" not in found:
         with suppress(*DAMAGED):
             judged = bundle.load_validation()
-            labels, images = judged["labels"], len(judged["labels"])
-            correct = int((labels == judged["predicted"]).sum())
-            counts = {name: int((labels == number).sum()) for number, name in enumerate(bundle.classes)}
-            common = max(counts, key=lambda name: counts[name])
-            unseen = tuple(name for name, count in counts.items() if not count)
-            bounds, classes = wilson(correct, images), len(bundle.classes)
-            found = {"val": Accuracy(images, correct, *bounds, common, counts[common], classes, unseen), **found}
+            found = {"val": Accuracy.of_numbers(judged["labels"], judged["predicted"], bundle.classes), **found}
     return found
 
 

@@ -53,25 +53,20 @@ def numbers_of(judged: Judged, classes: int, metrics: Mapping[str, float], tempe
     """
     images, correct = len(judged), int(judged.is_correct.sum())
     losses = -np.log(np.maximum(judged.label_probability, np.finfo(np.float64).tiny))
-    found: dict[str, list[np.ndarray]] = {"macro_f1": [], "balanced": [], "loss": []}
-    for weights in image_resamples(images):
-        found["macro_f1"].append(macro_f1(weights, judged.labels, judged.predicted, classes))
-        found["balanced"].append(_balanced(weights, judged, classes))
-        found["loss"].append(weights @ losses / images)
-    once = np.ones((1, images))
-    values = {
-        "macro_f1": float(macro_f1(once, judged.labels, judged.predicted, classes)[0]),
-        "balanced": float(_balanced(once, judged, classes)[0]),
-        "loss": float(losses.mean()),
-    }
-    bounds = {name: bootstrap_interval(values[name], np.concatenate(parts)) for name, parts in found.items()}
-    low, high = bounds["loss"]
-    loss = f"{metric_value('loss', values['loss'])} [{low:.3f}, {high:.3f}]"
+
+    def measured(weights: np.ndarray) -> np.ndarray:  # (B, N) to (3, B)
+        f1 = macro_f1(weights, judged.labels, judged.predicted, classes)
+        return np.stack([f1, _balanced(weights, judged, classes), weights @ losses / images])
+
+    f1, balanced, loss = measured(np.ones((1, images)))[:, 0].tolist()
+    resampled = np.concatenate([measured(weights) for weights in image_resamples(images)], axis=1)
+    of_f1, of_balanced, (low, high) = map(bootstrap_interval, (f1, balanced, loss), resampled)
+    said = f"{metric_value('loss', loss)} [{low:.3f}, {high:.3f}]"
     numbers = [
         Number("accuracy", correct / images, interval(correct / images, *wilson(correct, images)), "accuracy"),
-        Number("macro F1", values["macro_f1"], interval(values["macro_f1"], *bounds["macro_f1"]), "f1"),
-        Number("balanced accuracy", values["balanced"], interval(values["balanced"], *bounds["balanced"])),
-        Number("loss" if temperature == 1 else "loss, calibrated", values["loss"], loss),
+        Number("macro F1", f1, interval(f1, *of_f1), "f1"),
+        Number("balanced accuracy", balanced, interval(balanced, *of_balanced)),
+        Number("loss" if temperature == 1 else "loss, calibrated", loss, said),
     ]
     if "top5_accuracy" in metrics:
         among = round(metrics["top5_accuracy"] * images)
@@ -86,10 +81,8 @@ def per_class(judged: Judged, classes: Sequence[str]) -> list[OfClass]:
     counts = mix_ups(judged, len(classes))
     found = []
     for number, row in enumerate(counts):
-        wrong = row.copy()
-        wrong[number] = 0
-        taken_for = classes[int(wrong.argmax())] if wrong.any() else ""
-        found.append(OfClass(classes[number], int(row.sum()), int(row[number]), taken_for))
+        images, correct, row[number] = int(row.sum()), int(row[number]), 0
+        found.append(OfClass(classes[number], images, correct, classes[int(row.argmax())] if row.any() else ""))
     return found
 
 
