@@ -347,6 +347,11 @@ def write_bundle(
         validation["images"] = len(judged["labels"])
     values = {
         **asdict(bundle),
+        # JSON has no word for what is not defined, such as the AUROC of a single class.
+        "metrics": {
+            split: {name: value for name, value in numbers.items() if math.isfinite(value)}
+            for split, numbers in bundle.metrics.items()
+        },
         "validation": validation,
         "weights": _without_folders(bundle.weights),
         "data": _without_folders(bundle.data),

@@ -168,7 +168,7 @@ class Card:
                     "judged by the run that this one repeats: the same recipe without these images. This model was "
                     "trained on them too, and no image has judged it itself"
                 )
-            parts.append(f"On {len(self.judged):,} validation images, {whose}:")
+            parts.append(f"On {_counted(len(self.judged), 'validation image')}, {whose}:")
             rows = [[number.name, number.text] for number in self.numbers]
             parts.append(table(["", "value [95 % interval]"], rows, [1]))
         else:
@@ -178,7 +178,7 @@ class Card:
             header, rows = ["", "value [95 % interval]"], [[number.name, number.text] for number in self.tested]
             if not rows:
                 header, rows = number_rows({"test": metrics}, {"test": tested})
-            parts.append(f"On {tested.images:,} test images, which had no part in training or choosing:")
+            parts.append(f"On {_counted(tested.images, 'test image')}, which had no part in training or choosing:")
             parts.append(table(header, [[*map(plain, row)] for row in rows], [1]))
         return "\n\n".join(filter(None, [*parts, bullets(self._findings())]))
 
@@ -270,6 +270,10 @@ class Card:
     def _training(self) -> str:
         rows = training_rows(self.run, self.bundle)
         return "## How it was trained\n\n" + table(["", ""], [[plain(name), plain(text)] for name, text in rows])
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'s' * (number != 1)}"
 
 
 def plain_name(text: object) -> str:

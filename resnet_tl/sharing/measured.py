@@ -13,6 +13,7 @@ from resnet_tl.evaluation.words import interval, metric_value, percent
 
 LEAST = 5
 """Images of a class below which its recall is not called weak."""
+ROUNDING = 1e-9
 
 
 @dataclass(frozen=True)
@@ -61,12 +62,17 @@ def numbers_of(judged: Judged, classes: int, metrics: Mapping[str, float], tempe
     f1, balanced, loss = measured(np.ones((1, images)))[:, 0].tolist()
     resampled = np.concatenate([measured(weights) for weights in image_resamples(images)], axis=1)
     of_f1, of_balanced, (low, high) = map(bootstrap_interval, (f1, balanced, loss), resampled)
-    said = f"{metric_value('loss', loss)} [{low:.3f}, {high:.3f}]"
+
+    def share(value: float, bounds: tuple[float, float]) -> str:
+        """Without the interval where all resamples are alike, as of images without a mistake: that is no certainty."""
+        return interval(value, *bounds) if bounds[1] - bounds[0] > ROUNDING else percent(value)
+
+    of_loss = f" [{low:.3f}, {high:.3f}]" if high - low > ROUNDING else ""
     numbers = [
         Number("accuracy", correct / images, interval(correct / images, *wilson(correct, images)), "accuracy"),
-        Number("macro F1", f1, interval(f1, *of_f1), "f1"),
-        Number("balanced accuracy", balanced, interval(balanced, *of_balanced)),
-        Number("loss" if temperature == 1 else "loss, calibrated", loss, said),
+        Number("macro F1", f1, share(f1, of_f1), "f1"),
+        Number("balanced accuracy", balanced, share(balanced, of_balanced)),
+        Number("loss" if temperature == 1 else "loss, calibrated", loss, metric_value("loss", loss) + of_loss),
     ]
     if "top5_accuracy" in metrics:
         among = round(metrics["top5_accuracy"] * images)

@@ -69,11 +69,21 @@ def test_the_numbers_are_those_of_scikit_learn():
 
     assert found["macro F1"].value == pytest.approx(f1_score(labels, predicted, average="macro"))
     assert found["balanced accuracy"].value == pytest.approx(balanced_accuracy_score(labels, predicted))
-    assert found["loss, calibrated"].text == "1.386 [1.386, 1.386]"
+    assert found["loss, calibrated"].text == "1.386"
     assert found["top-5 accuracy"].text == interval(0.9, *wilson(180, 200))
     for number in found.values():
-        low, high = map(float, re.findall(r"[\d.]+", number.text)[1:])
-        assert low <= float(number.text.split()[0]) <= high
+        bounds = [*map(float, re.findall(r"[\d.]+", number.text)[1:])]
+        assert not bounds or bounds[0] <= float(number.text.split()[0]) <= bounds[1]
+
+
+def test_images_without_a_mistake_give_no_interval_that_looks_certain():
+    labels = np.arange(6) % 2
+    judged = Judged(labels, labels, np.full(6, 0.9), np.full(6, 0.9))
+
+    found = {number.name: number.text for number in numbers_of(judged, 2, {}, temperature=1.0)}
+
+    assert found["accuracy"] == interval(1, *wilson(6, 6))
+    assert (found["macro F1"], found["balanced accuracy"], found["loss"]) == ("100.0 %", "100.0 %", "0.105")
 
 
 def test_weak_classes_and_pairs_that_are_mixed_up_are_named():
