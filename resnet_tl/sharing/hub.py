@@ -16,7 +16,7 @@ from pathlib import Path
 from resnet_tl.bundle import Bundle
 from resnet_tl.bundle_zip import FILES
 from resnet_tl.errors import UserError, listed, printable
-from resnet_tl.files import replacing_folder
+from resnet_tl.files import replacing, replacing_folder
 from resnet_tl.sharing.info import damages
 
 CARD = FILES[-1]
@@ -100,7 +100,8 @@ def pull(repository: str, folder: str | Path | None = None, revision: str | None
         raise UserError(f"{where} holds no whole model bundle, and nothing was written: {'; '.join(damaged)}.")
     with replacing_folder(folder) as temporary:
         for name in bundle.sizes():
-            (temporary / name).write_bytes(bundle.read(name))
+            with replacing(temporary / name) as part:  # a full disk in one sentence
+                part.write_bytes(bundle.read(name))
     return Bundle.open(folder)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -84,18 +85,12 @@ def numbers_of(judged: Judged, classes: int, metrics: Mapping[str, float], tempe
 
 def per_class(judged: Judged, classes: Sequence[str]) -> list[OfClass]:
     """How the images of each class were judged, in the order of the classes."""
-    counts = mix_ups(judged, len(classes))
-    found = []
-    for number, row in enumerate(counts):
-        images, correct, row[number] = int(row.sum()), int(row[number]), 0
-        found.append(OfClass(classes[number], images, correct, classes[int(row.argmax())] if row.any() else ""))
-    return found
-
-
-def mix_ups(judged: Judged, classes: int) -> np.ndarray:
-    """Counts (C, C) of images: row = label, column = predicted."""
-    pairs = judged.labels * classes + judged.predicted
-    return np.bincount(pairs, minlength=classes**2).reshape(classes, classes)
+    rightly = judged.labels[judged.is_correct]
+    images, correct = (np.bincount(labels, minlength=len(classes)).tolist() for labels in (judged.labels, rightly))
+    # The last one of a label counts: that of most images, of equal ones the first class.
+    ordered = sorted(_mistakes(judged).items(), key=lambda item: (item[1], -item[0][1]))
+    taken_for = {label: classes[predicted] for (label, predicted), _ in ordered}
+    return [OfClass(name, images[n], correct[n], taken_for.get(n, "")) for n, name in enumerate(classes)]
 
 
 def weakest(found: Sequence[OfClass], most: int = 3) -> list[OfClass]:
@@ -106,14 +101,13 @@ def weakest(found: Sequence[OfClass], most: int = 3) -> list[OfClass]:
 
 def confused(judged: Judged, classes: Sequence[str], most: int = 3) -> list[str]:
     """`Fat Hen and Sugar beet (12 of 146 images)`: the pairs of classes that are mixed up most, either way."""
-    counts = mix_ups(judged, len(classes))
-    images, both = counts.sum(axis=1), np.triu(counts + counts.T, 1)
-    order = np.argsort(-both, axis=None, kind="stable")[:most]
-    pairs = [divmod(int(place), len(classes)) for place in order]
+    images, both = np.bincount(judged.labels, minlength=len(classes)), Counter[tuple[int, int]]()
+    for pair, count in _mistakes(judged).items():
+        both[min(pair), max(pair)] += count
     return [
-        f"{classes[first]} and {classes[second]} ({both[first, second]} of {images[first] + images[second]} images)"
-        for first, second in pairs
-        if both[first, second] > 1
+        f"{classes[first]} and {classes[second]} ({count} of {images[first] + images[second]} images)"
+        for (first, second), count in sorted(both.items(), key=lambda item: (-item[1], item[0]))[:most]
+        if count > 1
     ]
 
 
@@ -124,6 +118,12 @@ def sureness(judged: Judged) -> str:
         f"Its probabilities promise {percent(sure)} on average, and {percent(right)} of these images are judged "
         "correctly."
     )
+
+
+def _mistakes(judged: Judged) -> Counter[tuple[int, int]]:
+    """How many images of one class, the first, were taken for another; no matrix, which many classes would fill."""
+    is_wrong = ~judged.is_correct
+    return Counter(zip(judged.labels[is_wrong].tolist(), judged.predicted[is_wrong].tolist(), strict=True))
 
 
 def _balanced(weights: np.ndarray, judged: Judged, classes: int) -> np.ndarray:

@@ -4,16 +4,10 @@ import json
 import re
 import shutil
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-
-def hub_reads(card: str) -> Any:
-    """The front matter as the hub's client takes it, which must not be imported before HF_HUB_OFFLINE is set."""
-    from huggingface_hub import ModelCard
-
-    return ModelCard(card).data
+from tests.sharing.test_card import hub_reads
 
 
 def test_the_card_of_a_run_says_the_reports_verdict_and_the_recipe(command, tiny_run: Path):

@@ -10,12 +10,7 @@ from typing import Any
 
 import pytest
 
-
-def hub_reads(card: str) -> Any:
-    """The front matter as the hub's client takes it, which must not be imported before HF_HUB_OFFLINE is set."""
-    from huggingface_hub import ModelCard
-
-    return ModelCard(card).data
+from tests.sharing.test_card import hub_reads
 
 
 @pytest.mark.slow

@@ -106,7 +106,7 @@ def test_a_range_that_one_of_several_models_does_not_know_is_unknown(tmp_path: P
 
 
 @pytest.mark.usefixtures("often_switched")
-@pytest.mark.parametrize("tta", ["mirror", "crops"])
+@pytest.mark.parametrize("tta", ["mirror", pytest.param("crops", marks=pytest.mark.slow)])
 def test_threads_get_the_tables_that_one_after_another_would(
     models: list[Path], files: list[Path], tta: Tta | None
 ) -> None:

@@ -108,6 +108,15 @@ def test_weak_classes_and_pairs_that_are_mixed_up_are_named():
     ]
 
 
+def test_mix_ups_of_very_many_classes_take_no_matrix():
+    names = [f"class {number}" for number in range(200_000)]  # a matrix would have 320 GB
+    labels, predicted = np.array([0, 0, 0, 7, 199_999]), np.array([7, 7, 3, 0, 199_999])
+    judged = Judged(labels, predicted, np.full(5, 0.9), np.full(5, 0.9))
+
+    assert confused(judged, names) == ["class 0 and class 7 (3 of 4 images)"]
+    assert [one.taken_for for one in per_class(judged, names)[:2]] == ["class 7", ""]
+
+
 def test_names_of_any_kind_break_neither_the_yaml_nor_the_tables(make_bundle):
     bundle = make_bundle(classes=NASTY, images=70, wrong=20, data={"root": "my: [data]\n--- x", "layout": "<b>|"})
     text = Card(bundle.path, Stated("a: b\nc", "x | y <i>")).text
