@@ -21,7 +21,7 @@ from resnet_tl.evaluation.predictions import label_numbers, probabilities
 from resnet_tl.evaluation.uncertainty.calibration import at_temperature
 from resnet_tl.evaluation.uncertainty.judged import Judged
 from resnet_tl.evaluation.words import SPLITS
-from resnet_tl.notebook import DAMAGED
+from resnet_tl.notebook import DAMAGED, network_name
 from resnet_tl.sharing import limits, measured
 from resnet_tl.sharing.info import accuracies_of, calibration_words, name_of, preprocessing_words, run_around
 from resnet_tl.sharing.licences import base_models, licence_of_model, licence_sentences, origins
@@ -132,9 +132,8 @@ class Card:
     @property
     def network(self) -> str:
         """Its name; that of a user's own class without its module."""
-        network = self.bundle.network
-        found = str(next((network[key] for key in ("name", "import", "object") if key in network), "network"))
-        return plain_name(found.rpartition(".")[2] if "name" not in network else found)
+        found = network_name(self.bundle.network)
+        return plain_name(found if "name" in self.bundle.network else found.rpartition(".")[2])
 
     def _beginning(self) -> str:
         sources = [source for source, _ in origins(self.bundle.weights) if source not in ("none", "as given")]

@@ -17,7 +17,7 @@ from resnet_tl.data.pixels.preprocessing import Preprocessing
 from resnet_tl.errors import UserError, listed
 from resnet_tl.evaluation.accuracy import Accuracy
 from resnet_tl.evaluation.words import NAMES, SPLITS, metric_name, metric_value
-from resnet_tl.notebook import DAMAGED, kept_accuracies
+from resnet_tl.notebook import DAMAGED, kept_accuracies, network_name
 from resnet_tl.run import Run
 
 COLOURS = {1: "a grey image", 3: "a colour image", 4: "a colour image with transparency"}
@@ -135,11 +135,10 @@ def _of_onnx(path: Path) -> dict[str, Any]:
 def lines_of(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
     """The facts as pairs of a name and a text."""
     classes, weights = facts["classes"], facts["weights"]
-    network = str(next((facts["network"][key] for key in ("name", "import", "object") if key in facts["network"]), "?"))
     parameters = f", {facts['parameters']:,} parameters" if facts.get("parameters") else ""
     found = [
         ("model", f"{facts['name']}, {_kind(facts)}"),
-        ("network", f"{network}{parameters}"),
+        ("network", f"{network_name(facts['network'])}{parameters}"),
         ("classes", f"{len(classes):,}: {listed(classes, MOST_CLASSES)}"),
         ("sees", preprocessing_words(Preprocessing.from_dict(facts["preprocessing"]))),
         ("began with", f"{weights.get('source') or 'unknown weights'}, licence: {weights.get('licence') or 'none'}"),
@@ -148,10 +147,8 @@ def lines_of(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
     for split, kept in facts.get("accuracy", {}).items():
         found.append((SPLITS.get(split, split), _measured(kept, facts["metrics"].get(split, {}), facts["validation"])))
     found.append(("calibration", calibration_words(facts["calibration"])))
-    if "reference" in facts:
-        found.append(
-            ("unfamiliar", "images that look like no training image are told apart" * bool(facts["reference"]))
-        )
+    if facts.get("reference"):
+        found.append(("unfamiliar", "images that look like no training image are told apart"))
     made = facts.get("trained", {})
     when, where = made.get("started"), ", ".join(f"{name} {of}" for name, of in (made.get("packages") or {}).items())
     found.append(("made by", ", ".join(filter(None, [facts["made_by"], when and f"begun {when}", where]))))
@@ -209,7 +206,7 @@ def _trained_on(facts: Mapping[str, Any]) -> str:
 
 def _measured(kept: Mapping[str, Any], metrics: Mapping[str, float], validation: Mapping[str, Any]) -> str:
     accuracy = Accuracy.from_facts(kept)
-    others = [f"{metric_name(name)} {metric_value(name, metrics[name])}" for name in NAMES if name in metrics]
-    others = [text for text in others if not text.startswith("accuracy")]
+    others = [name for name in NAMES if name in metrics and name != "accuracy"]
+    said = "".join(f", {metric_name(name)} {metric_value(name, metrics[name])}" for name in others)
     repeats = "; by the run that this one repeats" if not metrics and validation.get("repeats") else ""
-    return f"accuracy {accuracy} of {accuracy.images:,} images{''.join(f', {text}' for text in others)}{repeats}"
+    return f"accuracy {accuracy} of {accuracy.images:,} images{said}{repeats}"
