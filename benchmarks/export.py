@@ -30,7 +30,6 @@ WAYS = (  # name, target, input, 8 bits, suffix
     ("onnxruntime, 8 bits", "onnx", "raw", True, ".onnx"),
     ("torch.export", "torch_export", "raw", False, ".pt2"),
     ("onnxruntime", "onnx", "tensor", False, ".onnx"),
-    ("onnxruntime, 8 bits", "onnx", "tensor", True, ".onnx"),
     ("torch.export", "torch_export", "tensor", False, ".pt2"),
     ("OpenVINO", "openvino", "tensor", False, ".xml"),
 )

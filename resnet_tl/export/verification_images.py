@@ -92,7 +92,9 @@ def scaling_images(model: Path, found: VerificationImages, most: int) -> tuple[V
 def run_of(model: Path) -> Run | None:
     """The run that a path lies in: itself, or that of a bundle or a checkpoint inside it; None for a bundle alone."""
     model = model.absolute()
-    inside = [model, *([model.parent] if model.name == "model" else []), *model.parents[1:2] * model.is_file()]
+    inside = [model]
+    inside += [model.parent] if model.name == "model" else []
+    inside += [model.parent.parent] if model.is_file() else []  # a checkpoint
     return next((Run(path) for path in inside if (path / "recipe.yaml").is_file()), None)
 
 

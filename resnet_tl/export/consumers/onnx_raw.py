@@ -15,7 +15,7 @@ planned = facts["preprocessing"]
 
 def decoded(path: str) -> np.ndarray:
     """The upright pixels of an image file, (H, W, C) uint8, decoded as in training."""
-    image = Image.open(path)
+    image: Image.Image = Image.open(path)
     image.draft(image.mode, (3 * planned["storage_size"],) * 2)  # a large JPEG is decoded at a fraction of its size
     image = ImageOps.exif_transpose(image)
     if image.mode[0] in "IF":  # more than 8 bits
