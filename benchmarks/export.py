@@ -70,7 +70,6 @@ def contestants(run: Path, verify_on: int, number: int, folder: Path) -> tuple[s
     import numpy as np
     import torch
 
-    from resnet_tl.bundle import network_name
     from resnet_tl.export.deployed import Deployed
     from resnet_tl.export.exporting import CALIBRATION_IMAGES
     from resnet_tl.export.facts import Facts
@@ -79,6 +78,7 @@ def contestants(run: Path, verify_on: int, number: int, folder: Path) -> tuple[s
     from resnet_tl.export.verification_images import VerificationImages, images_for, scaling_images
     from resnet_tl.inference.ensemble import open_model
     from resnet_tl.inference.predictor import Predictor
+    from resnet_tl.notebook import network_name
 
     bundle, network = open_model(run)
     images = images_for(run, [], bundle.classes)

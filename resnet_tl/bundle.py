@@ -270,11 +270,6 @@ class Bundle:
         return built.eval()
 
 
-def network_name(description: Mapping[str, Any]) -> str:
-    """Of a network by its description: one of ours or timm's, or that of the user's own class."""
-    return str(next((description[key] for key in ("name", "import", "object") if key in description), "network"))
-
-
 def _class_names(values: Any) -> tuple[str, ...]:
     if not isinstance(values, list) or len(values) < 2 or not all(isinstance(name, str) for name in values):
         raise ValueError("its classes are no list of two or more names")

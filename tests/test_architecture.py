@@ -30,7 +30,7 @@ MAY_IMPORT = {
     "inference": GROUND | {"data", "evaluation", "bundle", "bundle_zip", "run", "networks"},
     "export": GROUND | {"data", "evaluation", "bundle", "bundle_zip", "run", "networks", "inference"},
     "serving": GROUND
-    | {"data", "evaluation", "bundle", "bundle_zip", "run", "networks", "inference", "export", "report"},
+    | {"data", "evaluation", "bundle", "bundle_zip", "run", "networks", "inference", "export", "notebook", "report"},
     "sharing": GROUND | {"data", "evaluation", "bundle", "bundle_zip", "notebook", "run", "report", "export"},
     "report": GROUND | {"data", "evaluation", "bundle", "run"},
     "training": GROUND | {"data", "evaluation", "bundle", "notebook", "report", "run", "networks", "finetuning"},

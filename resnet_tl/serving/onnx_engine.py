@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from resnet_tl.bundle import network_name
 from resnet_tl.data.pixels.decode import decode
 from resnet_tl.data.threads import usable_cores
 from resnet_tl.export.runtime import OnnxModel
+from resnet_tl.notebook import network_name
 from resnet_tl.serving.engine import Engine
 
 

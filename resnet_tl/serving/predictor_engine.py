@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from resnet_tl.bundle import network_name
 from resnet_tl.evaluation.uncertainty.abstention import TARGETS, confidence_reaching
 from resnet_tl.evaluation.uncertainty.familiarity import strange_up_to
 from resnet_tl.evaluation.uncertainty.judged import Judged
 from resnet_tl.evaluation.words import percent
 from resnet_tl.inference.answers import why_not_measured
 from resnet_tl.inference.predictor import Predictor
+from resnet_tl.notebook import network_name
 from resnet_tl.serving.engine import Engine
 from resnet_tl.serving.explanation import Explainer
 
