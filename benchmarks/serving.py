@@ -22,11 +22,12 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import count, cycle, islice
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 BATCH = 16
 
@@ -51,9 +52,6 @@ def memory_of(process: int) -> float:
     return int(Path(f"/proc/{process}/status").read_text().partition("VmRSS:")[2].split()[0]) / 1024
 
 
-# The plain loops, in a process of their own
-
-
 def loops(model: str, contents: list[bytes], threads: int, pipe: multiprocessing.connection.Connection) -> None:
     """Runs the loop that the pipe names for so many seconds and sends what was measured, until it says None."""
     import torch
@@ -74,26 +72,6 @@ def loops(model: str, contents: list[bytes], threads: int, pipe: multiprocessing
             images += batch
         elapsed = time.perf_counter() - start
         pipe.send(Measured(images / elapsed, (time.process_time() - busy) * 1000 / images))
-
-
-@contextmanager
-def looping(model: str, contents: list[bytes], threads: int) -> Iterator[Callable[[int, float], Measured]]:
-    """`measure(batch, seconds)` of a process that has loaded a model."""
-    here, there = multiprocessing.Pipe()
-    process = multiprocessing.get_context("spawn").Process(target=loops, args=(model, contents, threads, there))
-    process.start()
-    here.recv()
-
-    def measure(batch: int, seconds: float) -> Measured:
-        here.send((batch, seconds))
-        return here.recv()
-
-    yield measure
-    here.send(None)
-    process.join()
-
-
-# The server, and a client of it
 
 
 @contextmanager
@@ -153,16 +131,15 @@ def is_whole(said: bytes) -> bool:
 
 
 @contextmanager
-def asking(port: int, contents: list[bytes], connections: int) -> Iterator[Callable[[float, float], list[float]]]:
-    """`ask(seconds, images)` of a process with clients gives the latencies in milliseconds."""
+def apart(work: Callable[..., None], *arguments: Any) -> Iterator[Callable[..., Any]]:
+    """What `work` answers to what it is asked by a pipe, in a process of its own."""
     here, there = multiprocessing.Pipe()
-    arguments = (port, contents, connections, there)
-    process = multiprocessing.get_context("spawn").Process(target=clients, args=arguments)
+    process = multiprocessing.get_context("spawn").Process(target=work, args=(*arguments, there))
     process.start()
     here.recv()
 
-    def ask(seconds: float, images: float) -> list[float]:
-        here.send((seconds, images))
+    def ask(*asked: float) -> Any:
+        here.send(asked)
         return here.recv()
 
     yield ask
@@ -176,19 +153,17 @@ def percentile(values: list[float] | tuple[float, ...], share: float) -> float:
 
 def compare(model: str, name: str, contents: list[bytes], options: argparse.Namespace) -> None:
     """Prints the lines of one model: two loops and the server at several numbers of connections."""
-    from contextlib import ExitStack
-
     with ExitStack() as stack:
-        loop = stack.enter_context(looping(model, contents, options.threads))
+        loop = stack.enter_context(apart(loops, model, contents, options.threads))
         port, process = stack.enter_context(serving(model, options.threads))
         ways: dict[str, Callable[[float], Measured]] = {
             "loop, 1 at a time": lambda seconds: loop(1, seconds),
             f"loop, {BATCH} at a time": lambda seconds: loop(BATCH, seconds),
         }
         for connections in options.connections:
-            ask = stack.enter_context(asking(port, contents, connections))
+            ask = stack.enter_context(apart(clients, port, contents, connections))
 
-            def served(seconds: float, ask: Callable[[float, float], list[float]] = ask) -> Measured:
+            def served(seconds: float, ask: Callable[..., Any] = ask) -> Measured:
                 busy, start = cpu_seconds(process), time.perf_counter()
                 latencies = ask(seconds, float("inf"))
                 elapsed = time.perf_counter() - start
@@ -213,7 +188,7 @@ def compare(model: str, name: str, contents: list[bytes], options: argparse.Name
 def remember(model: str, contents: list[bytes], options: argparse.Namespace) -> None:
     """Prints the server's memory over many requests."""
     connections = max(options.connections)
-    with serving(model, options.threads) as (port, process), asking(port, contents, connections) as ask:
+    with serving(model, options.threads) as (port, process), apart(clients, port, contents, connections) as ask:
         print(f"after 0 requests: {memory_of(process):.0f} MB")
         for number in range(10):
             ask(float("inf"), options.requests // 10)

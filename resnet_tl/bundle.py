@@ -31,9 +31,7 @@ FORMAT = 1
 MAX_BYTES = 64_000_000
 """Of `model.json`; 100,000 classes come to a few megabytes."""
 MAX_ARRAY_BYTES = 256_000_000
-"""Of each further file; 2000 images of 4096 features come to 16 megabytes, judged ones to 32 bytes each."""
-
-
+"""Of each further file; 2000 images of 4096 features come to 16 megabytes, judged ones to 56 bytes each."""
 _JUDGED = {"labels": "i8", "predicted": "i8", "probability": "f8", "label_probability": "f8"}
 _OWN = {"content": "u1", "own_probability": "f8"}
 """What is kept of validation images, and the types; the second, since November 2026, is not in every bundle."""
@@ -181,7 +179,7 @@ class Bundle:
         return {name: arrays[name] for name in _JUDGED}
 
     def load_own(self) -> dict[str, np.ndarray]:
-        """Which images they were, and what the network gave: the arrays of `evaluation.repeated.Own` by name.
+        """Which images they were, and what the network gave: what `evaluation.repeated.own_arrays` gave.
 
         Empty where the bundle does not keep them; UserError as `load_validation`.
         """
@@ -354,6 +352,11 @@ def write_bundle(
         validation["images"] = len(judged["labels"])
     values = {
         **asdict(bundle),
+        # JSON has no word for what is not defined, such as the AUROC of a single class.
+        "metrics": {
+            split: {name: value for name, value in numbers.items() if math.isfinite(value)}
+            for split, numbers in bundle.metrics.items()
+        },
         "validation": validation,
         "weights": _without_folders(bundle.weights),
         "data": _without_folders(bundle.data),

@@ -27,6 +27,8 @@ def is_bundle_zip(path: str | Path) -> bool:
     """Whether a file is a zip with a model in it, at its top or in its only folder, by the names in it alone."""
     path = Path(path)
     try:
+        if not path.is_file():  # to open a pipe would wait, and take from it
+            return False
         with path.open("rb") as file:
             if file.read(4) != _SIGNATURE:
                 return False
@@ -77,6 +79,9 @@ def _members(opened: zipfile.ZipFile, path: Path) -> dict[str, zipfile.ZipInfo]:
             f"{path} holds {listed(odd, 3)}, which is no part of a model bundle; write the bundle alone, with: "
             "resnet-tl export RUN --to zip -o model.zip"
         )
+    if any(entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) for entry in found.values()):
+        # Of other methods `zipfile` unpacks whatever comes, and looks at the size that was promised only then.
+        raise UserError(f"{path} is compressed by another method than deflate; unpack it yourself and name the folder.")
     declared = sum(entry.file_size for entry in found.values())
     if declared > ALLOWANCE + MAX_RATIO * path.stat().st_size:
         raise UserError(f"{path} unpacks to more than {MAX_RATIO} times its size, as no model does, and was refused.")

@@ -46,7 +46,7 @@ def run_line(run: Run) -> str:
 
 def bundle_line(bundle: Bundle) -> str:
     """`Bundle('runs/cats-1/model': resnet18, 2 classes, validation accuracy 94.2 % [90.4, 96.5] of 240 images)`."""
-    facts = [_network(bundle), f"{len(bundle.classes):,} classes"]
+    facts = [network_name(bundle.network), f"{len(bundle.classes):,} classes"]
     with suppress(*DAMAGED):
         facts += _accuracies(kept_accuracies(bundle))
     return _line("Bundle", bundle.path, facts)
@@ -82,9 +82,9 @@ def bundle_page(bundle: Bundle) -> str:
         facts["trained on"] = f"{sum(data['counts']['train'].values()):,} images of {data['root']}"
         body = _numbers(bundle.metrics, kept_accuracies(bundle))
     body += _table([[name, text] for name, text in facts.items() if text])
-    use = _use(str(bundle.path), None if "name" in bundle.network else _network(bundle))
+    use = _use(str(bundle.path), None if "name" in bundle.network else network_name(bundle.network))
     commands = f"from resnet_tl import Predictor\n{use}"
-    return _page(_network(bundle), ["model bundle"], body, str(bundle.path), commands)
+    return _page(network_name(bundle.network), ["model bundle"], body, str(bundle.path), commands)
 
 
 def _line(kind: str, path: Path, facts: Sequence[str]) -> str:
@@ -108,9 +108,9 @@ def _made_by(run: Run) -> list[str]:
     return [*facts, "trained on train and validation images"] if run.final_of else facts
 
 
-def _network(bundle: Bundle) -> str:
-    """Its name: one of ours or timm's, or that of the user's own class."""
-    return str(next((bundle.network[key] for key in ("name", "import", "object") if key in bundle.network), "network"))
+def network_name(network: Mapping[str, Any]) -> str:
+    """The name that a bundle says of its network: one of ours or timm's, or that of the user's own class."""
+    return str(next((network[key] for key in ("name", "import", "object") if key in network), "network"))
 
 
 def _use(place: str, own_network: str | None = None) -> str:

@@ -49,6 +49,16 @@ def bundle(tmp_path: Path, network) -> Bundle:
     return write_bundle(unwritten, network)
 
 
+def test_a_number_that_is_not_defined_is_left_out(bundle: Bundle, network) -> None:
+    """JSON has no word for it, and other programs would not read the file."""
+    again = write_bundle(
+        dataclasses.replace(bundle, metrics={"val": {"accuracy": 1.0, "auroc": float("nan")}}), network
+    )
+
+    assert again.metrics == {"val": {"accuracy": 1.0}}
+    assert "NaN" not in (again.path / "model.json").read_text()
+
+
 def test_a_bundle_is_read_back_as_it_was_written(bundle: Bundle, network) -> None:
     opened = Bundle.open(bundle.path)
     assert opened == bundle

@@ -38,6 +38,7 @@ def test_the_dockerfile_copies_what_is_there_and_runs_what_is_tested():
     assert (ROOT / ".ci" / "run").read_text().count("deploy/check.sh") == 1
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="a shell of POSIX")
 def test_what_the_image_starts_serves_is_healthy_and_ends(model: Path, tmp_path: Path):
     (tmp_path / "bin").mkdir()

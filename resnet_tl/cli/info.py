@@ -41,7 +41,7 @@ def main(argv: list[str]) -> int:
             f"{arguments.model} is damaged: it says something else of itself than we do ({said})."
         ) from None
     if arguments.json:
-        print(json.dumps(facts, indent=2, ensure_ascii=False))
+        print(json.dumps(facts, indent=2))
     else:
         for name, text in lines:
             print(printable(f"{name:<12} {text}"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from shlex import quote
 
 from resnet_tl.cli.arguments import CommandParser
 from resnet_tl.cli.card import add_card_options, card_of
@@ -44,4 +45,5 @@ def main(argv: list[str]) -> None:
         )
     card = "" if has_card else card_of(arguments.model, arguments, arguments.repository)
     url = push(arguments.model, arguments.repository, card, arguments.private, arguments.revision)
-    print(printable(f"{arguments.model} is at {url}; to fetch it: resnet-tl pull {arguments.repository}"))
+    revision = f" --revision {quote(arguments.revision)}" if arguments.revision else ""
+    print(printable(f"{arguments.model} is at {url}; to fetch it: resnet-tl pull {arguments.repository}{revision}"))

@@ -63,12 +63,14 @@ def main(argv: list[str]) -> None:
     from resnet_tl.serving.settings import MB, Settings
 
     check_serve_extra()
+    body = max(64, arguments.max_megabytes + 1) * MB
     settings = Settings(
         host=arguments.host,
         port=arguments.port,
         token=_token(arguments.token_file),
         max_image_bytes=arguments.max_megabytes * MB,
-        max_body_bytes=max(64, arguments.max_megabytes + 1) * MB,
+        max_body_bytes=body,
+        max_held_bytes=max(512 * MB, body),
         max_pixels=arguments.max_megapixels * 1_000_000,
         max_images=arguments.max_images,
         max_requests=arguments.max_requests,
@@ -84,23 +86,23 @@ def main(argv: list[str]) -> None:
             from resnet_tl.serving.app import create_app
 
         url = url_of(settings, listener.getsockname()[1])
-        said = first_lines(engine, url, _header(arguments.token_file) if settings.token else "")
+        said = first_lines(engine, url, _curl_option(arguments.token_file) if settings.token else "")
         app = create_app(engine, settings)
         run(app, settings, listener, lambda: print("\n".join(map(printable, said)), flush=True))
     print(f"Stopped; {app.state.metrics.accepted:,} requests came, and all were answered.")
 
 
-def first_lines(engine: Engine, url: str, header: str) -> list[str]:
+def first_lines(engine: Engine, url: str, option: str) -> list[str]:
     """What is served, and the command that tries it; what is worth saying of it; where the page is."""
     names = f"{len(engine.classes)} classes: {listed(engine.classes, 5)}"
-    first = f"Serving {engine.name} ({names}): curl {header}--data-binary @photo.jpg {url}/predict"
+    first = f"Serving {engine.name} ({names}): curl {option}--data-binary @photo.jpg {url}/predict"
     return [first, *engine.said, f"A page is at {url}/; Ctrl-C ends the server."]
 
 
-def _header(token_file: Path | None) -> str:
-    """The words of curl that send the token, which is not shown."""
+def _curl_option(token_file: Path | None) -> str:
+    """What sends the token, which is not shown; of this option curl hides it in the list of processes as well."""
     token = f"$(cat {quote(str(token_file))})" if token_file else f"${ENVIRONMENT}"
-    return f'-H "Authorization: Bearer {token}" '
+    return f'--oauth2-bearer "{token}" '
 
 
 def _port(text: str) -> int:

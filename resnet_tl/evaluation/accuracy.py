@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any
 
@@ -42,9 +42,13 @@ class Accuracy:
 
         labels, names = label_numbers(table), classes_of(table)
         is_labelled = labels >= 0
-        predicted = probabilities_of(table).argmax(axis=1)
-        counts = np.bincount(labels[is_labelled], minlength=len(names))
-        images, correct = int(counts.sum()), int((labels == predicted)[is_labelled].sum())
+        return cls.of_numbers(labels[is_labelled], probabilities_of(table).argmax(axis=1)[is_labelled], names)
+
+    @classmethod
+    def of_numbers(cls, labels: np.ndarray, predicted: np.ndarray, names: Sequence[str]) -> Accuracy:
+        """That of one or more images, by the numbers (N,) of their classes, whose names these are."""
+        counts = np.bincount(labels, minlength=len(names))
+        images, correct = len(labels), int((labels == predicted).sum())
         unseen = tuple(name for name, count in zip(names, counts, strict=True) if not count)
         common = int(counts.argmax())
         return cls(images, correct, *wilson(correct, images), names[common], int(counts[common]), len(names), unseen)

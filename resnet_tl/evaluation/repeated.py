@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import NamedTuple, TypeVar
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -18,8 +18,6 @@ TOLERANCE, ROUGH_TOLERANCE = 0.0001, 0.03
 """Of a probability: in float32 from CPU to CPU; where either computes in 16 bits or on a GPU. docs/across_machines.md
 says what was measured."""
 
-Key = TypeVar("Key", bound=Hashable)
-
 
 class Answer(NamedTuple):
     """What a network gave for an image, before any calibration."""
@@ -28,23 +26,18 @@ class Answer(NamedTuple):
     probability: float
 
 
-@dataclass(frozen=True, eq=False)
-class Own:
-    """What a bundle keeps of its validation images beside how they were judged: which they are, and what it gave."""
+def own_arrays(table: pd.DataFrame, hashes: np.ndarray) -> dict[str, np.ndarray]:
+    """Which images of a prediction table `Judged.of` keeps, by the hashes (N, 32) of their files, and what they got.
 
-    content: np.ndarray  # the beginning of each file's hash, (n, 16) uint8
-    own_probability: np.ndarray  # of what was predicted, not calibrated, (n,) float64
-
-    @classmethod
-    def of(cls, table: pd.DataFrame, hashes: np.ndarray) -> Own:
-        """Of a prediction table's images, those that `Judged.of` keeps, by the hashes (N, 32) of their files."""
-        shares = probabilities(table)
-        is_known = (label_numbers(table) >= 0) & np.isfinite(shares).all(axis=1)
-        return cls(np.ascontiguousarray(hashes[is_known, :KEPT_BYTES]), shares[is_known].max(axis=1))
-
-    def arrays(self) -> dict[str, np.ndarray]:
-        """Them by name, as a bundle keeps them."""
-        return asdict(self)
+    `content`, the beginning of each hash, (n, 16) uint8; `own_probability`, of what was predicted and not calibrated,
+    (n,) float64.
+    """
+    shares = probabilities(table)
+    is_known = (label_numbers(table) >= 0) & np.isfinite(shares).all(axis=1)
+    return {
+        "content": np.ascontiguousarray(hashes[is_known, :KEPT_BYTES]),
+        "own_probability": shares[is_known].max(axis=1),
+    }
 
 
 @dataclass(frozen=True)
@@ -80,7 +73,7 @@ def answers(table: pd.DataFrame) -> list[Answer]:
 
 
 def repeated(
-    table: pd.DataFrame, keys: Sequence[Key], made: Mapping[Key, Answer], of: int, tolerance: float
+    table: pd.DataFrame, keys: Sequence[Hashable], made: Mapping[Any, Answer], of: int, tolerance: float
 ) -> Repeated | None:
     """Compares a table, whose images have these keys, with what was `made` of `of` images; None where it has none."""
     names, shares = {name: number for number, name in enumerate(classes_of(table))}, probabilities(table)

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -19,9 +20,8 @@ from resnet_tl.data.reading.layouts import read_images, unlabelled
 from resnet_tl.data.reading.options import Reading
 from resnet_tl.errors import UserError, listed, printable
 from resnet_tl.inference.ensemble import Member
-from resnet_tl.inference.given_images import Checked
 from resnet_tl.inference.predictor import refuse_bad, usable_device
-from resnet_tl.inference.preparing import Prepared, batches_of, in_batches, prepare
+from resnet_tl.inference.preparing import batches_of, in_batches, prepare
 from resnet_tl.networks import create_network
 from resnet_tl.networks.frozen import FrozenStages
 from resnet_tl.networks.weights import load_weights
@@ -69,9 +69,10 @@ class Embedder:
         """
         ids = index.ids()
         bad = placeholders(ids)
+        prepared = partial(prepare, groups=[self.preprocessing])
         paths = [index.path(row) for row in range(len(index))]
         with counted("features", len(index)) as advance:
-            for rows, images in in_batches(paths, self._prepare, batch_size, bad):
+            for rows, images in in_batches(paths, prepared, batch_size, bad):
                 if rows and (skips or not bad):
                     (batch,) = batches_of(images)
                     found = self.stages(self.preprocessing.normalise(batch.to(self.stages.device)))
@@ -79,9 +80,6 @@ class Embedder:
                     yield np.array(rows, np.int64), found.flatten(1).float().cpu().numpy()
                 advance(len(rows))
         refuse_bad(ids, bad, skips, "files")
-
-    def _prepare(self, image: Checked) -> Prepared:
-        return prepare(image, [self.preprocessing])
 
 
 def images_and_labels(paths: Sequence[str], reading: Reading) -> tuple[ImageIndex, list[str]]:

@@ -31,7 +31,8 @@ def prepare(image: Checked, groups: Collection[Preprocessing], tta: Tta | None =
     """An image, decoded, resized and cropped for each preprocessing; safe to call from threads, BadImage if it is."""
     seen, is_unknown = [], False
     for planned in groups:
-        stored, is_unknown = stored_image(image, planned)
+        stored, is_unknown_here = stored_image(image, planned)
+        is_unknown |= is_unknown_here
         parts = crops(planned, stored) if tta == "crops" else [planned.centre(stored)]
         seen.append(_stacked(parts))  # a copy: what waits in a queue keeps no more of a long image than is seen
     return Prepared(tuple(seen), is_unknown)

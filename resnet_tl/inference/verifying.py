@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,15 +13,7 @@ from resnet_tl.bundle import Bundle
 from resnet_tl.data.content_hashes import digest_of
 from resnet_tl.data.pixels.decode import DECODER, read_file
 from resnet_tl.data.threads import for_each
-from resnet_tl.evaluation.repeated import (
-    KEPT_BYTES,
-    ROUGH_TOLERANCE,
-    TOLERANCE,
-    Answer,
-    Repeated,
-    answers,
-    repeated,
-)
+from resnet_tl.evaluation.repeated import KEPT_BYTES, ROUGH_TOLERANCE, TOLERANCE, Answer, Repeated, answers, repeated
 from resnet_tl.inference.predictor import usable_device
 from resnet_tl.run import Run, bundles_of
 
@@ -52,23 +45,20 @@ def verified(path: Path, table: pd.DataFrame, is_own: bool) -> Verification | No
     if len(bundles := bundles_of(path)) > 1:
         return None
     bundle = Bundle.open(bundles[0])
-    kept = bundle.load_own()
     is_rough = bundle.precision != "32-true" or {bundle.validation.get("device"), usable_device(None).type} != {"cpu"}
     tolerance, decoders = ROUGH_TOLERANCE if is_rough else TOLERANCE, (bundle.preprocessing.decoder, DECODER)
-    if kept:
+    keys: Sequence[Hashable]
+    if kept := bundle.load_own():
         predicted = [bundle.classes[number] for number in bundle.load_validation()["predicted"]]
-        hashes = [row.tobytes() for row in kept["content"]]
-        own = map(Answer, predicted, kept["own_probability"].tolist())
-        found = repeated(table, _contents(table), dict(zip(hashes, own, strict=True)), len(hashes), tolerance)
-        return Verification(found, True, decoders) if found else None
-    run = Run(path)
-    if not is_own or not run.predictions_file("val").is_file():
+        keys, known = _contents(table), [row.tobytes() for row in kept["content"]]
+        made = [*map(Answer, predicted, kept["own_probability"].tolist())]
+    elif is_own and (run := Run(path)).predictions_file("val").is_file():
+        then = run.predictions("val")
+        keys, known, made = table["id"].tolist(), then["id"].tolist(), answers(then)
+    else:
         return None
-    then = run.predictions("val")
-    found = repeated(
-        table, table["id"].tolist(), dict(zip(then["id"], answers(then), strict=True)), len(then), tolerance
-    )
-    return Verification(found, False, decoders) if found else None
+    found = repeated(table, keys, dict(zip(known, made, strict=True)), len(known), tolerance)
+    return Verification(found, bool(kept), decoders) if found else None
 
 
 def _contents(table: pd.DataFrame) -> list[bytes]:

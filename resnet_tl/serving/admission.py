@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import hmac
-import json
 import logging
 import time
 from collections.abc import Iterable
 from urllib.parse import urlsplit
 
 from starlette.requests import ClientDisconnect
+from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from resnet_tl.serving.metrics import Metrics
@@ -68,31 +68,32 @@ class Admission:
                 message["headers"] = [*message["headers"], *(pair for pair in added if pair[0] not in given)]
             await send(message)
 
+        async def answer(status: int, sentence: str, retry_after: int | None = None) -> None:
+            headers = {} if retry_after is None else {"retry-after": str(retry_after)}
+            if status == 401:
+                headers["www-authenticate"] = "Bearer"
+            await JSONResponse({"error": sentence}, status, headers)(scope, receive, send_with_headers)
+
         try:
             await self._admit(scope, receive, send_with_headers)
         except Refused as refusal:
             if status:
                 raise
-            await self.refuse(refusal, send_with_headers)
+            self.metrics.rejected.labels(refusal.reason).inc()
+            await answer(refusal.status, str(refusal), refusal.retry_after)
         except ClientDisconnect:
             self.metrics.rejected.labels("gone").inc()
         except asyncio.CancelledError:
             self.metrics.unanswered += 1
             if not status:
-                await _answer(503, "The server is stopping; the answer was not there in time.", None, send_with_headers)
+                await answer(503, "The server is stopping; the answer was not there in time.")
         except Exception:
             log.exception("a request failed")
             if not status:
-                sentence = "The server failed at this request; its log has the reason."
-                await _answer(500, sentence, None, send_with_headers)
+                await answer(500, "The server failed at this request; its log has the reason.")
         finally:
             path = scope["path"] if scope["path"] in self.paths else "other"
             self.metrics.requests.labels(path, str(status or 499)).inc()  # 499: the client has gone
-
-    async def refuse(self, refusal: Refused, send: Send) -> None:
-        """Answers with the sentence of a refusal, and counts it."""
-        self.metrics.rejected.labels(refusal.reason).inc()
-        await _answer(refusal.status, str(refusal), refusal.retry_after, send)
 
     async def _admit(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = _headers_of(scope)
@@ -118,9 +119,13 @@ class Admission:
             self.metrics.request_seconds.observe(time.perf_counter() - start)
 
     def _check_host(self, headers: dict[str, str]) -> None:
-        """Refuses what a page of another site may send: by a name of its own for this machine, or across origins."""
+        """Refuses what a page of another site may send: by a name of its own for this machine, or across origins.
+
+        Where a token is needed, which no such page has, a proxy on this machine may pass another name on.
+        """
         host = headers.get("host", "")
-        if self.settings.is_loopback and _name_of(host) not in ("localhost", "127.0.0.1", "::1", self.settings.host):
+        is_ours = _name_of(host) in ("localhost", "127.0.0.1", "::1", self.settings.host)
+        if self.settings.is_loopback and not self.settings.token and not is_ours:
             raise Refused(421, "host", "This server answers as localhost or 127.0.0.1 only.")
         origin = headers.get("origin")
         if origin is not None and origin.partition("://")[2] != host:
@@ -198,14 +203,3 @@ def _name_of(host: str) -> str:
         return urlsplit(f"//{host}").hostname or ""
     except ValueError:
         return ""
-
-
-async def _answer(status: int, sentence: str, retry_after: int | None, send: Send) -> None:
-    body = json.dumps({"error": sentence}, ensure_ascii=False).encode()
-    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
-    if retry_after is not None:
-        headers.append((b"retry-after", str(retry_after).encode()))
-    if status == 401:
-        headers.append((b"www-authenticate", b"Bearer"))
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})

@@ -60,6 +60,22 @@ class Failure(BaseModel):
     error: str = Field(description="Why, in one sentence.")
 
 
+_IMAGE = {"schema": {"type": "string", "format": "binary"}}
+_FORM = {"schema": {"type": "object", "properties": {"image": {"type": "array", "items": _IMAGE["schema"]}}}}
+BODY = {"requestBody": {"required": True, "content": {"image/*": _IMAGE, "multipart/form-data": _FORM}}}
+"""What OpenAPI says of a body with images."""
+REFUSALS: dict[int | str, dict[str, Any]] = {
+    400: {"model": Failure, "description": "The body is empty or not well-formed."},
+    401: {"model": Failure, "description": "The token is missing or wrong."},
+    408: {"model": Failure, "description": "The body did not arrive in time."},
+    413: {"model": Failure, "description": "A size or number is above its limit."},
+    415: {"model": Failure, "description": "The content type is not one of an image or a form."},
+    422: {"model": Failure, "description": "The one image cannot be used, or `top` is no number."},
+    503: {"model": Failure, "description": "The server is busy; `Retry-After` says when to try again."},
+    504: {"model": Failure, "description": "The answer was not there in time."},
+}
+
+
 def entry(engine: Engine, name: str, answer: Answer | BadImage, top: int) -> dict[str, Any]:
     """What is said of one image: a `Prediction`, or a `NoPrediction`."""
     if isinstance(answer, BadImage):

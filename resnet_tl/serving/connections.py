@@ -7,7 +7,6 @@ uvicorn has no limit of its own for these. What is used of its `H11Protocol` was
 from __future__ import annotations
 
 import asyncio
-import json
 from typing import cast
 
 import h11
@@ -22,7 +21,7 @@ REQUEST_SECONDS = 10.0
 
 
 class BoundedConnection(H11Protocol):
-    """One connection of a client."""
+    """One connection of a client; a server has a subclass with its `settings`."""
 
     settings: Settings
     request_seconds = REQUEST_SECONDS
@@ -78,14 +77,9 @@ class BoundedConnection(H11Protocol):
         if self.conn.our_state not in (h11.IDLE, h11.SEND_RESPONSE):
             self.transport.abort()
             return
-        body = json.dumps({"error": "The request is not well-formed HTTP, or its headers are too long."}).encode()
+        body = b'{"error":"The request is not well-formed HTTP, or its headers are too long."}'
         headers = [("content-type", "application/json"), ("content-length", str(len(body))), ("connection", "close")]
         headers += SECURITY_HEADERS.items()
         events = (h11.Response(status_code=400, headers=headers, reason=b"Bad Request"), h11.Data(body))
         self.transport.write(b"".join(self.conn.send(event) or b"" for event in (*events, h11.EndOfMessage())))
         self.transport.write_eof()
-
-
-def connections_of(settings: Settings) -> type[BoundedConnection]:
-    """The class of a server's connections."""
-    return type("Connection", (BoundedConnection,), {"settings": settings})

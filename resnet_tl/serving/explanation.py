@@ -10,7 +10,6 @@ import logging
 from functools import cached_property
 from io import BytesIO
 from pathlib import Path
-from threading import Lock
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -50,13 +49,12 @@ class Found(NamedTuple):
 class Explainer:
     """Explains what a `Predictor` says; of several models the first one is asked, for the class that all agree on.
 
-    `compute` is the network's part and `describe` reads thumbnails; any thread may call them.
+    `compute` is the network's part, of one thread; `describe` reads thumbnails, in any.
     """
 
     def __init__(self, predictor: Predictor) -> None:
         self.predictor = predictor
         self.member = predictor.ensemble.members[0]
-        self._one_at_a_time = Lock()
 
     def compute(self, prepared: Prepared) -> Found:
         """What the network says of one image."""
@@ -88,7 +86,8 @@ class Explainer:
             if index is not None:
                 row = int(reference.rows[place])
                 is_below = not Path(index.id(row)).is_absolute()
-                near |= {"file": index.id(row) if is_below else index.path(row).name, "picture": self._thumbnail(row)}
+                name = index.id(row) if is_below else index.path(row).name
+                near |= {"file": name, "picture": self._thumbnail(index.path(row))}
             nearest.append(near)
         if index is not None and any(near["picture"] is None for near in nearest):
             why = "What has no picture here is no longer where the run found it."
@@ -114,14 +113,10 @@ class Explainer:
     def _heat(self, image: torch.Tensor, number: int) -> tuple[np.ndarray | None, str]:
         """The map (h, w) of what speaks for a class, or a sentence why there is none."""
         try:
-            with self._one_at_a_time:
-                network = self._network
             with torch.inference_mode(False):
                 pixels = self.member.bundle.preprocessing.normalise(image.to(self.member.device))
-                heat = grad_cam(network, pixels, torch.tensor([number], device=pixels.device))[0].cpu().numpy()
+                heat = grad_cam(self._network, pixels, torch.tensor([number], device=pixels.device))[0].cpu().numpy()
             return (heat, "") if heat.any() else (None, "Nothing that the network sees in the image speaks for it.")
-        except UserError as error:
-            log.warning("There is no Grad-CAM: %s", error)
         except Exception as error:  # whatever a network of anyone's raises
             log.warning("There is no Grad-CAM: %s", reason_of(error))
         return None, "There is no Grad-CAM of this network."
@@ -131,15 +126,13 @@ class Explainer:
         """The network once more, for the copy that predicts has no gradients."""
         return self.member.bundle.load_network().to(self.member.device).requires_grad_(False)
 
-    def _thumbnail(self, row: int) -> str | None:
+    def _thumbnail(self, path: Path) -> str | None:
         """The picture of a training image as a data address; None where it cannot be read any more.
 
         It is encoded again, so that nothing of the file but its pixels gets out.
         """
-        index, _ = self.training_images
-        assert index is not None
         try:
-            image = Image.fromarray(decode(index.path(row), 3, SIDE, self.member.bundle.preprocessing.value_range))
+            image = Image.fromarray(decode(path, 3, SIDE, self.member.bundle.preprocessing.value_range))
         except BadImage:
             return None
         image.thumbnail((SIDE, SIDE))

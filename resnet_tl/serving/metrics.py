@@ -9,11 +9,8 @@ from prometheus_client import (
     Histogram,
     ProcessCollector,
     disable_created_metrics,
-    generate_latest,
 )
-from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
-CONTENT_TYPE = CONTENT_TYPE_LATEST
 SECONDS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30)
 IMAGES = (1, 2, 4, 8, 16, 32, 64)
 
@@ -43,7 +40,3 @@ class Metrics:
         self.decode_seconds = histogram("decode_seconds", "Of decoding and resizing one image.", SECONDS)
         self.compute_seconds = histogram("compute_seconds", "Of the network on one batch.", SECONDS)
         self.batch_images = histogram("batch_images", "Images of a batch.", IMAGES)
-
-    def text(self) -> bytes:
-        """What `/metrics` answers."""
-        return generate_latest(self.registry)

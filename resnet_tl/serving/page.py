@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 from fastapi import FastAPI, Request, Response
+from fastapi.responses import JSONResponse
 from starlette.concurrency import run_in_threadpool
 
 from resnet_tl.data.pixels.decode import BadImage
-from resnet_tl.serving.answers import Failure
-from resnet_tl.serving.app import BODY, REFUSALS, json_answer, unless_gone, uploads_of
+from resnet_tl.serving.answers import BODY, REFUSALS, Failure
 from resnet_tl.serving.engine import Engine
+from resnet_tl.serving.queue import unless_gone
 from resnet_tl.serving.settings import Refused, Settings
+from resnet_tl.serving.uploads import read_uploads
 
 FOLDER = Path(__file__).with_name("static")
 KINDS = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
@@ -24,11 +27,14 @@ def add_page(app: FastAPI, engine: Engine, settings: Settings) -> None:
     The files say nothing of the model, so that they need no token; `/facts` and `/explain` do as `/predict` does.
     """
     files = {file.name: (file.read_bytes(), KINDS[file.suffix]) for file in FOLDER.iterdir()}
-    explainer = engine.explainer()
+    explainer, describing = engine.explainer(), asyncio.Semaphore(settings.decode_threads)
 
     def file_route(name: str, path: str) -> None:
+        async def file() -> Response:
+            return Response(content, media_type=kind)
+
         content, kind = files[name]
-        app.add_api_route(path, lambda: Response(content, media_type=kind), include_in_schema=False)
+        app.add_api_route(path, file, include_in_schema=False)
 
     file_route("index.html", "/")
     for name in files.keys() - {"index.html"}:
@@ -41,17 +47,18 @@ def add_page(app: FastAPI, engine: Engine, settings: Settings) -> None:
         about = {"model": engine.name, "classes": engine.classes, "said": said, "explains": explainer is not None}
         marks = {"is_sure_from": engine.is_sure_from, "strange_up_to": engine.strange_up_to}
         limits = {"max_bytes": settings.max_image_bytes, "max_pixels": settings.max_pixels}
-        return json_answer({**about, **marks, **limits})
+        return JSONResponse({**about, **marks, **limits})
 
     @app.post("/explain", responses={404: {"model": Failure}, **REFUSALS}, openapi_extra=BODY)
     async def explain(request: Request) -> Response:
         """Where in one image the evidence for its likeliest class lies (Grad-CAM), and the nearest training images."""
         if explainer is None:
             raise Refused(404, "explain", NOT_EXPLAINED)
-        uploads = await uploads_of(request)
+        uploads = await read_uploads(request)
         if len(uploads) > 1:
             raise Refused(413, "images", "One image at a time is explained.")
-        found = await unless_gone(request, app.state.queue.run(explainer.compute, bytes(uploads[0].content)))
+        found = await unless_gone(request, app.state.queue.run(explainer.compute, uploads[0].take()))
         if isinstance(found, BadImage):
             raise Refused(422, "image", str(found))
-        return json_answer(await run_in_threadpool(explainer.describe, found))
+        async with describing:  # which decodes
+            return JSONResponse(await run_in_threadpool(explainer.describe, found))

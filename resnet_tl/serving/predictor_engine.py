@@ -68,6 +68,7 @@ def _sure_from(judged: Judged) -> tuple[float | None, tuple[str, ...]]:
     accuracy = judged.is_correct.mean() if len(judged) else 1.0
     for target in TARGETS:
         if target > accuracy and (found := confidence_reaching(judged, target)):
-            share = f"{percent(target)} of the answers on validation images are correct ({percent(found[1])} answered)"
-            return float(found[0]), (f"Not sure is called what is below {found[0]}: from there on {share}.",)
+            sure = f"{percent(found[1])} of those on the validation images are surer"
+            said = f"Answers with a probability below {found[0]} are marked as not sure; {sure}, and of these "
+            return float(found[0]), (f"{said}{percent(target)} are correct.",)
     return None, ()

@@ -7,11 +7,13 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
+from starlette.requests import Request
 
 from resnet_tl.data.pixels.decode import BadImage
 from resnet_tl.serving.engine import Engine
@@ -30,16 +32,16 @@ class Answer(NamedTuple):
     familiarity: float  # nan where it is not known
 
 
+@dataclass(eq=False)
 class _Item:
     """One image on its way; it takes a place from `judge` or `run`, which has work of its own, until it leaves."""
 
-    def __init__(self, answer: asyncio.Future[Any], work: Callable[[Any], Any] | None = None) -> None:
-        self.answer = answer
-        self.work = work
-        self.prepared: Any = None
-        self.decoding: Future[None] | None = None
-        self.is_begun = False  # the thread that computes has it
-        self.is_abandoned = False
+    answer: asyncio.Future[Any]
+    work: Callable[[Any], Any] | None
+    prepared: Any = None
+    decoding: Future[None] | None = None
+    is_begun: bool = False  # the thread that computes has it
+    is_abandoned: bool = False
 
 
 class BatchQueue:
@@ -63,10 +65,14 @@ class BatchQueue:
         self._computing = threading.Thread(target=self._compute, name="compute", daemon=True)
         self._loop: asyncio.AbstractEventLoop
 
-    def start(self) -> None:
-        """Begins to compute; called in the event loop."""
+    async def start(self, content: bytes) -> None:
+        """Begins to compute, with one image file, however long that takes: the first batch is a slow one.
+
+        What the model raises is raised.
+        """
         self._loop = asyncio.get_running_loop()
         self._computing.start()
+        await self._answers(self._accepted([content]), None)
 
     def stop(self) -> None:
         """Ends the threads once they have done what they have."""
@@ -81,29 +87,26 @@ class BatchQueue:
         Raises:
             Refused: there is no place for so many, or the time limit is over.
         """
-        items = self._admitted(len(contents))
-        for item, content in zip(items, contents, strict=True):
-            item.decoding = self._decoders.submit(self._decode, item, content)
-        return await self._answers(items)
+        return await self._answers(self._accepted(contents), self.settings.answer_seconds)
 
     async def run(self, work: Callable[[Any], Result], content: bytes) -> Result | BadImage:
         """What `work` makes of one prepared image file, in the thread that computes, between two batches.
 
         Refused as by `judge`; what `work` raises is raised.
         """
-        (item,) = self._admitted(1, work)
-        item.decoding = self._decoders.submit(self._decode, item, content)
-        return (await self._answers([item]))[0]
+        return (await self._answers(self._accepted([content], work), self.settings.answer_seconds))[0]
 
-    def _admitted(self, number: int, work: Callable[[Any], Any] | None = None) -> list[_Item]:
-        if number > self.places or self.is_stopping:
+    def _accepted(self, contents: Sequence[bytes], work: Callable[[Any], Any] | None = None) -> list[_Item]:
+        if len(contents) > self.places or self.is_stopping:
             raise Refused(503, "queue_full", "The queue is full; try again in a moment.", retry_after=1)
-        self.places -= number
-        self.metrics.waiting.inc(number)
-        return [_Item(self._loop.create_future(), work) for _ in range(number)]
+        self.places -= len(contents)
+        self.metrics.waiting.inc(len(contents))
+        items = [_Item(self._loop.create_future(), work) for _ in contents]
+        for item, content in zip(items, contents, strict=True):
+            item.decoding = self._decoders.submit(self._decode, item, content)
+        return items
 
-    async def _answers(self, items: list[_Item]) -> list[Any]:
-        limit = self.settings.answer_seconds
+    async def _answers(self, items: list[_Item], limit: float | None) -> list[Any]:
         try:
             async with asyncio.timeout(limit):
                 answers = [await item.answer for item in items]
@@ -199,3 +202,17 @@ class BatchQueue:
         self.metrics.compute_seconds.observe(time.perf_counter() - start)
         self.metrics.batch_images.observe(len(items))
         return [Answer(one, float(known)) for one, known in zip(shares, familiar, strict=True)]
+
+
+async def unless_gone(request: Request, work: Coroutine[Any, Any, Result]) -> Result:
+    """What `work` gives; it is given up where the client goes away before."""
+    working = asyncio.ensure_future(work)
+    gone = asyncio.ensure_future(request.receive())  # the body is read: the next that comes is its end
+    try:
+        await asyncio.wait((working, gone), return_when=asyncio.FIRST_COMPLETED)
+        if not working.done():
+            raise Refused(499, "gone", "The client has gone.")
+        return working.result()
+    finally:
+        gone.cancel()
+        working.cancel()

@@ -10,14 +10,16 @@ import socket
 import sys
 import time
 from collections.abc import Callable
+from io import BytesIO
 from types import FrameType
 
 import uvicorn
 from fastapi import FastAPI
+from PIL import Image
 
-from resnet_tl.errors import UserError
+from resnet_tl.errors import UserError, reason_of
 from resnet_tl.serving.admission import MAX_HEADER_BYTES
-from resnet_tl.serving.connections import connections_of
+from resnet_tl.serving.connections import BoundedConnection
 from resnet_tl.serving.settings import Settings
 from resnet_tl.stopping import AT_ONCE, Stopped
 
@@ -32,8 +34,9 @@ def listening(settings: Settings) -> socket.socket:
             settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
         made = socket.socket(family, kind, protocol)
-    except OSError as error:
-        raise UserError(f"--host is {settings.host}, which is no address of this machine: {error.strerror}.") from None
+    except (OSError, UnicodeError) as error:  # the latter: no name of any machine
+        why = error.strerror if isinstance(error, OSError) else "it is no name"
+        raise UserError(f"--host is {settings.host}, which is no address of this machine: {why}.") from None
     made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         made.bind(address)
@@ -57,10 +60,10 @@ def server_of(app: FastAPI, settings: Settings, announce: Callable[[], None]) ->
     """The server of an application, not yet running; `announce` is called when it takes requests."""
     config = uvicorn.Config(
         app,
-        http=connections_of(settings),
+        http=type("Connection", (BoundedConnection,), {"settings": settings}),
         ws="none",
         loop="asyncio",
-        lifespan="on",
+        lifespan="off",
         log_config=None,
         access_log=False,
         proxy_headers=False,
@@ -89,6 +92,13 @@ def run(app: FastAPI, settings: Settings, listener: socket.socket, announce: Cal
     os._exit(stop.exit_code)
 
 
+def blank_image() -> bytes:
+    """The file of a small black image."""
+    buffer = BytesIO()
+    Image.new("RGB", (32, 32)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
 class Server(uvicorn.Server):
     """uvicorn's, with an end of our own: the first signal lets it finish, a second one ends it at once."""
 
@@ -100,6 +110,12 @@ class Server(uvicorn.Server):
         self.came = 0.0
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Takes requests once a first image has been judged; UserError where it cannot be."""
+        try:
+            await self.app.state.queue.start(blank_image())
+        except Exception as error:  # whatever a network of anyone's raises
+            self.app.state.queue.stop()
+            raise UserError(f"The model cannot judge an image: {reason_of(error)}.") from error
         await super().startup(sockets)
         self.announce()
 
@@ -119,6 +135,7 @@ class Server(uvicorn.Server):
         await super().shutdown(sockets)
         for timer in timers:
             timer.cancel()
+        self.app.state.queue.stop()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Of the first signal and of further ones; one that comes within a second is the same, passed on twice."""

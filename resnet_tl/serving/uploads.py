@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterable
 from dataclasses import dataclass, field
 
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
+from starlette.requests import Request
 
 from resnet_tl.data.pixels.decode import BadImage, header_facts
 from resnet_tl.errors import CONTROLS
@@ -44,18 +44,19 @@ def check_content_type(content_type: str) -> None:
         raise Refused(415, "content_type", sentence)
 
 
-async def read_uploads(chunks: AsyncIterable[bytes], content_type: str, settings: Settings) -> list[Upload]:
-    """The images of a body, one or more; Refused where it is not well-formed or beyond a limit.
+async def read_uploads(request: Request) -> list[Upload]:
+    """The images of a request's body, one or more; Refused where it is not well-formed or beyond a limit.
 
     A raw body is one image. Of a multipart body every part that has a file name is one; the others must be empty.
     """
+    settings, content_type = request.app.state.settings, request.headers.get("content-type", "")
     if is_form(content_type):
         form = _Form(_boundary_of(content_type), settings)
-        async for chunk in chunks:
+        async for chunk in request.stream():
             form.write(chunk)
         return form.finished()
     upload = Upload("image")
-    async for chunk in chunks:
+    async for chunk in request.stream():
         upload.content += chunk
         _check_size(upload, settings)
     if not upload.content:

@@ -21,10 +21,9 @@ from resnet_tl.evaluation.predictions import label_numbers, probabilities
 from resnet_tl.evaluation.uncertainty.calibration import at_temperature
 from resnet_tl.evaluation.uncertainty.judged import Judged
 from resnet_tl.evaluation.words import SPLITS
-from resnet_tl.notebook import DAMAGED
-from resnet_tl.run import Run
+from resnet_tl.notebook import DAMAGED, network_name
 from resnet_tl.sharing import limits, measured
-from resnet_tl.sharing.info import accuracies_of, calibration_words, name_of, preprocessing_words
+from resnet_tl.sharing.info import accuracies_of, calibration_words, name_of, preprocessing_words, run_around
 from resnet_tl.sharing.licences import base_models, licence_of_model, licence_sentences, origins
 from resnet_tl.sharing.markdown import bullets, plain, table, without_folders
 from resnet_tl.sharing.training import training_rows, verdict_of
@@ -48,10 +47,8 @@ class Card:
     def __init__(self, path: str | Path, stated: Stated | None = None) -> None:
         self.bundle = Bundle.open(path)
         self.stated = stated or Stated()
-        self.name = name_of(Path(path))
-        around = Run(Path(path) if self.bundle.path != Path(path) else Path(path).parent)
-        is_its_run = around.is_complete and around.bundle.digest == self.bundle.digest
-        self.run = around if is_its_run else None
+        self.name = plain_name(name_of(Path(path)))
+        self.run = run_around(Path(path), self.bundle)
         self.accuracies = accuracies_of(self.bundle)
         self.repeats = bool(self.bundle.validation.get("repeats"))
 
@@ -135,9 +132,8 @@ class Card:
     @property
     def network(self) -> str:
         """Its name; that of a user's own class without its module."""
-        network = self.bundle.network
-        found = str(next((network[key] for key in ("name", "import", "object") if key in network), "network"))
-        return plain_name(found.rpartition(".")[2] if "name" not in network else found)
+        found = network_name(self.bundle.network)
+        return plain_name(found if "name" in self.bundle.network else found.rpartition(".")[2])
 
     def _beginning(self) -> str:
         sources = [source for source, _ in origins(self.bundle.weights) if source not in ("none", "as given")]
@@ -157,8 +153,9 @@ class Card:
             f"resnet-tl predict {place} photo.jpg\n"
             "```\n\nor in Python:\n\n```python\nfrom resnet_tl import Predictor\n\n"
             f'Predictor("{place}").predict("photo.jpg")\n```\n\n'
-            f"The network sees {preprocessing_words(self.bundle.preprocessing)}; both ways do that, and calibrate the "
-            "probabilities. The folder holds no code and no pickle."
+            f"The network sees {preprocessing_words(self.bundle.preprocessing)}; both ways do that"
+            f"{', and calibrate the probabilities' * (self.bundle.temperature != 1)}. The folder holds no code and no "
+            "pickle."
         )
 
     def _numbers(self) -> str:
@@ -170,7 +167,7 @@ class Card:
                     "judged by the run that this one repeats: the same recipe without these images. This model was "
                     "trained on them too, and no image has judged it itself"
                 )
-            parts.append(f"On {len(self.judged):,} validation images, {whose}:")
+            parts.append(f"On {_counted(len(self.judged), 'validation image')}, {whose}:")
             rows = [[number.name, number.text] for number in self.numbers]
             parts.append(table(["", "value [95 % interval]"], rows, [1]))
         else:
@@ -180,27 +177,27 @@ class Card:
             header, rows = ["", "value [95 % interval]"], [[number.name, number.text] for number in self.tested]
             if not rows:
                 header, rows = number_rows({"test": metrics}, {"test": tested})
-            parts.append(f"On {tested.images:,} test images, which had no part in training or choosing:")
+            parts.append(f"On {_counted(tested.images, 'test image')}, which had no part in training or choosing:")
             parts.append(table(header, [[*map(plain, row)] for row in rows], [1]))
-        return "\n\n".join([*parts, bullets(self._findings())])
+        return "\n\n".join(filter(None, [*parts, bullets(self._findings())]))
 
     def _findings(self) -> list[str]:
         """The report's verdict, or what the bundle alone says beside a number."""
-        verdict = verdict_of(self.run) if self.run else None
-        if verdict:
+        if self.run and (verdict := verdict_of(self.run)):
             return [plain(text) for text in (verdict.result, verdict.caution, *verdict.further)]
         found = [text for own in self.accuracies.values() for text in own.warnings()]
-        own = self.accuracies.get("val")
-        found += [own.baseline()] if own else []
+        found += [own.baseline()] if (own := self.accuracies.get("val")) else []
         if "val" in self.bundle.metrics:
             found.append("Validation images may well have chosen the epoch, which flatters their numbers a little.")
-        found.append("How simpler models do on the same images is not known here; a card of the whole run says it.")
+        if self.accuracies and not self.run:
+            found.append("How simpler models do on the same images is not known here; a card of the whole run says it.")
         return [plain(text) for text in found]
 
     def _sure(self) -> str:
         if self.judged is None:
             return ""
-        sentences = [f"Calibration: {plain(calibration_words(self.bundle.calibration))}."]
+        sentences = ["All of this is of the run that this one repeats."] if self.repeats else []
+        sentences.append(f"Calibration: {plain(calibration_words(self.bundle.calibration))}.")
         sentences.append(plain(measured.sureness(self.judged)))
         sentences += limits.answering(self.judged, self.repeats)
         if self.bundle.reference:
@@ -213,16 +210,13 @@ class Card:
     def _classes(self) -> str:
         """A row for each class, or for the weakest ones."""
         trained = self._counts("train")
-        judged = (
-            {}
-            if self.judged is None
-            else {one.name: one for one in measured.per_class(self.judged, self.bundle.classes)}
-        )
+        found = [] if self.judged is None else measured.per_class(self.judged, self.bundle.classes)
+        judged = {one.name: one for one in found}
         names: Sequence[str] = self.bundle.classes
         said = ""
         if len(names) > MOST_ROWS:
             said = f"There are {len(names):,} classes, all named in `model.json`. "
-            shown = [one.name for one in measured.weakest(list(judged.values()), MOST_ROWS)] or names[:MOST_ROWS]
+            shown = [one.name for one in measured.weakest(found, MOST_ROWS)] or names[:MOST_ROWS]
             said += "Those judged worst:" if judged else "The first ones:"
             names = shown
         rows = []
@@ -275,6 +269,10 @@ class Card:
     def _training(self) -> str:
         rows = training_rows(self.run, self.bundle)
         return "## How it was trained\n\n" + table(["", ""], [[plain(name), plain(text)] for name, text in rows])
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'s' * (number != 1)}"
 
 
 def plain_name(text: object) -> str:

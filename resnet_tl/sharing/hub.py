@@ -16,11 +16,11 @@ from pathlib import Path
 from resnet_tl.bundle import Bundle
 from resnet_tl.bundle_zip import FILES
 from resnet_tl.errors import UserError, listed, printable
-from resnet_tl.files import replacing_folder
+from resnet_tl.files import replacing, replacing_folder
 from resnet_tl.sharing.info import damages
 
 CARD = FILES[-1]
-_REPOSITORY = re.compile(r"[A-Za-z0-9](?:[\w.-]*[\w-])?/[A-Za-z0-9_](?:[\w.-]*[\w-])?")
+_REPOSITORY = re.compile(r"[A-Za-z0-9](?:[\w.-]*[\w-])?/[A-Za-z0-9_](?:[\w.-]*[\w-])?", re.ASCII)
 LOG_IN = "log in by `hf auth login`, or set HF_TOKEN"
 
 
@@ -34,11 +34,12 @@ def push(path: str | Path, repository: str, card: str, private: bool = False, re
         path: a run, a bundle, or a zip of one.
         repository: OWNER/NAME.
         card: the text of README.md.
-        private: whether a repository that is made is one that nobody else sees.
+        private: whether a repository that is made is one that nobody else sees; one that is there must be so.
         revision: the branch to commit to, made where there is none; default: main.
 
     Raises:
-        UserError: the bundle is damaged, the repository's name is none, or the hub did not take it.
+        UserError: the bundle is damaged, the repository's name is none, it is not as `private` as it should be, or
+            the hub did not take it.
     """
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, constants
 
@@ -52,6 +53,11 @@ def push(path: str | Path, repository: str, card: str, private: bool = False, re
     api = HfApi()
     with _in_words(repository, "push to"):
         url = api.create_repo(repository, private=private or None, exist_ok=True)
+        if private and not api.model_info(repository).private:
+            raise UserError(
+                f"{repository} is there already and public, so that --private would hide nothing; make it private in "
+                "its settings on the hub, or leave --private out."
+            )
         if revision:
             api.create_branch(repository, branch=revision, exist_ok=True)
         there = set(api.list_repo_files(repository, revision=revision))
@@ -94,7 +100,8 @@ def pull(repository: str, folder: str | Path | None = None, revision: str | None
         raise UserError(f"{where} holds no whole model bundle, and nothing was written: {'; '.join(damaged)}.")
     with replacing_folder(folder) as temporary:
         for name in bundle.sizes():
-            (temporary / name).write_bytes(bundle.read(name))
+            with replacing(temporary / name) as part:  # a full disk in one sentence
+                part.write_bytes(bundle.read(name))
     return Bundle.open(folder)
 
 

@@ -16,9 +16,8 @@ from resnet_tl.bundle_zip import is_bundle_zip
 from resnet_tl.data.pixels.preprocessing import Preprocessing
 from resnet_tl.errors import UserError, listed
 from resnet_tl.evaluation.accuracy import Accuracy
-from resnet_tl.evaluation.intervals import wilson
 from resnet_tl.evaluation.words import NAMES, SPLITS, metric_name, metric_value
-from resnet_tl.notebook import DAMAGED, kept_accuracies
+from resnet_tl.notebook import DAMAGED, kept_accuracies, network_name
 from resnet_tl.run import Run
 
 COLOURS = {1: "a grey image", 3: "a colour image", 4: "a colour image with transparency"}
@@ -50,7 +49,7 @@ def model_facts(path: str | Path) -> dict[str, Any]:
         "files": files,
         "damaged": damaged,
         "made_by": bundle.made_by,
-        **_of_run(path, bundle),
+        **_of_run(run_around(path, bundle)),
     }
 
 
@@ -62,7 +61,11 @@ def damages(bundle: Bundle) -> list[str]:
 def name_of(path: Path) -> str:
     """What a model is called: its run, its folder, or its file without the suffix."""
     place = path.absolute()
-    return place.stem if place.is_file() else place.parent.name if place.name == "model" else place.name
+    if place.is_file():
+        return place.stem
+    place = place.parent if place.name == "model" else place
+    part = {"folds": "fold", "trials": "trial"}.get(place.parent.name)  # whose own name is a number alone
+    return f"{place.parent.parent.name}-{part}-{place.name}" if part else place.name
 
 
 def accuracies_of(bundle: Bundle) -> dict[str, Accuracy]:
@@ -73,21 +76,22 @@ def accuracies_of(bundle: Bundle) -> dict[str, Accuracy]:
     if "val" not in found:
         with suppress(*DAMAGED):
             judged = bundle.load_validation()
-            labels, images = judged["labels"], len(judged["labels"])
-            correct = int((labels == judged["predicted"]).sum())
-            counts = {name: int((labels == number).sum()) for number, name in enumerate(bundle.classes)}
-            common = max(counts, key=lambda name: counts[name])
-            unseen = tuple(name for name, count in counts.items() if not count)
-            bounds, classes = wilson(correct, images), len(bundle.classes)
-            found = {"val": Accuracy(images, correct, *bounds, common, counts[common], classes, unseen), **found}
+            found = {"val": Accuracy.of_numbers(judged["labels"], judged["predicted"], bundle.classes), **found}
     return found
 
 
-def _of_run(path: Path, bundle: Bundle) -> dict[str, Any]:
-    """What the run around a bundle knows besides: when and by which versions it was made, parameters."""
+def run_around(path: Path, bundle: Bundle) -> Run | None:
+    """The complete run that a bundle was opened by, or that its file or folder lies in; None where there is none."""
     run = Run(path if bundle.path != path else path.parent)
     with suppress(*DAMAGED):
-        if run.is_complete and run.bundle.digest == bundle.digest:
+        return run if run.is_complete and run.bundle.digest == bundle.digest else None
+    return None
+
+
+def _of_run(run: Run | None) -> dict[str, Any]:
+    """What the run around a bundle knows besides: when and by which versions it was made, parameters."""
+    with suppress(*DAMAGED):
+        if run:
             made = {name: run.environment.get(name) for name in ("started", "device", "packages", "python")}
             return {"parameters": run.summary["network"]["parameters"], "trained": made}
     return {}
@@ -131,11 +135,10 @@ def _of_onnx(path: Path) -> dict[str, Any]:
 def lines_of(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
     """The facts as pairs of a name and a text."""
     classes, weights = facts["classes"], facts["weights"]
-    network = str(next((facts["network"][key] for key in ("name", "import", "object") if key in facts["network"]), "?"))
     parameters = f", {facts['parameters']:,} parameters" if facts.get("parameters") else ""
     found = [
         ("model", f"{facts['name']}, {_kind(facts)}"),
-        ("network", f"{network}{parameters}"),
+        ("network", f"{network_name(facts['network'])}{parameters}"),
         ("classes", f"{len(classes):,}: {listed(classes, MOST_CLASSES)}"),
         ("sees", preprocessing_words(Preprocessing.from_dict(facts["preprocessing"]))),
         ("began with", f"{weights.get('source') or 'unknown weights'}, licence: {weights.get('licence') or 'none'}"),
@@ -144,10 +147,8 @@ def lines_of(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
     for split, kept in facts.get("accuracy", {}).items():
         found.append((SPLITS.get(split, split), _measured(kept, facts["metrics"].get(split, {}), facts["validation"])))
     found.append(("calibration", calibration_words(facts["calibration"])))
-    if "reference" in facts:
-        found.append(
-            ("unfamiliar", "images that look like no training image are told apart" * bool(facts["reference"]))
-        )
+    if facts.get("reference"):
+        found.append(("unfamiliar", "images that look like no training image are told apart"))
     made = facts.get("trained", {})
     when, where = made.get("started"), ", ".join(f"{name} {of}" for name, of in (made.get("packages") or {}).items())
     found.append(("made by", ", ".join(filter(None, [facts["made_by"], when and f"begun {when}", where]))))
@@ -172,7 +173,7 @@ def preprocessing_words(seen: Preprocessing) -> str:
 def calibration_words(calibration: Mapping[str, Any]) -> str:
     """How the probabilities were made as often right as they say."""
     if not calibration:
-        return "none: there were too few validation images"
+        return "none: the probabilities are the network's own"
     loss, images = metric_value("loss", calibration["loss"]), calibration["images"]
     if calibration["temperature"] == 1:
         return f"none needed: by {images:,} validation images no temperature was better (loss {loss})"
@@ -205,7 +206,7 @@ def _trained_on(facts: Mapping[str, Any]) -> str:
 
 def _measured(kept: Mapping[str, Any], metrics: Mapping[str, float], validation: Mapping[str, Any]) -> str:
     accuracy = Accuracy.from_facts(kept)
-    others = [f"{metric_name(name)} {metric_value(name, metrics[name])}" for name in NAMES if name in metrics]
-    others = [text for text in others if not text.startswith("accuracy")]
+    others = [name for name in NAMES if name in metrics and name != "accuracy"]
+    said = "".join(f", {metric_name(name)} {metric_value(name, metrics[name])}" for name in others)
     repeats = "; by the run that this one repeats" if not metrics and validation.get("repeats") else ""
-    return f"accuracy {accuracy} of {accuracy.images:,} images{''.join(f', {text}' for text in others)}{repeats}"
+    return f"accuracy {accuracy} of {accuracy.images:,} images{said}{repeats}"

@@ -59,14 +59,12 @@ def licence_sentences(weights: Mapping[str, Any], given: str | None, of_data: st
 
 def _of_weights(origin: tuple[str, str]) -> str:
     source, licence = origin
-    if source in ("none", "as given") or not licence:
-        return (
-            "The weights that it began with: random ones, or its maker's own."
-            if source != "none"
-            else ("The weights that it began with: random ones, which have no licence.")
-        )
+    if source == "none":
+        return "The weights that it began with: random ones, which have no licence."
+    if source == "as given":
+        return "The weights that it began with: random ones, or its maker's own."
     name = f"The weights that it began with, {plain(source)}:"
-    if licence.lower() == "unknown":
+    if licence.lower() in ("", "unknown"):
         return f"{name} their licence is not known."
     if NO_COMMERCE.search(licence):
         return (

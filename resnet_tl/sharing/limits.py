@@ -53,7 +53,7 @@ def limits_of(bundle: Bundle, judged: Judged | None, trained: Mapping[str, int])
     if judged is None:
         return [*found, "How often it is wrong is not known from what lies here."]
     if len(judged) < HANDFUL:
-        found.append(f"{len(judged)} validation images say little: the intervals above are wide.")
+        found.append(f"So few validation images ({len(judged)}) say little of new ones.")
     for one in weakest(per_class(judged, bundle.classes)):
         if wilson(one.correct, one.images)[1] < judged.is_correct.mean():  # surely worse than the whole
             taken = f", mostly taken for {one.taken_for}" if one.taken_for else ""
@@ -97,5 +97,5 @@ def answering(judged: Judged, repeats: bool) -> list[str]:
             f"It may name several classes (`--coverage {COVERAGE:g}`). {guarantee(judged, COVERAGE, False, repeats)}"
         )
     else:
-        found.append(f"{len(judged)} validation images are too few for sets with a coverage of {percent(COVERAGE)}.")
+        found.append(f"Sets with a coverage of {percent(COVERAGE)} take more validation images than {len(judged)}.")
     return found

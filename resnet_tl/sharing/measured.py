@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -13,6 +14,7 @@ from resnet_tl.evaluation.words import interval, metric_value, percent
 
 LEAST = 5
 """Images of a class below which its recall is not called weak."""
+ROUNDING = 1e-9
 
 
 @dataclass(frozen=True)
@@ -53,25 +55,25 @@ def numbers_of(judged: Judged, classes: int, metrics: Mapping[str, float], tempe
     """
     images, correct = len(judged), int(judged.is_correct.sum())
     losses = -np.log(np.maximum(judged.label_probability, np.finfo(np.float64).tiny))
-    found: dict[str, list[np.ndarray]] = {"macro_f1": [], "balanced": [], "loss": []}
-    for weights in image_resamples(images):
-        found["macro_f1"].append(macro_f1(weights, judged.labels, judged.predicted, classes))
-        found["balanced"].append(_balanced(weights, judged, classes))
-        found["loss"].append(weights @ losses / images)
-    once = np.ones((1, images))
-    values = {
-        "macro_f1": float(macro_f1(once, judged.labels, judged.predicted, classes)[0]),
-        "balanced": float(_balanced(once, judged, classes)[0]),
-        "loss": float(losses.mean()),
-    }
-    bounds = {name: bootstrap_interval(values[name], np.concatenate(parts)) for name, parts in found.items()}
-    low, high = bounds["loss"]
-    loss = f"{metric_value('loss', values['loss'])} [{low:.3f}, {high:.3f}]"
+
+    def measured(weights: np.ndarray) -> np.ndarray:  # (B, N) to (3, B)
+        f1 = macro_f1(weights, judged.labels, judged.predicted, classes)
+        return np.stack([f1, _balanced(weights, judged, classes), weights @ losses / images])
+
+    f1, balanced, loss = measured(np.ones((1, images)))[:, 0].tolist()
+    resampled = np.concatenate([measured(weights) for weights in image_resamples(images)], axis=1)
+    of_f1, of_balanced, (low, high) = map(bootstrap_interval, (f1, balanced, loss), resampled)
+
+    def share(value: float, bounds: tuple[float, float]) -> str:
+        """Without the interval where all resamples are alike, as of images without a mistake: that is no certainty."""
+        return interval(value, *bounds) if bounds[1] - bounds[0] > ROUNDING else percent(value)
+
+    of_loss = f" [{low:.3f}, {high:.3f}]" if high - low > ROUNDING else ""
     numbers = [
         Number("accuracy", correct / images, interval(correct / images, *wilson(correct, images)), "accuracy"),
-        Number("macro F1", values["macro_f1"], interval(values["macro_f1"], *bounds["macro_f1"]), "f1"),
-        Number("balanced accuracy", values["balanced"], interval(values["balanced"], *bounds["balanced"])),
-        Number("loss" if temperature == 1 else "loss, calibrated", values["loss"], loss),
+        Number("macro F1", f1, share(f1, of_f1), "f1"),
+        Number("balanced accuracy", balanced, share(balanced, of_balanced)),
+        Number("loss" if temperature == 1 else "loss, calibrated", loss, metric_value("loss", loss) + of_loss),
     ]
     if "top5_accuracy" in metrics:
         among = round(metrics["top5_accuracy"] * images)
@@ -83,20 +85,12 @@ def numbers_of(judged: Judged, classes: int, metrics: Mapping[str, float], tempe
 
 def per_class(judged: Judged, classes: Sequence[str]) -> list[OfClass]:
     """How the images of each class were judged, in the order of the classes."""
-    counts = mix_ups(judged, len(classes))
-    found = []
-    for number, row in enumerate(counts):
-        wrong = row.copy()
-        wrong[number] = 0
-        taken_for = classes[int(wrong.argmax())] if wrong.any() else ""
-        found.append(OfClass(classes[number], int(row.sum()), int(row[number]), taken_for))
-    return found
-
-
-def mix_ups(judged: Judged, classes: int) -> np.ndarray:
-    """Counts (C, C) of images: row = label, column = predicted."""
-    pairs = judged.labels * classes + judged.predicted
-    return np.bincount(pairs, minlength=classes**2).reshape(classes, classes)
+    rightly = judged.labels[judged.is_correct]
+    images, correct = (np.bincount(labels, minlength=len(classes)).tolist() for labels in (judged.labels, rightly))
+    # The last one of a label counts: that of most images, of equal ones the first class.
+    ordered = sorted(_mistakes(judged).items(), key=lambda item: (item[1], -item[0][1]))
+    taken_for = {label: classes[predicted] for (label, predicted), _ in ordered}
+    return [OfClass(name, images[n], correct[n], taken_for.get(n, "")) for n, name in enumerate(classes)]
 
 
 def weakest(found: Sequence[OfClass], most: int = 3) -> list[OfClass]:
@@ -107,14 +101,13 @@ def weakest(found: Sequence[OfClass], most: int = 3) -> list[OfClass]:
 
 def confused(judged: Judged, classes: Sequence[str], most: int = 3) -> list[str]:
     """`Fat Hen and Sugar beet (12 of 146 images)`: the pairs of classes that are mixed up most, either way."""
-    counts = mix_ups(judged, len(classes))
-    images, both = counts.sum(axis=1), np.triu(counts + counts.T, 1)
-    order = np.argsort(-both, axis=None, kind="stable")[:most]
-    pairs = [divmod(int(place), len(classes)) for place in order]
+    images, both = np.bincount(judged.labels, minlength=len(classes)), Counter[tuple[int, int]]()
+    for pair, count in _mistakes(judged).items():
+        both[min(pair), max(pair)] += count
     return [
-        f"{classes[first]} and {classes[second]} ({both[first, second]} of {images[first] + images[second]} images)"
-        for first, second in pairs
-        if both[first, second] > 1
+        f"{classes[first]} and {classes[second]} ({count} of {images[first] + images[second]} images)"
+        for (first, second), count in sorted(both.items(), key=lambda item: (-item[1], item[0]))[:most]
+        if count > 1
     ]
 
 
@@ -125,6 +118,12 @@ def sureness(judged: Judged) -> str:
         f"Its probabilities promise {percent(sure)} on average, and {percent(right)} of these images are judged "
         "correctly."
     )
+
+
+def _mistakes(judged: Judged) -> Counter[tuple[int, int]]:
+    """How many images of one class, the first, were taken for another; no matrix, which many classes would fill."""
+    is_wrong = ~judged.is_correct
+    return Counter(zip(judged.labels[is_wrong].tolist(), judged.predicted[is_wrong].tolist(), strict=True))
 
 
 def _balanced(weights: np.ndarray, judged: Judged, classes: int) -> np.ndarray:

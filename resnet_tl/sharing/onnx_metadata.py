@@ -16,7 +16,7 @@ from resnet_tl.errors import UserError
 METADATA = 14
 KEY, VALUE = 1, 2
 MAX_BYTES = 64_000_000
-"""Of one entry; as much as a bundle's model.json may have."""
+"""Of all entries; as much as a bundle's model.json may have."""
 _VARINT, _EIGHT, _COUNTED, _FOUR = 0, 1, 2, 5
 """How the value of a field is written."""
 
@@ -25,10 +25,8 @@ def onnx_metadata(path: Path) -> dict[str, str]:
     """The metadata of an ONNX file by their keys; UserError where it is no such file, or damaged."""
     try:
         with path.open("rb") as file:
-            size = path.stat().st_size
-            entries = _counted_fields(file, size, {METADATA})
             found: dict[str, str] = {}
-            for _, entry in entries:
+            for _, entry in _counted_fields(file, path.stat().st_size, {METADATA}):
                 pair = dict(_counted_fields(BytesIO(entry), len(entry), {KEY, VALUE}))
                 found[pair.get(KEY, b"").decode()] = pair.get(VALUE, b"").decode()
             return found
@@ -39,7 +37,7 @@ def onnx_metadata(path: Path) -> dict[str, str]:
 
 def _counted_fields(file: IO[bytes], size: int, wanted: set[int]) -> list[tuple[int, bytes]]:
     """Number and content of the texts and messages `wanted` in a message of `size` bytes; ValueError if damaged."""
-    found = []
+    found, held = [], 0
     while file.tell() < size:
         tag = _varint(file)
         number, kind = tag >> 3, tag & 7
@@ -54,7 +52,8 @@ def _counted_fields(file: IO[bytes], size: int, wanted: set[int]) -> list[tuple[
         if file.tell() + length > size:
             raise ValueError("it ends too early")
         if kind == _COUNTED and number in wanted:
-            if length > MAX_BYTES:
+            held += length
+            if held > MAX_BYTES:
                 raise ValueError(f"its metadata have more than {MAX_BYTES / 1e6:.0f} MB")
             found.append((number, file.read(length)))
         else:

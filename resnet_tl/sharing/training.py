@@ -29,7 +29,7 @@ SETTINGS = {
         "class_weights",
         "ema",
     ),
-    "data": ("augmentation", "symmetry", "random_erasing", "image_size", "batch_size", "sampler", "val_fraction"),
+    "data": ("augmentation", "symmetry", "random_erasing", "image_size", "batch_size", "sampler"),
     "trainer": ("max_epochs", "precision"),
 }
 """Those of a recipe that are worth a row where they are set; none of them names a place."""
@@ -70,7 +70,9 @@ def training_rows(run: Run | None, bundle: Bundle) -> list[tuple[str, str]]:
 def verdict_of(run: Run) -> Verdict | None:
     """What the report of the run says first; None where the run has lost what that needs."""
     with suppress(*DAMAGED):
-        split = next(split for split in ("val", "test") if split in run.summary["metrics"])
+        split = next((split for split in ("val", "test") if split in run.summary["metrics"]), "")
+        if not split:  # none was judged, as of a run on all images
+            return None
         table = run.predictions(split)
         compared = judges(table, Evidence.of(run, split))
         calibration = run.summary.get("calibration", {})
@@ -88,11 +90,12 @@ def _phase(phase: Mapping[str, Any]) -> str:
         "head": "the head alone",
         "last_stages": f"the last {'stage' if stages == 1 else f'{stages} stages'} and the head",
     }[phase["mode"]]
-    return f"{mode} for {phase['epochs']} epochs" if isinstance(phase.get("epochs"), int) else mode
+    epochs = phase.get("epochs")
+    return f"{mode} for {epochs} epoch{'s' * (epochs != 1)}" if isinstance(epochs, int) else mode
 
 
 def _is_set(value: Any) -> bool:
-    return value not in (None, 0, 0.0, 1.0, "", "none", "equal", "shuffled", "optimizer", [])
+    return value not in (None, 0, "", "none", "equal", "shuffled", "optimizer", [])
 
 
 def _text(value: Any) -> str:

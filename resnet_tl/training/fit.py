@@ -21,7 +21,7 @@ from resnet_tl.evaluation.accuracy import Accuracy
 from resnet_tl.evaluation.figures import confusion_matrix
 from resnet_tl.evaluation.mistakes import mistakes_figure
 from resnet_tl.evaluation.predictions import write_predictions
-from resnet_tl.evaluation.repeated import Own
+from resnet_tl.evaluation.repeated import own_arrays
 from resnet_tl.evaluation.uncertainty.calibration import calibrate
 from resnet_tl.evaluation.uncertainty.familiarity import Reference
 from resnet_tl.evaluation.uncertainty.judged import Judged
@@ -143,7 +143,7 @@ def _write(
         judged, validation = _judged(tables.get("val"), calibration, final_of)
         if "val" in tables and judged:  # for `validate` on another machine
             hashes = data.dataset.hashes[model.predictions["val"].rows]
-            judged |= Own.of(tables["val"], hashes).arrays()
+            judged |= own_arrays(tables["val"], hashes)
             validation["device"] = trainer.strategy.root_device.type
         bundle = model.save(run.path / "model", judged, known, **facts, calibration=calibration, validation=validation)
     _write_time_spent(run, model, data, trainer)

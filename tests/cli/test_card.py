@@ -4,16 +4,10 @@ import json
 import re
 import shutil
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-
-def hub_reads(card: str) -> Any:
-    """The front matter as the hub's client takes it, which must not be imported before HF_HUB_OFFLINE is set."""
-    from huggingface_hub import ModelCard
-
-    return ModelCard(card).data
+from tests.sharing.test_card import hub_reads
 
 
 def test_the_card_of_a_run_says_the_reports_verdict_and_the_recipe(command, tiny_run: Path):
@@ -86,4 +80,28 @@ def test_test_images_have_intervals_too(command, tiny_run: Path):
         re.findall(r"^\| (accuracy|macro F1|balanced accuracy) \| (.*) \|$", text.split("\n- ")[0], re.MULTILINE)
     )
     assert len(rows) == 3
-    assert all(re.fullmatch(r"[\d.]+ % \[[\d.]+, [\d.]+\]", value) for value in rows.values())
+    assert re.fullmatch(r"[\d.]+ % \[[\d.]+, [\d.]+\]", rows["accuracy"])
+    # A bootstrap of images without a mistake has no interval.
+    assert all(re.fullmatch(r"[\d.]+ % \[[\d.]+, [\d.]+\]|100.0 %", value) for value in rows.values())
+
+
+def test_a_run_on_all_images_whose_numbers_are_another_runs_has_a_card(command, tiny_run: Path, tmp_path: Path):
+    shutil.copytree(tiny_run, tmp_path / "run")
+    for name in ("summary.json", "model/model.json"):
+        facts = json.loads((tmp_path / "run" / name).read_text())
+        (tmp_path / "run" / name).write_text(json.dumps(facts | {"metrics": {}}))
+
+    done = command("card", "run")
+
+    assert (done.code, done.err) == (0, "")
+    assert "a card of the whole run" not in done.out
+
+
+def test_what_a_recipe_sets_to_one_is_said(command, tiny_run: Path, tmp_path: Path):
+    shutil.copytree(tiny_run, tmp_path / "run")
+    recipe = tmp_path / "run" / "recipe.yaml"
+    text = recipe.read_text()
+    recipe.write_text(text.replace("cutmix: 0.0", "cutmix: 1.0"))
+    assert recipe.read_text() != text
+
+    assert "| cutmix | 1 |" in command("card", "run").out

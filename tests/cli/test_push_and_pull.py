@@ -10,12 +10,7 @@ from typing import Any
 
 import pytest
 
-
-def hub_reads(card: str) -> Any:
-    """The front matter as the hub's client takes it, which must not be imported before HF_HUB_OFFLINE is set."""
-    from huggingface_hub import ModelCard
-
-    return ModelCard(card).data
+from tests.sharing.test_card import hub_reads
 
 
 @pytest.mark.slow
@@ -31,8 +26,10 @@ def test_a_model_goes_to_the_hub_and_comes_back(running_hub: Any, command, tiny_
 
     pushed = run("push", tiny_run, "anna/tiny", "--private", "--data_license", "CC0-1.0")
     pulled = run("pull", "anna/tiny")
+    on_a_branch = run("push", tiny_run, "anna/tiny", "--revision", "v2")
 
     assert pushed == f"{tiny_run} is at {running_hub.url}/anna/tiny; to fetch it: resnet-tl pull anna/tiny\n"
+    assert on_a_branch.endswith("/tree/v2; to fetch it: resnet-tl pull anna/tiny --revision v2\n")
     assert "to use it: resnet-tl predict tiny IMAGES" in pulled
     card = (tmp_path / "tiny" / "README.md").read_text()
     assert "resnet-tl pull anna/tiny" in card

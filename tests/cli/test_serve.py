@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import time
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from resnet_tl.cli import serve
 from resnet_tl.errors import UserError
 from resnet_tl.serving.predictor_engine import PredictorEngine
+from resnet_tl.serving.settings import Settings
 from tests.serving.running import model
 
 __all__ = ["model"]
@@ -47,6 +49,19 @@ def test_a_port_in_use(model: Path):
     )
 
 
+def test_a_model_that_cannot_judge(model: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture):
+    """The first image, a blank one, is judged before any client's; it may take longer than an answer."""
+
+    def judge(self: PredictorEngine, prepared: object) -> None:
+        time.sleep(1.2)
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setattr(PredictorEngine, "judge", judge)
+    said = refusal(model, "--port", 0, "--time_limit", 1)
+    assert said == "The model cannot judge an image: out of memory."
+    assert not caplog.records
+
+
 def test_another_address_without_a_token(model: Path):
     assert "a token is needed" in refusal(model, "--host", "0.0.0.0")
 
@@ -54,7 +69,8 @@ def test_another_address_without_a_token(model: Path):
 def test_an_address_of_somebody_else(model: Path, tmp_path: Path):
     (tmp_path / "token").write_text("0123456789abcdef")
     assert "cannot be had" in refusal(model, "--host", "192.0.2.1", "--token_file", tmp_path / "token")
-    assert "no address of this machine" in refusal(model, "--host", "no.invalid", "--token_file", tmp_path / "token")
+    for host in ("no.invalid", "no..name"):
+        assert "no address of this machine" in refusal(model, "--host", host, "--token_file", tmp_path / "token")
 
 
 @pytest.mark.parametrize("token", ["", "short", "two words of a sentence", "schlüsselschlüssel", "a" * 16 + "\nb"])
@@ -79,13 +95,23 @@ def test_limits_that_are_no_numbers(model: Path, capsys: pytest.CaptureFixture[s
     assert "over 0 and under 1" in refusal(model, "--port", 0, "--min_confidence", 80)
 
 
+def test_an_image_that_is_allowed_is_not_too_much_to_hold(model: Path, monkeypatch: pytest.MonkeyPatch):
+    given: list[Settings] = []
+    monkeypatch.setattr("resnet_tl.serving.server.listening", lambda settings: given.append(settings) or 1 / 0)
+    for megabytes in (20, 1000):
+        with pytest.raises(ZeroDivisionError):
+            serve.main([str(model), "--max_megabytes", str(megabytes)])
+        assert given[-1].max_image_bytes == megabytes * 1_000_000
+        assert given[-1].max_image_bytes < given[-1].max_body_bytes <= given[-1].max_held_bytes
+
+
 def test_the_first_line_sends_the_token_that_it_does_not_show(model: Path):
     engine = PredictorEngine(model, "cpu")
     for file, shown in ((Path("my token"), "$(cat 'my token')"), (None, "$RESNET_TL_TOKEN")):
-        first, *said, last = serve.first_lines(engine, "http://127.0.0.1:1", serve._header(file))
+        first, *said, last = serve.first_lines(engine, "http://127.0.0.1:1", serve._curl_option(file))
         assert first == (
             f"Serving small (3 classes: {', '.join(engine.classes)}): "
-            f'curl -H "Authorization: Bearer {shown}" --data-binary @photo.jpg http://127.0.0.1:1/predict'
+            f'curl --oauth2-bearer "{shown}" --data-binary @photo.jpg http://127.0.0.1:1/predict'
         )
         assert said == list(engine.said)
         assert last == "A page is at http://127.0.0.1:1/; Ctrl-C ends the server."

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 
 from resnet_tl.evaluation.predictions import table_of
-from resnet_tl.evaluation.repeated import Own, answers, repeated
+from resnet_tl.evaluation.repeated import answers, own_arrays, repeated
 
 CLASSES = ("ant", "bee")
 SHARES = np.array([[0.9, 0.1], [0.5005, 0.4995], [0.2, 0.8]])
@@ -52,7 +52,7 @@ def test_other_images_are_not_compared():
 
 def test_a_bundle_keeps_the_labelled_images_by_their_content():
     hashes = np.arange(96, dtype=np.uint8).reshape(3, 32)
-    own = Own.of(table(), hashes)
-    assert own.content.tolist() == hashes[:2, :16].tolist()  # the third one has no label
-    assert own.own_probability.tolist() == [0.9, 0.5005]
-    assert set(own.arrays()) == {"content", "own_probability"}
+    own = own_arrays(table(), hashes)
+    assert own["content"].tolist() == hashes[:2, :16].tolist()  # the third one has no label
+    assert own["own_probability"].tolist() == [0.9, 0.5005]
+    assert set(own) == {"content", "own_probability"}

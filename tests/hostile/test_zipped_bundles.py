@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -69,6 +70,24 @@ HOSTILE: dict[str, bytes | Callable[[], bytes]] = {
         b"PK\x03\x04\x14\0\0\0\0\0", b"PK\x03\x04\x14\0\0\0\x63\0"
     ),
 }
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_what_unpacks_without_bounds_is_not_read(tmp_path: Path, method: int):
+    """A bomb that promises 1 kB: of these methods `zipfile` unpacks all of it before it looks."""
+    content = zipped(MODEL, ("weights.safetensors", b"\0" * 1_000_000), compression=method)
+    sizes = [size.to_bytes(4, "little") for size in (1_000_000, 1000)]
+    (tmp_path / "model.zip").write_bytes(content.replace(*sizes))
+
+    with pytest.raises(UserError, match=r"model.zip is compressed by another method than deflate"):
+        members(tmp_path / "model.zip")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no pipes in the file system")
+def test_a_pipe_is_not_read(tmp_path: Path):
+    os.mkfifo(tmp_path / "pipe")  # to open it would wait for a writer
+
+    assert not is_bundle_zip(tmp_path / "pipe")
 
 
 @pytest.mark.parametrize("kind", HOSTILE)

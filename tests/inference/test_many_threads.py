@@ -20,6 +20,7 @@ from resnet_tl.errors import UserError
 from resnet_tl.evaluation.predictions import probabilities
 from resnet_tl.inference.given_images import stored_image
 from resnet_tl.inference.predictor import Predictor
+from resnet_tl.inference.preparing import prepare
 from resnet_tl.inference.tta import Tta
 from resnet_tl.networks import create_network
 
@@ -95,8 +96,17 @@ def test_prepare_says_what_is_no_image(models: list[Path], files: list[Path], tm
     assert not predictor.prepare(files[0]).has_unknown_range
 
 
+def test_a_range_that_one_of_several_models_does_not_know_is_unknown(tmp_path: Path) -> None:
+    Image.fromarray(np.zeros((9, 9), np.uint16)).save(tmp_path / "deep.png")
+    grey = {"mean": (0.5,), "std": (0.5,), "channels": 1}
+    groups = [Preprocessing(32, 36, 32, **grey), Preprocessing(32, 36, 32, **grey, value_range=(0, 9))]
+
+    for order in (groups, groups[::-1]):
+        assert prepare(tmp_path / "deep.png", order).has_unknown_range
+
+
 @pytest.mark.usefixtures("often_switched")
-@pytest.mark.parametrize("tta", ["mirror", "crops"])
+@pytest.mark.parametrize("tta", ["mirror", pytest.param("crops", marks=pytest.mark.slow)])
 def test_threads_get_the_tables_that_one_after_another_would(
     models: list[Path], files: list[Path], tta: Tta | None
 ) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import io
 import json
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -157,6 +158,21 @@ def serve() -> Iterator[Callable[..., Running]]:
     """`serve(engine, **limits)` starts one that ends with the test."""
     with ExitStack() as stack:
         yield lambda engine, **limits: stack.enter_context(running(engine, **limits))
+
+
+def spoken(server: Running, text: bytes, *, ends: bool = False) -> bytes:
+    """All that the server says to some bytes, the last ones or not, until it closes the connection."""
+    with socket.create_connection(("127.0.0.1", server.port), timeout=10) as client:
+        client.sendall(text)
+        if ends:
+            client.shutdown(socket.SHUT_WR)
+        said = b""
+        try:
+            while part := client.recv(65536):
+                said += part
+        except (TimeoutError, ConnectionResetError):
+            pass
+        return said
 
 
 def eventually(condition: Callable[[], bool], seconds: float = 5) -> bool:

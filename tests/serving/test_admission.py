@@ -10,29 +10,14 @@ import pytest
 from resnet_tl.errors import UserError
 from resnet_tl.serving.predictor_engine import PredictorEngine
 from resnet_tl.serving.settings import Settings
-from tests.serving.running import Reply, Running, eventually, form_of, photo
+from tests.serving.running import Reply, Running, eventually, form_of, photo, running, spoken
 
 TOKEN = "0123456789abcdef"
 POST = b"POST /predict HTTP/1.1\r\nHost: localhost\r\n"
 
 
-def spoken(server: Running, text: bytes, seconds: float = 10) -> bytes:
-    """All that the server says to some bytes until it closes the connection or the time is over."""
-    with socket.create_connection(("127.0.0.1", server.port), timeout=seconds) as client:
-        client.sendall(text)
-        said = b""
-        try:
-            while part := client.recv(65536):
-                said += part
-        except (TimeoutError, ConnectionResetError):
-            pass
-        return said
-
-
 @pytest.fixture(scope="module")
 def guarded(engine: PredictorEngine):
-    from tests.serving.running import running
-
     with running(engine, token=TOKEN) as found:
         yield found
 
@@ -76,6 +61,12 @@ def test_another_address_than_loopback_needs_a_token():
 def test_a_name_that_somebody_else_has_given_to_this_machine_is_refused(host: str, server: Running):
     """DNS rebinding: a page of evil.example lets its name lead to 127.0.0.1 and would be of one origin with us."""
     assert server.get("/healthz", Host=host).status == 421
+
+
+def test_with_a_token_a_proxy_on_this_machine_may_pass_its_own_name_on(guarded: Running):
+    asked = {"Host": "models.example", "Origin": "https://models.example"}
+    assert guarded.predict(photo(), asked | {"Authorization": f"Bearer {TOKEN}"}).status == 200
+    assert guarded.predict(photo(), asked).status == 401
 
 
 @pytest.mark.parametrize("host", ["localhost", "LOCALHOST:8000", "127.0.0.1:1", "[::1]:8000"])

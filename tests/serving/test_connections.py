@@ -10,7 +10,7 @@ import pytest
 from resnet_tl.serving.admission import MAX_HEADER_BYTES
 from resnet_tl.serving.connections import BoundedConnection
 from resnet_tl.serving.predictor_engine import PredictorEngine
-from tests.serving.running import Running, eventually, photo
+from tests.serving.running import Running, eventually, photo, spoken
 
 
 @pytest.fixture
@@ -77,11 +77,9 @@ def test_headers_that_are_too_long_are_refused_in_a_sentence(server: Running):
 
 @pytest.mark.parametrize("sent", [b"\x16\x03\x01\x02\x00", b"GET\r\n\r\n", b"\0" * 100, b"GET / HTTP/1.1\r\n\r\n"])
 def test_what_is_no_http_is_refused(sent: bytes, server: Running):
-    with socket.create_connection(("127.0.0.1", server.port), timeout=5) as client:
-        client.sendall(sent + b"\r\n\r\n")
-        said = client.recv(65536)
+    said = spoken(server, sent + b"\r\n\r\n", ends=True)
     assert said.startswith(b"HTTP/1.1 4")
-    assert b'{"error": "' in said
+    assert b'{"error":"' in said
 
 
 def test_a_refused_body_is_read_to_its_end_but_not_for_ever(engine: PredictorEngine, serve):

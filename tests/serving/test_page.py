@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import time
+from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
 from pathlib import Path
 
@@ -11,6 +13,7 @@ import pytest
 from PIL import Image
 
 from resnet_tl import report
+from resnet_tl.serving.explanation import Explainer
 from resnet_tl.serving.page import FOLDER
 from resnet_tl.serving.predictor_engine import PredictorEngine
 from tests.serving.running import Running, form_of, photo, running
@@ -110,6 +113,25 @@ def test_explain_takes_one_usable_image(run_server: Running):
     assert none.error.startswith("The image is not an image")
     assert empty.status == 400
     assert run_server.queue.places == run_server.app.state.settings.max_waiting
+
+
+def test_no_more_explanations_are_decoded_at_once_than_the_server_has_threads_for_it(serve, run_server, monkeypatch):
+    now, most = 0, 0
+
+    def describe(self: Explainer, found: object) -> dict:
+        nonlocal now, most
+        now += 1
+        most = max(most, now)
+        time.sleep(0.1)
+        now -= 1
+        return {}
+
+    monkeypatch.setattr(Explainer, "describe", describe)
+    small = serve(run_server.app.state.engine, decode_threads=1)
+    with ThreadPoolExecutor(4) as clients:
+        asked = [clients.submit(small.ask, "POST", "/explain", photo(seed), RAW) for seed in range(4)]
+        assert [one.result().status for one in asked] == [200] * 4
+    assert most == 1
 
 
 def test_explain_has_the_limits_of_predict(engine, serve):

@@ -120,12 +120,13 @@ def test_with_a_token_the_first_line_sends_it(model: Path, start, tmp_path: Path
     process = start(model, "--port", 0, "--host", "0.0.0.0", "--token_file", tmp_path / "my token")
 
     command = process.lines[0].partition("): ")[2]
-    assert shlex.split(command)[1] == "-H"
+    assert shlex.split(command)[1] == "--oauth2-bearer"
     assert "0123456789abcdef" not in "".join(process.lines)
     done = subprocess.run(["sh", "-c", f"{command} -s"], cwd=tmp_path, capture_output=True, text=True)
     assert '"predictions":' in done.stdout
-    done = subprocess.run(["sh", "-c", command.replace("-H", "-s -A")], cwd=tmp_path, capture_output=True, text=True)
-    assert done.stdout.startswith('{"error": "A token is needed')
+    command = command.replace("--oauth2-bearer", "-s -A")
+    done = subprocess.run(["sh", "-c", command], cwd=tmp_path, capture_output=True, text=True)
+    assert done.stdout.startswith('{"error":"A token is needed')
 
 
 @pytest.mark.slow
@@ -158,7 +159,7 @@ def test_what_cannot_be_answered_in_time_is_said_at_the_end(model: Path, start):
 
     answer = connection.getresponse()
     assert answer.status == 503
-    assert answer.read() == b'{"error": "The server is stopping; the answer was not there in time."}'
+    assert answer.read() == b'{"error":"The server is stopping; the answer was not there in time."}'
     assert code == 130
     assert said == "resnet-tl: stopped by Ctrl-C, and one request was not answered in time\n"
     connection.close()

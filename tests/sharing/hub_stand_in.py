@@ -139,7 +139,8 @@ class _Request(BaseHTTPRequestHandler):
         files = self.server.commits[commit]
         if action == "revision":
             siblings = [{"rfilename": name, "size": len(content)} for name, content in files.items()]
-            self._answer(200, {"id": repository, "modelId": repository, "sha": commit, "siblings": siblings})
+            known = {"sha": commit, "siblings": siblings, "private": repository in self.server.private}
+            self._answer(200, {"id": repository, "modelId": repository, **known})
         elif action == "tree":
             self._answer(200, [self._entry(name, content) for name, content in files.items()])
         elif action == "preupload":

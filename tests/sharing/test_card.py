@@ -69,11 +69,21 @@ def test_the_numbers_are_those_of_scikit_learn():
 
     assert found["macro F1"].value == pytest.approx(f1_score(labels, predicted, average="macro"))
     assert found["balanced accuracy"].value == pytest.approx(balanced_accuracy_score(labels, predicted))
-    assert found["loss, calibrated"].text == "1.386 [1.386, 1.386]"
+    assert found["loss, calibrated"].text == "1.386"
     assert found["top-5 accuracy"].text == interval(0.9, *wilson(180, 200))
     for number in found.values():
-        low, high = map(float, re.findall(r"[\d.]+", number.text)[1:])
-        assert low <= float(number.text.split()[0]) <= high
+        bounds = [*map(float, re.findall(r"[\d.]+", number.text)[1:])]
+        assert not bounds or bounds[0] <= float(number.text.split()[0]) <= bounds[1]
+
+
+def test_images_without_a_mistake_give_no_interval_that_looks_certain():
+    labels = np.arange(6) % 2
+    judged = Judged(labels, labels, np.full(6, 0.9), np.full(6, 0.9))
+
+    found = {number.name: number.text for number in numbers_of(judged, 2, {}, temperature=1.0)}
+
+    assert found["accuracy"] == interval(1, *wilson(6, 6))
+    assert (found["macro F1"], found["balanced accuracy"], found["loss"]) == ("100.0 %", "100.0 %", "0.105")
 
 
 def test_weak_classes_and_pairs_that_are_mixed_up_are_named():
@@ -96,6 +106,15 @@ def test_weak_classes_and_pairs_that_are_mixed_up_are_named():
         "ash and elm (11 of 40 images)",
         "ash and fir (4 of 24 images)",
     ]
+
+
+def test_mix_ups_of_very_many_classes_take_no_matrix():
+    names = [f"class {number}" for number in range(200_000)]  # a matrix would have 320 GB
+    labels, predicted = np.array([0, 0, 0, 7, 199_999]), np.array([7, 7, 3, 0, 199_999])
+    judged = Judged(labels, predicted, np.full(5, 0.9), np.full(5, 0.9))
+
+    assert confused(judged, names) == ["class 0 and class 7 (3 of 4 images)"]
+    assert [one.taken_for for one in per_class(judged, names)[:2]] == ["class 7", ""]
 
 
 def test_names_of_any_kind_break_neither_the_yaml_nor_the_tables(make_bundle):
@@ -140,11 +159,25 @@ def test_a_bundle_without_validation_images_says_so(make_bundle):
     assert hub_reads(text).eval_results is None
 
 
+def test_a_card_promises_no_more_than_there_is(make_bundle):
+    """Of a bundle whose probabilities are as the network gives them, and that no image has judged."""
+    nothing = Card(make_bundle("nothing", images=0).path).text
+    judged = Card(
+        make_bundle(calibration={"temperature": 2.0, "images": 60, "loss": 0.3, "loss_before": 0.4}).path
+    ).text
+
+    assert "calibrate the probabilities" not in nothing
+    assert "a card of the whole run" not in section(nothing, "How good it is")
+    assert "and calibrate the probabilities" in judged
+    assert "How simpler models do" in judged
+
+
 def test_numbers_of_a_run_that_is_repeated_are_not_claimed_for_this_one(make_bundle):
     bundle = make_bundle(metrics={}, validation={"repeats": True})
     text = Card(bundle.path).text
 
     assert "by the run that this one repeats" in section(text, "How good it is")
+    assert "All of this is of the run that this one repeats." in section(text, "How sure it is")
     assert hub_reads(text).eval_results is None
 
 

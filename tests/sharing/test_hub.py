@@ -120,6 +120,18 @@ def test_a_push_replaces_the_whole_bundle_in_one_commit(hub: Any, there, make_bu
     assert sum(request.endswith("/commit/main") for request in hub.requests) == 1
 
 
+def test_what_is_to_be_private_is_not_pushed_where_all_can_see_it(hub: Any, there, make_bundle):
+    make_bundle()
+    hub.put(NAME, {"README.md": b"open"})
+
+    done = there(f'push("leaves", "{NAME}", "# card", private=True)')
+
+    assert "anna/trees is there already and public, so that --private would hide nothing" in done.said
+    assert hub.files(NAME) == {"README.md": b"open"}
+    hub.private.add(NAME)
+    assert there(f'push("leaves", "{NAME}", "# card", private=True)').is_done
+
+
 def test_a_card_of_the_users_own_is_taken_as_it_is(hub: Any, there, make_bundle):
     (make_bundle().path / "README.md").write_text("# Mine")
 
@@ -267,7 +279,8 @@ def test_a_folder_that_holds_something_is_not_written_into(tmp_path: Path):
 
 
 @pytest.mark.parametrize(
-    "name", ["leaves", "a/b/c", "../x", "a/..", "/etc", "a/b c", "", "a/-b", "a--b/c", "x" * 97 + "/y", "a/b\n"]
+    "name",
+    ["leaves", "a/b/c", "../x", "a/..", "/etc", "a/b c", "", "a/-b", "a--b/c", "änna/x", "x" * 97 + "/y", "a/b\n"],
 )
 def test_what_is_no_repository_is_refused_before_anything_is_asked(name: str):
     with pytest.raises(UserError, match="is no repository of the Hugging Face hub; it must be OWNER/NAME"):

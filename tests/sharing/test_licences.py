@@ -32,6 +32,12 @@ def test_weights_that_forbid_commerce_are_called_so():
     assert "The images that it was trained on: not stated." in said
 
 
+def test_weights_with_a_name_and_no_licence_are_not_called_random():
+    said = licence_sentences({"source": "theirs.safetensors", "licence": ""}, None, None)
+
+    assert said[1] == "The weights that it began with, theirs.safetensors: their licence is not known."
+
+
 def test_what_its_maker_has_stated_is_said():
     said = licence_sentences({"source": "none", "licence": ""}, "MIT", "CC-BY-4.0")
 

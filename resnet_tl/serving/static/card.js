@@ -110,7 +110,6 @@ const strange = (said, facts) => mark(
 
 function heatOf(found, name) {
   const title = element("h3", "", `What speaks for ${found.class}`);
-  if (!found.seen) return [title, element("p", "quiet", found.seen_missing)];
   const small = found.size < 150 ? "pixelated" : "";
   const seen = picture(found.seen, `${name}, the part that the network sees`, small);
   const frame = element("span", "seen", seen);
