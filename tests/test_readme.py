@@ -130,6 +130,11 @@ def test_the_python_of_the_other_pages_runs(newcomer: Path, capsys: pytest.Captu
 
 
 @every_page
+def test_nothing_is_left_to_be_filled_in(page: Path):
+    assert not re.findall(r"@@|\b[A-Z0-9]+_TABLE\b|\bTODO\b|\bTBD\b", page.read_text(encoding="utf-8"))
+
+
+@every_page
 def test_links_lead_somewhere(page: Path):
     links = re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8"))
     missing = [link for link in links if "://" not in link and not (page.parent / link.partition("#")[0]).exists()]

@@ -15,6 +15,7 @@ from resnet_tl.errors import UserError, printable
 from resnet_tl.export.facts import INPUTS
 from resnet_tl.export.targets import TARGETS
 from resnet_tl.files import check_target
+from resnet_tl.stopping import handled
 
 if TYPE_CHECKING:
     from resnet_tl.export.exporting import Exported
@@ -28,6 +29,9 @@ examples:
   resnet-tl export runs/freeze_backbone-1 --to onnx -o flowers.onnx
   resnet-tl export runs/freeze_backbone-1 --to onnx -o flowers.onnx --input tensor --features
   resnet-tl export runs/freeze_backbone-1/model --to onnx -o flowers.onnx --images photos
+  resnet-tl export runs/freeze_backbone-1 --to onnx -o flowers.onnx --int8
+  resnet-tl export runs/freeze_backbone-1 --to openvino -o flowers.xml
+  resnet-tl export runs/freeze_backbone-1 --to torch_export -o flowers.pt2
   resnet-tl export runs/freeze_backbone-1 --to zip -o flowers.zip      the bundle in one file, for resnet-tl itself
 """
 
@@ -60,7 +64,7 @@ def main(argv: list[str]) -> int:
         from resnet_tl.export.exporting import export
         from resnet_tl.export.verification import NotVerified
 
-    with in_own_words(root="--images "):
+    with handled(), in_own_words(root="--images "):  # so that SIGTERM leaves nothing half made either
         try:
             done = export(
                 arguments.run,

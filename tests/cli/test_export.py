@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -105,3 +107,10 @@ def test_a_file_that_is_not_verified_is_a_failure(export, model: Path, blobs: Pa
     assert "a.onnx is not written, for onnxruntime" in err
     assert "; try --input tensor" in err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_signal_leaves_nothing_behind(export, model: Path, blobs: Path, tmp_path: Path, monkeypatch):
+    monkeypatch.setattr("resnet_tl.export.exporting.verify", lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+    code, out, err = export(model, "-o", tmp_path / "a.onnx", "--images", blobs / "val")
+    assert (code, out, err.splitlines()[-1]) == (143, "", "resnet-tl: stopped by SIGTERM")
+    assert not list(tmp_path.iterdir())

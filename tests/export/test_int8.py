@@ -19,7 +19,7 @@ from resnet_tl.export.deployed import Deployed
 from resnet_tl.export.exporting import export
 from resnet_tl.export.int8 import Way, quantised, ways
 from resnet_tl.export.onnx_graph import tensor_graph
-from resnet_tl.export.runtime import OnnxModel
+from resnet_tl.export.runtime import OnnxModel, session_of
 from resnet_tl.export.verification import NotVerified
 from resnet_tl.inference.predictor import Predictor
 
@@ -65,6 +65,24 @@ def test_the_way_is_kept_that_is_nearer_to_32_bits(network: onnx.ModelProto, pix
     assert notes[0].startswith("int8: weights in 8 bits per channel, ")
     scales = {one.name: one.dims for one in small.graph.initializer}
     assert list(scales[f"{weights.name}_scale"]) == [len(values)]
+
+
+def test_what_rounding_takes_from_the_logits_in_the_mean_is_given_back(network: onnx.ModelProto, pixels: np.ndarray):
+    def probabilities(model: onnx.ModelProto) -> np.ndarray:
+        return int8._probabilities(session_of(model.SerializeToString()), pixels)
+
+    lacking = onnx.ModelProto.FromString(network.SerializeToString())
+    last = next(node for node in lacking.graph.node if node.op_type == "Softmax")
+    right = probabilities(network)
+    lack = np.where(np.arange(right.shape[1]) == 0, np.float32(-9), np.float32(0))
+    lacking.graph.initializer.append(onnx.numpy_helper.from_array(lack, "lack"))
+    lacking.graph.node.insert(
+        len(lacking.graph.node) - 1, onnx.helper.make_node("Add", [last.input[0], "lack"], ["lacking_logits"])
+    )
+    last.input[0] = "lacking_logits"
+    assert probabilities(lacking)[:, 0].mean() < 0.5 * right[:, 0].mean()
+    corrected = int8._corrected(lacking.SerializeToString(), pixels, right)
+    np.testing.assert_allclose(probabilities(onnx.ModelProto.FromString(corrected)), right, atol=1e-5)
 
 
 @pytest.mark.parametrize(
