@@ -87,7 +87,7 @@ def test_under_node_it_says_what_predict_says(channels: int, photos: list[Path],
     (tmp_path / "run.mjs").write_text(f"""
 import fs from "node:fs";
 import {{ classes, classify, load }} from "./use.mjs";
-const session = await load(new Uint8Array(fs.readFileSync({json.dumps(NAME)})));
+const session = await load();
 const found = [];
 for (const [file, height, width] of {json.dumps(shapes)}) {{
   const data = new Uint8ClampedArray(fs.readFileSync(file));

@@ -4,9 +4,10 @@ import * as ort from "onnxruntime-web";
 export const classes = CLASSES;
 const channels = CHANNELS;
 
-/** Opens the model; `source` is its address or its bytes. */
-export function load(source = new URL("model.onnx", import.meta.url).href) {
-  return ort.InferenceSession.create(source);
+/** Opens the model; `source` is its URL or its bytes. */
+export async function load(source = new URL("model.onnx", import.meta.url)) {
+  if (source.protocol === "file:") source = await (await import("node:fs/promises")).readFile(source); // node alone
+  return ort.InferenceSession.create(source.href ?? source);
 }
 
 /** The pixels of a loaded <img>, an ImageBitmap or a <canvas> in its own size; what is transparent is laid on white. */
