@@ -86,12 +86,14 @@ def selective_words(judged: Judged, min_confidence: float) -> str:
 
 
 def reaching_words(judged: Judged) -> str:
-    """Which `min_confidence` reaches which accuracy on these images; "" where none is reached that all have not."""
+    """How accurate answers are from which `min_confidence` on; "" where none of `TARGETS` is reached that way."""
     overall = judged.is_correct.mean() if len(judged) else 1.0
-    reached = {confidence_reaching(judged, target): target for target in reversed(TARGETS) if target > overall}
-    found = {target: at for at, target in reached.items() if at}  # of equal ones the lowest
-    parts = [f"{percent(target)} from {at[0]} on ({percent(at[1])} answered)" for target, at in found.items()]
-    return f"Reached on these images: {', '.join(parts[::-1])}." if parts else ""
+    found = [confidence_reaching(judged, target) for target in TARGETS if target > overall]
+    parts = []
+    for least, answered in dict.fromkeys(filter(None, found)):
+        accuracy = judged.is_correct[judged.probability >= float(least)].mean()
+        parts.append(f"{percent(accuracy)} from {least} on ({percent(answered)} answered)")
+    return f"Reached on these images: {', '.join(parts)}." if parts else ""
 
 
 def check_share(option: str, value: float | None) -> None:
