@@ -103,9 +103,9 @@ class Card:
                         metric_args={"average": "macro"} if number.hub == "f1" else None,
                     )
                 )
-        licence = licence_of_model(self.bundle.weights, self.stated.licence)
+        licence = licence_of_model(self.stated.licence)
         card = ModelCardData(
-            license=licence["license"],
+            license=licence.get("license"),
             license_name=licence.get("license_name"),
             library_name="resnet-tl",
             pipeline_tag="image-classification",
