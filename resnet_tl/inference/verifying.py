@@ -63,9 +63,7 @@ def verified(path: Path, table: pd.DataFrame, is_own: bool) -> Verification:
         if bundle.validation.get("repeats"):
             why_not = "its validation images were judged by the run that it repeats"
         elif bundle.validation:
-            why_not += (
-                ", as one of an earlier version; of its run, without --root, the table of predictions is compared"
-            )
+            why_not += ", as one of an earlier version; its run, without --root, is compared with its own table"
         return Verification(None, False, decoders, why_not)
     found = repeated(table, keys, known, made, tolerance)
     why_not = f"none of these is one of the {len(known):,} images that it was validated on"

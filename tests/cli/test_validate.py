@@ -60,7 +60,7 @@ def test_a_bundle_needs_a_folder_of_images(command, tiny_run, blobs, tmp_path):
         2,
         "",
         "resnet-tl: bundle is not a run: it is a model bundle alone, without the images and predictions that a run "
-        "has.\n",
+        "has. Name labelled images with --root.\n",
     )
 
 
