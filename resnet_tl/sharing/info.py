@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -17,6 +18,7 @@ from resnet_tl.data.pixels.preprocessing import Preprocessing
 from resnet_tl.errors import UserError, listed
 from resnet_tl.evaluation.accuracy import Accuracy
 from resnet_tl.evaluation.words import NAMES, SPLITS, metric_name, metric_value
+from resnet_tl.files import file_digest
 from resnet_tl.notebook import DAMAGED, kept_accuracies, network_name
 from resnet_tl.run import Run
 
@@ -48,6 +50,7 @@ def model_facts(path: str | Path) -> dict[str, Any]:
         "accuracy": {split: accuracy.facts() for split, accuracy in accuracies.items()},
         "files": files,
         "damaged": damaged,
+        "checked": "all files are those that model.json was written with",
         "made_by": bundle.made_by,
         **_of_run(run_around(path, bundle)),
     }
@@ -121,14 +124,21 @@ def _of_onnx(path: Path) -> dict[str, Any]:
     if KEY not in metadata:
         raise UserError(f"{path} says nothing of its classes: it was not written by `resnet-tl export`.")
     facts = Facts.from_json(metadata[KEY], path)
+    digest, beside, written = file_digest(path), path.with_name(f"{path.name}.verification.json"), ""
+    with suppress(OSError, *DAMAGED):
+        written = json.loads(beside.read_bytes())["sha256"]
+    checked = f"it is the file that {beside.name} was written with"
+    if not written:
+        checked = f"nothing says whether it is whole: beside it lies no {beside.name} with its digest"
     return {
         "name": path.stem,
         "kind": "onnx",
         "path": str(path),
         **vars(facts),
         "preprocessing": facts.preprocessing.to_dict(),
-        "files": {path.name: {"bytes": path.stat().st_size}},
-        "damaged": [],
+        "files": {path.name: {"bytes": path.stat().st_size, "sha256": digest}},
+        "damaged": [f"it is not the file that {beside.name} was written with"] * (written not in ("", digest)),
+        "checked": checked,
     }
 
 
@@ -154,9 +164,7 @@ def lines_of(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
     found.append(("made by", ", ".join(filter(None, [facts["made_by"], when and f"begun {when}", where]))))
     sizes = [f"{name} {size_words(file['bytes'])}" for name, file in facts["files"].items()]
     found.append(("files", ", ".join(sizes)))
-    if facts["kind"] != "onnx":
-        is_whole = "all files are those that model.json was written with"
-        found.append(("checked", "; ".join(facts["damaged"]) or is_whole))
+    found.append(("checked", "; ".join(facts["damaged"]) or facts["checked"]))
     return [(name, text) for name, text in found if text]
 
 
