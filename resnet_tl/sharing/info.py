@@ -17,7 +17,7 @@ from resnet_tl.bundle_zip import is_bundle_zip
 from resnet_tl.data.pixels.preprocessing import Preprocessing
 from resnet_tl.errors import UserError, listed
 from resnet_tl.evaluation.accuracy import Accuracy
-from resnet_tl.evaluation.words import NAMES, SPLITS, metric_name, metric_value
+from resnet_tl.evaluation.words import NAMES, SPLITS, counted, metric_name, metric_value
 from resnet_tl.files import file_digest
 from resnet_tl.notebook import DAMAGED, kept_accuracies, network_name
 from resnet_tl.run import Run
@@ -182,12 +182,12 @@ def calibration_words(calibration: Mapping[str, Any]) -> str:
     """How the probabilities were made as often right as they say."""
     if not calibration:
         return "none: the probabilities are the network's own"
-    loss, images = metric_value("loss", calibration["loss"]), calibration["images"]
+    loss, images = metric_value("loss", calibration["loss"]), counted(calibration["images"], "validation image")
     if calibration["temperature"] == 1:
-        return f"none needed: by {images:,} validation images no temperature was better (loss {loss})"
+        return f"none needed: by {images} no temperature was better (loss {loss})"
     before = metric_value("loss", calibration["loss_before"])
     return (
-        f"logits are divided by {calibration['temperature']:.2f}; by that the loss of {images:,} validation images is "
+        f"logits are divided by {calibration['temperature']:.2f}; by that the loss of {images} is "
         f"{loss} instead of {before}"
     )
 
@@ -207,7 +207,7 @@ def _kind(facts: Mapping[str, Any]) -> str:
 def _trained_on(facts: Mapping[str, Any]) -> str:
     data, text = facts["data"], ""
     with suppress(*DAMAGED):
-        text = f"{sum(data['counts']['train'].values()):,} images of {data['root']}"
+        text = f"{counted(sum(data['counts']['train'].values()), 'image')} of {data['root']}"
         text += f", fingerprint {data['fingerprint'][:16]}" if data.get("fingerprint") else ""
     return text
 
@@ -217,4 +217,4 @@ def _measured(kept: Mapping[str, Any], metrics: Mapping[str, float], validation:
     others = [name for name in NAMES if name in metrics and name != "accuracy"]
     said = "".join(f", {metric_name(name)} {metric_value(name, metrics[name])}" for name in others)
     repeats = "; by the run that this one repeats" if not metrics and validation.get("repeats") else ""
-    return f"accuracy {accuracy} of {accuracy.images:,} images{said}{repeats}"
+    return f"accuracy {accuracy} of {counted(accuracy.images, 'image')}{said}{repeats}"

@@ -54,7 +54,8 @@ def test_no_base_model_is_claimed_that_is_not_on_the_hub(make_bundle):
 def test_an_accuracy_has_its_interval_and_its_images(make_bundle):
     text = section(Card(make_bundle(images=60, wrong=6).path).text, "How good it is")
 
-    assert "On 60 validation images" in text
+    assert "On 60 validation images, not used to train the weights:" in text
+    assert "may well have chosen epoch or penalty" in text
     assert f"| accuracy | {interval(0.9, *wilson(54, 60))} |" in text
     assert "Always saying beech would reach 33.3 %." in text
 

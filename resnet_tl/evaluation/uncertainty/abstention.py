@@ -18,7 +18,7 @@ from resnet_tl.evaluation.intervals import wilson
 from resnet_tl.evaluation.predictions import probabilities as probabilities_of
 from resnet_tl.evaluation.uncertainty.conformal import with_sets
 from resnet_tl.evaluation.uncertainty.judged import Judged
-from resnet_tl.evaluation.words import interval, percent
+from resnet_tl.evaluation.words import counted, interval, percent
 
 TARGETS = (0.9, 0.95, 0.98, 0.99, 0.995)
 """Accuracies of what is answered that one may wish for."""
@@ -77,10 +77,10 @@ def selective_words(judged: Judged, min_confidence: float) -> str:
     is_answered = judged.probability >= min_confidence
     answered, correct = int(is_answered.sum()), int((is_answered & judged.is_correct).sum())
     if not answered:
-        return f"answers none of {len(judged):,} images"
+        return f"answers none of {counted(len(judged), 'image')}"
     share = interval(correct / answered, *wilson(correct, answered))
     return (
-        f"answers {percent(answered / len(judged))} of {len(judged):,} images, {share} of them correctly "
+        f"answers {percent(answered / len(judged))} of {counted(len(judged), 'image')}, {share} of them correctly "
         f"(of all: {percent(judged.is_correct.mean())})"
     )
 
