@@ -15,7 +15,7 @@ from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 from resnet_tl import __version__
-from resnet_tl.bundle_zip import FILES, is_bundle_zip, members, read_member
+from resnet_tl.bundle_zip import FILES, check_no_other_file, is_bundle_zip, members, read_member
 from resnet_tl.data.pixels.preprocessing import Preprocessing
 from resnet_tl.errors import CONTROLS, UserError
 from resnet_tl.files import file_digest, replacing, write_text
@@ -82,6 +82,7 @@ class Bundle:
         file = folder / "model.json"
         is_zip = is_bundle_zip(path)
         if not is_zip and not file.is_file():
+            check_no_other_file(path)
             if (path / "folds" / "1" / "model" / "model.json").is_file():
                 raise UserError(
                     f"{path} holds a model for each fold: give one of them, such as {path / 'folds' / '1'}."

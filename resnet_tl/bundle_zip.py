@@ -18,6 +18,7 @@ from resnet_tl.files import replacing
 NEEDED = ("model.json", "weights.safetensors")
 FILES = (*NEEDED, "validation.safetensors", "reference.safetensors", "README.md")
 """All that a bundle may hold, in the order in which they are written; the last one is its model card."""
+EXPORTED = (".onnx", ".pt2", ".xml")
 ALLOWANCE, MAX_RATIO = 100_000_000, 20
 """Bytes that a zip may become whatever its size, and for each byte of it; weights hardly get smaller by compression."""
 _SIGNATURE = b"PK\x03\x04"
@@ -38,6 +39,19 @@ def is_bundle_zip(path: str | Path) -> bool:
         return False
     places = [name.parent for name in names if name.name == NEEDED[0] and len(name.parts) <= 2]
     return any(place / NEEDED[1] in names for place in places)
+
+
+def check_no_other_file(path: Path) -> None:
+    """UserError for a file that is no model to go on with: an exported one, or a zip that is damaged."""
+    if not path.is_file():
+        return
+    if path.suffix.lower() in EXPORTED:
+        raise UserError(
+            f"{path} is an exported file: give the run or the model bundle that it was made of. The program beside it "
+            "predicts with it; an .onnx can be served by: resnet-tl serve"
+        )
+    if path.suffix.lower() == ".zip" and not zipfile.is_zipfile(path):
+        raise UserError(f"{path} is a damaged zip; copy it again.")
 
 
 def members(path: Path) -> dict[str, int]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
 from resnet_tl.cli.arguments import CommandParser
-from resnet_tl.errors import UserError, printable
+from resnet_tl.errors import UserError, nearest, printable
 from resnet_tl.files import check_target, write_text
 
 EXAMPLES = """\
@@ -42,7 +43,7 @@ def main(argv: list[str]) -> None:
 
 def add_card_options(parser: argparse.ArgumentParser) -> None:
     """Adds what only the maker of a model can say."""
-    own = "of the model, such as apache-2.0; default: that of the weights that it began with"
+    own = "of the model, such as apache-2.0; one that the hub does not know is `other` there; default: not stated"
     parser.add_argument("--license", metavar="LICENSE", help=own)
     parser.add_argument("--data_license", metavar="LICENSE", help="of the training images; default: not stated")
 
@@ -50,9 +51,14 @@ def add_card_options(parser: argparse.ArgumentParser) -> None:
 def card_of(model: Path, arguments: argparse.Namespace, repository: str = "OWNER/NAME") -> str:
     """The card's text; UserError where a file of the model holds other things than it should."""
     from resnet_tl.sharing.card import Card, Stated
+    from resnet_tl.sharing.licences import KNOWN
 
+    given = arguments.license
+    if given and given.lower() not in KNOWN:
+        said = f"The hub has no licence '{given}'; its filters will show `other`.{nearest(given, KNOWN)}"
+        print(printable(said), file=sys.stderr)
     try:
-        return Card(model, Stated(arguments.license, arguments.data_license, repository)).text
+        return Card(model, Stated(given, arguments.data_license, repository)).text
     except (AttributeError, KeyError, IndexError, TypeError, ValueError) as error:
         raise UserError(
             f"The card of {model} cannot be made of its files, one of which may be damaged: "

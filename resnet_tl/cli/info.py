@@ -9,8 +9,8 @@ from resnet_tl.cli.arguments import CommandParser
 from resnet_tl.errors import UserError, printable
 
 EXAMPLES = """\
-Every file of a bundle is read and compared with the digest that it was written with; the exit code is 2 where one is
-damaged or missing.
+Every file of a bundle is read and compared with the digest that it was written with, an ONNX file with that in the
+FILE.verification.json beside it; the exit code is 2 where one is damaged or missing.
 
 examples:
   resnet-tl info runs/freeze_backbone-1

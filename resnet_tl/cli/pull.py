@@ -30,8 +30,10 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--revision", metavar="REVISION", help="a branch, a tag or a commit; default: main")
     arguments = parser.parse_args(argv)
 
+    from resnet_tl.notebook import network_name
     from resnet_tl.sharing.hub import pull
 
     bundle = pull(arguments.repository, arguments.output, arguments.revision)
-    print(repr(bundle))
+    what = f"{network_name(bundle.network)}, {len(bundle.classes):,} classes"
+    print(printable(f"{arguments.repository} is in {bundle.path}: {what}, each file as model.json has it"))
     print(printable(f"to use it: resnet-tl predict {quote(str(bundle.path))} IMAGES"))

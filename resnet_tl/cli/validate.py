@@ -85,7 +85,7 @@ def main(argv: list[str], split: str = "val") -> int:
     if arguments.output:
         write_predictions(table, arguments.output)
         print(f"{arguments.output}: {len(table)} images")
-    return int(bool(known and known.found.differing))
+    return int(bool(known and known.found and known.found.differing))
 
 
 def _answers(arguments: argparse.Namespace) -> Answers | None:

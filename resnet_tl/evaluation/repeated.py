@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -73,17 +74,25 @@ def answers(table: pd.DataFrame) -> list[Answer]:
 
 
 def repeated(
-    table: pd.DataFrame, keys: Sequence[Hashable], made: Mapping[Any, Answer], of: int, tolerance: float
+    table: pd.DataFrame, keys: Sequence[Hashable], known: Sequence[Hashable], made: Sequence[Answer], tolerance: float
 ) -> Repeated | None:
-    """Compares a table, whose images have these keys, with what was `made` of `of` images; None where it has none."""
+    """Compares a table, whose images have these keys, with what was `made` of those `known`; None where it has none.
+
+    An image that comes more often than it is known, as copies do, is compared as often as it is known.
+    """
     names, shares = {name: number for number, name in enumerate(classes_of(table))}, probabilities(table)
-    rows = [row for row, key in enumerate(keys) if key in made]
-    if not rows:
+    left = defaultdict[Hashable, list[Answer]](list)
+    for key, answer in zip(known, made, strict=True):
+        left[key].append(answer)
+    pairs = [(row, left[key].pop()) for row, key in enumerate(keys) if left.get(key)]
+    if not pairs:
         return None
-    then = [made[keys[row]] for row in rows]
+    rows, then = [row for row, _ in pairs], [answer for _, answer in pairs]
     numbers = np.array([names[one.predicted] for one in then])
     differences = np.abs(shares[rows, numbers] - [one.probability for one in then])
     is_over = ~(differences <= tolerance)  # also of what is no number
     is_other = shares[rows].argmax(axis=1) != numbers
     differing = tuple(table["id"].to_numpy(object)[rows][is_over])
-    return Repeated(len(rows), of, float(differences.max()), differing, int((is_over & is_other).sum()), tolerance)
+    return Repeated(
+        len(rows), len(made), float(differences.max()), differing, int((is_over & is_other).sum()), tolerance
+    )

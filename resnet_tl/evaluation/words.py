@@ -47,6 +47,11 @@ def percent(share: float) -> str:
     return f"{points(share)} %"
 
 
+def counted(number: int, noun: str) -> str:
+    """`1 image`, `3,217 images`."""
+    return f"{number:,} {noun}{'s' * (number != 1)}"
+
+
 def interval(share: float, low: float, high: float, *, unit: str = " %") -> str:
     """`83.3 % [71.2, 90.8]`."""
     return f"{points(share)}{unit} [{points(low)}, {points(high)}]"

@@ -81,7 +81,8 @@ def scaling_images(model: Path, found: VerificationImages, most: int) -> tuple[V
             VerificationImages(found.index, found.rows[start::2], found.labels[start::2], source) for start in (1, 0)
         )
     if not len(chosen.rows):
-        raise UserError(f"{model} has no {source} for --int8; give a run, or several --images of the training's kind.")
+        lacks = "is a bundle alone, and one image is given" if run is None else f"has no {source}"
+        raise UserError(f"{model} {lacks} for --int8; give a run, or several --images of the training's kind.")
     return VerificationImages(chosen.index, *chosen.drawn(most), chosen.source), found
 
 

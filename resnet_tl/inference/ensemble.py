@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from resnet_tl.bundle import Bundle
-from resnet_tl.bundle_zip import is_bundle_zip
+from resnet_tl.bundle_zip import check_no_other_file, is_bundle_zip
 from resnet_tl.data.pixels.preprocessing import Preprocessing
 from resnet_tl.errors import UserError, nearest
 from resnet_tl.evaluation.predictions import softmax
@@ -166,6 +166,7 @@ def open_model(path: Path, network: nn.Module | None = None) -> tuple[Bundle, St
     if not path.is_file() or is_bundle_zip(path):
         bundle = Bundle.open(path)
         return bundle, bundle.load_network(**own)
+    check_no_other_file(path)
     is_none = (path.parent / "model.json").is_file() or path.suffix == ".zip"  # a file within a bundle, or photos
     content = None if is_none else read_content(path)
     if not isinstance(content, dict) or not isinstance(content.get("state_dict"), dict) or "resnet_tl" not in content:

@@ -12,6 +12,7 @@ from shlex import quote
 import numpy as np
 import pandas as pd
 
+from resnet_tl.bundle_zip import is_bundle_zip
 from resnet_tl.data.index import UNLABELLED, ImageIndex
 from resnet_tl.data.reading.layouts import read_images
 from resnet_tl.data.reading.options import BY_LOOKING, Reading
@@ -51,7 +52,7 @@ def score(
     paths = [Path(path)] if isinstance(path, str | Path) else [Path(one) for one in path]
     if root is None and reading != BY_LOOKING:
         raise UserError("How images are read is said of other images than the run's own: name them with --root.")
-    if root is None and split == "val" and len(paths) == 1 and (folds := Run.open(paths[0]).folds):
+    if root is None and split == "val" and len(paths) == 1 and (folds := _open(paths[0]).folds):
         if average:
             raise UserError("--average has no meaning for images that one fold each has not seen; leave it out.")
         bundles_of(paths[0])  # UserError unless all of them are trained
@@ -79,9 +80,19 @@ def score(
     return table, compute_metrics(table)
 
 
+def _open(path: Path) -> Run:
+    """An existing run; UserError, for a bundle alone with the way out."""
+    try:
+        return Run.open(path)
+    except UserError as error:
+        if (path / "model.json").is_file() or is_bundle_zip(path):
+            raise UserError(f"{error} Name labelled images with --root.") from None
+        raise
+
+
 def _shared_images(paths: Sequence[Path], split: str) -> ImageIndex:
     """The images of the first run; UserError unless all were judged on the same ones of the split."""
-    first, *others = runs = [Run.open(path) for path in paths]
+    first, *others = runs = [_open(path) for path in paths]
     for run in runs:
         if run.folds and split == "val":
             raise UserError(

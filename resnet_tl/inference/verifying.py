@@ -21,12 +21,15 @@ from resnet_tl.run import Run, bundles_of
 class Verification(NamedTuple):
     """Of one model on this machine."""
 
-    found: Repeated
+    found: Repeated | None  # None where nothing could be compared
     by_content: bool  # else by the names of images, whose files may have changed
     decoders: tuple[str, str]  # when it was made, and here
+    why_not: str = ""  # compared, as a clause
 
     def lines(self) -> list[str]:
         """What is to be said, in sentences."""
+        if self.found is None:
+            return [f"Not compared with what it gave when it was made: {self.why_not}."]
         lines, (then, here) = [self.found.words()], self.decoders
         if then != here:
             lines.append(f"Its images were decoded by {then or 'an unknown version'}; here it is {here}.")
@@ -35,15 +38,15 @@ class Verification(NamedTuple):
         return lines
 
 
-def verified(path: Path, table: pd.DataFrame, is_own: bool) -> Verification | None:
+def verified(path: Path, table: pd.DataFrame, is_own: bool) -> Verification:
     """Compares a prediction table of validation images with what the model at `path` gave when it was made.
 
-    None where that is not known. Images are known by their content, if the bundle keeps that, wherever they lie; else
-    images that are the run's own (`is_own`) are known by their names. Of a run of folds, several models, nothing is
-    said.
+    Images are known by their content, if the bundle keeps that, wherever they lie; else
+    images that are the run's own (`is_own`) are known by their names. Where neither will do, or the run is one of
+    folds, it says why.
     """
     if len(bundles := bundles_of(path)) > 1:
-        return None
+        return Verification(None, False, ("", DECODER), "a run of folds is several models")
     bundle = Bundle.open(bundles[0])
     is_rough = bundle.precision != "32-true" or {bundle.validation.get("device"), usable_device(None).type} != {"cpu"}
     tolerance, decoders = ROUGH_TOLERANCE if is_rough else TOLERANCE, (bundle.preprocessing.decoder, DECODER)
@@ -56,9 +59,15 @@ def verified(path: Path, table: pd.DataFrame, is_own: bool) -> Verification | No
         then = run.predictions("val")
         keys, known, made = table["id"].tolist(), then["id"].tolist(), answers(then)
     else:
-        return None
-    found = repeated(table, keys, dict(zip(known, made, strict=True)), len(known), tolerance)
-    return Verification(found, bool(kept), decoders) if found else None
+        why_not = "the model keeps nothing by which its validation images could be known again"
+        if bundle.validation.get("repeats"):
+            why_not = "its validation images were judged by the run that it repeats"
+        elif bundle.validation:
+            why_not += ", as one of an earlier version; its run, without --root, is compared with its own table"
+        return Verification(None, False, decoders, why_not)
+    found = repeated(table, keys, known, made, tolerance)
+    why_not = f"none of these is one of the {len(known):,} images that it was validated on"
+    return Verification(found, bool(kept), decoders, why_not)
 
 
 def _contents(table: pd.DataFrame) -> list[bytes]:

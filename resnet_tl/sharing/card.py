@@ -20,7 +20,7 @@ from resnet_tl.evaluation.accuracy import number_rows
 from resnet_tl.evaluation.predictions import label_numbers, probabilities
 from resnet_tl.evaluation.uncertainty.calibration import at_temperature
 from resnet_tl.evaluation.uncertainty.judged import Judged
-from resnet_tl.evaluation.words import SPLITS
+from resnet_tl.evaluation.words import SPLITS, counted
 from resnet_tl.notebook import DAMAGED, network_name
 from resnet_tl.sharing import limits, measured
 from resnet_tl.sharing.info import accuracies_of, calibration_words, name_of, preprocessing_words, run_around
@@ -103,9 +103,9 @@ class Card:
                         metric_args={"average": "macro"} if number.hub == "f1" else None,
                     )
                 )
-        licence = licence_of_model(self.bundle.weights, self.stated.licence)
+        licence = licence_of_model(self.stated.licence)
         card = ModelCardData(
-            license=licence["license"],
+            license=licence.get("license"),
             license_name=licence.get("license_name"),
             library_name="resnet-tl",
             pipeline_tag="image-classification",
@@ -161,13 +161,13 @@ class Card:
     def _numbers(self) -> str:
         parts = ["## How good it is"]
         if self.judged is not None:
-            whose = "judged while no step of training had seen them"
+            whose = "not used to train the weights"
             if self.repeats:
                 whose = (
                     "judged by the run that this one repeats: the same recipe without these images. This model was "
                     "trained on them too, and no image has judged it itself"
                 )
-            parts.append(f"On {_counted(len(self.judged), 'validation image')}, {whose}:")
+            parts.append(f"On {counted(len(self.judged), 'validation image')}, {whose}:")
             rows = [[number.name, number.text] for number in self.numbers]
             parts.append(table(["", "value [95 % interval]"], rows, [1]))
         else:
@@ -177,7 +177,7 @@ class Card:
             header, rows = ["", "value [95 % interval]"], [[number.name, number.text] for number in self.tested]
             if not rows:
                 header, rows = number_rows({"test": metrics}, {"test": tested})
-            parts.append(f"On {_counted(tested.images, 'test image')}, which had no part in training or choosing:")
+            parts.append(f"On {counted(tested.images, 'test image')}, which had no part in training or choosing:")
             parts.append(table(header, [[*map(plain, row)] for row in rows], [1]))
         return "\n\n".join(filter(None, [*parts, bullets(self._findings())]))
 
@@ -188,7 +188,9 @@ class Card:
         found = [text for own in self.accuracies.values() for text in own.warnings()]
         found += [own.baseline()] if (own := self.accuracies.get("val")) else []
         if "val" in self.bundle.metrics:
-            found.append("Validation images may well have chosen the epoch, which flatters their numbers a little.")
+            found.append(
+                "Validation images may well have chosen epoch or penalty, which flatters their numbers a little."
+            )
         if self.accuracies and not self.run:
             found.append("How simpler models do on the same images is not known here; a card of the whole run says it.")
         return [plain(text) for text in found]
@@ -269,10 +271,6 @@ class Card:
     def _training(self) -> str:
         rows = training_rows(self.run, self.bundle)
         return "## How it was trained\n\n" + table(["", ""], [[plain(name), plain(text)] for name, text in rows])
-
-
-def _counted(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'s' * (number != 1)}"
 
 
 def plain_name(text: object) -> str:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -16,7 +17,8 @@ from resnet_tl.bundle_zip import is_bundle_zip
 from resnet_tl.data.pixels.preprocessing import Preprocessing
 from resnet_tl.errors import UserError, listed
 from resnet_tl.evaluation.accuracy import Accuracy
-from resnet_tl.evaluation.words import NAMES, SPLITS, metric_name, metric_value
+from resnet_tl.evaluation.words import NAMES, SPLITS, counted, metric_name, metric_value
+from resnet_tl.files import file_digest
 from resnet_tl.notebook import DAMAGED, kept_accuracies, network_name
 from resnet_tl.run import Run
 
@@ -48,6 +50,7 @@ def model_facts(path: str | Path) -> dict[str, Any]:
         "accuracy": {split: accuracy.facts() for split, accuracy in accuracies.items()},
         "files": files,
         "damaged": damaged,
+        "checked": "all files are those that model.json was written with",
         "made_by": bundle.made_by,
         **_of_run(run_around(path, bundle)),
     }
@@ -121,14 +124,21 @@ def _of_onnx(path: Path) -> dict[str, Any]:
     if KEY not in metadata:
         raise UserError(f"{path} says nothing of its classes: it was not written by `resnet-tl export`.")
     facts = Facts.from_json(metadata[KEY], path)
+    digest, beside, written = file_digest(path), path.with_name(f"{path.name}.verification.json"), ""
+    with suppress(OSError, *DAMAGED):
+        written = json.loads(beside.read_bytes())["sha256"]
+    checked = f"it is the file that {beside.name} was written with"
+    if not written:
+        checked = f"nothing says whether it is whole: beside it lies no {beside.name} with its digest"
     return {
         "name": path.stem,
         "kind": "onnx",
         "path": str(path),
         **vars(facts),
         "preprocessing": facts.preprocessing.to_dict(),
-        "files": {path.name: {"bytes": path.stat().st_size}},
-        "damaged": [],
+        "files": {path.name: {"bytes": path.stat().st_size, "sha256": digest}},
+        "damaged": [f"it is not the file that {beside.name} was written with"] * (written not in ("", digest)),
+        "checked": checked,
     }
 
 
@@ -154,9 +164,7 @@ def lines_of(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
     found.append(("made by", ", ".join(filter(None, [facts["made_by"], when and f"begun {when}", where]))))
     sizes = [f"{name} {size_words(file['bytes'])}" for name, file in facts["files"].items()]
     found.append(("files", ", ".join(sizes)))
-    if facts["kind"] != "onnx":
-        is_whole = "all files are those that model.json was written with"
-        found.append(("checked", "; ".join(facts["damaged"]) or is_whole))
+    found.append(("checked", "; ".join(facts["damaged"]) or facts["checked"]))
     return [(name, text) for name, text in found if text]
 
 
@@ -174,12 +182,12 @@ def calibration_words(calibration: Mapping[str, Any]) -> str:
     """How the probabilities were made as often right as they say."""
     if not calibration:
         return "none: the probabilities are the network's own"
-    loss, images = metric_value("loss", calibration["loss"]), calibration["images"]
+    loss, images = metric_value("loss", calibration["loss"]), counted(calibration["images"], "validation image")
     if calibration["temperature"] == 1:
-        return f"none needed: by {images:,} validation images no temperature was better (loss {loss})"
+        return f"none needed: by {images} no temperature was better (loss {loss})"
     before = metric_value("loss", calibration["loss_before"])
     return (
-        f"logits are divided by {calibration['temperature']:.2f}; by that the loss of {images:,} validation images is "
+        f"logits are divided by {calibration['temperature']:.2f}; by that the loss of {images} is "
         f"{loss} instead of {before}"
     )
 
@@ -199,7 +207,7 @@ def _kind(facts: Mapping[str, Any]) -> str:
 def _trained_on(facts: Mapping[str, Any]) -> str:
     data, text = facts["data"], ""
     with suppress(*DAMAGED):
-        text = f"{sum(data['counts']['train'].values()):,} images of {data['root']}"
+        text = f"{counted(sum(data['counts']['train'].values()), 'image')} of {data['root']}"
         text += f", fingerprint {data['fingerprint'][:16]}" if data.get("fingerprint") else ""
     return text
 
@@ -209,4 +217,4 @@ def _measured(kept: Mapping[str, Any], metrics: Mapping[str, float], validation:
     others = [name for name in NAMES if name in metrics and name != "accuracy"]
     said = "".join(f", {metric_name(name)} {metric_value(name, metrics[name])}" for name in others)
     repeats = "; by the run that this one repeats" if not metrics and validation.get("repeats") else ""
-    return f"accuracy {accuracy} of {accuracy.images:,} images{said}{repeats}"
+    return f"accuracy {accuracy} of {counted(accuracy.images, 'image')}{said}{repeats}"

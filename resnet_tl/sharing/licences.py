@@ -35,16 +35,16 @@ def base_models(weights: Mapping[str, Any]) -> list[str]:
     return [match[1] for source in sources if (match := _ON_HUB.fullmatch(source))]
 
 
-def licence_of_model(weights: Mapping[str, Any], given: str | None = None) -> dict[str, str]:
-    """`license` of the card's metadata: what was given, or else that of the weights that it began with.
+def licence_of_model(given: str | None) -> dict[str, str]:
+    """`license` of the card's metadata: what its maker has stated, and nothing else.
 
-    One that the hub has no identifier of is `other`, and then has a `license_name`; so are several of them.
+    One that the hub has no identifier of is `other`, and then has a `license_name`.
     """
-    licences = {licence.lower() for _, licence in origins(weights) if licence} or {"unknown"}
-    chosen = given or (licences.pop() if len(licences) == 1 else "several")
-    if chosen.lower() in KNOWN:
-        return {"license": chosen.lower()}
-    return {"license": "other", "license_name": re.sub(r"[^a-z0-9.]+", "-", chosen.lower()).strip("-") or "own"}
+    if not given:
+        return {}
+    if given.lower() in KNOWN:
+        return {"license": given.lower()}
+    return {"license": "other", "license_name": re.sub(r"[^a-z0-9.]+", "-", given.lower()).strip("-") or "own"}
 
 
 def licence_sentences(weights: Mapping[str, Any], given: str | None, of_data: str | None) -> list[str]:

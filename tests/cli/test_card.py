@@ -47,6 +47,13 @@ def test_licences_are_those_that_were_stated(command, tiny_run: Path, tmp_path: 
     assert "The images that it was trained on: CC-BY-4.0." in text
 
 
+def test_a_licence_that_the_hub_does_not_know_is_said_to_be_none_of_its_own(command, tiny_run: Path):
+    done = command("card", tiny_run, "--license", "apache2.0")
+
+    assert (hub_reads(done.out).license, hub_reads(done.out).license_name) == ("other", "apache2.0")
+    assert "The hub has no licence 'apache2.0'; its filters will show `other`. Did you mean 'apache-2.0'?" in done.err
+
+
 def test_a_run_without_its_predictions_still_has_a_card(command, tiny_run: Path, tmp_path: Path):
     shutil.copytree(tiny_run, tmp_path / "run")
     shutil.rmtree(tmp_path / "run" / "predictions")

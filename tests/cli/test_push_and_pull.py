@@ -30,7 +30,10 @@ def test_a_model_goes_to_the_hub_and_comes_back(running_hub: Any, command, tiny_
 
     assert pushed == f"{tiny_run} is at {running_hub.url}/anna/tiny; to fetch it: resnet-tl pull anna/tiny\n"
     assert on_a_branch.endswith("/tree/v2; to fetch it: resnet-tl pull anna/tiny --revision v2\n")
-    assert "to use it: resnet-tl predict tiny IMAGES" in pulled
+    assert pulled == (
+        "anna/tiny is in tiny: resnet20, 3 classes, each file as model.json has it\n"
+        "to use it: resnet-tl predict tiny IMAGES\n"
+    )
     card = (tmp_path / "tiny" / "README.md").read_text()
     assert "resnet-tl pull anna/tiny" in card
     assert "CC0-1.0" in card

@@ -60,7 +60,7 @@ def test_a_bundle_needs_a_folder_of_images(command, tiny_run, blobs, tmp_path):
         2,
         "",
         "resnet-tl: bundle is not a run: it is a model bundle alone, without the images and predictions that a run "
-        "has.\n",
+        "has. Name labelled images with --root.\n",
     )
 
 
@@ -195,6 +195,7 @@ def test_a_fit_calibrates_its_network_and_all_that_predict_go_by_it(command, tmp
 
 
 SAME = "The same as when the model was made: 13 of 13 images, largest difference of a probability 0."
+NOT = "\nNot compared with what it gave when it was made: "
 
 
 def test_a_model_gives_what_it_was_made_with(command, tiny_run, blobs, tmp_path):
@@ -209,7 +210,8 @@ def test_a_model_gives_what_it_was_made_with(command, tiny_run, blobs, tmp_path)
         code, out, err = command("validate", *words)
         assert (code, err) == (0, "")
         assert said in out.splitlines()
-    assert "when the model was made" not in command("validate", "moved", "--root", blobs / "test").out  # other images
+    other = command("validate", "moved", "--root", blobs / "test").out
+    assert f"{NOT}none of these is one of the 13 images that it was validated on.\n" in other
 
 
 def test_a_model_that_gives_something_else_is_said_so_and_fails(command, tiny_run, blobs, tmp_path):
@@ -232,7 +234,8 @@ def test_an_older_bundle_is_judged_and_of_its_run_the_table_tells(command, tiny_
     write_bundle(bundle, bundle.load_network(), bundle.load_validation())
     assert Run(tmp_path / "run").bundle.load_own() == {}
     assert SAME in command("validate", "run").out.splitlines()
-    assert "when the model was made" not in command("validate", "run/model", "--root", blobs).out
+    said = f"{NOT}the model keeps nothing by which its validation images could be known again, as one of an earlier"
+    assert said in command("validate", "run/model", "--root", blobs).out
 
     table = read_predictions(tmp_path / "run" / "predictions" / "val.csv")
     table.iloc[:, 4:] = table.iloc[:, 4:].to_numpy()[:, ::-1]

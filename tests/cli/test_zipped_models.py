@@ -63,6 +63,12 @@ def test_a_fit_begins_with_the_weights_in_a_zip(command, model: Path, blobs: Pat
         ),
         (["predict", "model_file"], "the following arguments are required: IMAGES"),
         (["predict", "model_file", "model_file"], "are runs, and no images are given"),
+        (["predict", "cut.zip", "photos.zip"], "cut.zip is a damaged zip; copy it again."),
+        (["info", "cut.zip"], "cut.zip is a damaged zip; copy it again."),
+        (["predict", "x.onnx", "photos.zip"], "x.onnx is an exported file: give the run or the model bundle"),
+        (["export", "x.pt2", "-o", "y.onnx", "--images", "photos.zip"], "x.pt2 is an exported file: give the run"),
+        (["card", "x.onnx"], "x.onnx is an exported file: give the run"),
+        (["info", "x.xml"], "x.xml is an exported file: give the run"),
         (["info", "photos.zip"], "photos.zip is neither a run nor a model bundle"),
         (["card", "photos.zip"], "photos.zip is neither a run nor a model bundle"),
         (["export", "photos.zip", "--to", "zip", "-o", "x.zip"], "photos.zip is neither a run nor a model bundle"),
@@ -74,6 +80,9 @@ def test_a_fit_begins_with_the_weights_in_a_zip(command, model: Path, blobs: Pat
     ],
 )
 def test_a_mistake_is_one_sentence(command, tiny_run: Path, model: Path, photos: Path, words: list[str], said: str):
+    Path("cut.zip").write_bytes(model.read_bytes()[:5000])
+    for name in ("x.onnx", "x.pt2", "x.xml"):
+        Path(name).write_bytes(b"\x08\x07")
     done = command(*(word.format(run=tiny_run) for word in words))
 
     assert done.code == 2

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from resnet_tl.bundle import Bundle
+from resnet_tl.bundle_zip import EXPORTED
 from resnet_tl.data.pixels.decode import decode
 from resnet_tl.data.pixels.preprocessing import Preprocessing
 from resnet_tl.data.reading.layouts import read_images
@@ -122,6 +123,10 @@ def test_a_run_of_folds_is_refused_with_one_of_its_models(tmp_path: Path, run: P
         make_bundle(tmp_path / "folds" / fold / "model")
     with pytest.raises(UserError, match=r"holds a model for each fold: give one of them, such as .*folds/1"):
         export(tmp_path, tmp_path / "blobs.onnx")
+
+
+def test_every_exported_file_is_known_as_one():
+    assert {target.suffix for target in TARGETS.values()} == set(EXPORTED)
 
 
 def test_an_extra_that_is_missing_is_named(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -21,6 +21,7 @@ from resnet_tl.export.int8 import Way, quantised, ways
 from resnet_tl.export.onnx_graph import tensor_graph
 from resnet_tl.export.runtime import OnnxModel, session_of
 from resnet_tl.export.verification import NotVerified
+from resnet_tl.export.verification_images import images_for, scaling_images
 from resnet_tl.inference.predictor import Predictor
 
 
@@ -191,3 +192,9 @@ def test_a_bundle_alone_needs_images(run: Path, known: Path, tmp_path: Path, bun
 def test_other_targets_have_no_8_bits(run: Path, tmp_path: Path):
     with pytest.raises(UserError, match="--int8 does not go with --to torch_export; it is for --to onnx"):
         export(run, tmp_path / "blobs.pt2", to="torch_export", int8=True)
+
+
+def test_one_image_cannot_choose_the_scales_and_verify_them(tmp_path: Path, blobs: Path):
+    (image, *_) = (blobs / "val").rglob("*.png")
+    with pytest.raises(UserError, match="is a bundle alone, and one image is given for --int8; give a run, or several"):
+        scaling_images(tmp_path, images_for(tmp_path, [str(image)], ["red"]), 9)

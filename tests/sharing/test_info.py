@@ -11,6 +11,7 @@ import pytest
 from resnet_tl.data.pixels.preprocessing import Preprocessing
 from resnet_tl.errors import UserError
 from resnet_tl.evaluation.intervals import wilson
+from resnet_tl.sharing.card import Card
 from resnet_tl.sharing.info import lines_of, model_facts, preprocessing_words
 from resnet_tl.sharing.zipping import zip_bundle
 
@@ -27,6 +28,16 @@ def test_a_bundle_says_what_it_is(make_bundle):
     assert lines["checked"] == "all files are those that model.json was written with"
     low, high = wilson(54, 60)
     assert (facts["accuracy"]["val"]["low"], facts["accuracy"]["val"]["high"]) == (low, high)
+
+
+def test_one_image_is_not_called_images(make_bundle):
+    bundle = make_bundle(images=1, wrong=0, data={"counts": {"train": {"oak": 1}}})
+    lines = dict(lines_of(model_facts(bundle.path)))
+
+    assert lines["trained on"].startswith("1 image of trees")
+    assert "] of 1 image," in lines["validation"]
+    assert "On 1 validation image, not used" in Card(bundle.path).text
+    assert " 1 images" not in Card(bundle.path).text
 
 
 def test_the_facts_are_plain_json(make_bundle):

@@ -6,21 +6,15 @@ from resnet_tl.sharing.licences import base_models, licence_of_model, licence_se
 
 
 @pytest.mark.parametrize(
-    ("weights", "given", "expected"),
+    ("given", "expected"),
     [
-        ({"source": "timm/resnet18.tv_in1k", "licence": "bsd-3-clause"}, None, {"license": "bsd-3-clause"}),
-        ({"source": "built-in resnet20_cifar10", "licence": "Apache-2.0"}, None, {"license": "apache-2.0"}),
-        ({"source": "x.safetensors", "licence": "unknown"}, None, {"license": "unknown"}),
-        ({"source": "none", "licence": ""}, None, {"license": "unknown"}),
-        ({"source": "none", "licence": ""}, "MIT", {"license": "mit"}),
-        ({"source": "a", "licence": "Our Own 2"}, None, {"license": "other", "license_name": "our-own-2"}),
-        ({"each": [{"source": "a", "licence": "mit"}, {"source": "b", "licence": "gpl-3.0"}]}, None,
-         {"license": "other", "license_name": "several"}),
-        ({}, None, {"license": "unknown"}),
+        ("MIT", {"license": "mit"}),
+        ("Our Own 2", {"license": "other", "license_name": "our-own-2"}),
+        (None, {}),
     ],
-)  # fmt: skip
-def test_the_licence_is_one_that_the_hub_knows_or_other(weights, given, expected):
-    assert licence_of_model(weights, given) == expected
+)
+def test_the_licence_is_one_that_the_hub_knows_or_other_and_none_that_nobody_stated(given, expected):
+    assert licence_of_model(given) == expected
 
 
 def test_weights_that_forbid_commerce_are_called_so():

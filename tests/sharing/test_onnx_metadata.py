@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import json
 import sys
 from pathlib import Path
@@ -68,6 +69,22 @@ def test_an_exported_file_says_what_it_is(tmp_path: Path, make_bundle):
     assert (found["kind"], found["classes"], found["digest"]) == ("onnx", ("beech", "oak", "pine"), facts.digest)
     assert ("model", "leaves, an ONNX file for images of any size") in lines_of(found)
     assert json.dumps(found)
+
+
+def test_a_flipped_bit_is_found_by_the_digest_beside_the_file(tmp_path: Path, make_bundle):
+    file = tmp_path / "m.onnx"
+    content = bytearray(model({KEY: Facts.of(make_bundle(), "raw").to_json()}))
+    file.write_bytes(content)
+    assert "nothing says whether it is whole" in dict(lines_of(model_facts(file)))["checked"]
+
+    (tmp_path / "m.onnx.verification.json").write_text(json.dumps({"sha256": hashlib.sha256(content).hexdigest()}))
+    assert (
+        dict(lines_of(model_facts(file)))["checked"] == "it is the file that m.onnx.verification.json was written with"
+    )
+
+    content[len(content) // 2] ^= 1  # in a weight
+    file.write_bytes(content)
+    assert model_facts(file)["damaged"] == ["it is not the file that m.onnx.verification.json was written with"]
 
 
 def test_an_onnx_file_of_somebody_else_is_one_sentence(tmp_path: Path):

@@ -18,7 +18,7 @@ from resnet_tl.evaluation.intervals import wilson
 from resnet_tl.evaluation.predictions import probabilities as probabilities_of
 from resnet_tl.evaluation.uncertainty.conformal import with_sets
 from resnet_tl.evaluation.uncertainty.judged import Judged
-from resnet_tl.evaluation.words import interval, percent
+from resnet_tl.evaluation.words import counted, interval, percent
 
 TARGETS = (0.9, 0.95, 0.98, 0.99, 0.995)
 """Accuracies of what is answered that one may wish for."""
@@ -77,21 +77,23 @@ def selective_words(judged: Judged, min_confidence: float) -> str:
     is_answered = judged.probability >= min_confidence
     answered, correct = int(is_answered.sum()), int((is_answered & judged.is_correct).sum())
     if not answered:
-        return f"answers none of {len(judged):,} images"
+        return f"answers none of {counted(len(judged), 'image')}"
     share = interval(correct / answered, *wilson(correct, answered))
     return (
-        f"answers {percent(answered / len(judged))} of {len(judged):,} images, {share} of them correctly "
+        f"answers {percent(answered / len(judged))} of {counted(len(judged), 'image')}, {share} of them correctly "
         f"(of all: {percent(judged.is_correct.mean())})"
     )
 
 
 def reaching_words(judged: Judged) -> str:
-    """Which `min_confidence` reaches which accuracy on these images; "" where none is reached that all have not."""
+    """How accurate answers are from which `min_confidence` on; "" where none of `TARGETS` is reached that way."""
     overall = judged.is_correct.mean() if len(judged) else 1.0
-    reached = {confidence_reaching(judged, target): target for target in reversed(TARGETS) if target > overall}
-    found = {target: at for at, target in reached.items() if at}  # of equal ones the lowest
-    parts = [f"{percent(target)} from {at[0]} on ({percent(at[1])} answered)" for target, at in found.items()]
-    return f"Reached on these images: {', '.join(parts[::-1])}." if parts else ""
+    found = [confidence_reaching(judged, target) for target in TARGETS if target > overall]
+    parts = []
+    for least, answered in dict.fromkeys(filter(None, found)):
+        accuracy = judged.is_correct[judged.probability >= float(least)].mean()
+        parts.append(f"{percent(accuracy)} from {least} on ({percent(answered)} answered)")
+    return f"Reached on these images: {', '.join(parts)}." if parts else ""
 
 
 def check_share(option: str, value: float | None) -> None:

@@ -93,8 +93,16 @@ def test_words_say_what_is_answered_and_how_well():
     )
     assert selective_words(found, 0.8).endswith("(of all: 75.0 %)")
     assert selective_words(found, 0.95) == "answers none of 40 images"
-    assert reaching_words(found) == "Reached on these images: 90.0 % from 0.900 on (75.0 % answered)."
+    assert reaching_words(found) == "Reached on these images: 100.0 % from 0.900 on (75.0 % answered)."
     assert reaching_words(judged(*((0.9, True),) * 40)) == ""
+
+
+def test_the_accuracy_that_is_said_is_the_one_reached_and_not_the_one_wished_for():
+    found = judged(*((0.9, True),) * 30, *((0.8, True),) * 17, *((0.8, False),) * 3, *((0.5, False),) * 10)
+
+    # 47 of 50 from 0.8 on is more than 90 %, and less than 95 %; of all 47 of 60.
+    said = "94.0 % from 0.800 on (83.3 % answered), 100.0 % from 0.900 on (50.0 % answered)"
+    assert reaching_words(found) == f"Reached on these images: {said}."
 
 
 def test_answers_leave_out_what_the_network_is_not_sure_of():
