@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Self, TypeAlias, get_args
 
@@ -11,6 +11,8 @@ from resnet_tl import __version__
 from resnet_tl.bundle import Bundle
 from resnet_tl.data.pixels.preprocessing import Preprocessing
 from resnet_tl.errors import CONTROLS, UserError
+from resnet_tl.evaluation.uncertainty.judged import Judged
+from resnet_tl.evaluation.uncertainty.sureness import Sureness
 
 FORMAT = 1
 KEY = "resnet_tl"
@@ -36,6 +38,7 @@ class Facts:
         digest: SHA-256 of the bundle's `weights.safetensors`.
         int8: whether the network computes in 8-bit integers.
         made_by: name and version of the program.
+        sureness: what `Sureness` holds, by the bundle's validation images; empty where it is not known.
     """
 
     input: InputKind
@@ -48,12 +51,15 @@ class Facts:
     digest: str = ""
     int8: bool = False
     made_by: str = f"resnet-tl {__version__}"
+    sureness: dict[str, float] = field(default_factory=dict)
 
     @classmethod
     def of(cls, bundle: Bundle, kind: InputKind, int8: bool = False) -> Self:
         """Those of a bundle that is exported now."""
         known = {name: getattr(bundle, name) for name in ("classes", "preprocessing", "calibration", "network")}
-        return cls(kind, **known, weights=bundle.weights, data=bundle.data, digest=bundle.digest, int8=int8)
+        sureness = Sureness.of(Judged(**bundle.load_validation())) if bundle.validation else None
+        known |= {"weights": bundle.weights, "data": bundle.data, "digest": bundle.digest}
+        return cls(kind, **known, int8=int8, sureness=vars(sureness) if sureness else {})
 
     def to_json(self) -> str:
         """One JSON object; the same facts give the same text."""
@@ -82,6 +88,8 @@ class Facts:
                     raise ValueError(f"its {name} is not of type {kind.__name__}")
             values["classes"] = tuple(classes)
             values["preprocessing"] = Preprocessing.from_dict(values["preprocessing"])
+            if values.get("sureness"):
+                Sureness(**values["sureness"])
             return cls(**values)
         except KeyError as error:
             raise UserError(f"{file} is damaged: its metadata has no {error}.") from None

@@ -29,7 +29,9 @@ class Prediction(BaseModel):
     top: list[Share] = Field(description="The most probable classes, the first one first.")
     familiarity: float | None = Field(description="Share of validation images that look no more familiar, or null.")
     looks_like_nothing_known: bool | None = Field(description="Whether the familiarity is under the model's limit.")
-    not_sure: bool = Field(description="Whether the probability is below the one from which answers are sure.")
+    not_sure: bool | None = Field(
+        description="Whether the probability is below the one from which answers are sure; null where none is known."
+    )
 
 
 class NoPrediction(BaseModel):
@@ -94,5 +96,5 @@ def entry(engine: Engine, name: str, answer: Answer | BadImage, top: int) -> dic
         "top": shares,
         "familiarity": familiarity,
         "looks_like_nothing_known": is_strange,
-        "not_sure": engine.is_sure_from is not None and probability < engine.is_sure_from,
+        "not_sure": None if engine.is_sure_from is None else probability < engine.is_sure_from,
     }

@@ -14,9 +14,13 @@ from resnet_tl.errors import UserError
 from resnet_tl.evaluation.uncertainty.abstention import check_share
 
 if TYPE_CHECKING:
+    from resnet_tl.evaluation.uncertainty.sureness import Sureness
     from resnet_tl.serving.explanation import Explainer
 
 PACKAGES = ("fastapi", "uvicorn", "python_multipart", "prometheus_client")
+NO_THRESHOLD = (
+    "From which probability on answers are sure is not known, so none is marked as not sure; --min_confidence sets it."
+)
 
 
 class Engine(ABC):
@@ -27,7 +31,7 @@ class Engine(ABC):
         classes: their names, in the order of the columns of what `judge` gives.
         facts: what an answer says of the model besides its name: `network`, and `digest` of its weights.
         strange_up_to: the familiarity up to which an image looks like nothing known; None where that is not known.
-        is_sure_from: the probability from which an answer is sure; None where none is said to be unsure.
+        is_sure_from: the probability from which an answer is sure; None where that is not known.
         said: what is worth saying of it when the server starts, in sentences.
     """
 
@@ -37,6 +41,13 @@ class Engine(ABC):
     strange_up_to: float | None = None
     is_sure_from: float | None = None
     said: tuple[str, ...] = ()
+
+    def mark_unsure(self, min_confidence: float | None, known: Sureness | None) -> None:
+        """Sets from where on an answer is sure: as the user says, or else as the validation images do."""
+        self.is_sure_from = min_confidence
+        if min_confidence is None:
+            self.is_sure_from = known.sure_from if known else None
+            self.said = (str(known) if known else NO_THRESHOLD,)
 
     @abstractmethod
     def prepare(self, content: bytes) -> Any:

@@ -10,6 +10,7 @@ import numpy as np
 
 from resnet_tl.data.pixels.decode import decode
 from resnet_tl.data.threads import usable_cores
+from resnet_tl.evaluation.uncertainty.sureness import Sureness
 from resnet_tl.export.runtime import OnnxModel
 from resnet_tl.notebook import network_name
 from resnet_tl.serving.engine import Engine
@@ -30,7 +31,8 @@ class OnnxEngine(Engine):
         self.name = path.stem
         self.classes = self.model.classes
         self.facts = {"network": network_name(self.model.facts.network), "digest": self.model.facts.digest}
-        self.is_sure_from = min_confidence
+        known = self.model.facts.sureness
+        self.mark_unsure(min_confidence, Sureness(**known) if known else None)
         self.is_raw = self.model.facts.input == "raw"
 
     def prepare(self, content: bytes) -> Any:

@@ -9,10 +9,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from resnet_tl.evaluation.uncertainty.abstention import TARGETS, confidence_reaching
 from resnet_tl.evaluation.uncertainty.familiarity import strange_up_to
 from resnet_tl.evaluation.uncertainty.judged import Judged
-from resnet_tl.evaluation.words import percent
+from resnet_tl.evaluation.uncertainty.sureness import Sureness
 from resnet_tl.inference.answers import why_not_measured
 from resnet_tl.inference.predictor import Predictor
 from resnet_tl.notebook import network_name
@@ -26,8 +25,7 @@ class PredictorEngine(Engine):
     Args:
         path: where it is.
         device: such as cpu or cuda; default: the fastest at hand.
-        min_confidence: what `is_sure_from` is; default: the least from which the answers on the validation images are
-            correct as often as the first of `TARGETS` that is above the accuracy of all of them.
+        min_confidence: what `is_sure_from` is; default: what `Sureness` says, by the validation images.
 
     Raises:
         UserError: there is no such model, or it is damaged.
@@ -40,9 +38,8 @@ class PredictorEngine(Engine):
         self.classes = self.predictor.classes
         self.facts = {"network": network_name(bundles[0].network), "digest": bundles[0].digest}
         self.strange_up_to = strange_up_to([len(one.distances) for one in self.predictor.ensemble.references])
-        self.is_sure_from = min_confidence
-        if min_confidence is None and bundles[0].validation and not why_not_measured(bundles, None):
-            self.is_sure_from, self.said = _sure_from(Judged(**bundles[0].load_validation()))
+        is_known = min_confidence is None and bundles[0].validation and not why_not_measured(bundles, None)
+        self.mark_unsure(min_confidence, Sureness.of(Judged(**bundles[0].load_validation())) if is_known else None)
 
     def prepare(self, content: bytes) -> Any:
         return self.predictor.prepare(content)
@@ -61,14 +58,3 @@ def _name_of(path: Path) -> str:
     if path.is_file():
         return path.stem
     return path.parent.name if path.name == "model" else path.name
-
-
-def _sure_from(judged: Judged) -> tuple[float | None, tuple[str, ...]]:
-    """The probability from which answers are sure, by the validation images, and a sentence that says so."""
-    accuracy = judged.is_correct.mean() if len(judged) else 1.0
-    for target in TARGETS:
-        if target > accuracy and (found := confidence_reaching(judged, target)):
-            sure = f"{percent(found[1])} of those on the validation images are surer"
-            said = f"Answers with a probability below {found[0]} are marked as not sure; {sure}, and of these "
-            return float(found[0]), (f"{said}{percent(target)} are correct.",)
-    return None, ()

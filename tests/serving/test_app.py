@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from resnet_tl.bundle import Bundle
+from resnet_tl.bundle import Bundle, write_bundle
 from resnet_tl.evaluation.predictions import probabilities
 from resnet_tl.export.deployed import Deployed
 from resnet_tl.export.facts import Facts
@@ -122,13 +122,28 @@ def test_what_is_unfamiliar_or_unsure_is_said(server: Running, engine: Predictor
     assert re.search(said, engine.said[0])
 
 
-def test_a_model_that_knows_no_reference_says_nothing_of_familiarity(exported: dict[str, Path], serve):
-    answer = serve(engine_of(exported["raw"])).predict(photo())
+def test_an_onnx_file_says_nothing_of_familiarity_but_what_its_model_says_of_sureness(
+    exported: dict[str, Path], engine: PredictorEngine, serve
+):
+    onnx = engine_of(exported["raw"])
+    answer = serve(onnx).predict(photo())
 
     (entry,) = answer.json["predictions"]
     assert entry["familiarity"] is None
     assert entry["looks_like_nothing_known"] is None
-    assert entry["not_sure"] is False
+    assert entry["not_sure"] is (entry["probability"] < engine.is_sure_from)
+    assert (onnx.is_sure_from, onnx.said) == (engine.is_sure_from, engine.said)
+    assert engine_of(exported["raw"], min_confidence=0.999).is_sure_from == 0.999
+
+
+def test_where_nothing_is_known_of_sureness_nothing_is_claimed(model: Path, tmp_path: Path, serve):
+    bundle = Bundle.open(model)
+    write_bundle(Bundle(tmp_path / "small", bundle.network, CLASSES, bundle.preprocessing), bundle.load_network())
+    assert Facts.of(Bundle.open(tmp_path / "small"), "raw").sureness == {}
+    server = serve(engine_of(tmp_path / "small", "cpu"))
+
+    assert server.predict(photo()).json["predictions"][0]["not_sure"] is None
+    assert "not known, so none is marked" in server.get("/facts").json["said"][0]
 
 
 @pytest.mark.parametrize("kind", ["raw", "tensor"])
@@ -150,7 +165,7 @@ def test_an_onnx_file_does_not_say_why(exported: dict[str, Path], serve):
     sentence = "An ONNX file does not say why: serve the run for Grad-CAM and the nearest training images."
     assert (answer.status, answer.error) == (404, sentence)
     facts = server.get("/facts").json
-    assert (facts["explains"], facts["said"]) == (False, [sentence])
+    assert (facts["explains"], facts["said"][1:]) == (False, [sentence])
 
 
 def test_health_readiness_and_metrics(server: Running):
