@@ -32,10 +32,16 @@ class BoundedConnection(H11Protocol):
         self._is_refused = False
         self._discarded = 0
         self._seen: object = None
+        self._timer: asyncio.TimerHandle | None = None
         if len(self.connections) > self.max_connections:
             self.transport.abort()
         else:
-            self.loop.call_later(self.request_seconds, self._look)
+            self._look()
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if self.conn.their_state is not h11.SEND_BODY:  # else what is refused is still read
+            self._look()  # the headers of the next request must come from now on
 
     def data_received(self, data: bytes) -> None:
         is_answered = self.cycle is not None and self.cycle.response_complete
@@ -49,6 +55,8 @@ class BoundedConnection(H11Protocol):
 
     def _look(self) -> None:
         """Ends a connection on which nothing has come to an end since the last look."""
+        if self._timer:
+            self._timer.cancel()
         if self.transport.is_closing():
             return
         is_waiting = self._is_refused or self.cycle is None or self.cycle.response_complete
@@ -59,7 +67,7 @@ class BoundedConnection(H11Protocol):
         self._seen = state
         # Its body and its computing have limits of their own; what is left is the answer, which must be read.
         most = self.settings.body_seconds + self.settings.answer_seconds
-        self.loop.call_later(self.request_seconds + (0 if is_waiting else most), self._look)
+        self._timer = self.loop.call_later(self.request_seconds + (0 if is_waiting else most), self._look)
 
     def shutdown(self) -> None:
         """At the end of the server."""

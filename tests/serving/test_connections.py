@@ -46,6 +46,22 @@ def test_a_request_that_does_not_come_to_an_end_is_cut_off(sent: bytes, hasty: N
         assert is_ended(client)
 
 
+def test_headers_are_waited_for_as_long_as_is_said_after_an_answer_too(
+    monkeypatch: pytest.MonkeyPatch, engine: PredictorEngine, serve
+):
+    """Not until the second look, at twice the time."""
+    monkeypatch.setattr(BoundedConnection, "request_seconds", 2.0)
+    for before in (b"", b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"):
+        with socket.create_connection(("127.0.0.1", serve(engine).port)) as client:
+            time.sleep(1.0 if before else 0.0)
+            client.sendall(before)
+            assert not before or client.recv(65536)
+            client.sendall(b"GET /healthz HTTP/1.1\r\nX-A: b")
+            start = time.monotonic()
+            assert is_ended(client)
+            assert 1.0 < time.monotonic() - start < 3.5
+
+
 def test_a_header_a_byte_at_a_time_is_cut_off(hasty: None, server: Running):
     """Slowloris: each byte in time, the request never."""
     with socket.create_connection(("127.0.0.1", server.port)) as client:
