@@ -166,6 +166,7 @@ def test_all_of_it_goes_by_keyboard(visit, server, photos):
         assert focused() == wanted
     page.keyboard.press("Enter")
     playwright.expect(page.locator(".why")).to_be_visible()
+    assert focused() == f"Why? {photos[0].name}"
     assert card(page).locator("button[aria-expanded=true]").count() == 1
     page.keyboard.press("Tab")
     page.keyboard.press("Tab")

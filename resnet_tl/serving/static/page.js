@@ -31,11 +31,11 @@ async function meet() {
   if (answer.state !== "ok") return isAway();
   facts = answer.body;
   at("token").hidden = at("away").hidden = true;
-  at("about").textContent = `The model ${facts.model}. ${facts.said.join(" ")}`;
+  at("about").textContent = `Served: ${facts.model}. ${facts.said.join(" ")}`;
   at("classes").hidden = false;
   at("classes").firstElementChild.textContent = `The ${facts.classes.length} classes that it knows`;
   at("classes").lastElementChild.textContent = facts.classes.join(", ");
-  at("limits").textContent = `Up to ${megabytes(facts.max_bytes)} and ${Math.round(facts.max_pixels / 1e6)} megapixels each. They are sent as they are, to this server alone.`;
+  at("limits").textContent = `Up to ${megabytes(facts.max_bytes)} and ${many(Math.round(facts.max_pixels / 1e6), "megapixel")} each. They are sent as they are, to this server alone.`;
   held = "";
   return go();
 }
@@ -164,8 +164,8 @@ function remove(card) {
 }
 
 async function explain(card) {
-  if (card.toggle()) return;
-  card.whyButton.disabled = true;
+  if (card.whyButton.ariaDisabled === "true" || card.toggle()) return;
+  card.whyButton.ariaDisabled = "true"; // a button that is really disabled would lose the focus
   let answer;
   do {
     card.is("asking why …");
@@ -176,7 +176,7 @@ async function explain(card) {
     }
   } while (answer.state === "full" && cards.has(card));
   card.is("");
-  card.whyButton.disabled = false;
+  card.whyButton.ariaDisabled = null;
   if (answer.state === "ok") {
     card.explained(answer.body);
     tell(`Why ${card.name} is called so stands below it.`);
