@@ -11,7 +11,7 @@ from fastapi import FastAPI
 
 from resnet_tl.cli import serve
 from resnet_tl.errors import UserError
-from resnet_tl.serving.predictor_engine import PredictorEngine
+from resnet_tl.serving.predictor_engine import PredictorEngine, _name_of
 from resnet_tl.serving.settings import Settings
 from tests.serving.running import model
 
@@ -138,3 +138,9 @@ def test_the_end_counts_requests_in_english(
     monkeypatch.setattr("resnet_tl.serving.server.run", run)
     serve.main([str(model), "--port", "0"])
     assert f"Stopped; {said}" in capsys.readouterr().out
+
+
+def test_a_model_at_the_top_of_a_container_has_a_name():
+    assert [_name_of(Path(path)) for path in ("/model", "/runs/photos-1/model", "/runs/photos-1")] == [
+        "model", "photos-1", "photos-1"
+    ]  # fmt: skip
