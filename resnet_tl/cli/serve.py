@@ -89,7 +89,9 @@ def main(argv: list[str]) -> None:
         said = first_lines(engine, url, _curl_option(arguments.token_file) if settings.token else "")
         app = create_app(engine, settings)
         run(app, settings, listener, lambda: print("\n".join(map(printable, said)), flush=True))
-    print(f"Stopped; {app.state.metrics.accepted:,} requests came, and all were answered.")
+    number = app.state.metrics.accepted
+    came = "1 request came, and was answered" if number == 1 else f"{number:,} requests came, and all were answered"
+    print(f"Stopped; {came}.")
 
 
 def first_lines(engine: Engine, url: str, option: str) -> list[str]:

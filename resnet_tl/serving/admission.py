@@ -13,6 +13,7 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from resnet_tl.data.reading.folders.structure import counted
 from resnet_tl.serving.metrics import Metrics
 from resnet_tl.serving.settings import MB, Refused, Settings
 from resnet_tl.serving.uploads import check_content_type, is_form
@@ -105,7 +106,9 @@ class Admission:
         check_content_type(headers.get("content-type", ""))
         self._check_length(headers)
         if self.requests >= self.settings.max_requests:
-            sentence = f"The server is at work on {self.requests} requests, the limit; try again in a moment."
+            sentence = (
+                f"The server is at work on {counted(self.requests, 'request')}, the limit; try again in a moment."
+            )
             raise Refused(503, "requests", sentence, retry_after=1)
         body = _Body(self, receive)
         self.requests += 1

@@ -57,4 +57,4 @@ def _name_of(path: Path) -> str:
     path = path.resolve()
     if path.is_file():
         return path.stem
-    return path.parent.name if path.name == "model" else path.name
+    return (path.name if path.name != "model" else path.parent.name) or "model"

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass, field
+from io import BytesIO
 
+from PIL import Image
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import Request
 
-from resnet_tl.data.pixels.decode import BadImage, header_facts
+from resnet_tl.data.pixels.decode import MAX_PIXELS, BadImage
+from resnet_tl.data.pixels.formats import FORMATS
+from resnet_tl.data.reading.folders.structure import counted
 from resnet_tl.errors import CONTROLS
 from resnet_tl.serving.settings import MB, Refused, Settings
 
@@ -66,9 +70,14 @@ async def read_uploads(request: Request) -> list[Upload]:
 
 def check_pixels(content: bytes, settings: Settings) -> None:
     """BadImage for an image whose header claims too many pixels; reading one may take its time, so in a thread."""
-    width, height, _ = header_facts(content)
-    if width * height > settings.max_pixels:
-        raise BadImage(f"has more than {settings.max_pixels / 1e6:g} megapixels, the limit")
+    limit = min(settings.max_pixels, MAX_PIXELS)
+    try:
+        with Image.open(BytesIO(content), formats=FORMATS) as image:
+            is_too_large = image.width * image.height > limit
+    except Exception as error:  # of others decoding will say what is wrong
+        is_too_large = isinstance(error, Image.DecompressionBombError)
+    if is_too_large:
+        raise BadImage(f"has more than {limit / 1e6:g} megapixel{'' if limit == MB else 's'}, the limit")
 
 
 def is_form(content_type: str) -> bool:
@@ -107,7 +116,9 @@ class _Form:
     def _on_part_begin(self) -> None:
         self.headers = {}
         if len(self.uploads) == self.settings.max_images:
-            raise Refused(413, "images", f"The request has more than {self.settings.max_images} images, the limit.")
+            raise Refused(
+                413, "images", f"The request has more than {counted(self.settings.max_images, 'image')}, the limit."
+            )
 
     def _on_header_field(self, data: bytes, start: int, end: int) -> None:
         self.field += data[start:end]

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import runpy
 import subprocess
 import sys
 import time
@@ -201,6 +202,19 @@ def test_a_reader_that_has_seen_enough_is_no_error(monkeypatch):
     monkeypatch.setattr(main_module.sys, "stderr", Closed())
     monkeypatch.setattr("resnet_tl.cli.recipes.main", full)
     assert main_module.main(["recipes", "list"]) == 0
+
+
+def test_ctrl_c_before_the_command_is_imported_is_quiet(monkeypatch, capsys):
+    class Interrupted:
+        def find_spec(self, name: str, *_: object) -> None:
+            if name == "resnet_tl.cli.main":
+                raise KeyboardInterrupt
+
+    monkeypatch.delitem(sys.modules, "resnet_tl.cli.main")
+    monkeypatch.setattr(sys, "meta_path", [Interrupted(), *sys.meta_path])
+    with pytest.raises(SystemExit) as caught:
+        runpy.run_module("resnet_tl")
+    assert (caught.value.code, capsys.readouterr().err) == (130, "resnet-tl: stopped\n")
 
 
 def test_a_fit_says_something_before_it_imports_torch(tmp_path):

@@ -7,10 +7,11 @@ import time
 from pathlib import Path
 
 import pytest
+from fastapi import FastAPI
 
 from resnet_tl.cli import serve
 from resnet_tl.errors import UserError
-from resnet_tl.serving.predictor_engine import PredictorEngine
+from resnet_tl.serving.predictor_engine import PredictorEngine, _name_of
 from resnet_tl.serving.settings import Settings
 from tests.serving.running import model
 
@@ -122,3 +123,24 @@ def test_a_missing_extra(model: Path, monkeypatch: pytest.MonkeyPatch):
     assert refusal(model) == (
         'A server needs not_installed_at_all, which is not installed: pip install "resnet-tl[serve]".'
     )
+
+
+@pytest.mark.parametrize(
+    ("number", "said"),
+    [(0, "0 requests came, and all were answered"), (1, "1 request came, and was answered"), (1200, "1,200 requests")],
+)
+def test_the_end_counts_requests_in_english(
+    number: int, said: str, model: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    def run(app: FastAPI, *_: object) -> None:
+        app.state.metrics.accepted = number
+
+    monkeypatch.setattr("resnet_tl.serving.server.run", run)
+    serve.main([str(model), "--port", "0"])
+    assert f"Stopped; {said}" in capsys.readouterr().out
+
+
+def test_a_model_at_the_top_of_a_container_has_a_name():
+    assert [_name_of(Path(path)) for path in ("/model", "/runs/photos-1/model", "/runs/photos-1")] == [
+        "model", "photos-1", "photos-1"
+    ]  # fmt: skip

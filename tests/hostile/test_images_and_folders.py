@@ -179,7 +179,7 @@ def impostors(folder: Path) -> dict[str, str]:
         file.write(saved("JPEG"))
         file.truncate(2_000_000_000)
     return {
-        "empty.jpg": "is empty", "page.jpg": "HTML", "drawing.jpg": "HTML", "text.png": "is not an image",
+        "empty.jpg": "is empty", "page.jpg": "HTML", "drawing.jpg": "an SVG", "text.png": "is not an image",
         "script.gif": "is not an image", "postscript.jpg": "is not an image", "xbm.bmp": "is not an image",
         "zeros.tiff": "is not an image", "pipe.jpg": "not a regular file", "s.jpg": "cannot be read",
         "endless.jpg": "not a regular file", "stdin.jpg": "", "passwd.jpg": "is not an image",

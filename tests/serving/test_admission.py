@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import socket
+import struct
 import time
+import zlib
 
 import pytest
 
+from resnet_tl.data.pixels.decode import MAX_PIXELS, BadImage
 from resnet_tl.errors import UserError
 from resnet_tl.serving.predictor_engine import PredictorEngine
 from resnet_tl.serving.settings import Settings
+from resnet_tl.serving.uploads import check_pixels
 from tests.serving.running import Reply, Running, eventually, form_of, photo, running, spoken
 
 TOKEN = "0123456789abcdef"
@@ -141,6 +145,18 @@ def test_images_beyond_their_number_or_size_are_refused(engine: PredictorEngine,
     assert small.predict(photo(size=(101, 100))).error == "The image has more than 0.01 megapixels, the limit."
     assert small.predict(photo(size=(100, 100))).status == 200
     assert small.rejected("images") == 1
+
+
+def test_a_bomb_is_told_the_lower_limit_which_is_mostly_that_of_the_server():
+    """Pillow refuses to open what has more pixels than `decode` takes."""
+    header = b"IHDR" + struct.pack(">IIBBBBB", 30_000, 30_000, 8, 0, 0, 0, 0)
+    parts = [
+        struct.pack(">I", len(part) - 4) + part + struct.pack(">I", zlib.crc32(part)) for part in (header, b"IDAT")
+    ]
+    bomb = b"\x89PNG\r\n\x1a\n" + b"".join(parts)
+    for allowed, said in ((50_000_000, 50), (400_000_000, MAX_PIXELS // 10**6)):
+        with pytest.raises(BadImage, match=f"has more than {said} megapixels, the limit"):
+            check_pixels(bomb, Settings(max_pixels=allowed))
 
 
 def test_no_more_requests_at_once_than_the_limit(engine: PredictorEngine, serve):

@@ -110,7 +110,7 @@ def test_explain_takes_one_usable_image(run_server: Running):
 
     assert (two.status, two.error) == (413, "One image at a time is explained.")
     assert none.status == 422
-    assert none.error.startswith("The image is not an image")
+    assert none.error.startswith("The file is not an image")
     assert empty.status == 400
     assert run_server.queue.places == run_server.app.state.settings.max_waiting
 
@@ -140,5 +140,5 @@ def test_explain_has_the_limits_of_predict(engine, serve):
     pixels = serve(engine, max_pixels=1_000_000).ask("POST", "/explain", large, RAW)
     size = serve(engine, max_image_bytes=1000).ask("POST", "/explain", large, RAW)
 
-    assert (pixels.status, pixels.error) == (422, "The image has more than 1 megapixels, the limit.")
+    assert (pixels.status, pixels.error) == (422, "The image has more than 1 megapixel, the limit.")
     assert size.status == 413

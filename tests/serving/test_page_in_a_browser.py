@@ -210,7 +210,7 @@ def test_a_bad_image_is_said_beside_it_and_the_others_go_on(visit, server, photo
 
     playwright.expect(page.locator("#status")).to_contain_text("1 of 4 images judged, 3 cannot be used.")
     said = [card(page, number).locator(".state").inner_text() for number in range(3)]
-    assert said[0].startswith("✗ The image is not an image")
+    assert said[0].startswith("✗ The file is not an image")
     assert said[1] == "✗ This file is empty."
     assert said[2] == "✗ This file has 20 MB; the server takes up to 20 MB."
     assert CLASSES[0] in answer(page, 3)

@@ -63,7 +63,8 @@ class BadImage(UserError):
         self.path = path
 
     def __str__(self) -> str:
-        return printable(f"{self.path or 'The image'} {self.reason}.")
+        unnamed = "The file" if self.reason.startswith("is not an image") else "The image"
+        return printable(f"{self.path or unnamed} {self.reason}.")
 
 
 def decode(

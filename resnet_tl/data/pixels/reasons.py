@@ -18,6 +18,7 @@ _FOREIGN = {
     "a JPEG 2000 image": rb"\0\0\0\x0cjP  |\xff\x4f\xff\x51",
     "a JPEG XL image": rb"\0\0\0\x0cJXL |\xff\x0a",
     "a PDF": rb"%PDF",
+    "an SVG drawing": rb"(\xef\xbb\xbf)?\s*(<[?!][^>]*>[\]>\s]*)*<svg\b",
     "a Photoshop file": rb"8BPS",
     "an OpenEXR image": rb"v/1\x01",
     "a NumPy array": rb"\x93NUMPY",
@@ -29,13 +30,11 @@ _NUMBERS = {1: "whole numbers", 2: "signed whole numbers", 3: "floating-point nu
 
 def foreign(content: bytes) -> str:
     """What a file is that does not begin as an image, as the end of a sentence "The image ..."."""
-    if _MARKUP.match(content):
-        return "is not an image (HTML?)"
     kind = next((name for name, start in _STARTS.items() if start.match(content)), "")
     if kind:
         extra = "`pip install pillow-heif`, or " if "HEIF" in kind else ""
         return f"is not an image that can be read, but {kind}; {extra}convert it to PNG or JPEG"
-    return f"is not an image ({FORMAT_NAMES})"
+    return "is not an image (HTML?)" if _MARKUP.match(content) else f"is not an image ({FORMAT_NAMES})"
 
 
 def cause(content: bytes, error: Exception) -> str:

@@ -299,6 +299,9 @@ def test_what_is_no_image_says_so(tmp_path: Path, content: bytes, reason: str) -
     ("content", "reason"),
     [
         (bytes(128) + b"DICM" + bytes(200), "is not an image that can be read, but a DICOM file; convert"),
+        (b"<?xml version='1.0'?>\n<!-- mine --><svg/>", "is not an image that can be read, but an SVG"),
+        (b"<!DOCTYPE svg [ <!ENTITY a \"b\"> ]>\n<svg/>", "is not an image that can be read, but an SVG drawing"),
+        (b"<html><svg></svg></html>", "is not an image (HTML?)"),
         (b"%PDF-1.4", "is not an image that can be read, but a PDF; convert"),
         (tiff(np.zeros((4, 4, 13), np.uint16)), "has 13 bands; an image of 1, 3 or 4 is needed: save three"),
         (tiff(np.zeros((4, 4, 6), np.uint8), is_planar=True), "has 6 bands; an image of 1, 3 or 4 is needed"),
