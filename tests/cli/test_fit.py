@@ -398,6 +398,7 @@ def test_a_quiet_fit_shows_no_bar_and_no_epochs(command, blobs):
     assert not any(re.match(r" +1/1 ", line) for line in out.splitlines())
 
 
+@pytest.mark.slow
 def test_the_installed_command_trains_without_a_warning(blobs, tmp_path):
     """In a process of its own, so that nothing of these tests hides a warning or lends a terminal."""
     words = ["fit", "--recipe", "freeze_backbone", "--data.root", str(blobs), "--trainer.max_epochs", "1"]

@@ -48,6 +48,7 @@ def test_below_the_fewest_images_there_is_no_curve(classes: int):
     assert len(sizes_for(least, classes)) >= 4
 
 
+@pytest.mark.slow
 def test_the_interval_holds_the_gain_of_known_curves():
     laws = [(0.02, 2.0, 0.6), (0.1, 0.5, 0.3), (0.0, 1.0, 0.4)]
     held = [

@@ -113,7 +113,8 @@ def test_a_network_that_cannot_be_traced_is_refused_and_named(bundle: Bundle, tm
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("kind", ["raw", pytest.param("tensor", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["raw", "tensor"])
 def test_the_consumer_needs_torch_alone_and_says_what_predict_says(kind, written: Path, bundle: Bundle, tmp_path: Path):
     photos = []
     for number, size in enumerate(((60, 40), (33, 21))):

@@ -46,6 +46,7 @@ def test_a_request_that_does_not_come_to_an_end_is_cut_off(sent: bytes, hasty: N
         assert is_ended(client)
 
 
+@pytest.mark.slow
 def test_headers_are_waited_for_as_long_as_is_said_after_an_answer_too(
     monkeypatch: pytest.MonkeyPatch, engine: PredictorEngine, serve
 ):

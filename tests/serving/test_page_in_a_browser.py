@@ -249,6 +249,7 @@ def test_a_busy_server_is_waited_for_visibly(visit, serve, engine, photos):
     assert 503 in statuses
 
 
+@pytest.mark.slow
 def test_images_wait_until_a_server_that_is_away_comes_back(visit, engine, photos, tmp_path: Path):
     gone = shutil.copy(photos[0], tmp_path / "gone.png")
     with running(engine) as server:

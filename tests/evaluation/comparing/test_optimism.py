@@ -44,6 +44,7 @@ def errors(skills, sets: int, images: int = 150) -> tuple[float, float, float]:
     return float(np.mean(measured)), float(np.mean(expected)), holds / sets
 
 
+@pytest.mark.slow
 def test_of_trials_of_equal_skill_the_best_is_too_high_and_what_is_expected_is_not():
     measured, expected, holds = errors([0.9] * 12, sets=60)
 
