@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import runpy
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -55,6 +56,21 @@ def running_hub() -> Iterator[Any]:
     made = runpy.run_path(str(Path(__file__).parent / "sharing" / "hub_stand_in.py"))
     with made["running_hub"]() as running:
         yield running
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """A headless Chromium."""
+    playwright = pytest.importorskip("playwright.sync_api")
+    names = ("chromium", "chromium-browser", "google-chrome")
+    chromium = next((found for found in map(shutil.which, names) if found), None)
+    if chromium is None:
+        pytest.skip("there is no Chromium")
+    with playwright.sync_playwright() as started:
+        quiet = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+        opened = started.chromium.launch(executable_path=chromium, args=quiet)
+        yield opened
+        opened.close()
 
 
 @pytest.fixture(scope="session")

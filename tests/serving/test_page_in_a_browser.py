@@ -22,8 +22,6 @@ from tests.serving.small_run import CLASSES, drawn, make_run
 playwright = pytest.importorskip("playwright.sync_api")
 
 playwright.expect.set_options(timeout=15_000)
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-QUIET = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 
 
 @pytest.fixture(scope="module")
@@ -44,16 +42,6 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 @pytest.fixture(scope="module")
 def engine(run: Run) -> PredictorEngine:
     return PredictorEngine(run.path, "cpu")
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    if CHROMIUM is None:
-        pytest.skip("there is no Chromium")
-    with playwright.sync_playwright() as started:
-        opened = started.chromium.launch(executable_path=CHROMIUM, args=QUIET)
-        yield opened
-        opened.close()
 
 
 @pytest.fixture

@@ -66,7 +66,7 @@ def start() -> Iterator[Callable[..., Process]]:
 
 
 def test_the_first_line_works_as_typed_and_every_accepted_request_is_answered(model: Path, start, tmp_path: Path):
-    """Under load; by clients that connect anew for each request, so that none is cut off between two of them."""
+    """Under load; by clients that connect again for each request, so that none is cut off between two of them."""
     process = start(model, "--port", 0, "--min_confidence", 0.5)
     assert process.lines[0].startswith("Serving small (3 classes: ")
     command = process.lines[0].partition("): ")[2]
