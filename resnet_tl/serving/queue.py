@@ -16,6 +16,7 @@ import numpy as np
 from starlette.requests import Request
 
 from resnet_tl.data.pixels.decode import BadImage
+from resnet_tl.data.threads import one_core_each
 from resnet_tl.serving.engine import Engine
 from resnet_tl.serving.metrics import Metrics
 from resnet_tl.serving.settings import Refused, Settings
@@ -61,7 +62,7 @@ class BatchQueue:
         self.is_stopping = False
         self._ready: deque[_Item] = deque()
         self._changed = threading.Condition()
-        self._decoders = ThreadPoolExecutor(settings.decode_threads, thread_name_prefix="decode")
+        self._decoders = ThreadPoolExecutor(settings.decode_threads, "decode", initializer=one_core_each())
         self._computing = threading.Thread(target=self._compute, name="compute", daemon=True)
         self._loop: asyncio.AbstractEventLoop
 
